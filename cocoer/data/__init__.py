@@ -1,0 +1,1 @@
+"""Files and detections in, typed batches out."""

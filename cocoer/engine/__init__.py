@@ -1,0 +1,1 @@
+"""Loops, runs and the recogniser. Records go to a callable that is handed in."""

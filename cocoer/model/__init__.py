@@ -1,0 +1,1 @@
+"""The network, the competition and the coordination: tensors in, `ModelOutput` out."""

@@ -1,0 +1,144 @@
+"""Frozen result types: what a recogniser says of one person and of one picture (design section 5).
+
+Everything here is plain Python, so a report needs no tensor library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cocoer.boxes import Box
+from cocoer.names import LEVELS
+
+SOURCES: tuple[str, ...] = ("pred", "VI", "head", "body", "ctx")
+"""Whose labels and probabilities a result holds, in the release's words: the fused answer, the vocabulary branch,
+and the three levels."""
+
+LEVEL_SOURCES: dict[str, str] = {"head": "head", "body": "body", "context": "ctx"}
+"""Level name -> the key under which the release writes it."""
+
+
+@dataclass(frozen=True)
+class PersonBoxes:
+    """Where a person is, in pixels of the original picture (after EXIF rotation), xyxy.
+
+    head_source and body_source: `annotated` (given by the caller or the data set), `detected` or `estimated`.
+    score: of the detection, 0..1, or None where the box was not detected.
+    track: the caller's own id, handed through unchanged.
+    """
+
+    body: Box
+    head: Box
+    head_source: str = "annotated"
+    body_source: str = "annotated"
+    head_score: float | None = None
+    body_score: float | None = None
+    track: str | int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The boxes as written under `boxes` in a result."""
+        return {
+            "body": [round(v, 2) for v in self.body],
+            "head": [round(v, 2) for v in self.head],
+            "body_source": self.body_source,
+            "head_source": self.head_source,
+            "body_score": self.body_score,
+            "head_score": self.head_score,
+        }
+
+
+@dataclass(frozen=True)
+class CompetitionRecord:
+    """How one person's levels competed (Algorithm 1), as plain numbers.
+
+    losses: L_hier of each level against the pseudo label, in `names.LEVELS` order.
+    weights: the simplex weights (lambda) of each round, a level that has left has 0.
+    exclusion: level names in the order in which they left, the survivor last; empty where nothing competed.
+    delta_norm: Frobenius norm of the direction delta (release: weight plus bias distance).
+    """
+
+    losses: tuple[float, float, float]
+    weights: tuple[tuple[float, float, float], ...]
+    exclusion: tuple[str, ...]
+    delta_norm: float
+
+
+@dataclass(frozen=True)
+class PersonPrediction:
+    """The answer for one person.
+
+    labels: source (see `SOURCES`) -> class names over that source's threshold (multi-label) or the top one (single-label).
+    probabilities: source -> class name -> probability in [0, 1].
+    status: `ok`, `no_face_estimated` (scored with an estimated head) or `error` (labels and probabilities empty).
+    message: empty, or what went wrong and what to do.
+    """
+
+    person: int
+    labels: Mapping[str, tuple[str, ...]]
+    probabilities: Mapping[str, Mapping[str, float]]
+    competition: CompetitionRecord | None
+    boxes: PersonBoxes | None
+    status: str = "ok"
+    message: str = ""
+    pseudo_label: tuple[str, ...] = ()
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inconsistent(self) -> dict[str, tuple[str, ...]]:
+        """Per level source, the labels that the final answer does not share (struck out in the paper's Fig. 5)."""
+        final = set(self.labels.get("pred", ()))
+        return {s: tuple(n for n in self.labels.get(s, ()) if n not in final) for s in LEVEL_SOURCES.values()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is written as JSON: the release's keys first, then ours. Probabilities are rounded to 6 decimals."""
+        out: dict[str, Any] = {"person": self.person}
+        if self.boxes is not None and self.boxes.track is not None:
+            out["track"] = self.boxes.track
+        out |= {source: list(self.labels.get(source, ())) for source in SOURCES}
+        record = self.competition
+        out["emo_process"] = list(record.exclusion) if record else []
+        out["probabilities"] = {s: {n: round(p, 6) for n, p in by.items()} for s, by in self.probabilities.items()}
+        out["losses"] = {n: round(v, 6) for n, v in zip(LEVELS, record.losses, strict=True)} if record else {}
+        out["lambda"] = (
+            [{n: round(v, 6) for n, v in zip(LEVELS, row, strict=True)} for row in record.weights] if record else []
+        )
+        out["delta_norm"] = round(record.delta_norm, 6) if record else None
+        out["pseudo_label"] = list(self.pseudo_label)
+        out["boxes"] = self.boxes.to_dict() if self.boxes else None
+        out["preprocess"] = dict(self.preprocess)
+        out["status"] = self.status
+        out["message"] = self.message
+        return out
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """All persons of one picture. A picture without a person is a result with an empty list, not an error.
+
+    image: the path as the user gave it, or a name the caller chose. width, height: pixels after EXIF rotation (0 when unreadable).
+    frame: the frame number for a video, else None.
+    """
+
+    image: str
+    width: int
+    height: int
+    persons: tuple[PersonPrediction, ...]
+    status: str = "ok"
+    message: str = ""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    frame: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is written as the picture's JSON file."""
+        out: dict[str, Any] = {"image": self.image, "width": self.width, "height": self.height}
+        if self.frame is not None:
+            out["frame"] = self.frame
+        out |= {
+            "status": self.status,
+            "message": self.message,
+            "model": dict(self.model),
+            "persons": [p.to_dict() for p in self.persons],
+        }
+        return out

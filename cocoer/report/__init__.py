@@ -1,0 +1,1 @@
+"""Result types in, pictures, tables and JSON lines out. Never needs torch."""
