@@ -1,0 +1,403 @@
+"""One YAML per run, read into frozen dataclasses; every value is checked before anything is built (design section 5).
+
+`load_config(path, overrides)` is the only door. A file may name another under `base:`; it then states only what differs.
+Overrides are `a.b=c` with c in YAML. An unknown key, a wrong type or a value out of range is a `ConfigError` that
+names the place, the nearest key or the choices, and what came.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from cocoer.names import CLASSES, nearest
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+AboveZero = Annotated[float, Field(gt=0.0)]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the text says where, what was wanted, what came and what to do."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """Where a run writes, how long it goes on, and what makes it repeatable."""
+
+    dir: str = "outputs/run"  # everything of the run goes here; one folder below it per seed when there are several
+    seed: Count = 0  # weights, order of persons and augmentation follow from it
+    seeds: tuple[Count, ...] = ()  # several runs, one per seed, with mean and deviation at the end; empty = `seed` alone
+    max_steps: Positive | None = None  # stop the recognition stage early, after this many optimizer steps
+    checkpoint_every: Count = 0  # steps between training-state checkpoints inside an epoch; 0 = at epoch ends only
+    keep_checkpoints: Positive = 2  # complete training states that stay on disk
+    log_every: Positive = 10  # steps between lines on the terminal and in TensorBoard; the JSON log has every step
+    threads: Count = 0  # CPU threads of torch; 0 = as torch chooses
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AugmentConfig:
+    """What a training person goes through; picture and both boxes move together."""
+
+    flip: Fraction = 0.5  # chance of a left-right flip
+    crop: Fraction = 0.0  # largest share of a side that a random crop may cut off; the person always stays inside
+    jitter: Fraction = 0.4  # strength of brightness, contrast and saturation changes
+    box_shift: Fraction = 0.0  # largest shift of a box side, in units of the box
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """Which persons, from where, in which size."""
+
+    dataset: Literal["emotic", "caers"] = "emotic"
+    root: str = "data/emotic"  # folder to which the image paths of the index are relative
+    index: str = "data/emotic/index"  # folder with train.jsonl, val.jsonl, test.jsonl
+    train_split: str = "train"
+    select_split: Literal["val", "test"] = "val"  # the split that chooses the best epoch; every result states it
+    image_size: Annotated[int, Field(ge=16)] = 224  # side of the square crops, pixels
+    workers: Count = 4  # loader processes
+    cache: str | None = None  # folder for decoded crops; null = decode every time
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrunkConfig:
+    """The network of each level; one copy per level."""
+
+    name: Literal["resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "densenet161", "small"] = "resnet50"
+    weights: str | None = "imagenet"  # "imagenet" = the torchvision file in checkpoints/, a path, or null = random
+    widths: tuple[Positive, ...] = (16, 32, 64, 128)  # channels per stage, read by the trunk `small` alone
+    frozen_norms: bool = False  # batch norms stay in eval in training (needed for exact equality over processes)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TokensConfig:
+    """From a feature map to tokens (hierarchical feature extraction)."""
+
+    patch: Positive = 2  # paper: the map is zero-padded and cut into patch x patch blocks; release: 1
+    size: Positive = 1024  # d_h, channels of a token
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AttentionConfig:
+    """Cross-level attention T_{h,c}, T_{b,c}, T_{c,c}."""
+
+    enabled: bool = True  # off = ablation without cross-level attention
+    blocks: Positive = 1  # paper: 1 per level; release: 3
+    heads: Positive = 3
+    head_size: Positive = 341  # 1024 is not divisible by 3: 3 x 341 = 1023, projected back to 1024
+    feed_forward: Positive = 2048
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LevelHeadConfig:
+    """Mapping and prediction layer of a level."""
+
+    mapping: Literal["linear", "resnet50", "vit"] = "linear"  # paper Fig. 3
+    feature_size: Positive = 256  # d
+
+
+@dataclass(frozen=True, config=_STRICT)
+class VocabularyConfig:
+    """Vocabulary-informed branch (V-I)."""
+
+    enabled: bool = True  # off = ablation: no pseudo label, so no competition and no coordination either
+    tower: str = "RN50"  # an open_clip architecture, or the path of an open_clip model config (.json)
+    weights: str | None = "openai"  # "openai" = the file in checkpoints/, a path, or null = random
+    prompt: str = "This photo shows {emotion} emotion."
+    normalisation: Literal["clip", "imagenet"] = "clip"  # mean and std that the tower sees; the release uses ImageNet's
+    layout: Literal["repeat", "modulate"] = "repeat"  # how the aligned embedding is laid out per emotion
+    train_alignment: bool = True  # omega stays trainable in the recognition stage
+    threshold: Fraction = 0.3  # pseudo label: sigmoid above it (multi-label)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CompetitionConfig:
+    """Which level leaves first, and the direction delta (Algorithm 1)."""
+
+    enabled: bool = True  # off = ablation: delta is 0, all levels stay
+    biases: bool = False  # the prediction layer's biases count as rows of G too
+    negative_weight: NonNegative | None = None  # weight of negatives in L_hier against positives; null = class weights
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CoordinationConfig:
+    """How the direction updates the levels."""
+
+    update: Literal["one", "two", "none", "release"] = "one"  # all levels, excluded levels, no update, published code
+    step_rule: Literal["relative", "raw"] = "relative"  # relative to the norms of what moves, or Algorithm 1's letter
+    step: NonNegative = 0.1
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """The architecture; `mode` chooses between the paper and the published code where they differ."""
+
+    mode: Literal["paper", "release"] = "paper"
+    trunk: TrunkConfig = field(default_factory=TrunkConfig)
+    tokens: TokensConfig = field(default_factory=TokensConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    level_head: LevelHeadConfig = field(default_factory=LevelHeadConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    competition: CompetitionConfig = field(default_factory=CompetitionConfig)
+    coordination: CoordinationConfig = field(default_factory=CoordinationConfig)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LossConfig:
+    """L_emo = sum of beta_m L_m + alpha |delta|^2."""
+
+    class_weights: Literal["dynamic", "static", "mean"] = "dynamic"  # multi-label only
+    beta_head: NonNegative = 0.2
+    beta_body: NonNegative = 0.2
+    beta_context: NonNegative = 0.2
+    beta_vocabulary: NonNegative = 0.2
+    beta_fused: NonNegative = 0.2
+    alpha: NonNegative = 0.1
+    penalty: Literal["mean", "sum"] = "mean"  # |delta|^2 as the mean or the sum over its k x d entries
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OptimConfig:
+    """Optimizer, schedule and numerics of the recognition stage."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: AboveZero = 6e-5
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    weight_decay: NonNegative = 0.0005
+    epochs: Positive = 9
+    batch_size: Positive = 64  # persons per optimizer step and process, before accumulation
+    accumulate: Positive = 1  # batches per optimizer step
+    decay_every: Positive = 3  # epochs between learning-rate drops
+    decay_factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    warmup_steps: Count = 0  # linear from 0 to lr
+    grad_clip: AboveZero | None = None  # largest norm of the whole gradient
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of the averaged weights that are evaluated; 0 = off
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False  # torch.compile the model
+    sync_batch_norm: bool = False  # batch statistics over all processes (GPU only)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class VocabularyStageConfig:
+    """First stage: omega learns to align image and text embeddings (cosine loss)."""
+
+    epochs: Count = 3
+    lr: AboveZero = 1e-4
+    batch_size: Positive = 64
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ThresholdsConfig:
+    """From probabilities to labels (multi-label). Probabilities themselves are always written."""
+
+    fused: Fraction = 0.26
+    levels: Fraction = 0.6
+    vocabulary: Fraction = 0.6
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DetectorConfig:
+    """insightface models that find faces and persons."""
+
+    face: str = "buffalo_l"  # a pack in thirdparty/insightface/models, or the path of an .onnx file
+    person: str = "scrfd_person_2.5g"  # a file there (without .onnx), or a path
+    input_size: Annotated[int, Field(ge=32)] = 640  # side of the square that the detectors see, pixels
+    face_threshold: Fraction = 0.5
+    person_threshold: Fraction = 0.5
+
+
+@dataclass(frozen=True, config=_STRICT)
+class InferenceConfig:
+    """What the recogniser adds to the model."""
+
+    batch_size: Positive = 8  # persons per forward
+    channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the trunks see colours; the published code: bgr
+    thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """A whole run."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    vocabulary_stage: VocabularyStageConfig = field(default_factory=VocabularyStageConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names of the data set, in the order of the model's outputs."""
+        return CLASSES[self.data.dataset]
+
+    @property
+    def multi_label(self) -> bool:
+        """EMOTIC: several emotions a person. CAER-S: one."""
+        return self.data.dataset == "emotic"
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """PyYAML reads `6e-5` as text (YAML 1.1); in YAML 1.2, and for everybody who writes configs, it is a number."""
+
+
+_Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+0123456789."),
+)
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a file, laid over the one that its `base:` names (relative to the file)."""
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: `base:` leads back to this file: {' -> '.join(p.name for p in (*seen, path))}")
+    try:
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml12Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"config {path}: no such file; the ones that come with cocoer are in configs/") from None
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"config {path}: cannot be read: {err}") from None
+    except yaml.YAMLError as err:
+        raise ConfigError(f"config {path}: is not YAML: {' '.join(str(err).split())}") from None
+    if loaded is None:
+        loaded = {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"config {path}: wanted a mapping of sections, got {type(loaded).__name__}")
+    base = loaded.pop("base", None)
+    if base is None:
+        return loaded
+    if not isinstance(base, str):
+        raise ConfigError(f"config {path}: `base:` wants the name of one file, got {base!r}")
+    return _merged(_read_yaml(path.parent / base, (*seen, path.resolve())), loaded)
+
+
+def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, mapping by mapping."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        out[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return out
+
+
+def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
+    """The tree with one `a.b=c` applied."""
+    key, equals, value = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"--set wants section.key=value, got {text!r}")
+    try:
+        leaf: Any = yaml.load(value, Loader=_Yaml12Loader)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
+    for name in reversed(path):
+        leaf = {name: leaf}
+    return _merged(tree, leaf)
+
+
+def _keys_at(loc: Sequence[Any]) -> list[str]:
+    """The keys that are allowed at a place of the config, given as a path of names."""
+    here: Any = Config
+    for name in loc:
+        hints = get_type_hints(here) if dataclasses.is_dataclass(here) else {}
+        here = hints.get(str(name))
+    return [f.name for f in dataclasses.fields(here)] if dataclasses.is_dataclass(here) else []
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One validation error as one line: place, wanted, got, choices."""
+    loc = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith("constrained"))]
+    place = ".".join(str(part) for part in loc)
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        keys = _keys_at(loc[:-1])
+        hint = nearest(str(loc[-1]), keys)
+        return f"{place}: unknown key" + (f", did you mean {hint!r}?" if hint else "") + f" Keys here: {', '.join(keys)}"
+    if error["type"] == "literal_error":
+        hint = nearest(str(error["input"]), _choices_at(loc))
+        return (
+            f"{place}: wanted one of {', '.join(map(repr, _choices_at(loc)))}, got {error['input']!r}"
+            + (f"; did you mean {hint!r}?" if hint else "")
+        )
+    if error["type"] == "dataclass_type":
+        return f"{place}: wanted a section with the keys {', '.join(_keys_at(loc))}, got {error['input']!r}"
+    wanted = error["msg"].removeprefix("Input should be ")
+    return f"{place}: wanted {wanted}, got {error['input']!r}"
+
+
+def _choices_at(loc: Sequence[Any]) -> list[str]:
+    """The values a `Literal` key may take."""
+    here: Any = Config
+    for name in loc:
+        here = get_type_hints(here)[str(name)]
+    return [str(choice) for choice in get_args(here)] if get_origin(here) is Literal else []
+
+
+def config_from_dict(tree: Mapping[str, Any], where: str = "config") -> Config:
+    """A checked `Config` from nested mappings, as they come from YAML or a checkpoint.
+
+    Raises ConfigError that lists every fault, one per line.
+    """
+    try:
+        config = TypeAdapter(Config).validate_json(json.dumps(tree))
+    except TypeError as err:
+        raise ConfigError(f"{where}: a value is of a type that a config cannot hold: {err}") from None
+    except ValidationError as err:
+        lines = [_explain(dict(e)) for e in err.errors(include_url=False)]
+        raise ConfigError(f"{where}: " + "\n".join(lines)) from None
+    _check_together(config, where)
+    return config
+
+
+def _check_together(config: Config, where: str) -> None:
+    """Values that are fine alone and not together."""
+    model = config.model
+    if model.coordination.update == "release" and model.mode != "release":
+        raise ConfigError(
+            f"{where}: model.coordination.update: 'release' needs model.mode: release; in paper mode use one, two or none"
+        )
+    if "{emotion}" not in model.vocabulary.prompt:
+        raise ConfigError(f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, got {model.vocabulary.prompt!r}")
+    if model.mode == "release" and config.data.image_size != 224:
+        raise ConfigError(f"{where}: data.image_size: release mode is defined for 224 pixels, got {config.data.image_size}")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config in a YAML file (with its bases) and `a.b=c` overrides over it.
+
+    Raises ConfigError for a missing file, bad YAML, and every unknown key, wrong type and bad range.
+    """
+    path = Path(path)
+    tree = _read_yaml(path)
+    for text in overrides:
+        tree = _apply_override(tree, text)
+    return config_from_dict(tree, f"config {path}")
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Nested plain mappings that `config_from_dict` reads back to an equal config."""
+    tree: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return tree
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the resolved config (every key, no base) as YAML."""
+    Path(path).write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False), encoding="utf-8")

@@ -1,0 +1,138 @@
+"""The two typed containers between files and model: one person of an index, and a batch of persons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cocoer.boxes import Box, as_box
+from cocoer.names import HEAD_SOURCES, SPLITS
+
+
+@dataclass(frozen=True)
+class PersonRecord:
+    """One line of a person index (design section 5).
+
+    image: path relative to the data root, with forward slashes. width, height: pixels after EXIF rotation.
+    person: index within the picture. body, head: xyxy, pixels of that picture, inside it.
+    labels: class names. vad: valence, arousal, dominance in 1..10, or None.
+    extra: further keys of the line (`head_score`, `synthetic`), kept as they are.
+    """
+
+    image: str
+    width: int
+    height: int
+    person: int
+    body: Box
+    head: Box
+    head_source: str
+    labels: tuple[str, ...]
+    vad: tuple[float, float, float] | None
+    split: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Names the person uniquely within a data set; file names alone repeat."""
+        return f"{self.image}#{self.person}"
+
+    def to_line(self) -> str:
+        """The record as one line of JSON, without the newline."""
+        known = {
+            "image": self.image,
+            "width": self.width,
+            "height": self.height,
+            "person": self.person,
+            "body": [round(v, 2) for v in self.body],
+            "head": [round(v, 2) for v in self.head],
+            "head_source": self.head_source,
+            "labels": list(self.labels),
+            "vad": list(self.vad) if self.vad else None,
+            "split": self.split,
+        }
+        return json.dumps(known | dict(self.extra), ensure_ascii=False)
+
+    @classmethod
+    def from_line(cls, line: str, where: str = "index") -> PersonRecord:
+        """Read one line. Raises ValueError that names the place and the missing or wrong key."""
+        try:
+            raw = json.loads(line)
+        except json.JSONDecodeError as err:
+            raise ValueError(f"{where}: wanted a JSON object a line, got {line[:60]!r} ({err})") from None
+        names = ("image", "width", "height", "person", "body", "head", "head_source", "labels", "vad", "split")
+        if not isinstance(raw, dict) or (missing := [n for n in names if n not in raw]):
+            raise ValueError(f"{where}: a person needs the keys {', '.join(names)}; missing: {missing if isinstance(raw, dict) else 'all'}")
+        if raw["head_source"] not in HEAD_SOURCES or raw["split"] not in SPLITS:
+            raise ValueError(
+                f"{where}: head_source is one of {', '.join(HEAD_SOURCES)} and split one of {', '.join(SPLITS)}; "
+                f"got {raw['head_source']!r}, {raw['split']!r}"
+            )
+        return cls(
+            image=str(raw["image"]),
+            width=int(raw["width"]),
+            height=int(raw["height"]),
+            person=int(raw["person"]),
+            body=as_box(raw["body"], f"{where}: body"),
+            head=as_box(raw["head"], f"{where}: head"),
+            head_source=raw["head_source"],
+            labels=tuple(raw["labels"]),
+            vad=tuple(map(float, raw["vad"])) if raw["vad"] else None,  # type: ignore[arg-type]
+            split=raw["split"],
+            extra={k: v for k, v in raw.items() if k not in names},
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B persons, ready for the model.
+
+    head, body, context: [B, 3, S, S] float32, RGB, ImageNet mean and std (context is the whole picture).
+    head_xyxy, body_xyxy: [B, 4] float32, in the S x S frame of the context crop.
+    targets: [B, k] float32, 0 or 1 (one 1 a row for CAER-S), or None where there is no ground truth.
+    keys: the persons' keys, for messages and result files.
+    """
+
+    head: Tensor
+    body: Tensor
+    context: Tensor
+    head_xyxy: Tensor
+    body_xyxy: Tensor
+    targets: Tensor | None
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return self.head.shape[0]
+
+    def to(self, device: torch.device | str, channels_last: bool = False) -> Batch:
+        """The same batch on a device, crops optionally channels-last; copies overlap with work where memory is pinned."""
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+
+        def image(t: Tensor) -> Tensor:
+            return t.to(device, non_blocking=True, memory_format=layout)
+
+        return replace(
+            self,
+            head=image(self.head),
+            body=image(self.body),
+            context=image(self.context),
+            head_xyxy=self.head_xyxy.to(device, non_blocking=True),
+            body_xyxy=self.body_xyxy.to(device, non_blocking=True),
+            targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Page-locked copies, as the loader asks for when a GPU is used."""
+        return replace(
+            self,
+            head=self.head.pin_memory(),
+            body=self.body.pin_memory(),
+            context=self.context.pin_memory(),
+            head_xyxy=self.head_xyxy.pin_memory(),
+            body_xyxy=self.body_xyxy.pin_memory(),
+            targets=None if self.targets is None else self.targets.pin_memory(),
+        )
