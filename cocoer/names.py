@@ -59,5 +59,7 @@ def canonical_class(name: str, classes: Sequence[str]) -> str:
         return by_folded[_folded(name)]
     hint = nearest(name, classes)
     raise ValueError(
-        f"unknown class {name!r}" + (f", did you mean {hint!r}?" if hint else "") + f" The classes are: {', '.join(classes)}"
+        f"unknown class {name!r}"
+        + (f", did you mean {hint!r}?" if hint else ".")
+        + f" The classes are: {', '.join(classes)}"
     )

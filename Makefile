@@ -1,0 +1,81 @@
+# Every target makes its own .venv from requirements.lock first; only python3 (3.11 or newer), make and git are needed.
+# Variables: PYTHON (the interpreter that makes .venv), PYTEST_WORKERS (test processes), ARGS (handed to demo, bench, pytest).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PYTEST_WORKERS ?= 2
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+GPU_MARK := $(VENV)/.gpu
+# pip shows its progress on a terminal and is quiet in a log.
+QUIET := $(shell [ -t 2 ] || echo -q)
+PIP := $(PY) -m pip --disable-pip-version-check $(QUIET)
+# The GPU runtime has the version of the CPU one in the lock. Both install into one folder, so both leave before one comes.
+GPU_RUNTIME = onnxruntime-gpu==$(shell sed -n 's/^onnxruntime==\([^ ;]*\).*/\1/p' requirements.lock)
+swap_runtime = $(PIP) uninstall -y onnxruntime onnxruntime-gpu && $(PIP) install $(GPU_RUNTIME)
+
+.PHONY: help venv demo test lint bench gpu lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## .venv with the exact versions of requirements.lock, and this package in place
+
+$(STAMP): requirements.lock requirements.txt requirements-dev.txt requirements-app.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "make: wanted Python 3.11 or newer, found no '$(PYTHON)'. Install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: wanted Python 3.11 or newer, got $$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: $(PYTHON) lacks the venv module (Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=..." >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); the first time takes minutes and, on Linux, 5.5 GB (torch brings its CUDA libraries)."
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@if [ -e $(GPU_MARK) ]; then $(swap_runtime); fi
+	@touch $@
+
+demo: $(STAMP) ## the whole system on made-up scenes, no download (about 10 minutes on 2 cores)
+	@$(PY) scripts/demo.py $(ARGS)
+
+# One thread a process: two processes with a thread each beat one with two, and sums do not depend on the machine.
+test: export OMP_NUM_THREADS := 1
+test: $(STAMP) ## all tests; no network, no GPU
+	@$(PY) -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --durations 15 --durations-min 2 $(ARGS)
+
+lint: $(STAMP) ## ruff (rules and format), mypy, direction of imports, dead code
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m vulture
+
+bench: $(STAMP) ## speed against the bare trunks, in one process
+	@$(PY) scripts/benchmark.py $(ARGS)
+
+gpu: $(STAMP) ## onnxruntime-gpu in place of onnxruntime, for NVIDIA machines; lasts until .venv goes
+	@$(swap_runtime)
+	@touch $(GPU_MARK)
+	@$(PY) -c 'import onnxruntime; print("onnxruntime providers:", ", ".join(onnxruntime.get_available_providers()))'
+
+# CUDA packages exist for Linux only; pip itself is left out; setuptools stays, for it builds this package.
+lock: ## requirements.lock anew, from the newest versions that the bounds allow
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(PYTHON) -m venv "$$fresh"; \
+	"$$fresh/bin/python" -m pip $(QUIET) install -r requirements.txt -r requirements-dev.txt; \
+	"$$fresh/bin/python" -m pip freeze --all > "$$fresh/frozen"; \
+	{ echo "# Written by 'make lock' with $$("$$fresh/bin/python" --version); install with: pip install -r requirements.lock"; \
+	  sed -E -e '/^pip==/d' -e '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux"/' "$$fresh/frozen" | LC_ALL=C sort -f; \
+	} > requirements.lock
+
+clean: ## removes .venv, caches and results; keeps checkpoints and thirdparty
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find outputs -mindepth 1 ! -name .gitkeep -delete
