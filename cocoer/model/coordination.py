@@ -53,9 +53,9 @@ class HeadParameters:
         if self.prediction_weight.ndim != 3 or self.prediction_weight.shape[0] != NUM_LEVELS:
             raise ValueError(f"prediction_weight must be [{NUM_LEVELS}, k, d]; got {tuple(self.prediction_weight.shape)}")
         levels, num_classes, size = self.prediction_weight.shape
-        _require_shape("prediction_bias", self.prediction_bias, (levels, num_classes))
-        _require_shape("norm_weight", self.norm_weight, (levels, size))
-        _require_shape("norm_bias", self.norm_bias, (levels, size))
+        require_shape("prediction_bias", self.prediction_bias, (levels, num_classes))
+        require_shape("norm_weight", self.norm_weight, (levels, size))
+        require_shape("norm_bias", self.norm_bias, (levels, size))
 
     def to(self, dtype: torch.dtype) -> HeadParameters:
         """The same parameters (same gradient) in another precision."""
@@ -145,9 +145,9 @@ def compete(
     A person with NaN or infinity gets NaN weights and exclusion -1; `simplex_qp.require_finite` makes an error of it.
     Raises ValueError for wrong shapes.
     """
-    _check_shapes(features, heads, pseudo_label, weights)
-    with _full_precision(features):
-        dtype = _working_dtype(features)
+    check_level_shapes(features, heads, pseudo_label, weights)
+    with full_precision(features):
+        dtype = working_dtype(features)
         features, heads, label = features.to(dtype), heads.to(dtype), pseudo_label.detach().to(dtype).unsqueeze(1)
         weights = None if weights is None else weights.detach().to(dtype).unsqueeze(1)  # [B, 1, k]
         logits = heads.logits(features)  # [B, L, k]
@@ -204,11 +204,11 @@ def coordinate(
     Returns z^, [B, L, d]. Raises ValueError for wrong shapes or an unknown option.
     """
     _check_options(update, step_rule)
-    _check_shapes(preactivation, heads, pseudo_label, weights)
-    _require_shape("input_sq_norm", input_sq_norm, tuple(preactivation.shape[:2]))
+    check_level_shapes(preactivation, heads, pseudo_label, weights)
+    require_shape("input_sq_norm", input_sq_norm, tuple(preactivation.shape[:2]))
     if update == "none":
         return competition.features
-    with _full_precision(preactivation):
+    with full_precision(preactivation):
         dtype = competition.features.dtype
         preactivation, heads, label = preactivation.to(dtype), heads.to(dtype), pseudo_label.detach().to(dtype).unsqueeze(1)
         weights = None if weights is None else weights.detach().to(dtype).unsqueeze(1)
@@ -285,12 +285,13 @@ def _gelu_slope(value: Tensor) -> Tensor:
     return cdf + value * density
 
 
-def _working_dtype(tensor: Tensor) -> torch.dtype:
+def working_dtype(tensor: Tensor) -> torch.dtype:
+    """float64 for float64, float32 for everything else."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Switches autocast off where it is on."""
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Context that switches autocast off where it is on, and does nothing (nothing to trace either) where it is not."""
     device = tensor.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
@@ -302,15 +303,17 @@ def _check_options(update: str, step_rule: str) -> None:
         raise ValueError(f"unknown step_rule {step_rule!r}; the choices are relative, raw")
 
 
-def _check_shapes(rows: Tensor, heads: HeadParameters, pseudo_label: Tensor, weights: Tensor | None) -> None:
+def check_level_shapes(rows: Tensor, heads: HeadParameters, pseudo_label: Tensor, weights: Tensor | None) -> None:
+    """ValueError unless rows are [B, L, d] and pseudo_label and weights [B, k], as the heads want them."""
     _, num_classes, size = heads.prediction_weight.shape
     if rows.ndim != 3 or rows.shape[1:] != (NUM_LEVELS, size):
         raise ValueError(f"level features must be [B, {NUM_LEVELS}, {size}] to fit the heads; got {tuple(rows.shape)}")
-    _require_shape("pseudo_label", pseudo_label, (rows.shape[0], num_classes))
+    require_shape("pseudo_label", pseudo_label, (rows.shape[0], num_classes))
     if weights is not None:
-        _require_shape("weights", weights, (rows.shape[0], num_classes))
+        require_shape("weights", weights, (rows.shape[0], num_classes))
 
 
-def _require_shape(name: str, tensor: Tensor, wanted: tuple[int, ...]) -> None:
+def require_shape(name: str, tensor: Tensor, wanted: tuple[int, ...]) -> None:
+    """ValueError naming the tensor, the wanted and the actual shape, unless they agree."""
     if tuple(tensor.shape) != wanted:
         raise ValueError(f"{name} must be {list(wanted)}; got {list(tensor.shape)}")
