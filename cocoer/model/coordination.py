@@ -51,7 +51,9 @@ class HeadParameters:
     def __post_init__(self) -> None:
         """Raises ValueError where the four tensors do not fit together."""
         if self.prediction_weight.ndim != 3 or self.prediction_weight.shape[0] != NUM_LEVELS:
-            raise ValueError(f"prediction_weight must be [{NUM_LEVELS}, k, d]; got {tuple(self.prediction_weight.shape)}")
+            raise ValueError(
+                f"prediction_weight must be [{NUM_LEVELS}, k, d]; got {tuple(self.prediction_weight.shape)}"
+            )
         levels, num_classes, size = self.prediction_weight.shape
         require_shape("prediction_bias", self.prediction_bias, (levels, num_classes))
         require_shape("norm_weight", self.norm_weight, (levels, size))
@@ -210,7 +212,11 @@ def coordinate(
         return competition.features
     with full_precision(preactivation):
         dtype = competition.features.dtype
-        preactivation, heads, label = preactivation.to(dtype), heads.to(dtype), pseudo_label.detach().to(dtype).unsqueeze(1)
+        preactivation, heads, label = (
+            preactivation.to(dtype),
+            heads.to(dtype),
+            pseudo_label.detach().to(dtype).unsqueeze(1),
+        )
         weights = None if weights is None else weights.detach().to(dtype).unsqueeze(1)
         slope = updated_gradient(heads, competition, label, weights, multi_label, step_rule, step)  # at z, [B, L, d]
         slope = heads.backward(slope, preactivation)  # v, [B, L, d]

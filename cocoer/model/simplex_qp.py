@@ -95,7 +95,9 @@ def _check_shapes(gram: Tensor, losses: Tensor, mask: Tensor | None) -> int:
     if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2] or not 1 <= gram.shape[-1] <= MAX_LEVELS:
         raise ValueError(f"gram must be [..., q, q] with q = 1, 2 or 3; got {tuple(gram.shape)}")
     if losses.shape != gram.shape[:-1]:
-        raise ValueError(f"losses must be {tuple(gram.shape[:-1])} to fit gram {tuple(gram.shape)}; got {tuple(losses.shape)}")
+        raise ValueError(
+            f"losses must be {tuple(gram.shape[:-1])} to fit gram {tuple(gram.shape)}; got {tuple(losses.shape)}"
+        )
     if gram.dtype not in (torch.float32, torch.float64) or losses.dtype != gram.dtype:
         raise ValueError(
             f"gram and losses must both be float32 or both float64; got {gram.dtype} and {losses.dtype}. "
