@@ -1,0 +1,240 @@
+"""The annotated picture: boxes of every person and the labels of the fused answer (design section 6, format png).
+
+One person: green body box and yellow head box, as in the published code. Several: one hue per person, the head lighter.
+An estimated box is dashed. The labels stand in plates beside the persons where all of them fit without hiding a head
+or each other; where they do not, every person carries a number and the labels stand in a panel beside the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from cocoer.boxes import Box
+from cocoer.outputs import PersonPrediction, PictureResult
+from cocoer.report import canvas as ink
+from cocoer.report.canvas import Colour
+from cocoer.report.cards import Card, badge_size, card_of, card_size, paint_badge, paint_card
+from cocoer.report.layout import Plate, Size, flow, flow_below, place_plates
+
+SMALLEST_SIDE = 640
+"""A picture whose longer side is shorter than this is scaled up to it, so that labels are readable."""
+
+LARGEST_SIDE = 4096
+"""A picture whose longer side is longer than this is scaled down to it, so that memory and file size stay bounded."""
+
+_NARROWEST = 200  # a shorter side below this gets a grey border, so that numbers have somewhere to stand
+_MOST_INLINE = 8  # above this many persons plates beside them would hide the picture
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where everything of an annotated picture stands, in pixels of the drawn canvas.
+
+    size: of the whole drawing. picture: where the (scaled) picture is. scale: canvas pixels per original pixel (x, y).
+    em: text size. cards: what is said of each person, in order. plates: per person the label plate (`inline`) or
+    number badge inside the stage, None where there is none. panel: per person its card in the panel, None where the
+    plate says it all. notes: lines of text below, notes_top: where they start.
+    """
+
+    size: Size
+    stage: Plate
+    picture: Plate
+    scale: tuple[float, float]
+    em: int
+    cards: tuple[Card, ...]
+    plates: tuple[Plate | None, ...]
+    inline: bool
+    panel: tuple[Plate | None, ...]
+    notes: tuple[tuple[str, Colour], ...]
+    notes_top: int
+
+
+def person_colours(index: int, several: bool) -> tuple[Colour, Colour]:
+    """Body and head colour of the person at place `index` of a picture: the published ones where it is alone."""
+    if not several:
+        return ink.BODY_GREEN, ink.HEAD_YELLOW
+    body = ink.PERSON_COLOURS[index % len(ink.PERSON_COLOURS)]
+    return body, ink.mix(body, ink.PAPER, 0.55)
+
+
+def _stage(width: int, height: int) -> tuple[Size, Plate]:
+    """The area for a picture of this many pixels, and where in it the scaled picture stands."""
+    scale = min(max(1.0, SMALLEST_SIDE / max(width, height)), LARGEST_SIDE / max(width, height))
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    stage = max(w, _NARROWEST), max(h, _NARROWEST)
+    x, y = (stage[0] - w) // 2, (stage[1] - h) // 2
+    return stage, (x, y, x + w, y + h)
+
+
+def _placed(box: Box, plan_picture: Plate, scale: tuple[float, float]) -> Box:
+    """A box of the original picture in canvas pixels."""
+    x, y = plan_picture[:2]
+    return x + box[0] * scale[0], y + box[1] * scale[1], x + box[2] * scale[0], y + box[3] * scale[1]
+
+
+def _in_order(
+    sizes: Sequence[Size], boxed: Sequence[tuple[int, Box, Box]], total: int, stage: Size, gap: int, anywhere: bool
+) -> list[Plate | None]:
+    """`place_plates` for the persons that have boxes; the others get None."""
+    places = place_plates(
+        [sizes[i] for i, _, _ in boxed],
+        [body for _, body, _ in boxed],
+        [head for _, _, head in boxed],
+        (0, 0, *stage),
+        gap,
+        anywhere,
+    )
+    out: list[Plate | None] = [None] * total
+    for (i, _, _), place in zip(boxed, places, strict=True):
+        out[i] = place
+    return out
+
+
+def _panel(sizes: Sequence[Size], stage: Size, gap: int) -> tuple[list[Plate], Size]:
+    """Cards right of the stage or below it, whichever gives the better shape; with the size of the whole."""
+    right, (wide, high) = flow(sizes, stage[1] - 2 * gap, gap)
+    below, (wide_b, high_b) = flow_below(sizes, stage[0] - 2 * gap, gap)
+    beside = stage[0] + wide + 2 * gap, max(stage[1], high + 2 * gap)
+    under = max(stage[0], wide_b + 2 * gap), stage[1] + high_b + 2 * gap
+
+    def strain(size: Size) -> float:  # far from 3:2, or much empty ground
+        shape = size[0] / size[1] / 1.5
+        return max(shape, 1 / shape) * (size[0] * size[1]) ** 0.5
+
+    if strain(beside) <= strain(under):
+        return [(x1 + stage[0] + gap, y1 + gap, x2 + stage[0] + gap, y2 + gap) for x1, y1, x2, y2 in right], beside
+    return [(x1 + gap, y1 + stage[1] + gap, x2 + gap, y2 + stage[1] + gap) for x1, y1, x2, y2 in below], under
+
+
+def _notes(result: PictureResult, em: int, width: int) -> tuple[tuple[str, Colour], ...]:
+    """Lines about the picture as a whole: that it failed, or that nobody was found."""
+    if result.status == "error":
+        return tuple((line, ink.RED) for line in ink.wrap(f"error: {result.message or 'not scored'}", em, width, 4))
+    lines: list[tuple[str, Colour]] = []
+    if not result.persons:
+        lines.append(("no person found", ink.GREY))
+    if result.message:
+        lines += [(line, ink.GREY) for line in ink.wrap(result.message, em, width, 4)]
+    return tuple(lines)
+
+
+def plan_result(width: int, height: int, result: PictureResult) -> Plan:
+    """Lay out the drawing of `result` on a picture of width x height pixels, without the picture.
+
+    The boxes of `result` are in pixels of a result.width x result.height picture; where that differs from width x
+    height (a reduced copy is drawn on), they are scaled. No plate overlaps another or leaves the canvas.
+    """
+    stage, picture = _stage(width, height)
+    scale = (
+        (picture[2] - picture[0]) / (result.width or width),
+        (picture[3] - picture[1]) / (result.height or height),
+    )
+    em = max(14, round(max(picture[2] - picture[0], picture[3] - picture[1]) / 48))
+    gap, several = max(3, em // 4), len(result.persons) > 1
+    boxed = [
+        (i, _placed(p.boxes.body, picture, scale), _placed(p.boxes.head, picture, scale))
+        for i, p in enumerate(result.persons)
+        if p.boxes is not None
+    ]
+    most_rows = 5 if len(result.persons) <= _MOST_INLINE else 3
+
+    def cards(rows: int) -> tuple[Card, ...]:
+        return tuple(
+            card_of(p, person_colours(i, several)[0], several, rows) for i, p in enumerate(result.persons)
+        )
+
+    said, plates, panel = cards(most_rows), [], []  # type: tuple[Card, ...], list[Plate | None], list[Plate | None]
+    size, inline = stage, False
+    if len(boxed) == len(said) <= _MOST_INLINE:
+        sizes = [card_size(card, em, stage[0] - 2 * gap) for card in said]
+        if sum(w * h for w, h in sizes) < 0.4 * stage[0] * stage[1]:
+            plates = _in_order(sizes, boxed, len(said), stage, gap, anywhere=False)
+            inline = all(place is not None for place in plates)
+    if not inline and said:
+        said = cards(8 if len(said) <= _MOST_INLINE else 3)
+        plates = _badges(said, boxed, stage, em, gap)
+        sizes = [card_size(card, em, 24 * em) for card in said]
+        found, size = _panel(sizes, stage, gap)
+        panel = list(found)
+    notes = _notes(result, em, size[0] - 2 * em)
+    size, notes_top = (size[0], size[1] + len(notes) * round(1.4 * em) + em) if notes else size, size[1]
+    return Plan(
+        size=size, stage=(0, 0, *stage), picture=picture, scale=scale, em=em, cards=said, plates=tuple(plates),
+        inline=inline, panel=tuple(panel), notes=notes, notes_top=notes_top,
+    )  # fmt: skip
+
+
+def _badges(
+    cards: Sequence[Card], boxed: Sequence[tuple[int, Box, Box]], stage: Size, em: int, gap: int
+) -> list[Plate | None]:
+    """Number badges at the persons, smaller where not all fit; a lone person needs none."""
+    if len(cards) < 2:
+        return [None] * len(cards)
+    smallest = max(10, em // 2)
+    for size in (em, max(smallest, round(0.8 * em)), smallest):
+        sizes = [badge_size(card.number or "", size) for card in cards]
+        places = _in_order(sizes, boxed, len(cards), stage, gap, anywhere=True)
+        if all(places[i] is not None for i, _, _ in boxed):
+            break
+    return places
+
+
+def _leader(draw: ImageDraw.ImageDraw, plate: Plate, box: Box, colour: Colour, thick: int) -> None:
+    """A line from a plate that had to stand apart to the nearest point of its person's box."""
+    x, y = (plate[0] + plate[2]) / 2, (plate[1] + plate[3]) / 2
+    end = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
+    apart = max(plate[0] - box[2], box[0] - plate[2], plate[1] - box[3], box[1] - plate[3])
+    if apart > 4 * thick:
+        draw.line([(x, y), end], fill=colour, width=max(1, thick // 2))
+
+
+def _paint_boxes(draw: ImageDraw.ImageDraw, plan: Plan, persons: Sequence[PersonPrediction]) -> None:
+    """Every person's body and head box; the largest first, so that small ones stay visible."""
+    several = len(persons) > 1
+    thick = max(2, round(plan.em / 7))
+    order = [(i, p.boxes) for i, p in enumerate(persons) if p.boxes is not None]
+    order.sort(key=lambda pair: (pair[1].body[0] - pair[1].body[2]) * (pair[1].body[3] - pair[1].body[1]))
+    for i, boxes in order:
+        body, head = person_colours(i, several)
+        if persons[i].status == "error":
+            body = head = ink.RED
+        for box, source, colour in ((boxes.body, boxes.body_source, body), (boxes.head, boxes.head_source, head)):
+            ink.outline(draw, _placed(box, plan.picture, plan.scale), colour, thick, dashed=source == "estimated")
+
+
+def draw_result(image: Image.Image, result: PictureResult) -> Image.Image:
+    """The picture with boxes, numbers and labels of all its persons, as a new RGB picture; same input, same bytes.
+
+    image: the picture that was scored, any mode, any size (after EXIF rotation). It is drawn at its own size where the
+    longer side is between `SMALLEST_SIDE` and `LARGEST_SIDE` pixels and scaled to that range otherwise; a panel or a
+    note below makes the drawing larger than the picture. Errors of the picture and of single persons are shown.
+    """
+    plan = plan_result(image.width, image.height, result)
+    x1, y1, x2, y2 = plan.picture
+    drawing = Image.new("RGB", plan.size, ink.PANEL)
+    stage = Image.new("RGB", (plan.stage[2], plan.stage[3]), (70, 74, 80))
+    shown = image if image.size == (x2 - x1, y2 - y1) else image.resize((x2 - x1, y2 - y1), Image.Resampling.LANCZOS)
+    stage.paste(shown.convert("RGB"), (x1, y1))
+    draw = ImageDraw.Draw(stage, "RGBA")
+    _paint_boxes(draw, plan, result.persons)
+    thick = max(2, round(plan.em / 7))
+    for person, card, plate in zip(result.persons, plan.cards, plan.plates, strict=True):
+        if plate is None or person.boxes is None:
+            continue
+        _leader(draw, plate, _placed(person.boxes.body, plan.picture, plan.scale), card.colour, thick)
+        if plan.inline:
+            paint_card(draw, plate, card, plan.em, on_picture=True)
+        else:
+            paint_badge(draw, plate, card.number or "", card.colour, round((plate[3] - plate[1]) / 1.25))
+    drawing.paste(stage, (0, 0))
+    draw = ImageDraw.Draw(drawing, "RGBA")
+    for place, card in zip(plan.panel, plan.cards, strict=False):
+        if place is not None:
+            paint_card(draw, place, card, plan.em, on_picture=False)
+    for i, (line, colour) in enumerate(plan.notes):
+        middle = plan.notes_top + plan.em / 2 + (i + 0.5) * round(1.4 * plan.em)
+        ink.write(draw, (plan.em, middle), line, plan.em, colour, bold=colour == ink.RED)
+    return drawing
