@@ -1,0 +1,159 @@
+"""The one place where a config becomes a model: architecture numbers live here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cocoer.config import Config, ModelConfig
+from cocoer.model.attention import AttentionBlock
+from cocoer.model.backbone import Trunk, build_trunk
+from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
+from cocoer.model.cocoer import CocoER, FusionHead, LevelStack
+from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate
+from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
+from cocoer.model.level_head import LevelHead
+from cocoer.model.losses import competition_weights
+from cocoer.model.positions import RegionPositions
+from cocoer.model.vocabulary import VocabularyBranch, pseudo_label
+from cocoer.names import LEVELS
+
+
+def build_model(config: Config, pretrained: bool = True) -> CocoER:
+    """The model of a config, in training mode, on the CPU.
+
+    pretrained=True loads the trunk and CLIP weights that the config names; False leaves everything random, for a model
+    whose weights are loaded afterwards (then no text tower is built, and the text embeddings come with the weights).
+    Raises FileNotFoundError for a missing weights file, ValueError for one that does not fit.
+    """
+    model, size = config.model, config.data.image_size
+    trunks = {level: build_trunk(model.trunk.name, model.trunk.widths) for level in LEVELS}
+    if pretrained and model.trunk.weights is not None:
+        _load_trunks(trunks, model)
+    grid = trunks["context"].grid(size)
+    tokens = {m: PatchTokens(t.channels, grid, model.tokens.patch, model.tokens.size) for m, t in trunks.items()}
+    num_tokens, classes, features = tokens["context"].num_tokens, len(config.classes), model.level_head.feature_size
+    heads = {m: LevelHead(num_tokens * model.tokens.size, features, classes) for m in LEVELS}
+    vocabulary = _vocabulary(config, pretrained) if model.vocabulary.enabled else None
+    sources = len(LEVELS) + (vocabulary is not None)
+    return CocoER(
+        trunks=trunks,
+        tokens=tokens,
+        cross_level=_cross_level(model, num_tokens, grid, size),
+        heads=heads,
+        vocabulary=vocabulary,
+        fusion=FusionHead(sources * features, features, classes),
+        workspace=PaperWorkspace(config),
+        label=lambda logits: pseudo_label(logits, config.multi_label, model.vocabulary.threshold),
+        image_size=size,
+    )
+
+
+class PaperWorkspace:
+    """Competition and coordination with the settings of a config (Algorithm 1); holds no tensor but the class counts.
+
+    class_counts: [k] positives of each class in the training split, needed by `loss.class_weights: static` alone.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._rule = config.loss.class_weights
+        self._multi_label = config.multi_label
+        self._competition = config.model.competition
+        self._coordination = config.model.coordination
+        self.class_counts: Tensor | None = None
+
+    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, Competition]:
+        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
+        weights = None
+        if self._multi_label:
+            weights = competition_weights(self._rule, label, self.class_counts, self._competition.negative_weight)
+        competition = compete(
+            levels.z, heads, label, weights, multi_label=self._multi_label, biases=self._competition.biases
+        )
+        update = self._coordination.update if self._competition.enabled else "none"
+        refined = coordinate(
+            levels.pre,
+            levels.sq_norm,
+            heads,
+            competition,
+            label,
+            weights,
+            multi_label=self._multi_label,
+            update=update,
+            step_rule=self._coordination.step_rule,
+            step=self._coordination.step,
+        )
+        return refined, competition
+
+
+def _cross_level(model: ModelConfig, num_tokens: int, grid: int, size: int) -> nn.Module:
+    channels, spec, published = model.tokens.size, model.attention, model.mode == "release"
+    if not spec.enabled:
+        return NoCrossLevel(num_tokens, channels)
+    blocks = [
+        [AttentionBlock(channels, spec.heads, spec.head_size, spec.feed_forward, published) for _ in range(spec.blocks)]
+        for _ in LEVELS
+    ]
+    if published:
+        return ReleaseCrossLevel(blocks, RegionPositions(grid, channels, cell=size / grid), channels)
+    return PaperCrossLevel(blocks, num_tokens, channels)
+
+
+def _vocabulary(config: Config, pretrained: bool) -> VocabularyBranch:
+    spec = config.model.vocabulary
+    clip = build_clip(spec.tower, quick_gelu=spec.weights == "openai", with_text=pretrained)
+    if pretrained and spec.weights is not None:
+        path = f"checkpoints/clip/{spec.tower}.pt" if spec.weights == "openai" else spec.weights
+        _load_clip(clip, read_clip_weights(path), path)
+    prompts = [spec.prompt.format(emotion=name) for name in config.classes]
+    embed_size = clip.visual.output_dim
+    text = encode_prompts(clip, spec.tower, prompts) if pretrained else torch.zeros(len(prompts), embed_size)
+    features = config.model.level_head.feature_size
+    branch = VocabularyBranch(clip.visual, text, features, spec.layout, spec.normalisation == "clip")
+    branch.alignment.requires_grad_(spec.train_alignment)
+    return branch
+
+
+def _load_clip(clip: nn.Module, weights: dict[str, Tensor], path: str) -> None:
+    """Load a CLIP state dict; OpenAI's archive carries three numbers of its own that are no weights."""
+    known = clip.state_dict()
+    fitting = {k: v.float() if v.is_floating_point() else v for k, v in weights.items() if k in known}
+    missing = sorted(set(known) - set(fitting) - {"attn_mask"})
+    wrong = sorted(k for k, v in fitting.items() if v.shape != known[k].shape)
+    if missing or wrong:
+        raise ValueError(
+            f"CLIP weights {path} do not fit the tower: {len(missing)} keys missing (e.g. {missing[:3]}), "
+            f"{len(wrong)} of another shape (e.g. {wrong[:3]}); check model.vocabulary.tower"
+        )
+    clip.load_state_dict(fitting, strict=False)
+
+
+def _load_trunks(trunks: dict[str, Trunk], model: ModelConfig) -> None:
+    """ImageNet weights (torchvision's file for the named network) into each level's trunk."""
+    name = model.trunk.weights
+    path = Path(f"checkpoints/imagenet/{model.trunk.name}.pth" if name == "imagenet" else str(name))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"trunk weights: no such file: {path}; get them with `python scripts/weights.py fetch {model.trunk.name}`, "
+            f"or start from random weights with --set model.trunk.weights=null"
+        )
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    for level, trunk in trunks.items():
+        load_torchvision(trunk, weights, f"{path} (level {level})")
+
+
+def load_torchvision(trunk: Trunk, weights: dict[str, Tensor], where: str) -> None:
+    """Load a torchvision classifier's state dict into a trunk; the classifier's own layers are left out.
+
+    A trunk keeps torchvision's modules in torchvision's order, so the keys correspond one to one in order.
+    Raises ValueError where they do not.
+    """
+    own = trunk.state_dict()
+    body = {k: v for k, v in weights.items() if not k.startswith(("fc.", "classifier."))}
+    if all("num_batches_tracked" not in k for k in body):  # files older than torch 0.4.1 lack these counters
+        own = {k: v for k, v in own.items() if "num_batches_tracked" not in k}
+    if len(own) != len(body) or any(a.shape != b.shape for a, b in zip(own.values(), body.values(), strict=False)):
+        raise ValueError(f"trunk weights {where} are not of this network: {len(body)} tensors for {len(own)}, or other shapes")
+    trunk.load_state_dict(dict(zip(own, body.values(), strict=True)), strict=False)
