@@ -60,9 +60,9 @@ def person_colours(index: int, several: bool) -> tuple[Colour, Colour]:
     return body, ink.mix(body, ink.PAPER, 0.55)
 
 
-def _stage(width: int, height: int) -> tuple[Size, Plate]:
-    """The area for a picture of this many pixels, and where in it the scaled picture stands."""
-    scale = min(max(1.0, SMALLEST_SIDE / max(width, height)), LARGEST_SIDE / max(width, height))
+def _stage(width: int, height: int, crowd: float) -> tuple[Size, Plate]:
+    """The area for a picture of this many pixels, and where in it the scaled picture stands; larger for a crowd."""
+    scale = min(max(1.0, SMALLEST_SIDE * crowd / max(width, height)), LARGEST_SIDE / max(width, height))
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
     stage = max(w, _NARROWEST), max(h, _NARROWEST)
     x, y = (stage[0] - w) // 2, (stage[1] - h) // 2
@@ -127,12 +127,13 @@ def plan_result(width: int, height: int, result: PictureResult) -> Plan:
     The boxes of `result` are in pixels of a result.width x result.height picture; where that differs from width x
     height (a reduced copy is drawn on), they are scaled. No plate overlaps another or leaves the canvas.
     """
-    stage, picture = _stage(width, height)
+    crowd = max(1.0, len(result.persons) / 12) ** 0.5
+    stage, picture = _stage(width, height, crowd)
     scale = (
         (picture[2] - picture[0]) / (result.width or width),
         (picture[3] - picture[1]) / (result.height or height),
     )
-    em = max(14, round(max(picture[2] - picture[0], picture[3] - picture[1]) / 48))
+    em = max(14, round(min(max(stage) / 48, (stage[0] * stage[1]) ** 0.5 / 30) / crowd))
     gap, several = max(3, em // 4), len(result.persons) > 1
     boxed = [
         (i, _placed(p.boxes.body, picture, scale), _placed(p.boxes.head, picture, scale))
@@ -157,6 +158,7 @@ def plan_result(width: int, height: int, result: PictureResult) -> Plan:
         said = cards(8 if len(said) <= _MOST_INLINE else 3)
         plates = _badges(said, boxed, stage, em, gap)
         sizes = [card_size(card, em, 24 * em) for card in said]
+        sizes = [(max(w for w, _ in sizes), h) for _, h in sizes]
         found, size = _panel(sizes, stage, gap)
         panel = list(found)
     notes = _notes(result, em, size[0] - 2 * em)
@@ -194,7 +196,7 @@ def _leader(draw: ImageDraw.ImageDraw, plate: Plate, box: Box, colour: Colour, t
 def _paint_boxes(draw: ImageDraw.ImageDraw, plan: Plan, persons: Sequence[PersonPrediction]) -> None:
     """Every person's body and head box; the largest first, so that small ones stay visible."""
     several = len(persons) > 1
-    thick = max(2, round(plan.em / 7))
+    thick = max(2, round(plan.em / 5))
     order = [(i, p.boxes) for i, p in enumerate(persons) if p.boxes is not None]
     order.sort(key=lambda pair: (pair[1].body[0] - pair[1].body[2]) * (pair[1].body[3] - pair[1].body[1]))
     for i, boxes in order:
@@ -220,7 +222,7 @@ def draw_result(image: Image.Image, result: PictureResult) -> Image.Image:
     stage.paste(shown.convert("RGB"), (x1, y1))
     draw = ImageDraw.Draw(stage, "RGBA")
     _paint_boxes(draw, plan, result.persons)
-    thick = max(2, round(plan.em / 7))
+    thick = max(2, round(plan.em / 5))
     for person, card, plate in zip(result.persons, plan.cards, plan.plates, strict=True):
         if plate is None or person.boxes is None:
             continue

@@ -1,0 +1,166 @@
+"""Tables, sizes, durations and a person's answer as plain text, for the terminal and for Markdown reports."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from cocoer.names import LEVELS
+from cocoer.outputs import LEVEL_SOURCES, PersonPrediction, PictureResult
+
+Cell = str | int | float | None
+
+
+def display_width(text: str) -> int:
+    """Columns that `text` takes on a terminal: wide East Asian letters take two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def cell_text(value: Cell, digits: int = 3) -> str:
+    """One table cell: floats with `digits` decimals, None as '-', whole numbers as they are."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.{digits}f}" if math.isfinite(value) else str(value)
+    return str(value)
+
+
+def _aligned(
+    header: Sequence[str], rows: Sequence[Sequence[Cell]], digits: int
+) -> tuple[list[list[str]], list[int], list[bool]]:
+    """All cells as text (header first), width of each column, and which columns hold numbers only."""
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ValueError(f"table row {number}: wanted {len(header)} cells ({', '.join(header)}), got {len(row)}: {row!r}")
+    cells = [[str(h) for h in header], *([cell_text(v, digits) for v in row] for row in rows)]
+    widths = [max(display_width(row[c]) for row in cells) for c in range(len(header))]
+    numeric = [bool(rows) and all(not isinstance(row[c], str) for row in rows) for c in range(len(header))]
+    return cells, widths, numeric
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    space = " " * (width - display_width(text))
+    return space + text if right else text + space
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], digits: int = 3) -> str:
+    """A plain-text table: two spaces between columns, numbers to the right, a rule under the header, no trailing spaces.
+
+    Raises ValueError where a row has another number of cells than the header.
+    """
+    cells, widths, numeric = _aligned(header, rows, digits)
+    cells.insert(1, ["-" * w for w in widths])
+    lines = ("  ".join(_pad(t, w, n) for t, w, n in zip(row, widths, numeric, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], digits: int = 3) -> str:
+    """A Markdown table, also aligned as text; '|' and line breaks inside cells are escaped.
+
+    Raises ValueError where a row has another number of cells than the header.
+    """
+
+    def safe(value: Cell) -> Cell:
+        return value.replace("|", "\\|").replace("\n", "<br>") if isinstance(value, str) else value
+
+    cells, widths, numeric = _aligned([str(safe(h)) for h in header], [[safe(v) for v in row] for row in rows], digits)
+    widths = [max(3, w) for w in widths]
+    cells.insert(1, ["-" * (w - 1) + (":" if n else "-") for w, n in zip(widths, numeric, strict=True)])
+    return "\n".join(
+        "| " + " | ".join(_pad(t, w, n) for t, w, n in zip(row, widths, numeric, strict=True)) + " |" for row in cells
+    )
+
+
+def human_size(num_bytes: float) -> str:
+    """A number of bytes in words: '532 B', '11.8 MB' (1 MB = 1,000,000 bytes)."""
+    size = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 999.95:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def human_duration(seconds: float) -> str:
+    """A duration in words: '85 ms', '4.2 s', '3 min 05 s', '2 h 07 min'."""
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def format_metrics(metrics: Mapping[str, object], digits: int = 4) -> str:
+    """Metrics on one line, in their order: 'mAP 0.7312  loss 1.2000  persons 1,024'; nested tables are left out.
+
+    An interval (two numbers) is written '[low, high]'.
+    """
+    parts = []
+    for name, value in metrics.items():
+        if isinstance(value, bool) or value is None or isinstance(value, str):
+            parts.append(f"{name} {'-' if value is None else value}")
+        elif isinstance(value, int):
+            parts.append(f"{name} {value:,}")
+        elif isinstance(value, float):
+            parts.append(f"{name} {value:.{digits}f}")
+        elif isinstance(value, (tuple, list)) and len(value) == 2:
+            parts.append(f"{name} [{value[0]:.{digits}f}, {value[1]:.{digits}f}]")
+    return "  ".join(parts)
+
+
+def exclusion_text(exclusion: Sequence[str]) -> str:
+    """The exclusion sequence in words: 'context -> head -> body (stays)'; '-' where nothing competed."""
+    return " -> ".join(exclusion) + " (stays)" if exclusion else "-"
+
+
+def _labels(person: PersonPrediction, source: str, most: int = 6) -> str:
+    """The labels of a source with probabilities, the most probable first."""
+    by_name = person.probabilities.get(source, {})
+    names = sorted(person.labels.get(source, ()), key=lambda n: -by_name.get(n, 0.0))
+    shown = [f"{n} {by_name[n]:.2f}" if n in by_name else n for n in names[:most]]
+    return ", ".join(shown) + (f", +{len(names) - most} more" if len(names) > most else "") or "-"
+
+
+def summarize_person(person: PersonPrediction) -> str:
+    """One person's answer as a few lines: fused answer, each level with its L_hier, V-I branch, exclusion sequence.
+
+    A label of a level that the fused answer does not share is marked with '!'.
+    """
+    track = person.boxes.track if person.boxes is not None else None
+    title = f"person {person.person}" + (f" (track {track})" if track is not None else "")
+    if person.status == "error":
+        return f"{title}: error: {person.message or 'not scored'}"
+    if person.status != "ok":
+        title += f" [{person.status}]"
+    lines = [f"{title}: {_labels(person, 'pred')}"]
+    for i, level in enumerate(LEVELS):
+        source = LEVEL_SOURCES[level]
+        text = _labels(person, source)
+        for name in person.inconsistent[source]:
+            text = ", ".join(f"!{part}" if part.rpartition(" ")[0] == name or part == name else part for part in text.split(", "))
+        loss = f"L_hier {person.competition.losses[i]:.3f}  " if person.competition else ""
+        lines.append(f"  {level:8} {loss}{text}")
+    lines.append(f"  {'V-I':8} {_labels(person, 'VI')}")
+    if person.competition and person.competition.exclusion:
+        lines.append(f"  {'excluded':8} {exclusion_text(person.competition.exclusion)}")
+    if person.message:
+        lines.append(f"  note     {person.message}")
+    return "\n".join(lines)
+
+
+def summarize(result: PictureResult) -> str:
+    """A picture's answer for the terminal: its name and size, then `summarize_person` for each person."""
+    frame = f", frame {result.frame}" if result.frame is not None else ""
+    size = f"{result.width}x{result.height}" if result.width else "not read"
+    if result.status == "error":
+        return f"{result.image}{frame}: error: {result.message or 'not scored'}"
+    count = len(result.persons)
+    said = "no person found" if count == 0 else f"{count} person" + ("s" if count > 1 else "")
+    head = f"{result.image} ({size}{frame}): {said}" + (f"; {result.message}" if result.message else "")
+    return "\n".join([head, *(summarize_person(person) for person in result.persons)])
