@@ -1,0 +1,121 @@
+"""The person index on disk: one JSON object a line and split, and a sidecar that says how it was made (design section 5)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cocoer.data.batch import PersonRecord
+from cocoer.names import SPLITS, canonical_class
+
+SIDECAR = "index.json"
+
+_ROWS_SHOWN = 10
+_ROUNDING = 0.01  # boxes are written with two decimals
+
+
+class IndexFileError(ValueError):
+    """A person index that cannot be used; the text names file, row and fault."""
+
+
+def split_path(index: str | Path, split: str) -> Path:
+    """The file of one split: `index` is a folder, or already the file."""
+    index = Path(index)
+    return index if index.suffix == ".jsonl" else index / f"{split}.jsonl"
+
+
+def read_index(index: str | Path, split: str, classes: Sequence[str] | None = None) -> list[PersonRecord]:
+    """The persons of one split, in the order of the file.
+
+    index: folder with `{split}.jsonl`, or a .jsonl file of which the lines of that split are taken.
+    classes: where given, every label must be one of them (case and spaces aside) and comes back in that spelling.
+    Raises IndexFileError that lists the faulty rows: broken JSON, missing key, box outside the picture, unknown class,
+    a person twice.
+    """
+    path = split_path(index, split)
+    persons = [p for p in read_records(path, classes) if p.split == split]
+    if not persons:
+        raise IndexFileError(f"{path}: wanted persons of split {split!r}, got none; choose another split")
+    return persons
+
+
+def read_records(path: str | Path, classes: Sequence[str] | None = None) -> list[PersonRecord]:
+    """All persons of one .jsonl file. Raises IndexFileError as `read_index` does."""
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise IndexFileError(
+            f"{path}: no such person index; scripts/prepare_emotic.py and scripts/prepare_caers.py write one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as err:
+        raise IndexFileError(f"{path}: cannot be read as a person index: {err}") from None
+    records: list[PersonRecord] = []
+    faults: list[str] = []
+    seen: dict[tuple[str, str], int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = _checked(PersonRecord.from_line(line, f"row {number}"), number, classes)
+            first = seen.setdefault((record.split, record.key), number)
+            if first != number:
+                raise ValueError(f"row {number}: person {record.key} is already in row {first}")
+            records.append(record)
+        except (ValueError, TypeError) as err:
+            faults.append(str(err) if str(err).startswith("row") else f"row {number}: {err}")
+    if faults:
+        more = f"\n  and {len(faults) - _ROWS_SHOWN} more" if len(faults) > _ROWS_SHOWN else ""
+        shown = "\n  ".join(faults[:_ROWS_SHOWN])
+        raise IndexFileError(f"{path}: {len(faults)} faulty rows:\n  {shown}{more}")
+    return records
+
+
+def _checked(record: PersonRecord, number: int, classes: Sequence[str] | None) -> PersonRecord:
+    """The record, its labels in the listed spelling; ValueError that names the row."""
+    if record.width < 1 or record.height < 1:
+        raise ValueError(f"row {number}: wanted a picture of at least 1x1 pixels, got {record.width}x{record.height}")
+    for name, box in (("body", record.body), ("head", record.head)):
+        inside = (
+            box[0] >= 0 and box[1] >= 0 and box[2] <= record.width + _ROUNDING and box[3] <= record.height + _ROUNDING
+        )
+        if not inside:
+            raise ValueError(
+                f"row {number}: {name} {list(box)} leaves the picture ({record.width}x{record.height} pixels)"
+            )
+    if classes is not None:
+        return replace(record, labels=tuple(canonical_class(label, classes) for label in record.labels))
+    return record
+
+
+def write_index(folder: str | Path, records: Iterable[PersonRecord], sidecar: Mapping[str, Any]) -> dict[str, Path]:
+    """Write `{split}.jsonl` for every split that has persons, and the sidecar `index.json`; returns the paths by name.
+
+    A file appears only when it is complete, and a split that has no persons now loses its old file.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    by_split: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for record in records:
+        by_split[record.split].append(record.to_line())
+    written: dict[str, Path] = {}
+    for split, lines in by_split.items():
+        path = folder / f"{split}.jsonl"
+        if lines:
+            _write_whole(path, "\n".join(lines) + "\n")
+            written[split] = path
+        else:
+            path.unlink(missing_ok=True)
+    _write_whole(folder / SIDECAR, json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
+    return written | {"sidecar": folder / SIDECAR}
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside the target, then take its place, so that a reader never meets half a file."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

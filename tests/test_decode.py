@@ -1,0 +1,198 @@
+"""Files as they come from people's disks, and what the decoder makes of them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cocoer.data.decode import FORMATS, ImageError, decode_image, image_size
+
+RNG = np.random.default_rng(0)
+GRADIENT = np.stack(np.broadcast_arrays(*np.ogrid[0:240:24j, 0:240:16j], 99.0), -1).astype(
+    np.uint8
+)  # 24 rows, 16 columns
+
+
+def saved(path: Path, image: Image.Image, form: str, **options: object) -> Path:
+    image.save(path, form, **options)
+    return path
+
+
+def encoded(form: str = "JPEG", image: Image.Image | None = None, **options: object) -> bytes:
+    out = io.BytesIO()
+    (image or Image.fromarray(GRADIENT)).save(out, form, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_rotation_shows_the_picture_as_it_was_taken(tmp_path: Path, form: str, orientation: int) -> None:
+    upright = Image.fromarray(GRADIENT)
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if form == "WEBP" else {"quality": 100, "subsampling": 0} if form == "JPEG" else {}
+    path = saved(tmp_path / "picture.jpg", stored, form, exif=exif, **options)
+    decoded = decode_image(path)
+    assert decoded.size == image_size(path) == (16, 24)
+    assert np.abs(np.asarray(decoded).astype(int) - GRADIENT).max() <= (4 if form == "JPEG" else 0)
+    assert not decoded.getexif()  # nobody downstream can turn it again
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("1", (255, 255, 255)),
+        ("L", (200, 200, 200)),
+        ("I;16", (200, 200, 200)),
+        ("I", (200, 200, 200)),
+        ("RGB", (200, 100, 50)),
+        ("P", (200, 100, 50)),
+        ("CMYK", (200, 100, 50)),
+        ("YCbCr", (200, 100, 50)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, expected: tuple[int, int, int]) -> None:
+    if mode in ("I;16", "I"):
+        value = 200 * 256 + 77  # the high byte is what an 8-bit picture would hold
+        image = Image.fromarray(np.full((5, 6), value, np.uint16 if mode == "I;16" else np.int32))
+    elif mode == "L":
+        image = Image.new("L", (6, 5), 200)
+    elif mode == "1":
+        image = Image.new("1", (6, 5), 1)
+    else:
+        image = Image.new("RGB", (6, 5), (200, 100, 50))
+        image = image.quantize(4) if mode == "P" else image.convert(mode)
+    form = "TIFF" if mode in ("CMYK", "YCbCr", "I") else "PNG"
+    decoded = decode_image(saved(tmp_path / "picture.jpg", image, form))
+    assert decoded.mode == "RGB" and decoded.size == (6, 5)
+    assert np.abs(np.asarray(decoded).astype(int) - expected).max() <= 2
+
+
+def test_cmyk_jpeg_and_16_bit_colour_png(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", Image.new("RGB", (8, 8), (200, 100, 50)).convert("CMYK"), "JPEG", quality=100)
+    assert np.abs(np.asarray(decode_image(path)).astype(int) - (200, 100, 50)).max() <= 4
+    row = b"\x00" + struct.pack(">HHH", 200 * 256 + 255, 100 * 256, 50 * 256) * 4
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(row * 2)),
+        (b"IEND", b""),
+    ]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    assert set(np.asarray(decode_image(io.BytesIO(data))).reshape(-1, 3)[0]) == {200, 100, 50}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_lie_over_white_and_opaque_ones_stay(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (2, 1), (40, 40, 40, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    form, options = "PNG", {}
+    if mode == "P":
+        image, options = Image.new("P", (2, 1)), {"transparency": 1}
+        image.putpalette([40, 40, 40, 0, 0, 0])
+        image.putpixel((1, 0), 1)
+    else:
+        image = image.convert(mode)
+    decoded = decode_image(saved(tmp_path / "a.png", image, form, **options))
+    assert np.asarray(decoded).tolist() == [[[40] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_named_format_is_read_whatever_the_ending(tmp_path: Path, form: str) -> None:
+    options = {"save_all": True, "append_images": [Image.new("RGB", (16, 24))]} if form == "MPO" else {}
+    path = saved(tmp_path / "wrong.jpg", Image.fromarray(GRADIENT), form, **options)
+    assert decode_image(path).size == image_size(path) == (16, 24)
+
+
+def test_a_format_outside_the_list_is_refused_by_name(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", Image.fromarray(GRADIENT), "ICO")
+    with pytest.raises(ImageError, match=r"a\.jpg: wanted a picture \(JPEG, PNG"):
+        decode_image(path)
+    floats = saved(tmp_path / "f.tiff", Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF")
+    with pytest.raises(ImageError, match="floating-point"):
+        decode_image(floats)
+
+
+def test_missing_folder_empty_and_foreign_files(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("<html>404</html>")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, text in {"none": "no such file", "empty": "wanted", "text": "wanted", "folder": "got a folder"}.items():
+        for read in (decode_image, image_size):
+            with pytest.raises(ImageError, match=rf"{name}\.jpg: .*{text}"):
+                read(tmp_path / f"{name}.jpg")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "WEBP"])
+def test_a_truncated_file_keeps_its_size_and_loses_its_pixels(tmp_path: Path, form: str) -> None:
+    noise = Image.fromarray(RNG.integers(0, 256, (64, 80, 3), dtype=np.uint8))
+    data = encoded(form, noise)
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(data[: len(data) * 6 // 10])
+    if form != "WEBP":  # whose reader wants the whole file first
+        assert image_size(path) == (80, 64)
+    with pytest.raises(ImageError, match=r"cut\.jpg"):
+        decode_image(path)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = saved(tmp_path / "bomb.png", Image.new("1", (20000, 20000)), "PNG")  # 50 kB on disk, 1.2 GB as RGB
+    for read in (decode_image, image_size):
+        with pytest.raises(ImageError, match="at most|wanted 1 to 150,000,000 pixels, got 20000x20000"):
+            read(path)
+    with pytest.raises(ImageError, match="wanted 1 to 383 pixels, got 16x24"):
+        decode_image(io.BytesIO(encoded()), max_pixels=383)
+    assert decode_image(io.BytesIO(encoded()), max_pixels=384).size == (16, 24)
+
+
+def test_large_pictures_below_the_limit_give_no_warning(tmp_path: Path) -> None:
+    path = saved(tmp_path / "wide.png", Image.new("1", (11617, 7800)), "PNG")  # above Pillow's own warning mark
+    assert image_size(path) == (11617, 7800)
+
+
+def test_one_pixel_is_a_picture() -> None:
+    assert decode_image(io.BytesIO(encoded("PNG", Image.new("RGB", (1, 1), (1, 2, 3))))).getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_damaged_exif_does_not_spoil_good_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff\xff\xff"))
+    assert decode_image(path).size == image_size(path) == (16, 24)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    form=st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=12),
+    keep=st.floats(0.05, 1.0),
+)
+def test_a_damaged_file_is_a_picture_or_one_named_error(form: str, edits: list[tuple[float, int]], keep: float) -> None:
+    data = bytearray(encoded(form))
+    for place, value in edits:
+        data[int(place * len(data))] = value
+    file = io.BytesIO(bytes(data[: max(1, int(len(data) * keep))]))
+    try:
+        image = decode_image(file, max_pixels=1_000_000)
+    except ImageError as err:
+        assert str(err).startswith("picture: ")
+    else:
+        assert image.mode == "RGB" and np.asarray(image).shape[2] == 3
