@@ -1,0 +1,144 @@
+"""People's boxes from the user: JSON files, `NAME.boxes.json` beside a picture, or plain Python objects.
+
+Accepted for one picture: `{"persons": [{"body": [x1, y1, x2, y2], "head": [...], "id": ...}, ...]}`, or the bare list.
+Accepted for many: the same under the picture's name (`{"a.jpg": {"persons": [...]}, "b.jpg": [...]}`).
+Names that other detectors use are understood: `bbox` or `person` for body, `face` for head, `track` for id; and so is a
+result that `inference.py` wrote. Boxes are xyxy in pixels of the picture after EXIF rotation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cocoer.boxes import Box, as_box
+from cocoer.data.people import complete_boxes
+from cocoer.outputs import PersonBoxes
+
+BODY_KEYS = ("body", "bbox", "person_box", "person")
+HEAD_KEYS = ("head", "face")
+TRACK_KEYS = ("id", "track", "track_id")
+
+LARGEST_FILE = 512 * 1024 * 1024
+
+
+class BoxesError(ValueError):
+    """A boxes file or a person's boxes that cannot be used; the text says what was wanted, what came, what to do."""
+
+
+def read_boxes_file(path: str | Path) -> Any:
+    """The JSON in a boxes file. Raises BoxesError for a missing, unreadable, too large or malformed file."""
+    path = Path(path)
+    remedy = 'wanted JSON like {"persons": [{"body": [x1, y1, x2, y2], "head": [x1, y1, x2, y2]}]}'
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise BoxesError(f"boxes file {path}: larger than {LARGEST_FILE >> 20} MB; split it")
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise BoxesError(f"boxes file {path}: no such file; {remedy}") from None
+    except OSError as err:
+        raise BoxesError(f"boxes file {path}: cannot be read: {err.strerror or err}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
+        raise BoxesError(f"boxes file {path}: is not JSON ({err}); {remedy}") from None
+
+
+def boxes_beside(picture: Path) -> Path | None:
+    """`NAME.boxes.json` beside `NAME.jpg`, if there is one."""
+    beside = picture.with_name(picture.stem + ".boxes.json")
+    try:
+        return beside if beside.is_file() else None
+    except OSError:  # a name too long for the file system
+        return None
+
+
+def persons_for(tree: Any, name: str, path: Path | None = None, frame: int | None = None) -> list[Any] | None:
+    """The persons a boxes file lists for one picture, as they are; None where the file does not mention the picture.
+
+    name: the picture as the user gave it; path: where it is. Keys are tried as the whole name, the path, the file name
+    and the stem; a video frame also as `name#frame`.
+    Raises BoxesError where the entry is not a list of persons.
+    """
+    if isinstance(tree, list):
+        return tree
+    if not isinstance(tree, Mapping):
+        raise BoxesError(f"boxes: wanted a JSON object or a list, got {type(tree).__name__}")
+    if "persons" in tree:
+        return _as_list(tree["persons"], name)
+    where = Path(path if path is not None else name)
+    keys = [name, str(where), where.as_posix(), where.name, where.stem]
+    if frame is not None:
+        keys = [f"{key}#{frame}" for key in keys] + [str(frame)]
+    for key in keys:
+        if key in tree:
+            entry = tree[key]
+            return _as_list(entry["persons"] if isinstance(entry, Mapping) and "persons" in entry else entry, key)
+    return None
+
+
+def _as_list(entry: Any, name: str) -> list[Any]:
+    if not isinstance(entry, list):
+        raise BoxesError(f"boxes of {name}: wanted a list of persons, got {type(entry).__name__}")
+    return entry
+
+
+def person_from(raw: Any, width: int, height: int) -> PersonBoxes:
+    """One person from what the user gave, checked and cut at the border of the width x height picture.
+
+    raw: a `PersonBoxes`, or a mapping with a body, a head or both, and perhaps an id. A missing box is estimated.
+    Raises BoxesError that names the box and says what is wrong.
+    """
+    if isinstance(raw, PersonBoxes):
+        return _checked(raw, width, height)
+    if not isinstance(raw, Mapping):
+        raise BoxesError(f"person: wanted an object with 'body' and 'head', got {type(raw).__name__}: {str(raw)[:60]}")
+    if isinstance(raw.get("boxes"), Mapping):  # a person of a result that inference.py wrote
+        raw = {"track": raw.get("track"), **_given_only(raw["boxes"])}
+    body, head = _box_under(raw, BODY_KEYS, "body"), _box_under(raw, HEAD_KEYS, "head")
+    if body is None and head is None:
+        raise BoxesError(
+            f"person: wanted 'body' or 'head' (or both), got the keys {', '.join(map(str, raw)) or '(none)'}"
+        )
+    track = next((raw[key] for key in TRACK_KEYS if raw.get(key) is not None), None)
+    if track is not None and (isinstance(track, bool) or not isinstance(track, str | int)):
+        raise BoxesError(f"person: 'id' wants a text or a whole number, got {track!r}")
+    try:
+        return complete_boxes(body, head, width, height, track=track)
+    except ValueError as err:
+        raise BoxesError(str(err)) from None
+
+
+def _given_only(boxes: Mapping[str, Any]) -> dict[str, Any]:
+    """The boxes of a written result, without those that were only estimated (they are estimated again)."""
+    return {name: boxes.get(name) for name in ("body", "head") if boxes.get(f"{name}_source") != "estimated"}
+
+
+def _box_under(raw: Mapping[str, Any], keys: tuple[str, ...], name: str) -> Box | None:
+    """The box under the first of `keys` that is there and not null."""
+    values = next((raw[key] for key in keys if raw.get(key) is not None), None)
+    if values is None:
+        return None
+    if isinstance(values, str | Mapping | bool):
+        raise BoxesError(f"{name}: wanted four numbers [x1, y1, x2, y2], got {values!r}")
+    try:
+        return as_box(values, name)
+    except (ValueError, OverflowError) as err:
+        raise BoxesError(str(err)) from None
+
+
+def _checked(person: PersonBoxes, width: int, height: int) -> PersonBoxes:
+    """The same person with its boxes checked and cut at the border, sources and scores kept."""
+    try:
+        whole = complete_boxes(as_box(person.body, "body"), as_box(person.head, "head"), width, height)
+    except ValueError as err:
+        raise BoxesError(str(err)) from None
+    return PersonBoxes(
+        whole.body,
+        whole.head,
+        person.head_source,
+        person.body_source,
+        person.head_score,
+        person.body_score,
+        person.track,
+    )

@@ -1,0 +1,195 @@
+"""Faces and persons found by insightface, from local files only; nothing here downloads anything.
+
+Any SCRFD or RetinaFace-style detector in ONNX that insightface's own loader understands will do: `det_10g.onnx` of the
+pack buffalo_l, `scrfd_person_2.5g.onnx`, or the small ones of the demo world.
+insightface (and onnxruntime with it) is imported when the first detector is built, not with this module.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoer.config import DetectorConfig
+from cocoer.data.people import Detections
+from cocoer.weights_catalog import MissingWeights, find_detector
+
+PERSON_NMS = 0.5
+"""Two person boxes that overlap more are one person: the value of insightface's person example and of the published code."""
+
+FACE_NMS = 0.4
+"""insightface's own value for faces."""
+
+
+class DetectorError(RuntimeError):
+    """A detector that cannot be loaded or run; the text says which, why and what to do."""
+
+
+@dataclass(frozen=True)
+class DetectorInfo:
+    """What runs, for reports and results: file names and the onnxruntime providers that really execute."""
+
+    face: str
+    person: str
+    face_provider: str
+    person_provider: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As written in a result."""
+        return {
+            "face": self.face,
+            "person": self.person,
+            "provider": self.face_provider
+            if self.face_provider == self.person_provider
+            else f"{self.face_provider}, {self.person_provider}",
+        }
+
+
+class PeopleDetector:
+    """Faces and bodies in a picture.
+
+    face, person: .onnx files. input_size: side of the square that the picture is scaled into, pixels; a model exported for
+    one fixed size keeps its own. device: `auto`, `cpu` or `cuda`. threads: of onnxruntime, 0 = its choice.
+    Raises MissingWeights for a file that is not there, DetectorError for one that is no detector or a device that is not there.
+    """
+
+    def __init__(
+        self,
+        face: Path,
+        person: Path,
+        input_size: int = 640,
+        face_threshold: float = 0.5,
+        person_threshold: float = 0.5,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        providers = choose_providers(device)
+        self._face = _load(face, "face", providers, input_size, face_threshold, FACE_NMS, threads)
+        self._person = _load(person, "person", providers, input_size, person_threshold, PERSON_NMS, threads)
+        self._lock = threading.Lock()
+        self.info = DetectorInfo(face.name, person.name, _running(self._face), _running(self._person))
+        if device.startswith("cuda") and "CUDA" not in self.info.to_dict()["provider"]:
+            raise DetectorError(
+                f"--device {device}: onnxruntime fell back to {self.info.to_dict()['provider']} for the detectors, so CUDA or "
+                "cuDNN does not fit; run `python scripts/doctor.py`, or use --device cpu"
+            )
+
+    def __call__(self, picture: NDArray[np.uint8]) -> Detections:
+        """What is in a picture: uint8 [H, W, 3], RGB, upright. Boxes are pixels of it, cut at its border, best first.
+
+        Safe to call from several threads (one runs at a time).
+        """
+        height, width = picture.shape[:2]
+        bgr = _paddable(picture)[..., ::-1]  # insightface reads pictures as OpenCV does
+        with self._lock:
+            bodies, body_scores = _detect(self._person, np.ascontiguousarray(bgr), width, height)
+            faces, face_scores = _detect(self._face, np.ascontiguousarray(bgr), width, height)
+        return Detections(bodies, body_scores, faces, face_scores)
+
+
+def build_detector(config: DetectorConfig, device: str = "auto", threads: int = 0) -> PeopleDetector:
+    """The detectors a config names. Raises MissingWeights with file, place and command for one that is not there."""
+    face, person = find_detector(config.face, "face"), find_detector(config.person, "person")
+    return PeopleDetector(
+        face, person, config.input_size, config.face_threshold, config.person_threshold, device, threads
+    )
+
+
+def available_providers() -> list[str]:
+    """The providers of the installed onnxruntime. Raises DetectorError where it cannot be imported."""
+    try:
+        import onnxruntime
+    except ImportError as err:
+        raise DetectorError(
+            f"onnxruntime cannot be imported ({err}); install exactly one of onnxruntime and onnxruntime-gpu, "
+            "see `python scripts/doctor.py`"
+        ) from None
+    return list(onnxruntime.get_available_providers())
+
+
+def choose_providers(device: str) -> list[str]:
+    """onnxruntime providers for `auto`, `cpu` or `cuda[:N]`; `auto` takes CUDA where this onnxruntime has it.
+
+    Raises DetectorError for `cuda` where onnxruntime has no CUDA.
+    """
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    has_cuda = "CUDAExecutionProvider" in available_providers()
+    if device.startswith("cuda") and not has_cuda:
+        raise DetectorError(
+            f"--device {device}: this onnxruntime has no CUDA; `make gpu` puts onnxruntime-gpu in its place, "
+            "or give boxes (--boxes), or use --device cpu"
+        )
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
+
+
+def _load(
+    path: Path, kind: str, providers: list[str], input_size: int, threshold: float, nms: float, threads: int
+) -> Any:
+    """One detector, by insightface's loader, ready for pictures."""
+    if not path.is_file():
+        raise MissingWeights(f"{kind} detector {path}: no such file; see `python scripts/weights.py list`")
+    import onnxruntime
+    from insightface import model_zoo
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # onnxruntime's hints about graph shapes are not for users of this program
+    # Waiting threads sleep: spinning ones would take the cores from the recogniser, which runs at the same time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        # A name that ends in .onnx is opened as it is; download=False is insightface's default, said here once more.
+        model = model_zoo.get_model(str(path), providers=providers, sess_options=options, download=False)
+    except Exception as err:  # noqa: BLE001 - onnxruntime, onnx and protobuf each raise their own classes for a bad file
+        raise DetectorError(
+            f"{kind} detector {path}: cannot be loaded ({_first_line(err)}); check it with `python scripts/weights.py verify`"
+        ) from None
+    if getattr(model, "taskname", None) != "detection":
+        raise DetectorError(
+            f"{kind} detector {path}: wanted an SCRFD or RetinaFace detector, insightface sees "
+            f"{getattr(model, 'taskname', None) or 'no known model'} in it"
+        )
+    model.prepare(0, input_size=(input_size, input_size), det_thresh=threshold, nms_thresh=nms)
+    return model
+
+
+def _running(model: Any) -> str:
+    """The provider that executes a loaded model, which is not always the one that was asked for."""
+    return str(model.session.get_providers()[0])
+
+
+def _detect(
+    model: Any, bgr: NDArray[np.uint8], width: int, height: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Boxes [N, 4] and scores [N] of one detector, inside the width x height picture, best first."""
+    rows = np.asarray(model.detect(bgr)[0], dtype=np.float64).reshape(-1, 5)
+    rows = rows[np.isfinite(rows).all(1)]
+    rows[:, [0, 2]] = rows[:, [0, 2]].clip(0, width)
+    rows[:, [1, 3]] = rows[:, [1, 3]].clip(0, height)
+    rows = rows[(rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])]
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    return rows[:, :4], rows[:, 4].clip(0, 1)
+
+
+def _paddable(picture: NDArray[np.uint8], longest: int = 64) -> NDArray[np.uint8]:
+    """The picture, padded below or right until no side is more than `longest` times the other.
+
+    insightface scales the long side to its input and would scale the short side of a 20,000 x 1 picture to zero.
+    """
+    height, width = picture.shape[:2]
+    tall, wide = max(height, math.ceil(width / longest)), max(width, math.ceil(height / longest))
+    if (tall, wide) == (height, width):
+        return picture
+    padded = np.zeros((tall, wide, 3), dtype=np.uint8)
+    padded[:height, :width] = picture
+    return padded
+
+
+def _first_line(err: BaseException) -> str:
+    return (str(err).strip().splitlines() or [type(err).__name__])[0][:200]
