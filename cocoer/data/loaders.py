@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
+def available_cores() -> int:
+    """Cores that this process may use: in a container often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def build_dataset(data: DataConfig, split: str, seed: int = 0, train: bool = False) -> PersonDataset:
     """The persons of one split as `data` says; augmented when `train`."""
     classes = CLASSES[data.dataset]
@@ -136,11 +142,11 @@ def build_loader(
 
     train: shuffled by (seed, epoch) and augmented; otherwise the order of the index, every person exactly once.
     batch_size: persons a step and process. dataset: use this one in place of reading the index again.
-    Raises IndexFileError for an index that cannot be used.
+    More workers than cores or batches are not started. Raises IndexFileError for an index that cannot be used.
     """
     dataset = build_dataset(data, split, seed, train) if dataset is None else dataset
     sampler = PersonBatchSampler(len(dataset), batch_size, seed, train, drop_last, rank, world_size)
-    workers = min(data.workers, len(sampler))
+    workers = min(data.workers, len(sampler), available_cores())
     return DataLoader(
         dataset,
         batch_sampler=sampler,
