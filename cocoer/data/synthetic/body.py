@@ -1,0 +1,304 @@
+"""The body of a person: a posture given by where the hands are, drawn limbs by two-bone reach, clothes and props.
+
+Units: 1 is the height of a face; the origin is the middle between the shoulders. Hands are (outward, down) for the left
+and the right of the picture, so a posture reads the same for both sides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cocoer.data.synthetic.face import Expression, Looks, draw_head
+from cocoer.data.synthetic.pen import Colour, Pen, Point, darker, lighter, mix
+from cocoer.data.synthetic.props import draw_prop
+
+ARM, FOREARM = 0.68, 0.64
+
+
+@dataclass(frozen=True)
+class Posture:
+    """hands: left and right. lean: shoulders move right of the hips. head: offset of the head. tilt: degrees.
+
+    shoulders: raised (positive) or dropped. legs: stand, wide, bent, sit, lotus, jump, kneel. prop: what is held.
+    front: hands come in front of the head.
+    """
+
+    left: Point = (0.2, 1.2)
+    right: Point = (0.2, 1.2)
+    lean: float = 0.0
+    head: Point = (0.0, 0.0)
+    tilt: float = 0.0
+    shoulders: float = 0.0
+    legs: str = "stand"
+    prop: str = ""
+    front: bool = False
+    fists: bool = False
+
+
+NEUTRAL = Posture()
+POSTURES: dict[str, tuple[Posture, ...]] = {
+    "joy": (
+        Posture((0.95, -0.85), (0.95, -0.85), tilt=5, legs="stand"),
+        Posture((0.7, -0.95), (0.3, 1.0), lean=0.06, tilt=8, prop="balloon"),
+    ),
+    "affection": (
+        Posture((-0.45, 0.75), (-0.35, 0.95), tilt=14, head=(0.06, 0.04), prop="teddy"),
+        Posture((-0.35, 0.6), (-0.3, 0.75), tilt=-12, head=(-0.05, 0.04), prop="heart"),
+    ),
+    "triumph": (
+        Posture((0.3, -1.2), (0.3, -1.2), tilt=-4, legs="jump", fists=True),
+        Posture((-0.2, -1.15), (-0.2, -1.15), legs="wide", prop="trophy", fists=True),
+    ),
+    "calm": (
+        Posture((0.55, 1.15), (0.55, 1.15), legs="lotus"),
+        Posture((-0.38, 1.08), (-0.38, 1.12), shoulders=-0.04, legs="sit"),
+    ),
+    "pride": (
+        Posture((0.12, 0.98), (0.12, 0.98), head=(0, -0.07), shoulders=0.03, legs="wide"),
+        Posture((-0.7, 0.55), (-0.7, 0.6), head=(0, -0.06), shoulders=0.04, legs="wide"),
+    ),
+    "focus": (
+        Posture((-0.15, 0.72), (-0.15, 0.72), head=(0, 0.1), legs="sit", prop="book"),
+        Posture((-0.1, 0.85), (-0.05, 0.85), head=(0.03, 0.1), tilt=5, legs="sit", prop="laptop"),
+    ),
+    "grief": (
+        Posture((-0.32, 1.2), (-0.32, 1.2), head=(0.05, 0.24), tilt=12, shoulders=-0.16, legs="sit"),
+        Posture((-0.36, -0.4), (0.1, 1.2), head=(-0.08, 0.2), tilt=-14, shoulders=-0.12, legs="kneel", front=True,
+                prop="flower"),
+    ),
+    "pain": (
+        Posture((-0.45, 0.95), (-0.45, 0.95), lean=0.32, head=(0.14, 0.2), tilt=20, shoulders=-0.05, legs="bent",
+                prop="bandage"),
+        Posture((-0.25, -0.9), (-0.35, 0.75), lean=-0.1, head=(0, 0.08), tilt=-10, legs="stand", prop="sling", front=True),
+    ),
+    "fear": (
+        Posture((0.0, -0.25), (0.0, -0.25), head=(0, 0.14), shoulders=0.14, legs="bent", front=True),
+        Posture((-0.85, 0.2), (-0.85, 0.3), lean=-0.12, head=(0, 0.16), shoulders=0.17, legs="bent"),
+    ),
+    "anger": (
+        Posture((0.25, -0.95), (0.42, 0.9), lean=0.1, head=(0.05, 0.03), legs="wide", fists=True),
+        Posture((1.22, 0.1), (0.12, 0.98), lean=-0.12, head=(-0.08, 0.03), legs="wide", fists=True),
+    ),
+    "aversion": (
+        Posture((1.05, 0.25), (-0.34, -0.42), lean=0.28, head=(0.1, 0), tilt=14, front=True),
+        Posture((1.02, 0.0), (0.78, 0.45), lean=0.3, head=(0.14, 0.03), tilt=16, prop="palms"),
+    ),
+    "surprise": (
+        Posture((-0.05, -0.35), (-0.05, -0.35), head=(0, -0.04), shoulders=0.06, front=True),
+        Posture((1.1, -0.1), (1.1, -0.1), lean=-0.08, head=(0, -0.05), shoulders=0.05, prop="palms"),
+    ),
+    "doubt": (
+        Posture((0.1, -0.98), (0.12, 1.0), tilt=12, head=(0.05, 0.02)),
+        Posture((0.8, 0.35), (0.8, 0.35), tilt=-14, shoulders=0.16, prop="palms"),
+        Posture((-0.4, -0.16), (-0.75, 0.62), tilt=-10, front=True),
+    ),
+    "fatigue": (
+        Posture((-0.2, -0.2), (-0.3, 1.15), lean=-0.2, head=(-0.12, 0.12), tilt=-24, shoulders=-0.14, legs="sit", front=True),
+        Posture((0.05, 1.25), (0.05, 1.25), head=(0.16, 0.18), tilt=30, shoulders=-0.18, legs="sit", prop="cup"),
+    ),
+}  # fmt: skip
+
+CLOTHES: tuple[Colour, ...] = (
+    (206, 74, 68), (232, 140, 60), (240, 200, 84), (92, 160, 92), (62, 134, 150), (72, 110, 180), (120, 92, 168),
+    (206, 110, 150), (236, 236, 232), (120, 124, 132), (58, 62, 74), (150, 108, 78),
+)  # fmt: skip
+TROUSERS: tuple[Colour, ...] = ((52, 66, 102), (60, 60, 66), (110, 90, 70), (86, 104, 128), (130, 130, 120), (72, 52, 64))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Everything needed to draw one person: looks, expression, posture, clothes and build (units of face heights)."""
+
+    looks: Looks
+    face: Expression
+    posture: Posture
+    intensity: float
+    top: Colour
+    bottom: Colour
+    pattern: str
+    skirt: bool
+    width: float
+    torso: float
+    leg: float
+
+
+def sample_posture(rng: np.random.Generator, archetype: str, intensity: float) -> Posture:
+    """The archetype's posture, nearer to plain standing when mild, mirrored half of the time."""
+    variants = POSTURES[archetype]
+    full = variants[int(rng.integers(len(variants)))]
+    share = min(1.0, 0.3 + 0.75 * intensity)
+
+    def towards(low: float, high: float) -> float:
+        return low + (high - low) * share + float(rng.normal(0.0, 0.035))
+
+    posture = replace(
+        full,
+        left=(towards(NEUTRAL.left[0], full.left[0]), towards(NEUTRAL.left[1], full.left[1])),
+        right=(towards(NEUTRAL.right[0], full.right[0]), towards(NEUTRAL.right[1], full.right[1])),
+        lean=full.lean * share,
+        head=(full.head[0] * share, full.head[1] * share),
+        tilt=full.tilt * share + float(rng.normal(0.0, 3.0)),
+    )
+    if full.prop and not full.fists and rng.random() < 0.25:
+        posture = replace(posture, prop="palms" if full.prop == "palms" else "")
+    if rng.random() < 0.5:
+        posture = replace(
+            posture, left=posture.right, right=posture.left, lean=-posture.lean, head=(-posture.head[0], posture.head[1]),
+            tilt=-posture.tilt,
+        )  # fmt: skip
+    return posture
+
+
+def sample_figure(
+    rng: np.random.Generator, looks: Looks, face: Expression, posture: Posture, intensity: float, gender: str, age: str
+) -> Figure:
+    """Clothes and build that fit gender and age: children have short limbs for their head."""
+    scale = {"Kid": 0.72, "Teenager": 0.92, "Adult": 1.0}[age]
+    return Figure(
+        looks=looks,
+        face=face,
+        posture=posture,
+        intensity=intensity,
+        top=CLOTHES[int(rng.integers(len(CLOTHES)))],
+        bottom=TROUSERS[int(rng.integers(len(TROUSERS)))],
+        pattern=("", "", "stripes", "collar", "zip")[int(rng.integers(5))],
+        skirt=gender == "Female" and bool(rng.random() < 0.4),
+        width=(0.46 if gender == "Male" else 0.4) * (0.85 + 0.15 * scale) * float(rng.uniform(0.94, 1.08)),
+        torso=1.22 * scale * float(rng.uniform(0.95, 1.05)),
+        leg=1.62 * scale * float(rng.uniform(0.93, 1.08)),
+    )
+
+
+def height_below(figure: Figure) -> float:
+    """How far the feet lie below the shoulders, in face heights."""
+    legs = {"sit": 0.72, "lotus": 0.34, "kneel": 0.5, "bent": 0.86, "jump": 0.95}.get(figure.posture.legs, 1.0)
+    return figure.torso + figure.leg * legs
+
+
+def draw_body(pen: Pen, figure: Figure, head_pen: Pen) -> None:
+    """Draw the whole person with the shoulders at the pen's origin.
+
+    `head_pen` has the same frame on another layer of the same size: the head goes there as well, so that its own
+    extent can be measured.
+    """
+    posture = figure.posture
+    hips = (-posture.lean, figure.torso)
+    lift = -posture.shoulders
+    _legs(pen, figure, hips)
+    _torso(pen, figure, hips, lift)
+    head_at = (posture.head[0] + posture.lean * 0.25, -0.66 + posture.head[1] + lift * 0.3)
+    if not posture.front:
+        _arms(pen, figure, lift, head_at)
+    pen.line([(0, 0.02 + lift * 0.5), (head_at[0] * 0.6, head_at[1] + 0.4)], 0.26, darker(figure.looks.skin, 0.14))
+    for target in (pen, head_pen):
+        draw_head(target.at(head_at, degrees=posture.tilt), figure.looks, figure.face, figure.intensity)
+    if posture.front:
+        _arms(pen, figure, lift, head_at)
+    draw_prop(pen, posture.prop, figure.looks.skin, _shoulders(figure, lift), _hands(figure, lift), head_at)
+
+
+def _shoulders(figure: Figure, lift: float) -> tuple[Point, Point]:
+    x, y = figure.width * 0.92, 0.12 + lift
+    return (-x, y), (x, y)
+
+
+def _hands(figure: Figure, lift: float) -> tuple[Point, Point]:
+    """Hand positions in body units: the posture's offsets from the shoulders, scaled to the person's arms."""
+    (lx, ly), (rx, ry) = _shoulders(figure, lift)
+    k = _reach(figure)
+    low = 1.0 if k > 0.9 else 0.9
+    (lo, ld), (ro, rd) = figure.posture.left, figure.posture.right
+    return (lx - lo, ly + ld * (k if ld > 0.3 else low)), (rx + ro, ry + rd * (k if rd > 0.3 else low))
+
+
+def _reach(figure: Figure) -> float:
+    return 0.8 + 0.2 * figure.torso / 1.22 if figure.torso < 1.1 else 1.0
+
+
+def _elbow(shoulder: Point, hand: Point, side: int, k: float) -> tuple[Point, Point]:
+    """Elbow and hand of an arm that reaches for `hand`; the elbow bends outward, a far hand is pulled into reach."""
+    a, b = ARM * k, FOREARM * k
+    dx, dy = hand[0] - shoulder[0], hand[1] - shoulder[1]
+    distance = max(0.2, math.hypot(dx, dy))
+    if distance > 0.99 * (a + b):
+        pull = 0.99 * (a + b) / distance
+        dx, dy, distance = dx * pull, dy * pull, 0.99 * (a + b)
+    along = (a * a - b * b + distance * distance) / (2 * distance)
+    across = math.sqrt(max(0.0, a * a - along * along))
+    ux, uy = dx / distance, dy / distance
+    first = (shoulder[0] + ux * along - uy * across, shoulder[1] + uy * along + ux * across)
+    second = (shoulder[0] + ux * along + uy * across, shoulder[1] + uy * along - ux * across)
+    elbow = max((first, second), key=lambda p: side * p[0] + 0.35 * p[1])
+    return elbow, (shoulder[0] + dx, shoulder[1] + dy)
+
+
+def _arms(pen: Pen, figure: Figure, lift: float, head_at: Point) -> None:
+    sleeve, skin, k = darker(figure.top, 0.12), figure.looks.skin, _reach(figure)
+    for side, shoulder, hand in zip((-1, 1), _shoulders(figure, lift), _hands(figure, lift), strict=True):
+        elbow, wrist = _elbow(shoulder, hand, side, k)
+        pen.line([shoulder, elbow, wrist], 0.27, darker(figure.top, 0.38))
+        pen.line([shoulder, elbow], 0.22, sleeve)
+        middle = ((elbow[0] + wrist[0]) / 2, (elbow[1] + wrist[1]) / 2)
+        pen.line([elbow, middle], 0.21, sleeve)
+        pen.line([middle, wrist], 0.17, skin)
+        pen.ellipse(*wrist, 0.13, 0.13, darker(skin, 0.3))
+        pen.ellipse(*wrist, 0.112, 0.112, skin)
+        if not figure.posture.fists:
+            away = (wrist[0] - elbow[0], wrist[1] - elbow[1])
+            n = max(0.1, math.hypot(*away))
+            fx, fy = away[0] / n, away[1] / n
+            for turn in (-0.6, 0.0, 0.6):
+                px, py = fx - fy * turn, fy + fx * turn
+                pen.line([wrist, (wrist[0] + px * 0.17, wrist[1] + py * 0.17)], 0.065, skin)
+        else:
+            pen.line([(wrist[0] - 0.05, wrist[1] - 0.02), (wrist[0] + 0.06, wrist[1] - 0.02)], 0.025, darker(skin, 0.3))
+
+
+def _torso(pen: Pen, figure: Figure, hips: Point, lift: float) -> None:
+    w, (hx, hy), top = figure.width, hips, figure.top
+    waist = w * 0.78
+    pen.polygon(
+        [(-w * 0.45, -0.04 + lift * 0.5), (w * 0.45, -0.04 + lift * 0.5), (w, 0.08 + lift), (w * 1.03, 0.3 + lift),
+         (hx + waist, hy * 0.8), (hx + waist * 1.08, hy + 0.12), (hx - waist * 1.08, hy + 0.12), (hx - waist, hy * 0.8),
+         (-w * 1.03, 0.3 + lift), (-w, 0.08 + lift)],
+        top,
+    )  # fmt: skip
+    if figure.pattern == "stripes":
+        for i in range(1, 4):
+            share = 0.2 + i * 0.2
+            x = hx * share
+            pen.line([(x - w * 0.86, hy * share), (x + w * 0.86, hy * share)], 0.09, lighter(top, 0.4))
+    elif figure.pattern == "collar":
+        pen.polygon([(-0.2, -0.04), (0.2, -0.04), (0, 0.26)], lighter(top, 0.75))
+    elif figure.pattern == "zip":
+        pen.line([(0, 0.05), (hx, hy + 0.05)], 0.035, darker(top, 0.45))
+
+
+def _legs(pen: Pen, figure: Figure, hips: Point) -> None:
+    (hx, hy), kind, n = hips, figure.posture.legs, figure.leg
+    spread = {"wide": 0.42, "jump": 0.4, "bent": 0.34}.get(kind, 0.2)
+    cloth, shoe = figure.bottom, mix(figure.bottom, (30, 26, 26), 0.7)
+    for side in (-1, 1):
+        hip = (hx + side * figure.width * 0.42, hy)
+        if kind == "sit":
+            knee, foot = (hx + side * 0.42, hy + 0.26), (hx + side * 0.36, hy + 0.7 * n)
+        elif kind == "lotus":
+            knee, foot = (hx + side * 0.95, hy + 0.2), (hx - side * 0.2, hy + 0.26)
+        elif kind == "kneel":
+            knee, foot = (hx + side * 0.3, hy + 0.42 * n), (hx + side * 0.62, hy + 0.46 * n)
+        elif kind == "bent":
+            knee, foot = (hx + side * (spread + 0.16), hy + 0.42 * n), (hx + side * spread, hy + 0.85 * n)
+        elif kind == "jump":
+            knee, foot = (hx + side * spread, hy + 0.42 * n), (hx + side * (spread + 0.12), hy + (0.92 if side > 0 else 0.7) * n)
+        else:
+            knee, foot = (hx + side * (spread * 0.6 + 0.1), hy + 0.5 * n), (hx + side * spread, hy + 0.98 * n)
+        bare = figure.skirt and kind in ("stand", "wide", "bent", "jump")
+        pen.line([hip, knee, foot], 0.34, darker(cloth, 0.3))
+        pen.line([hip, knee, foot], 0.29, figure.looks.skin if bare else cloth)
+        pen.ellipse(foot[0] + side * 0.06, foot[1], 0.21, 0.12, shoe)
+    if figure.skirt and kind in ("stand", "wide", "bent", "jump"):
+        w = figure.width * 0.85
+        pen.polygon([(hx - w, hy - 0.05), (hx + w, hy - 0.05), (hx + w * 1.7, hy + n * 0.48), (hx - w * 1.7, hy + n * 0.48)], cloth)

@@ -1,0 +1,247 @@
+"""Write the demo world to disk in the real formats: an EMOTIC tree, a CAER-S tree, and the person index of both.
+
+A count of EMOTIC is a number of persons, a count of CAER-S a number of pictures (one person each). Pictures are drawn by
+`workers` processes; the bytes on disk depend on the seed and the counts only, not on the number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from cocoer.data.synthetic.annotations import ImageRow, PersonRow, write_annotations
+from cocoer.data.synthetic.emotions import WorldOptions
+from cocoer.data.synthetic.traps import add_traps
+from cocoer.data.synthetic.world import Person, PicturePlan, draw_picture, plan_picture
+from cocoer.names import CLASSES, LEVELS, SPLITS
+
+FOLDERS: tuple[str, ...] = ("mscoco", "mscoco", "mscoco", "framesdb", "framesdb", "emodb_small", "ade20k")
+ANNOTATORS: dict[str, int] = {"train": 1, "val": 5, "test": 3}
+CAERS_TRAIN_NAMES: dict[str, str] = {"Anger": "Angry"}
+"""Real copies of CAER-S spell this class differently in the train folder."""
+JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to draw: where it comes from and where it goes (relative to the root)."""
+
+    seed: int
+    split: str
+    index: int
+    options: WorldOptions
+    max_people: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is left of a picture once its file is written."""
+
+    job: Job
+    width: int
+    height: int
+    people: tuple[Person, ...]
+
+
+def write_emotic(
+    root: Path, counts: Mapping[str, int], seed: int = 0, options: WorldOptions | None = None, traps: bool = False,
+    workers: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """Write `<root>/emotic/...`, `<root>/Annotations/Annotations.mat` and `<root>/index/`; counts are persons a split.
+
+    `traps` adds the rows of `traps.add_traps` to the mat file (never to the index). Returns the index's sidecar.
+    """
+    options = replace(options or WorldOptions(), dataset="emotic")
+    splits: dict[str, list[ImageRow]] = {}
+    index: dict[str, list[dict[str, Any]]] = {}
+    for split in SPLITS:
+        rows, lines = [], []
+        for drawn in _draw_all(root, _emotic_jobs(split, counts.get(split, 0), seed, options), workers, f"emotic {split}"):
+            row = _image_row(drawn)
+            rows.append(row)
+            lines += _index_lines(drawn, [(p.combined_categories, p.combined_continuous) for p in row.persons])
+        splits[split], index[split] = rows, lines
+    trapped = add_traps(splits) if traps else []
+    write_annotations(root / "Annotations" / "Annotations.mat", splits)
+    return _write_index(root, index, seed, options, {"traps": trapped})
+
+
+def write_caers(
+    root: Path, counts: Mapping[str, int], seed: int = 0, options: WorldOptions | None = None, workers: int = 1
+) -> dict[str, Any]:
+    """Write `<root>/CAER-S/{train,test}/<Class>/NNNN.png` and `<root>/index/`; counts are pictures a split.
+
+    CAER-S has no val folder: pictures of val lie in `test`, after those of the test split, as the community's lists
+    have it. Returns the index's sidecar.
+    """
+    options = replace(options or WorldOptions(), dataset="caers")
+    used: Counter[str] = Counter()
+    index: dict[str, list[dict[str, Any]]] = {}
+    for split in ("train", "test", "val"):
+        jobs = []
+        for i in range(counts.get(split, 0)):
+            label = plan_picture(seed, split, i, options, 1).people[0].labels[0]
+            folder = f"train/{CAERS_TRAIN_NAMES.get(label, label)}" if split == "train" else f"test/{label}"
+            used[folder] += 1
+            jobs.append(Job(seed, split, i, options, 1, f"CAER-S/{folder}/{used[folder]:04d}.png"))
+        lines: list[dict[str, Any]] = []
+        for drawn in _draw_all(root, jobs, workers, f"caers {split}"):
+            lines += _index_lines(drawn, [(p.plan.labels, None) for p in drawn.people])
+        index[split] = lines
+    return _write_index(root, {s: index[s] for s in SPLITS}, seed, options, {})
+
+
+def _emotic_jobs(split: str, num_persons: int, seed: int, options: WorldOptions) -> list[Job]:
+    """Pictures until `num_persons` are reached; the last picture may show fewer people than planned."""
+    jobs: list[Job] = []
+    while num_persons > 0:
+        i = len(jobs)
+        plan: PicturePlan = plan_picture(seed, split, i, options, num_persons)
+        jobs.append(Job(seed, split, i, options, len(plan.people), _emotic_path(split, i)))
+        num_persons -= len(plan.people)
+    return jobs
+
+
+def _emotic_path(split: str, index: int) -> str:
+    """A file name as each source of EMOTIC has it, unique over the splits."""
+    folder = FOLDERS[zlib.crc32(f"{split}/{index}".encode()) % len(FOLDERS)]
+    number = SPLITS.index(split) * 200_000 + index + 1
+    name = {
+        "mscoco": f"COCO_{'train' if split == 'train' else 'val'}2014_{number:012d}.jpg",
+        "framesdb": f"frame_{number:08d}.jpg",
+        "emodb_small": f"{zlib.crc32(str(number).encode()):08x}{number:07d}.jpg",
+        "ade20k": f"ADE_{'train' if split == 'train' else 'val'}_{number:08d}.jpg",
+    }[folder]
+    return f"emotic/{folder}/images/{name}"
+
+
+def _draw_one(root: Path, job: Job) -> Drawn:
+    picture = draw_picture(job.seed, job.split, job.index, job.options, job.max_people)
+    path = root / job.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jpg":
+        picture.image.save(path, quality=JPEG_QUALITY)
+    else:
+        picture.image.save(path, compress_level=4)
+    return Drawn(job, *picture.image.size, picture.people)
+
+
+def _draw_all(root: Path, jobs: list[Job], workers: int, words: str) -> Iterator[Drawn]:
+    """Draw and save all pictures, in order; a progress bar on a terminal."""
+
+    def bar(drawn: Iterable[Drawn]) -> Iterator[Drawn]:
+        yield from tqdm(drawn, total=len(jobs), desc=words, unit="picture", disable=None)
+
+    if workers <= 1 or len(jobs) < 64:  # starting processes takes longer than drawing a few pictures
+        yield from bar(_draw_one(root, job) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from bar(pool.map(_draw_one, [root] * len(jobs), jobs, chunksize=16))
+
+
+def _image_row(drawn: Drawn) -> ImageRow:
+    _, folder, _, name = drawn.job.path.split("/")
+    number = int("".join(c for c in name.split("_")[-1] if c.isdigit())) if folder == "mscoco" else 0
+    swapped = folder == "emodb_small"  # the release stores the height first there
+    return ImageRow(
+        filename=name,
+        folder=f"{folder}/images",
+        size=(drawn.height, drawn.width) if swapped else (drawn.width, drawn.height),
+        database=folder,
+        info=(number, 900_000 + number) if folder == "mscoco" else None,
+        persons=[_person_row(drawn.job, i, p) for i, p in enumerate(drawn.people)],
+    )
+
+
+def _person_row(job: Job, number: int, person: Person) -> PersonRow:
+    """Several annotators in val and test: each names some of the labels, all together name all of them."""
+    rng = np.random.default_rng([job.seed, zlib.crc32(f"{job.split}/annotators".encode()), job.index, number])
+    labels, count = person.plan.labels, ANNOTATORS[job.split]
+    chosen = rng.random((count, len(labels))) < (0.6 if count > 1 else 1.0)
+    chosen[rng.integers(count, size=len(labels)), np.arange(len(labels))] = True
+    chosen[np.arange(count), rng.integers(len(labels), size=count)] = True
+    jitter = rng.integers(-1, 2, size=(count, 3)) if count > 1 else np.zeros((1, 3))
+    vad = np.clip(np.array(person.plan.vad) + jitter, 1, 10)
+    mean = np.rint(vad.mean(axis=0))
+    return PersonRow(
+        body=person.body_xyxy,
+        categories=[tuple(name for name, named in zip(labels, row, strict=True) if named) for row in chosen],
+        continuous=[(float(v), float(a), float(d)) for v, a, d in vad],
+        combined_categories=labels,
+        combined_continuous=(float(mean[0]), float(mean[1]), float(mean[2])),
+        gender=person.plan.gender,
+        age=person.plan.age,
+    )
+
+
+def _index_lines(
+    drawn: Drawn, truth: list[tuple[tuple[str, ...], tuple[float, float, float] | None]]
+) -> list[dict[str, Any]]:
+    lines = []
+    for i, (person, (labels, vad)) in enumerate(zip(drawn.people, truth, strict=True)):
+        shown = dict(zip(LEVELS, person.plan.archetypes, strict=True))
+        lines.append(
+            {
+                "image": drawn.job.path,
+                "width": drawn.width,
+                "height": drawn.height,
+                "person": i,
+                "body": list(person.body_xyxy),
+                "head": list(person.head_xyxy),
+                "head_source": "annotated",
+                "labels": list(labels),
+                "vad": None if vad is None else list(vad),
+                "split": drawn.job.split,
+                "synthetic": {
+                    "contradicted_level": person.plan.contradicted_level,
+                    "archetypes": shown,
+                    "captions": list(person.captions),
+                },
+            }
+        )
+    return lines
+
+
+def _write_index(
+    root: Path, index: dict[str, list[dict[str, Any]]], seed: int, options: WorldOptions, more: dict[str, Any]
+) -> dict[str, Any]:
+    """Write one JSONL a split and the sidecar; returns the sidecar."""
+    folder = root / "index"
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {}
+    for split, lines in index.items():
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        labels = Counter(label for line in lines for label in line["labels"])
+        levels = Counter(line["synthetic"]["contradicted_level"] or "none" for line in lines)
+        counts[split] = {
+            "persons": len(lines),
+            "images": len({line["image"] for line in lines}),
+            "labels": {name: labels[name] for name in CLASSES[options.dataset]},
+            "contradicted_level": {name: levels[name] for name in ("none", *LEVELS)},
+        }
+    sidecar = {
+        "synthetic": True,
+        "note": "Drawn by the demo world of cocoer; a demonstration, not photographs and not EMOTIC or CAER-S.",
+        "dataset": options.dataset,
+        "seed": seed,
+        "contradicted_share": options.contradicted_share,
+        "conflict_level": options.conflict_level,
+        "detector": None,
+        "skipped": [],
+        "splits": counts,
+        **more,
+    }
+    (folder / "sidecar.json").write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
+    return sidecar

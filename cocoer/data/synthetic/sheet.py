@@ -1,0 +1,90 @@
+"""The contact sheet of the demo world, and a few pictures with their boxes to try inference on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES, WorldOptions
+from cocoer.data.synthetic.world import Picture, PicturePlan, draw_picture, plan_picture
+
+SPLIT = "sheet"
+"""Seeds of its own: no picture of the sheet is in a train, val or test split."""
+TILE, CAPTION, COLUMNS = (272, 204), 44, 6
+_SEARCH = 20_000
+
+
+def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 24) -> None:
+    """Write a PNG of people with their labels, every archetype among them, and name the level that contradicts.
+
+    About one in four is contradicted, whatever the options' share, so that both kinds can be seen.
+    """
+    show = replace(options, contradicted_share=0.5)
+    wanted = [(ARCHETYPE_NAMES[i % len(ARCHETYPE_NAMES)], i % 4 == 3) for i in range(num_people)]
+    rows = -(-num_people // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (TILE[0] + 8) + 8, rows * (TILE[1] + CAPTION + 8) + 8), (250, 250, 248))
+    used: set[int] = set()
+    for place, (archetype, contradicted) in enumerate(wanted):
+        index = next(
+            i for i, plan in _plans(seed, show)
+            if i not in used and len(plan.people) == 1 and plan.people[0].archetype == archetype
+            and (plan.people[0].contradicted_level is not None) == contradicted
+        )  # fmt: skip
+        used.add(index)
+        tile = _tile(draw_picture(seed, SPLIT, index, show))
+        sheet.paste(tile, (8 + (place % COLUMNS) * (TILE[0] + 8), 8 + (place // COLUMNS) * (TILE[1] + CAPTION + 8)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def write_demo_pictures(folder: Path, seed: int, options: WorldOptions, num_pictures: int = 8) -> list[str]:
+    """Write `demo_01.jpg`.. each with `demo_01.boxes.json` beside it; returns the names. Every third shows two people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names, used = [], set()
+    for i in range(num_pictures):
+        people = 2 if i % 3 == 2 else 1
+        index, _ = next(
+            (k, p) for k, p in _plans(seed, options)
+            if len(p.people) == people and p.scene not in used and p.people[0].strong
+        )  # fmt: skip
+        picture = draw_picture(seed, SPLIT, index, options)
+        used.add(plan_picture(seed, SPLIT, index, options).scene)
+        name = f"demo_{i + 1:02d}"
+        picture.image.save(folder / f"{name}.jpg", quality=92)
+        persons = [{"body": list(p.body_xyxy), "head": list(p.head_xyxy)} for p in picture.people]
+        (folder / f"{name}.boxes.json").write_text(json.dumps({"persons": persons}, indent=2) + "\n", encoding="utf-8")
+        names.append(name)
+    return names
+
+
+def _plans(seed: int, options: WorldOptions) -> Iterator[tuple[int, PicturePlan]]:
+    for i in range(_SEARCH):
+        yield i, plan_picture(seed, SPLIT, i, options)
+
+
+def _tile(picture: Picture) -> Image.Image:
+    """A picture cut to the tile's shape around its person, with the labels under it."""
+    person = picture.people[0]
+    width, height = picture.image.size
+    cut_w = min(width, height * TILE[0] / TILE[1])
+    cut_h = cut_w * TILE[1] / TILE[0]
+    middle = (person.body_xyxy[0] + person.body_xyxy[2]) / 2
+    left = min(max(0.0, middle - cut_w / 2), width - cut_w)
+    top = min(max(0.0, person.head_xyxy[1] - 0.12 * cut_h), height - cut_h)
+    crop = picture.image.resize(TILE, Image.Resampling.LANCZOS, box=(left, top, left + cut_w, top + cut_h))
+    tile = Image.new("RGB", (TILE[0], TILE[1] + CAPTION), (250, 250, 248))
+    tile.paste(crop, (0, 0))
+    draw = ImageDraw.Draw(tile)
+    text = ", ".join(person.plan.labels)
+    size = 15
+    while size > 9 and draw.textlength(text, font=ImageFont.load_default(size)) > TILE[0]:
+        size -= 1
+    draw.text((0, TILE[1] + 3), text, fill=(30, 30, 40), font=ImageFont.load_default(size))
+    level = person.plan.contradicted_level
+    if level is not None:
+        draw.text((0, TILE[1] + 22), f"the {level} contradicts", fill=(190, 40, 40), font=ImageFont.load_default(13))
+    return tile

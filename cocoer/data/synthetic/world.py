@@ -1,0 +1,151 @@
+"""One picture of the demo world from its seed: plan the people, paint the scene, draw the people, then light and noise.
+
+Every picture has its own generator, seeded by (seed, dataset and split, index). So picture 7 of a split is the same
+whether 8 or 8,000 pictures are made, and no split repeats another.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from cocoer.boxes import Box
+from cocoer.data.synthetic.body import Figure, draw_body, height_below, sample_figure, sample_posture
+from cocoer.data.synthetic.emotions import PersonPlan, WorldOptions, archetype_pool, captions, pick_archetype, plan_person
+from cocoer.data.synthetic.face import sample_expression, sample_looks
+from cocoer.data.synthetic.pen import Pen, Point
+from cocoer.data.synthetic.scene import Scene, paint_foreground, sample_scene
+
+SIZES: tuple[tuple[int, int], ...] = ((320, 240), (360, 270), (400, 300), (420, 280), (300, 320), (448, 336))
+OVERSAMPLE = 2
+_MIN_VISIBLE = 12.0
+"""Smallest side in pixels of a head box that is kept; below it nobody could see the face."""
+
+
+@dataclass(frozen=True)
+class PicturePlan:
+    """A picture before it is drawn: the scene's archetype and its people."""
+
+    scene: str
+    people: tuple[PersonPlan, ...]
+
+
+@dataclass(frozen=True)
+class Person:
+    """One drawn person. Boxes are [x1, y1, x2, y2] in pixels, inside the picture; body boxes are whole numbers."""
+
+    plan: PersonPlan
+    body_xyxy: Box
+    head_xyxy: Box
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn picture: RGB image and its people, left to right."""
+
+    image: Image.Image
+    people: tuple[Person, ...]
+    scene_words: str
+
+
+def _generator(seed: int, split: str, index: int, options: WorldOptions, part: str) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(f"{options.dataset}/{split}/{part}".encode()), index])
+
+
+def plan_picture(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> PicturePlan:
+    """Who is in picture `index` of a split; drawing nothing. `max_people` cuts the list and changes nobody in it."""
+    rng = _generator(seed, split, index, options, "plan")
+    scene = pick_archetype(rng, archetype_pool(options.dataset))
+    count = 1 if options.dataset == "caers" else 1 + int(rng.choice(len(options.people_weights), p=options.people_weights))
+    people = tuple(plan_person(rng, scene, options) for _ in range(count))
+    return PicturePlan(scene, people[: max(1, max_people)])
+
+
+def draw_picture(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> Picture:
+    """Draw picture `index` of a split; the same arguments give the same pixels."""
+    plan = plan_picture(seed, split, index, options, max_people)
+    rng = _generator(seed, split, index, options, "drawing")
+    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    big = (width * OVERSAMPLE, height * OVERSAMPLE)
+    canvas = Image.new("RGB", big)
+    scene = sample_scene(rng, plan.scene)
+    pen = Pen(canvas, unit=float(big[1]))
+    scene.paint(pen, rng, width / height)
+    slots = _slots(rng, len(plan.people), width / height)
+    people = []
+    for person, slot in zip(plan.people, slots, strict=True):
+        figure = _figure(rng, person)
+        body, head = _place(canvas, rng, figure, slot, scene)
+        people.append(Person(person, body, head, tuple(captions(person, scene.words))))
+        if rng.random() < 0.2:
+            wide = (body[2] - body[0]) / height
+            at = body[0] / height + wide * float(rng.uniform(0.1, 0.9))
+            paint_foreground(pen, rng, at, min(0.95, body[3] / height), min(0.13, wide * 0.35))
+    image = canvas.resize((width, height), Image.Resampling.BOX)
+    return Picture(_light(rng, image), tuple(people), scene.words)
+
+
+def _slots(rng: np.random.Generator, count: int, wide: float) -> list[tuple[float, float, float]]:
+    """Places (x, top of the head, height of a face) in picture heights, the farther (smaller) people first in depth."""
+    size = {1: (0.15, 0.27), 2: (0.135, 0.2), 3: (0.12, 0.16), 4: (0.1, 0.14)}[count]
+    slots = []
+    for i in range(count):
+        face = float(rng.uniform(*size)) * (min(1.0, wide / 1.3) if count > 1 else 1.0)
+        x = wide * (i + 0.5) / count + float(rng.uniform(-0.06, 0.06)) * wide / count
+        x = min(max(x, face * 1.4), wide - face * 1.4)
+        slots.append((x, float(rng.uniform(0.06, 0.2)), face))
+    return slots
+
+
+def _figure(rng: np.random.Generator, person: PersonPlan) -> Figure:
+    looks = sample_looks(rng, person.gender, person.age)
+    intensity = float(rng.uniform(0.88, 1.08) if person.strong else rng.uniform(0.5, 0.7))
+    face = sample_expression(rng, person.archetypes[0], intensity)
+    posture = sample_posture(rng, person.archetypes[1], intensity)
+    return sample_figure(rng, looks, face, posture, intensity, person.gender, person.age)
+
+
+def _place(
+    canvas: Image.Image, rng: np.random.Generator, figure: Figure, slot: tuple[float, float, float], scene: Scene
+) -> tuple[Box, Box]:
+    """Draw a figure into its slot; body and head boxes in pixels of the final picture.
+
+    The feet stand on the ground where they fit; otherwise the lower border cuts the person off.
+    """
+    x, top, face = slot
+    below = height_below(figure) * face
+    shoulders = top + face * 1.25
+    if shoulders + below < 0.97:  # small enough to stand on the ground
+        shoulders = float(rng.uniform(0.88, 0.97)) - below
+    unit = face * canvas.height
+    origin: Point = (x * canvas.height, shoulders * canvas.height)
+    layer, head_layer = Image.new("RGBA", canvas.size), Image.new("RGBA", canvas.size)
+    draw_body(Pen(layer, origin, unit), figure, Pen(head_layer, origin, unit))
+    if scene.dusk:
+        alpha = layer.getchannel("A")
+        layer = Image.blend(layer.convert("RGB"), Image.new("RGB", canvas.size, (30, 34, 60)), scene.dusk)
+        canvas.paste(layer, mask=alpha)
+    else:
+        canvas.paste(layer, mask=layer)
+    body, head = layer.getbbox() if not scene.dusk else alpha.getbbox(), head_layer.getbbox()
+    if body is None or head is None:
+        raise RuntimeError(f"a person fell outside the picture at slot {slot}; the placement rules are wrong")
+    k = OVERSAMPLE
+    return (
+        (float(body[0] // k), float(body[1] // k), float(-(-body[2] // k)), float(-(-body[3] // k))),
+        (head[0] / k, head[1] / k, head[2] / k, head[3] / k),
+    )
+
+
+def _light(rng: np.random.Generator, image: Image.Image) -> Image.Image:
+    """Brightness, colour cast, contrast and noise, as a camera would add."""
+    pixels = np.asarray(image, dtype=np.float32)
+    cast = rng.uniform(0.93, 1.07, 3).astype(np.float32) * np.float32(rng.uniform(0.78, 1.08))
+    contrast = np.float32(rng.uniform(0.82, 1.08))
+    noise = rng.standard_normal(pixels.shape[:2], dtype=np.float32)[..., None] * np.float32(rng.uniform(0.5, 7.0))
+    pixels = (pixels - 128.0) * contrast * cast + 128.0 * cast + noise
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

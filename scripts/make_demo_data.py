@@ -1,0 +1,107 @@
+"""Make the demo world: synthetic scenes with people, written as an EMOTIC tree, a CAER-S tree, or both.
+
+    python scripts/make_demo_data.py --out outputs/demo_data --train 6000 --val 600 --test 1200
+
+Counts are persons for EMOTIC (several may share a picture) and pictures for CAER-S (one person each). With
+`--dataset both` the two trees lie in `<out>/emotic` and `<out>/caers`, otherwise `<out>` itself is the root.
+Exit code 0: done. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from cocoer.data.synthetic.emotions import WorldOptions
+from cocoer.data.synthetic.export import write_caers, write_emotic
+from cocoer.data.synthetic.sheet import write_demo_pictures, write_sheet
+from cocoer.names import LEVELS
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wanted a whole number, got {text!r}") from None
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"wanted 0 or more, got {value}")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wanted a share from 0 to 1, got {text!r}") from None
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"wanted a share from 0 to 1, got {value}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder to write; must be empty or absent unless --force is given")
+    parser.add_argument("--dataset", choices=("emotic", "caers", "both"), default="emotic")
+    parser.add_argument("--train", type=_count, default=6000, help="persons (EMOTIC) or pictures (CAER-S); default 6000")
+    parser.add_argument("--val", type=_count, default=600, help="default 600")
+    parser.add_argument("--test", type=_count, default=1200, help="default 1200")
+    parser.add_argument("--seed", type=_count, default=0)
+    parser.add_argument("--contradicted-share", type=_share, default=0.35, help="share of persons with one level that contradicts")
+    parser.add_argument("--conflict-level", choices=LEVELS, help="which level contradicts; default: each equally often")
+    parser.add_argument("--traps", action="store_true", help="add rows that a reader of Annotations.mat must survive")
+    parser.add_argument("--workers", type=_count, default=2, help="processes that draw")
+    parser.add_argument("--force", action="store_true", help="replace what this command wrote to --out before")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of 24 people to this PNG")
+    parser.add_argument("--pictures", type=Path, help="write 8 demo pictures with their boxes to this folder")
+    return parser
+
+
+def _prepare_folder(parser: argparse.ArgumentParser, out: Path, force: bool) -> None:
+    if out.exists() and not out.is_dir():
+        parser.error(f"--out: wanted a folder, got the file {out}")
+    if out.is_dir() and any(out.iterdir()):
+        if not force:
+            parser.error(f"--out: {out} is not empty; give another folder, or --force to replace the demo data in it")
+        for name in ("emotic", "caers", "CAER-S", "Annotations", "index"):
+            if (out / name).is_dir():
+                shutil.rmtree(out / name)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out: cannot make {out}: {error.strerror}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not (args.out or args.sheet or args.pictures):
+        parser.error("nothing to do: give --out FOLDER, --sheet FILE.png or --pictures FOLDER")
+    if args.traps and (args.dataset == "caers" or min(args.train, args.val, args.test) < 1):
+        parser.error("--traps: wanted EMOTIC with at least one person in each split; they are rows of its Annotations.mat")
+    options = WorldOptions(args.contradicted_share, args.conflict_level)
+    if args.out:
+        _prepare_folder(parser, args.out, args.force)
+        counts = {"train": args.train, "val": args.val, "test": args.test}
+        both = args.dataset == "both"
+        if args.dataset != "caers":
+            root = args.out / "emotic" if both else args.out
+            write_emotic(root, counts, args.seed, options, args.traps, args.workers)
+            print(f"EMOTIC tree, Annotations.mat and index (synthetic): {root}")
+        if args.dataset != "emotic":
+            root = args.out / "caers" if both else args.out
+            write_caers(root, counts, args.seed, options, args.workers)
+            print(f"CAER-S tree and index (synthetic): {root}")
+    if args.sheet:
+        write_sheet(args.sheet, args.seed, options)
+        print(f"contact sheet: {args.sheet}")
+    if args.pictures:
+        names = write_demo_pictures(args.pictures, args.seed, options)
+        print(f"{len(names)} demo pictures: {args.pictures}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
