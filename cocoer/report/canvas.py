@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -135,7 +136,7 @@ def outline(
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=thick)
         return
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
-    for (ax, ay), (bx, by) in zip(corners[:-1], corners[1:], strict=True):
+    for (ax, ay), (bx, by) in pairwise(corners):
         length = max(abs(bx - ax), abs(by - ay))
         pieces = max(1, round(length / (6 * thick)))
         for i in range(pieces):  # dash and gap, symmetric about the middle of the side

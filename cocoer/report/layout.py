@@ -74,7 +74,7 @@ def place_plates(
         if anywhere:
             corners = np.concatenate([corners, _everywhere(sizes[i], canvas)])
         corners = np.round(np.clip(corners, (x1, y1), (x2 - w, y2 - h)))
-        plates = np.concatenate([corners, corners + (w, h)], axis=1)  # [C, 4]
+        plates = np.concatenate([corners, corners + np.array([w, h])], axis=1)  # [C, 4]
         hidden = (intersections(plates, heads) / head_areas).max(axis=1)
         others = np.delete(np.asarray(bodies, dtype=np.float64), i, axis=0)
         on_others = intersections(plates, others).sum(axis=1) / (w * h)
@@ -84,7 +84,7 @@ def place_plates(
         if not anywhere:
             cost[hidden > most_head] = np.inf
         if placed:
-            taken = np.array(list(placed.values()), dtype=np.float64) + (-1, -1, 1, 1)
+            taken = np.array(list(placed.values()), dtype=np.float64) + np.array([-1, -1, 1, 1])
             cost[intersections(plates, taken).max(axis=1) > 0] = np.inf
         best = int(np.argmin(cost))
         if np.isfinite(cost[best]):

@@ -120,10 +120,10 @@ def exclusion_text(exclusion: Sequence[str]) -> str:
 
 
 def _labels(person: PersonPrediction, source: str, most: int = 6) -> str:
-    """The labels of a source with probabilities, the most probable first."""
-    by_name = person.probabilities.get(source, {})
+    """The labels of a source with probabilities, the most probable first; '!' before those the answer does not share."""
+    by_name, marked = person.probabilities.get(source, {}), person.inconsistent.get(source, ())
     names = sorted(person.labels.get(source, ()), key=lambda n: -by_name.get(n, 0.0))
-    shown = [f"{n} {by_name[n]:.2f}" if n in by_name else n for n in names[:most]]
+    shown = ["!" * (n in marked) + (f"{n} {by_name[n]:.2f}" if n in by_name else n) for n in names[:most]]
     return ", ".join(shown) + (f", +{len(names) - most} more" if len(names) > most else "") or "-"
 
 
@@ -140,12 +140,8 @@ def summarize_person(person: PersonPrediction) -> str:
         title += f" [{person.status}]"
     lines = [f"{title}: {_labels(person, 'pred')}"]
     for i, level in enumerate(LEVELS):
-        source = LEVEL_SOURCES[level]
-        text = _labels(person, source)
-        for name in person.inconsistent[source]:
-            text = ", ".join(f"!{part}" if part.rpartition(" ")[0] == name or part == name else part for part in text.split(", "))
         loss = f"L_hier {person.competition.losses[i]:.3f}  " if person.competition else ""
-        lines.append(f"  {level:8} {loss}{text}")
+        lines.append(f"  {level:8} {loss}{_labels(person, LEVEL_SOURCES[level])}")
     lines.append(f"  {'V-I':8} {_labels(person, 'VI')}")
     if person.competition and person.competition.exclusion:
         lines.append(f"  {'excluded':8} {exclusion_text(person.competition.exclusion)}")

@@ -1,0 +1,214 @@
+"""The paper's case study (Fig. 5 and 6) for one person: what each level said, how the levels competed, what came out.
+
+Left the picture with the person's boxes. Right one column per source with its labels; a level's label that the fused
+answer does not share is struck out in orange. Below the levels L_hier (the smallest boxed) and the simplex weights
+(lambda) of each round, then the exclusion sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from cocoer.names import LEVELS
+from cocoer.outputs import LEVEL_SOURCES, PersonPrediction, PictureResult
+from cocoer.report import canvas as ink
+from cocoer.report.canvas import Colour
+
+EM = 22
+_ROW = round(1.5 * EM)
+_PAD = 20
+_PICTURE = (680, 520)
+_MOST_LABELS = 12
+
+_COLOURS: dict[str, Colour] = {
+    "truth": (96, 102, 110), "pred": (26, 29, 33), "head": (214, 160, 0), "body": (32, 150, 60), "ctx": (38, 110, 190),
+    "VI": (128, 80, 180),
+}  # fmt: skip
+_TITLES = {"truth": "Ground truth", "pred": "Prediction", "head": "Head", "body": "Body", "ctx": "Context", "VI": "V-I"}
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column of labels: rows of name, probability and whether it is struck out."""
+
+    source: str
+    rows: tuple[tuple[str, float | None, bool], ...]
+    width: int
+
+    @property
+    def level(self) -> int | None:
+        """Place of the column's level in `names.LEVELS`, None for the other columns."""
+        return next((i for i, level in enumerate(LEVELS) if LEVEL_SOURCES[level] == self.source), None)
+
+
+def _column(source: str, names: Sequence[str], by_name: dict[str, float], struck: Sequence[str]) -> _Column:
+    ordered = sorted(names, key=lambda n: -by_name.get(n, 0.0))
+    rows: list[tuple[str, float | None, bool]] = [(n, by_name.get(n), n in struck) for n in ordered[:_MOST_LABELS]]
+    if len(ordered) > _MOST_LABELS:
+        rows.append((f"+{len(ordered) - _MOST_LABELS} more", None, False))
+    if not rows:
+        rows.append(("none", None, False))
+    number = ink.text_width("0.00", EM) + EM // 2
+    widest = max(ink.text_width(n, EM) + (number if p is not None else 0) for n, p, _ in rows)
+    title = ink.text_width(_TITLES[source], EM, bold=True)
+    return _Column(source, tuple(rows), max(widest, title, 5 * EM))
+
+
+def _columns(person: PersonPrediction, truth: Sequence[str] | None) -> list[_Column]:
+    """Ground truth where it is known, then prediction, head, body, context, V-I."""
+    columns = [] if truth is None else [_column("truth", truth, {}, ())]
+    for source in ("pred", "head", "body", "ctx", "VI"):
+        by_name = dict(person.probabilities.get(source, {}))
+        struck = person.inconsistent.get(source, ())
+        columns.append(_column(source, person.labels.get(source, ()), by_name, struck))
+    return columns
+
+
+def _picture(image: Image.Image, result: PictureResult, person: PersonPrediction) -> Image.Image:
+    """The picture at the figure's size, the person's boxes in the levels' colours, everybody else's thin and grey."""
+    shown = ink.fit_inside(image, *_PICTURE)
+    draw = ImageDraw.Draw(shown, "RGBA")
+    sx, sy = shown.width / (result.width or image.width), shown.height / (result.height or image.height)
+
+    def scaled(box: Sequence[float]) -> tuple[float, ...]:
+        return tuple(v * s for v, s in zip(box, (sx, sy, sx, sy), strict=True))
+
+    for other in result.persons:
+        if other is not person and other.boxes is not None:
+            ink.outline(draw, scaled(other.boxes.body), (190, 194, 200), 1)
+    if person.boxes is not None:
+        dashed = person.boxes.body_source == "estimated", person.boxes.head_source == "estimated"
+        ink.outline(draw, scaled(person.boxes.body), ink.BODY_GREEN, 4, dashed[0])
+        ink.outline(draw, scaled(person.boxes.head), ink.HEAD_YELLOW, 4, dashed[1])
+    return shown
+
+
+def _paint_labels(draw: ImageDraw.ImageDraw, column: _Column, x: int, y: int) -> None:
+    """A column's title on its colour, and its labels below."""
+    colour = _COLOURS[column.source]
+    draw.rectangle((x - EM // 2, y, x + column.width + EM // 2, y + _ROW + 5), fill=colour)
+    middle = y + (_ROW + 6) / 2
+    ink.write(draw, (x, middle), _TITLES[column.source], EM, ink.readable_on(colour), bold=True)
+    y += 2 * _ROW
+    for name, probability, struck in column.rows:
+        known = probability is not None or column.source == "truth"
+        text = ink.ORANGE if struck else ink.INK if known else ink.GREY
+        ink.write(draw, (x, y), name, EM, text, bold=column.source == "pred" and known)
+        if struck:
+            draw.line([(x - 3, y), (x + ink.text_width(name, EM) + 3, y)], fill=ink.ORANGE, width=3)
+        if probability is not None:
+            ink.write(draw, (x + column.width, y), f"{probability:.2f}", EM, ink.GREY, anchor="rm")
+        y += _ROW
+
+
+def _number_rows(person: PersonPrediction) -> list[tuple[str, tuple[float, ...], int | None]]:
+    """Title, one number per level and the level to mark, for L_hier and each round's lambda."""
+    record = person.competition
+    if record is None:
+        return []
+    rows: list[tuple[str, tuple[float, ...], int | None]] = [
+        ("L_hier", record.losses, min(range(len(LEVELS)), key=lambda i: record.losses[i]))
+    ]
+    rows += [(f"lambda, round {i}", weights, None) for i, weights in enumerate(record.weights, start=1)]
+    return rows
+
+
+def _paint_numbers(
+    draw: ImageDraw.ImageDraw, person: PersonPrediction, columns: Sequence[tuple[int, _Column]], left: int, y: int
+) -> None:
+    """L_hier and lambda under their levels; the smallest L_hier bold in a box, a level that has left '-'."""
+    gone: set[str] = set()
+    record = person.competition
+    for title, numbers, mark in _number_rows(person):
+        ink.write(draw, (left, y), title, EM, ink.GREY)
+        for x, column in columns:
+            if column.level is None:
+                continue
+            bold = column.level == mark
+            shown = "-" if LEVELS[column.level] in gone else f"{numbers[column.level]:.3f}"
+            ink.write(draw, (x, y), shown, EM, ink.INK if shown != "-" else ink.GREY, bold=bold)
+            if bold:
+                wide = ink.text_width(shown, EM, bold=True)
+                draw.rounded_rectangle((x - 9, y - 15, x + wide + 9, y + 15), radius=6, outline=ink.INK, width=2)
+        if title.startswith("lambda") and record is not None:
+            gone.add(record.exclusion[len(gone)] if len(gone) < len(record.exclusion) else "")
+        y += _ROW
+
+
+def _chips(draw: ImageDraw.ImageDraw, person: PersonPrediction, x: int, y: int) -> None:
+    """The exclusion sequence as coloured chips with arrows, the survivor marked 'stays'."""
+    exclusion = person.competition.exclusion if person.competition else ()
+    ink.write(draw, (x, y), "Exclusion sequence", EM, ink.GREY)
+    x += ink.text_width("Exclusion sequence", EM) + EM
+    if not exclusion:
+        ink.write(draw, (x, y), "nothing competed", EM, ink.INK)
+    for i, level in enumerate(exclusion):
+        colour = _COLOURS[LEVEL_SOURCES[level]]
+        last = i == len(exclusion) - 1
+        shown = f"{level} (stays)" if last else level
+        wide = ink.text_width(shown, EM, bold=last)
+        chip = (x, y - EM // 2 - 7, x + wide + EM, y + EM // 2 + 7)
+        draw.rounded_rectangle(chip, radius=EM // 2, fill=colour if last else ink.PAPER, outline=colour, width=3)
+        ink.write(draw, (x + EM / 2, y), shown, EM, ink.readable_on(colour) if last else ink.INK, bold=last)
+        x += wide + EM
+        if not last:
+            ink.arrow(draw, (x + 10, y), (x + 60, y), ink.INK, 4)
+            x += 70
+
+
+def draw_case_study(
+    image: Image.Image, result: PictureResult, person_index: int, truth: Sequence[str] | None = None
+) -> Image.Image:
+    """The case-study panel of the person at place `person_index` of `result.persons`, as a new RGB picture.
+
+    image: the picture that was scored, any mode and size. truth: class names, for a column of their own; None = unknown.
+    Same input, same bytes. Raises ValueError where the picture has no such person.
+    """
+    if not 0 <= person_index < len(result.persons):
+        raise ValueError(f"person_index: wanted 0 to {len(result.persons) - 1}, got {person_index} ({result.image})")
+    person = result.persons[person_index]
+    shown = _picture(image, result, person)
+    columns, numbers = _columns(person, truth), _number_rows(person)
+    left = _PAD + shown.width + 2 * _PAD
+    gutter = max([0, *(ink.text_width(title, EM) + 2 * EM for title, _, _ in numbers)])
+    placed: list[tuple[int, _Column]] = []
+    x = left + EM // 2
+    for column in columns:  # the first level column starts right of the titles of the rows of numbers
+        x = max(x, left + gutter) if column.level == 0 else x
+        placed.append((x, column))
+        x += column.width + round(1.6 * EM)
+    width = max(x, left + 1100)
+    top = _PAD + round(2.2 * EM)
+    body = 2 * _ROW + max(len(c.rows) for c in columns) * _ROW
+    foot = top + body + len(numbers) * _ROW + EM
+    pseudo = ink.wrap("Pseudo label: " + (", ".join(person.pseudo_label) or "none"), EM, width - left - _PAD, 3)
+    height = max(_PAD + shown.height + top - _PAD, foot + round(2.2 * _ROW) + len(pseudo) * _ROW) + _PAD
+    drawing = Image.new("RGB", (width, height), ink.PAPER)
+    draw = ImageDraw.Draw(drawing)
+    drawing.paste(shown, (_PAD, top))
+    _paint_title(draw, result, person, width)
+    if person.status == "error":
+        for i, line in enumerate(ink.wrap(f"error: {person.message or 'not scored'}", EM, width - left - _PAD, 6)):
+            ink.write(draw, (left, top + (i + 0.5) * _ROW), line, EM, ink.RED, bold=i == 0)
+        return drawing
+    for x, column in placed:
+        _paint_labels(draw, column, x, top)
+    draw.line([(left, top + body - _ROW // 2 + 4), (width - _PAD, top + body - _ROW // 2 + 4)], fill=ink.RULE, width=2)
+    _paint_numbers(draw, person, placed, left, top + body + _ROW // 3)
+    _chips(draw, person, left, foot + _ROW // 2)
+    for i, line in enumerate(pseudo):
+        ink.write(draw, (left, foot + round(2 * _ROW) + i * _ROW), line, EM, ink.GREY)
+    return drawing
+
+
+def _paint_title(draw: ImageDraw.ImageDraw, result: PictureResult, person: PersonPrediction, width: int) -> None:
+    """Picture name, person number and, where it is not `ok`, the status."""
+    frame = f", frame {result.frame}" if result.frame is not None else ""
+    title = f"{result.image.replace(chr(92), '/').rsplit('/', 1)[-1]}{frame}, person {person.person}"
+    remark = {"ok": "", "no_face_estimated": "   no face was found: the head box is estimated"}.get(person.status, "")
+    title = ink.shorten(title, EM, width - 3 * _PAD - ink.text_width(remark, EM), bold=True)
+    ink.write(draw, (_PAD, _PAD + EM // 2), title, EM, ink.INK, bold=True)
+    ink.write(draw, (_PAD + ink.text_width(title, EM, bold=True), _PAD + EM // 2), remark, EM, ink.ORANGE)
