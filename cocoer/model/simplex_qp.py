@@ -200,14 +200,23 @@ def _interior_minimum(
     pull_p = (diag - gram_op) + (losses.roll(to_pivot, -1) - losses)
     pull_r = (diag - gram_or) + (losses.roll(to_other, -1) - losses)
 
-    steep_p = curve_p > flat * (diag_p + diag)
-    safe_p = torch.where(steep_p, curve_p, 1.0)
-    ratio = torch.where(steep_p, cross, 0.0) / safe_p
-    rest = curve_r - ratio * cross  # curvature left in the other direction
-    steep = steep_p & (rest > flat * (diag_r + diag))
-    other = torch.where(steep, pull_r - ratio * pull_p, 0.0) / torch.where(steep, rest, 1.0)
-    pivot = torch.where(steep, pull_p - cross * other, 0.0) / safe_p
-    origin = 1.0 - pivot - other
-    inside = steep & (other > 0) & (pivot > 0) & (origin > 0)
-    zero = torch.zeros_like(origin)  # points outside are far away at times; nothing of them may enter a product
-    return torch.where(inside, origin, zero), torch.where(inside, pivot, zero), torch.where(inside, other, zero), inside
+    steep = curve_p > flat * (diag_p + diag)
+    with (
+        torch.no_grad()
+    ):  # first where the minimum is: what lies outside must not even divide, or 0 * inf spoils gradients
+        pivot, other, rest = _eliminate(torch.where(steep, curve_p, 1.0), curve_r, cross, pull_p, pull_r)
+        inside = steep & (rest > flat * (diag_r + diag)) & (other > 0) & (pivot > 0) & (1.0 - pivot - other > 0)
+    curve_p, curve_r = torch.where(inside, curve_p, 1.0), torch.where(inside, curve_r, 1.0)
+    cross, pull_p, pull_r = (torch.where(inside, part, 0.0) for part in (cross, pull_p, pull_r))
+    pivot, other, _ = _eliminate(curve_p, curve_r, cross, pull_p, pull_r)
+    return torch.where(inside, 1.0 - pivot - other, 0.0), pivot, other, inside
+
+
+def _eliminate(
+    curve_p: Tensor, curve_r: Tensor, cross: Tensor, pull_p: Tensor, pull_r: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve [[curve_p, cross], [cross, curve_r]] s = pull, eliminating p first: s_p, s_r, and the curvature left for r."""
+    ratio = cross / curve_p
+    rest = curve_r - ratio * cross
+    other = (pull_r - ratio * pull_p) / torch.where(rest == 0, 1.0, rest)
+    return (pull_p - cross * other) / curve_p, other, rest
