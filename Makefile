@@ -36,13 +36,13 @@ $(STAMP): requirements.lock requirements.txt requirements-dev.txt requirements-a
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "make: $(PYTHON) lacks the venv module (Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=..." >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV); the first time takes minutes and, on Linux, 5.5 GB (torch brings its CUDA libraries)."
+	@echo "Installing into $(VENV); the first time takes minutes and, on Linux, about 6 GB (torch brings its CUDA libraries)."
 	@$(PIP) install -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@if [ -e $(GPU_MARK) ]; then $(swap_runtime); fi
 	@touch $@
 
-demo: $(STAMP) ## the whole system on made-up scenes, no download (about 10 minutes on 2 cores)
+demo: $(STAMP) ## the whole system on synthetic scenes; nothing to download but packages
 	@$(PY) scripts/demo.py $(ARGS)
 
 # One thread a process: two processes with a thread each beat one with two, and sums do not depend on the machine.

@@ -29,7 +29,9 @@ def as_box(values: Sequence[float] | ArrayLike, name: str = "box") -> Box:
         raise ValueError(f"{name}: wanted finite numbers, got {numbers}")
     x1, y1, x2, y2 = numbers
     if x2 <= x1 or y2 <= y1:
-        raise ValueError(f"{name}: wanted x1 < x2 and y1 < y2, got {numbers}; the box is empty or its corners are swapped")
+        raise ValueError(
+            f"{name}: wanted x1 < x2 and y1 < y2, got {numbers}; the box is empty or its corners are swapped"
+        )
     return x1, y1, x2, y2
 
 

@@ -117,7 +117,8 @@ class PersonPrediction:
 class PictureResult:
     """All persons of one picture. A picture without a person is a result with an empty list, not an error.
 
-    image: the path as the user gave it, or a name the caller chose. width, height: pixels after EXIF rotation (0 when unreadable).
+    image: the path as the user gave it, or a name the caller chose.
+    width, height: pixels after EXIF rotation (0 when unreadable).
     frame: the frame number for a video, else None.
     """
 
