@@ -124,9 +124,7 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
     return r, g, b
 
 
-def outline(
-    draw: ImageDraw.ImageDraw, box: Sequence[float], colour: Colour, thick: int, dashed: bool = False
-) -> None:
+def outline(draw: ImageDraw.ImageDraw, box: Sequence[float], colour: Colour, thick: int, dashed: bool = False) -> None:
     """A box outline over a thin dark one, so that it shows on any background; dashed for an estimated box."""
     x1, y1, x2, y2 = (round(v) for v in box)
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)

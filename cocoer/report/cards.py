@@ -68,7 +68,7 @@ class _Measures:
 
 
 def _measure(card: Card, em: int, max_width: int) -> _Measures:
-    small, pad, stripe = max(9, round(0.8 * em)), max(3, round(0.45 * em)), max(2, round(0.22 * em))
+    small, pad, stripe = max(12, round(0.82 * em)), max(3, round(0.45 * em)), max(2, round(0.22 * em))
     badge = 0 if card.number is None else badge_size(card.number, em)[0]
     text_x = stripe + pad + (badge + pad if badge else 0)
     room = max(4 * em, max_width - text_x - pad)
@@ -116,14 +116,16 @@ def paint_card(draw: ImageDraw.ImageDraw, place: Plate, card: Card, em: int, on_
         wide, high = badge_size(card.number, em)
         left, top = x1 + m.text_x - m.pad - m.badge, y1 + m.pad
         paint_badge(draw, (left, top, left + wide, top + high), card.number, card.colour, em)
-    y = y1 + m.pad + m.row / 2
+    y, right = y1 + m.pad + m.row / 2, x2 - m.pad
     for i, (name, probability) in enumerate(card.rows):
         shown = "" if probability is None else f"{probability:.2f}"
-        room = m.text_width - (ink.text_width("0.00", em) + em // 2 if shown else 0)
+        room = right - x1 - m.text_x - (ink.text_width("0.00", em) + em // 2 if shown else 0)
         first = i == 0 and probability is not None
         name = ink.shorten(name, em, room, bold=first)
-        ink.write(draw, (x1 + m.text_x, y), name, em, text if probability is not None or card.alarm else faint, bold=first)
-        ink.write(draw, (x1 + m.text_x + m.text_width, y), shown, em, faint, anchor="rm")
+        ink.write(
+            draw, (x1 + m.text_x, y), name, em, text if probability is not None or card.alarm else faint, bold=first
+        )
+        ink.write(draw, (right, y), shown, em, faint, anchor="rm")
         y += m.row
     y += (m.small_row - m.row) / 2
     for line in m.remarks:

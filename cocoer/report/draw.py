@@ -133,7 +133,7 @@ def plan_result(width: int, height: int, result: PictureResult) -> Plan:
         (picture[2] - picture[0]) / (result.width or width),
         (picture[3] - picture[1]) / (result.height or height),
     )
-    em = max(14, round(min(max(stage) / 48, (stage[0] * stage[1]) ** 0.5 / 30) / crowd))
+    em = max(15, round(min(max(stage) / 48, (stage[0] * stage[1]) ** 0.5 / 30) / crowd))
     gap, several = max(3, em // 4), len(result.persons) > 1
     boxed = [
         (i, _placed(p.boxes.body, picture, scale), _placed(p.boxes.head, picture, scale))
@@ -143,9 +143,7 @@ def plan_result(width: int, height: int, result: PictureResult) -> Plan:
     most_rows = 5 if len(result.persons) <= _MOST_INLINE else 3
 
     def cards(rows: int) -> tuple[Card, ...]:
-        return tuple(
-            card_of(p, person_colours(i, several)[0], several, rows) for i, p in enumerate(result.persons)
-        )
+        return tuple(card_of(p, person_colours(i, several)[0], several, rows) for i, p in enumerate(result.persons))
 
     said, plates, panel = cards(most_rows), [], []  # type: tuple[Card, ...], list[Plate | None], list[Plate | None]
     size, inline = stage, False

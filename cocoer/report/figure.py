@@ -24,7 +24,7 @@ _PICTURE = (680, 520)
 _MOST_LABELS = 12
 
 _COLOURS: dict[str, Colour] = {
-    "truth": (96, 102, 110), "pred": (26, 29, 33), "head": (214, 160, 0), "body": (32, 150, 60), "ctx": (38, 110, 190),
+    "truth": (96, 102, 110), "pred": (26, 29, 33), "head": (214, 160, 0), "body": (26, 126, 54), "ctx": (38, 110, 190),
     "VI": (128, 80, 180),
 }  # fmt: skip
 _TITLES = {"truth": "Ground truth", "pred": "Prediction", "head": "Head", "body": "Body", "ctx": "Context", "VI": "V-I"}
@@ -98,7 +98,7 @@ def _paint_labels(draw: ImageDraw.ImageDraw, column: _Column, x: int, y: int) ->
         text = ink.ORANGE if struck else ink.INK if known else ink.GREY
         ink.write(draw, (x, y), name, EM, text, bold=column.source == "pred" and known)
         if struck:
-            draw.line([(x - 3, y), (x + ink.text_width(name, EM) + 3, y)], fill=ink.ORANGE, width=3)
+            draw.line([(x - 3, y), (x + ink.text_width(name, EM) + 3, y)], fill=ink.ORANGE, width=2)
         if probability is not None:
             ink.write(draw, (x + column.width, y), f"{probability:.2f}", EM, ink.GREY, anchor="rm")
         y += _ROW
@@ -192,7 +192,7 @@ def draw_case_study(
     _paint_title(draw, result, person, width)
     if person.status == "error":
         for i, line in enumerate(ink.wrap(f"error: {person.message or 'not scored'}", EM, width - left - _PAD, 6)):
-            ink.write(draw, (left, top + (i + 0.5) * _ROW), line, EM, ink.RED, bold=i == 0)
+            ink.write(draw, (left, top + (i + 0.5) * _ROW), line, EM, ink.RED, bold=True)
         return drawing
     for x, column in placed:
         _paint_labels(draw, column, x, top)

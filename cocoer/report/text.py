@@ -14,9 +14,7 @@ Cell = str | int | float | None
 
 def display_width(text: str) -> int:
     """Columns that `text` takes on a terminal: wide East Asian letters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def cell_text(value: Cell, digits: int = 3) -> str:
@@ -34,7 +32,9 @@ def _aligned(
     """All cells as text (header first), width of each column, and which columns hold numbers only."""
     for number, row in enumerate(rows):
         if len(row) != len(header):
-            raise ValueError(f"table row {number}: wanted {len(header)} cells ({', '.join(header)}), got {len(row)}: {row!r}")
+            raise ValueError(
+                f"table row {number}: wanted {len(header)} cells ({', '.join(header)}), got {len(row)}: {row!r}"
+            )
     cells = [[str(h) for h in header], *([cell_text(v, digits) for v in row] for row in rows)]
     widths = [max(display_width(row[c]) for row in cells) for c in range(len(header))]
     numeric = [bool(rows) and all(not isinstance(row[c], str) for row in rows) for c in range(len(header))]
