@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import re
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ CHEAP = [
     "cocoer.boxes",
     "cocoer.outputs",
     "cocoer.config",
+    "cocoer.weights_catalog",
     "cocoer.report",
     *(m.name for m in pkgutil.walk_packages(cocoer.report.__path__, "cocoer.report.")),
 ]
@@ -91,6 +93,18 @@ def test_torch_2_13_0_is_refused() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     torch = next(Requirement(line) for line in lines if line.startswith("torch>"))
     assert not torch.specifier.contains("2.13.0")
+
+
+def test_weights_pages_name_what_the_catalog_holds() -> None:
+    """A page that sends a file to another place than the code looks in costs a reader an hour."""
+    from cocoer.weights_catalog import CATALOG
+
+    pages = "".join((ROOT / folder / "README.md").read_text() for folder in ("checkpoints", "thirdparty"))
+    places = {item.name: item.place for item in CATALOG}
+    named = re.findall(r"fetch ([\w.-]+)", pages)
+    assert len(named) >= 6
+    for name in named:
+        assert f"`{places[name]}" in pages, f"{name} goes to {places[name]}"
 
 
 def test_citation_and_package_agree_on_version_and_licence() -> None:
