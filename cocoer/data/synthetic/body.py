@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from cocoer.data.synthetic.face import Expression, Looks, draw_head
 from cocoer.data.synthetic.pen import Colour, Pen, Point, darker, lighter, mix
@@ -23,7 +24,7 @@ class Posture:
     """hands: left and right. lean: shoulders move right of the hips. head: offset of the head. tilt: degrees.
 
     shoulders: raised (positive) or dropped. legs: stand, wide, bent, sit, lotus, jump, kneel. prop: what is held.
-    front: hands come in front of the head.
+    front: hands come in front of the head. fists: closed hands. sink: how much more elbows hang down than stick out.
     """
 
     left: Point = (0.2, 1.2)
@@ -36,6 +37,7 @@ class Posture:
     prop: str = ""
     front: bool = False
     fists: bool = False
+    sink: float = 0.35
 
 
 NEUTRAL = Posture()
@@ -50,7 +52,7 @@ POSTURES: dict[str, tuple[Posture, ...]] = {
     ),
     "triumph": (
         Posture((0.3, -1.2), (0.3, -1.2), tilt=-4, legs="jump", fists=True),
-        Posture((-0.2, -1.15), (-0.2, -1.15), legs="wide", prop="trophy", fists=True),
+        Posture((0.4, -1.1), (0.1, 0.95), lean=0.06, tilt=6, legs="wide", prop="trophy", fists=True),
     ),
     "calm": (
         Posture((0.55, 1.15), (0.55, 1.15), legs="lotus"),
@@ -84,7 +86,7 @@ POSTURES: dict[str, tuple[Posture, ...]] = {
     ),
     "aversion": (
         Posture((1.05, 0.25), (-0.34, -0.42), lean=0.28, head=(0.1, 0), tilt=14, front=True),
-        Posture((1.02, 0.0), (0.78, 0.45), lean=0.3, head=(0.14, 0.03), tilt=16, prop="palms"),
+        Posture((1.1, 0.05), (-1.1, 0.3), lean=0.34, head=(0.16, 0.03), tilt=18, prop="palms", sink=2.0),
     ),
     "surprise": (
         Posture((-0.05, -0.35), (-0.05, -0.35), head=(0, -0.04), shoulders=0.06, front=True),
@@ -92,7 +94,7 @@ POSTURES: dict[str, tuple[Posture, ...]] = {
     ),
     "doubt": (
         Posture((0.1, -0.98), (0.12, 1.0), tilt=12, head=(0.05, 0.02)),
-        Posture((0.8, 0.35), (0.8, 0.35), tilt=-14, shoulders=0.16, prop="palms"),
+        Posture((0.72, 0.42), (0.72, 0.42), tilt=-14, shoulders=0.16, prop="palms", sink=4.0),
         Posture((-0.4, -0.16), (-0.75, 0.62), tilt=-10, front=True),
     ),
     "fatigue": (
@@ -162,7 +164,7 @@ def sample_figure(
         face=face,
         posture=posture,
         intensity=intensity,
-        top=CLOTHES[int(rng.integers(len(CLOTHES)))],
+        top=_cloth(rng, looks.skin),
         bottom=TROUSERS[int(rng.integers(len(TROUSERS)))],
         pattern=("", "", "stripes", "collar", "zip")[int(rng.integers(5))],
         skirt=gender == "Female" and bool(rng.random() < 0.4),
@@ -172,10 +174,29 @@ def sample_figure(
     )
 
 
+def _cloth(rng: np.random.Generator, skin: Colour) -> Colour:
+    """A colour for the shirt that nobody takes for bare skin."""
+    fitting = [c for c in CLOTHES if sum(abs(p - q) for p, q in zip(c, skin, strict=True)) > 110]
+    return fitting[int(rng.integers(len(fitting)))]
+
+
 def height_below(figure: Figure) -> float:
     """How far the feet lie below the shoulders, in face heights."""
     legs = {"sit": 0.72, "lotus": 0.34, "kneel": 0.5, "bent": 0.86, "jump": 0.95}.get(figure.posture.legs, 1.0)
     return figure.torso + figure.leg * legs
+
+
+def draw_ground(pen: Pen, figure: Figure, shadow: Image.Image) -> None:
+    """What lies under a person: a shadow on the mask `shadow` (mode L) and, for those who sit, a stool."""
+    x, feet, kind = -figure.posture.lean, height_below(figure), figure.posture.legs
+    cx, cy = pen.px((x, feet))
+    wide, high = 0.75 * pen.unit, 0.13 * pen.unit
+    ImageDraw.Draw(shadow).ellipse((cx - wide, cy - high, cx + wide, cy + high), fill=80)
+    if kind == "sit":
+        wood, seat = (126, 92, 66), figure.torso + 0.16
+        for side in (-0.42, 0.42):
+            pen.line([(x + side, seat), (x + side * 1.15, feet - 0.05)], 0.1, darker(wood, 0.25))
+        pen.rect(x - 0.56, seat - 0.08, x + 0.56, seat + 0.1, wood)
 
 
 def draw_body(pen: Pen, figure: Figure, head_pen: Pen) -> None:
@@ -218,8 +239,11 @@ def _reach(figure: Figure) -> float:
     return 0.8 + 0.2 * figure.torso / 1.22 if figure.torso < 1.1 else 1.0
 
 
-def _elbow(shoulder: Point, hand: Point, side: int, k: float) -> tuple[Point, Point]:
-    """Elbow and hand of an arm that reaches for `hand`; the elbow bends outward, a far hand is pulled into reach."""
+def _elbow(shoulder: Point, hand: Point, side: int, k: float, sink: float) -> tuple[Point, Point]:
+    """Elbow and hand of an arm that reaches for `hand`; the elbow bends outward (or down, with a large `sink`).
+
+    A hand that is too far away is pulled into reach.
+    """
     a, b = ARM * k, FOREARM * k
     dx, dy = hand[0] - shoulder[0], hand[1] - shoulder[1]
     distance = max(0.2, math.hypot(dx, dy))
@@ -231,14 +255,14 @@ def _elbow(shoulder: Point, hand: Point, side: int, k: float) -> tuple[Point, Po
     ux, uy = dx / distance, dy / distance
     first = (shoulder[0] + ux * along - uy * across, shoulder[1] + uy * along + ux * across)
     second = (shoulder[0] + ux * along + uy * across, shoulder[1] + uy * along - ux * across)
-    elbow = max((first, second), key=lambda p: side * p[0] + 0.35 * p[1])
+    elbow = max((first, second), key=lambda p: side * p[0] + sink * p[1])
     return elbow, (shoulder[0] + dx, shoulder[1] + dy)
 
 
 def _arms(pen: Pen, figure: Figure, lift: float, head_at: Point) -> None:
     sleeve, skin, k = darker(figure.top, 0.12), figure.looks.skin, _reach(figure)
     for side, shoulder, hand in zip((-1, 1), _shoulders(figure, lift), _hands(figure, lift), strict=True):
-        elbow, wrist = _elbow(shoulder, hand, side, k)
+        elbow, wrist = _elbow(shoulder, hand, side, k, figure.posture.sink)
         pen.line([shoulder, elbow, wrist], 0.27, darker(figure.top, 0.38))
         pen.line([shoulder, elbow], 0.22, sleeve)
         middle = ((elbow[0] + wrist[0]) / 2, (elbow[1] + wrist[1]) / 2)

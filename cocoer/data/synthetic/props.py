@@ -20,7 +20,7 @@ def draw_prop(
     elif name == "heart":
         heart(pen.at(middle, 0.5), (226, 46, 80))
     elif name == "trophy":
-        _trophy(pen.at((middle[0], middle[1] - 0.25), 0.6))
+        _trophy(pen.at((high[0], high[1] - 0.2), 0.55))
     elif name == "book":
         x, y = middle
         pen.polygon([(x - 0.46, y - 0.22), (x, y - 0.14), (x + 0.46, y - 0.22), (x + 0.46, y + 0.2), (x, y + 0.28), (x - 0.46, y + 0.2)],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cocoer.data.synthetic import indoor, outdoor
+from cocoer.data.synthetic import ambient, indoor, outdoor
 from cocoer.data.synthetic.pen import Colour, Pen, darker, lighter
 
 Painter = Callable[[Pen, np.random.Generator, float], None]
@@ -55,8 +55,21 @@ SCENES: dict[str, tuple[Scene, ...]] = {
 }
 
 
+PLAIN_SHARE = 0.28
+"""Share of pictures whose surroundings are plain, with only a small thing as a cue."""
+PLAIN_WORDS = {
+    "joy": "near some balloons", "affection": "near a picture of a heart", "triumph": "near a bursting rocket",
+    "calm": "near a green plant", "pride": "near a medal", "focus": "near a pile of books", "grief": "near a gravestone",
+    "pain": "near a first aid box", "fear": "watched by two eyes", "anger": "near a sign that says no",
+    "aversion": "near an overflowing bin", "surprise": "near an opening gift", "doubt": "under a question mark",
+    "fatigue": "near a late clock",
+}  # fmt: skip
+
+
 def sample_scene(rng: np.random.Generator, archetype: str) -> Scene:
-    """One of the archetype's scenes."""
+    """One of the archetype's scenes, or a plain one with its cue."""
+    if rng.random() < PLAIN_SHARE:
+        return Scene(ambient.with_cue(archetype), PLAIN_WORDS[archetype])
     choices = SCENES[archetype]
     return choices[int(rng.integers(len(choices)))]
 

@@ -14,7 +14,7 @@ from cocoer.data.synthetic.world import Picture, PicturePlan, draw_picture, plan
 
 SPLIT = "sheet"
 """Seeds of its own: no picture of the sheet is in a train, val or test split."""
-TILE, CAPTION, COLUMNS = (272, 204), 44, 6
+TILE, CAPTION, HEADER, COLUMNS = (272, 204), 44, 34, 6
 _SEARCH = 20_000
 
 
@@ -26,7 +26,9 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
     show = replace(options, contradicted_share=0.5)
     wanted = [(ARCHETYPE_NAMES[i % len(ARCHETYPE_NAMES)], i % 4 == 3) for i in range(num_people)]
     rows = -(-num_people // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (TILE[0] + 8) + 8, rows * (TILE[1] + CAPTION + 8) + 8), (250, 250, 248))
+    sheet = Image.new("RGB", (COLUMNS * (TILE[0] + 8) + 8, HEADER + rows * (TILE[1] + CAPTION + 8) + 8), (250, 250, 248))
+    title = "The demo world of cocoer: synthetic people and their labels (a demonstration, not photographs)"
+    ImageDraw.Draw(sheet).text((8, 8), title, fill=(30, 30, 40), font=ImageFont.load_default(18))
     used: set[int] = set()
     for place, (archetype, contradicted) in enumerate(wanted):
         index = next(
@@ -36,7 +38,7 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
         )  # fmt: skip
         used.add(index)
         tile = _tile(draw_picture(seed, SPLIT, index, show))
-        sheet.paste(tile, (8 + (place % COLUMNS) * (TILE[0] + 8), 8 + (place // COLUMNS) * (TILE[1] + CAPTION + 8)))
+        sheet.paste(tile, (8 + (place % COLUMNS) * (TILE[0] + 8), HEADER + 8 + (place // COLUMNS) * (TILE[1] + CAPTION + 8)))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 

@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from cocoer.boxes import Box
-from cocoer.data.synthetic.body import Figure, draw_body, height_below, sample_figure, sample_posture
+from cocoer.data.synthetic.body import Figure, draw_body, draw_ground, height_below, sample_figure, sample_posture
 from cocoer.data.synthetic.emotions import PersonPlan, WorldOptions, archetype_pool, captions, pick_archetype, plan_person
 from cocoer.data.synthetic.face import sample_expression, sample_looks
 from cocoer.data.synthetic.pen import Pen, Point
 from cocoer.data.synthetic.scene import Scene, paint_foreground, sample_scene
 
-SIZES: tuple[tuple[int, int], ...] = ((320, 240), (360, 270), (400, 300), (420, 280), (300, 320), (448, 336))
+SIZES: tuple[tuple[int, int], ...] = ((400, 300), (420, 280), (448, 336), (480, 320), (320, 240), (360, 270), (300, 320))
 OVERSAMPLE = 2
 _MIN_VISIBLE = 12.0
 """Smallest side in pixels of a head box that is kept; below it nobody could see the face."""
@@ -69,7 +69,8 @@ def draw_picture(seed: int, split: str, index: int, options: WorldOptions, max_p
     """Draw picture `index` of a split; the same arguments give the same pixels."""
     plan = plan_picture(seed, split, index, options, max_people)
     rng = _generator(seed, split, index, options, "drawing")
-    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    sizes = SIZES if len(plan.people) < 3 else SIZES[:4]  # a crowd needs width
+    width, height = sizes[int(rng.integers(len(sizes)))]
     big = (width * OVERSAMPLE, height * OVERSAMPLE)
     canvas = Image.new("RGB", big)
     scene = sample_scene(rng, plan.scene)
@@ -84,7 +85,7 @@ def draw_picture(seed: int, split: str, index: int, options: WorldOptions, max_p
         if rng.random() < 0.2:
             wide = (body[2] - body[0]) / height
             at = body[0] / height + wide * float(rng.uniform(0.1, 0.9))
-            paint_foreground(pen, rng, at, min(0.95, body[3] / height), min(0.13, wide * 0.35))
+            paint_foreground(pen, rng, at, float(rng.uniform(0.7, 1.0)) * body[3] / height, min(0.16, wide * 0.4))
     image = canvas.resize((width, height), Image.Resampling.BOX)
     return Picture(_light(rng, image), tuple(people), scene.words)
 
@@ -123,6 +124,9 @@ def _place(
         shoulders = float(rng.uniform(0.88, 0.97)) - below
     unit = face * canvas.height
     origin: Point = (x * canvas.height, shoulders * canvas.height)
+    shadow = Image.new("L", canvas.size)
+    draw_ground(Pen(canvas, origin, unit), figure, shadow)
+    canvas.paste((20, 20, 34), mask=shadow)
     layer, head_layer = Image.new("RGBA", canvas.size), Image.new("RGBA", canvas.size)
     draw_body(Pen(layer, origin, unit), figure, Pen(head_layer, origin, unit))
     if scene.dusk:
@@ -146,6 +150,6 @@ def _light(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     pixels = np.asarray(image, dtype=np.float32)
     cast = rng.uniform(0.93, 1.07, 3).astype(np.float32) * np.float32(rng.uniform(0.78, 1.08))
     contrast = np.float32(rng.uniform(0.82, 1.08))
-    noise = rng.standard_normal(pixels.shape[:2], dtype=np.float32)[..., None] * np.float32(rng.uniform(0.5, 7.0))
+    noise = rng.standard_normal(pixels.shape[:2], dtype=np.float32)[..., None] * np.float32(rng.uniform(0.5, 5.0))
     pixels = (pixels - 128.0) * contrast * cast + 128.0 * cast + noise
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
