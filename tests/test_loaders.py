@@ -112,7 +112,7 @@ def test_evaluation_shows_every_person_once_exactly_as_cropped(data: DataConfig)
     records = read_index(data.index, "train")
     batches = all_batches(data, workers=0, train=False)
     assert [len(b) for b in batches] == [4, 4, 3]
-    assert [k for b in batches for k in b.keys] == [r.key for r in records]  # noqa: SIM118
+    assert [k for b in batches for k in b.keys] == [r.key for r in records]
     for i, record in enumerate(records):
         crops = crop_levels(decode_image(Path(data.root) / record.image), record.body, record.head, 24)
         batch, row = batches[i // 4], i % 4

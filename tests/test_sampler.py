@@ -22,7 +22,7 @@ def test_evaluation_sees_every_person_once_in_order_over_all_processes(
     n: int, batch: int, world: int, seed: int
 ) -> None:
     parts = [list(s) for s in ranks(n, batch, world, seed, shuffle=False)]
-    steps = [sum((p or [] for p in step), []) for step in zip_longest(*parts)]
+    steps = [[d for p in step for d in p or []] for step in zip_longest(*parts)]
     seen = [index for step in steps for _, index in step]
     assert sorted(seen) == list(range(n))
     assert [len(p) for p in parts] == [len(s) for s in ranks(n, batch, world, seed, shuffle=False)]
@@ -47,7 +47,7 @@ def test_processes_share_out_the_batches_of_one_process(steps: int, batch: int, 
     n = steps * batch * world
     alone = list(PersonBatchSampler(n, batch * world, seed))
     parts = [list(s) for s in ranks(n, batch, world, seed)]
-    together = [sum(step, []) for step in zip(*parts, strict=True)]
+    together = [[d for p in step for d in p] for step in zip(*parts, strict=True)]
     assert together == alone
 
 

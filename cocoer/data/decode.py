@@ -7,6 +7,7 @@ store the rotation beside the pixels. All of that is settled here, once, so that
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -38,8 +39,10 @@ _UPRIGHT: dict[int, Image.Transpose] = {
 # What Pillow's parsers raise on damaged files, found by the fuzz test and in Pillow's own handlers.
 _FAULTS = (
     OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
-    ZeroDivisionError, RuntimeError, MemoryError, struct.error, zlib.error,
+    ZeroDivisionError, RuntimeError, MemoryError, struct.error, zlib.error, Warning,
 )  # fmt: skip
+
+_OPENING = threading.Lock()
 
 Source = str | Path | BinaryIO
 
@@ -100,9 +103,11 @@ def _png_has_exif(image: Image.Image) -> bool:
 def _open(source: Source, name: str, max_pixels: int) -> Image.Image:
     """The lazily opened picture, its format and size checked."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns from 89 million pixels on; the limit that counts is ours, below.
-            warnings.simplefilter("ignore")
+        # Pillow warns from 89 million pixels on; the limit that counts is ours, below. The lock is there because
+        # catch_warnings puts back what it found: two threads inside it at once would leave the wrong filters behind.
+        with _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF, which does not matter here
             image = Image.open(source, formats=_OPENERS)
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None

@@ -12,7 +12,7 @@ from typing import Any
 from cocoer.data.batch import PersonRecord
 from cocoer.names import SPLITS, canonical_class
 
-SIDECAR = "index.json"
+SIDECAR = "sidecar.json"
 
 _ROWS_SHOWN = 10
 _ROUNDING = 0.01  # boxes are written with two decimals
@@ -93,7 +93,7 @@ def _checked(record: PersonRecord, number: int, classes: Sequence[str] | None) -
 
 
 def write_index(folder: str | Path, records: Iterable[PersonRecord], sidecar: Mapping[str, Any]) -> dict[str, Path]:
-    """Write `{split}.jsonl` for every split that has persons, and the sidecar `index.json`; returns the paths by name.
+    """Write `{split}.jsonl` for every split that has persons, and the sidecar; returns the paths by name.
 
     A file appears only when it is complete, and a split that has no persons now loses its old file.
     """

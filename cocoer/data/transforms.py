@@ -25,7 +25,7 @@ from cocoer.names import BODY, CONTEXT, HEAD
 IMAGENET_MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
 IMAGENET_STD: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
-_GRAY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601 luma, as Pillow and torchvision weigh colours
+_GRAY = np.array([0.299, 0.587, 0.114], dtype=np.float64)  # ITU-R 601 luma, as Pillow and torchvision weigh colours
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
 def normalise(pixels: NDArray[np.uint8] | Tensor) -> Tensor:
     """uint8 [..., S, S, 3] RGB -> float32 [..., 3, S, S], scaled to 0..1, then ImageNet mean and std."""
     x = torch.as_tensor(pixels).movedim(-1, -3).contiguous().float()  # [..., 3, S, S]
-    mean = torch.tensor(IMAGENET_MEAN, device=x.device).view(3, 1, 1) * 255
-    std = torch.tensor(IMAGENET_STD, device=x.device).view(3, 1, 1) * 255
-    return x.sub_(mean).div_(std)
+    mean = torch.tensor(IMAGENET_MEAN, device=x.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=x.device).view(3, 1, 1)
+    return x.sub_(mean * 255).mul_(1 / (std * 255))
 
 
 def make_batch(crops: Sequence[LevelCrops], keys: Sequence[str], targets: Tensor | None = None) -> Batch:
@@ -189,13 +189,14 @@ def jitter_pixels(
 
     Factor 1 changes nothing; contrast 0 is one gray, saturation 0 is gray. Values are clipped to 0..255 once, at the end.
     """
-    x = pixels.astype(np.float32)
-    mean_gray = float(x[CONTEXT].mean(axis=(0, 1)) @ _GRAY) * brightness
-    # Brightness and contrast are one line a*x + b a pixel; saturation mixes in the gray of the result.
-    x *= brightness * contrast
-    x += (1.0 - contrast) * mean_gray
-    if saturation != 1.0:
-        gray = (x @ _GRAY)[..., None]
-        x *= saturation
-        x += (1.0 - saturation) * gray
-    return np.clip(np.rint(x, out=x), 0, 255, out=x).astype(np.uint8)
+    size = pixels.shape[1]
+    picture = Image.fromarray(pixels.reshape(-1, size, 3))  # the three crops, one above the other
+    mean_gray = np.asarray(Image.fromarray(pixels[CONTEXT]).convert("L")).mean()
+    # All three are linear in the colours, so together they are one 3x4 colour matrix, applied by Pillow in one pass.
+    gain, offset = brightness * contrast, (1.0 - contrast) * brightness * mean_gray
+    matrix = []
+    for channel in range(3):
+        row = gain * (1.0 - saturation) * _GRAY
+        row[channel] += gain * saturation
+        matrix += [*row.tolist(), offset]
+    return np.asarray(picture.convert("RGB", tuple(matrix))).reshape(pixels.shape)
