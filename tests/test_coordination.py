@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from slow_oracle import SlowHead, paper_person, person_loss
+from slow_oracle import paper_person, person_loss
+from small_worlds import FEATURE, World, world
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -25,58 +25,6 @@ from cocoer.model.coordination import (
 )
 from cocoer.model.losses import competition_weights
 from cocoer.model.simplex_qp import kkt_residual, require_finite
-
-INPUT, FEATURE = 20, 12  # n, d of the small worlds here
-
-
-@dataclass
-class World:
-    """Some persons, the heads of three levels, and the heads' parameters as the functions want them."""
-
-    modules: list[SlowHead]
-    heads: HeadParameters
-    inputs: Tensor  # x, [B, L, n]
-    label: Tensor  # [B, k]
-    counts: Tensor  # [k]
-
-    @property
-    def preactivation(self) -> Tensor:
-        return torch.stack([head.mapping(self.inputs[:, m]) for m, head in enumerate(self.modules)], dim=1).detach()
-
-    @property
-    def features(self) -> Tensor:
-        return torch.stack([head.features(self.inputs[:, m]) for m, head in enumerate(self.modules)], dim=1).detach()
-
-    @property
-    def sq_norm(self) -> Tensor:
-        return self.inputs.square().sum(-1)
-
-
-def world(num_persons: int = 6, num_classes: int = 7, multi_label: bool = True, seed: int = 0) -> World:
-    """Deterministic heads and persons in float64; logits of a few units, so that losses and gradients differ."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=rng, dtype=torch.float64)
-
-    modules = [SlowHead(INPUT, FEATURE, num_classes).double() for _ in range(3)]
-    for module in modules:
-        state = {name: normal(*value.shape) / value.shape[-1] ** 0.5 for name, value in module.state_dict().items()}
-        state["norm.weight"] = 1 + 0.3 * normal(FEATURE)
-        module.load_state_dict(state)
-    heads = HeadParameters(
-        torch.stack([m.prediction.weight.detach() for m in modules]),
-        torch.stack([m.prediction.bias.detach() for m in modules]),
-        torch.stack([m.norm.weight.detach() for m in modules]),
-        torch.stack([m.norm.bias.detach() for m in modules]),
-        modules[0].norm.eps,
-    )
-    if multi_label:
-        label = (torch.rand(num_persons, num_classes, generator=rng) > 0.6).double()
-    else:
-        label = F.one_hot(torch.randint(num_classes, (num_persons,), generator=rng), num_classes).double()
-    counts = torch.randint(0, 500, (num_classes,), generator=rng).double()
-    return World(modules, heads, F.gelu(normal(num_persons, 3, INPUT)), label, counts)
 
 
 def run(
@@ -100,7 +48,7 @@ LOSSES: list[tuple[bool, str, float | None]] = [
 
 @pytest.mark.parametrize(("multi_label", "rule", "negative_weight"), LOSSES)
 @pytest.mark.parametrize("biases", [False, True])
-@pytest.mark.parametrize(("step_rule", "step"), [("relative", 0.1), ("relative", 1.0), ("raw", 0.01), ("raw", 1.0)])
+@pytest.mark.parametrize(("step_rule", "step"), [("relative", 0.1), ("raw", 1.0), ("raw", 0.01)])
 @pytest.mark.parametrize("update", ["one", "two", "none"])
 def test_equals_algorithm_1_person_by_person(
     multi_label: bool, rule: Any, negative_weight: float | None, biases: bool, step_rule: str, step: float, update: str
@@ -235,15 +183,16 @@ def test_gradient_through_delta_and_refined_features(
     multi_label: bool, biases: bool, kind: str, options: dict[str, Any]
 ) -> None:
     rng = torch.Generator().manual_seed(3)
-    shapes = ((3, 3, 4), (3, 3), (3, 5, 4), (3, 5), (3, 4), (3, 4))
+    shapes = ((2, 3, 4), (2, 3), (3, 4, 4), (3, 4), (3, 4), (3, 4))
     inputs = [torch.randn(*s, generator=rng, dtype=torch.float64) for s in shapes]
     inputs[1] = inputs[1].square()
-    label = F.one_hot(torch.tensor([0, 3, 1]), 5).double()
+    label = F.one_hot(torch.tensor([0, 3]), 4).double()
     function = outer_loss(kind, multi_label, biases, label, **options)
     heads = HeadParameters(*inputs[2:])
     competition = compete(heads.features(inputs[0]), heads, label, multi_label=multi_label, biases=biases)
     assert (competition.weights > 0).sum(-1).max() > 1  # some person is on an edge or inside: lambda has a gradient
-    assert torch.autograd.gradcheck(function, [t.requires_grad_() for t in inputs])
+    random_projection = biases or not multi_label  # entry by entry for one combination is enough, and takes its time
+    assert torch.autograd.gradcheck(function, [t.requires_grad_() for t in inputs], fast_mode=random_projection)
 
 
 def test_no_gradient_reaches_the_pseudo_label_or_the_class_weights() -> None:
