@@ -1,4 +1,4 @@
-"""The training objective of the recognition stage: L_emo = sum_m beta_m L_m + alpha |delta|^2 (design section 3)."""
+"""The training loss L_emo = sum of beta_m L_m + alpha |delta|^2 (design section 3), from a model's output."""
 
 from __future__ import annotations
 
@@ -7,38 +7,45 @@ from torch import Tensor
 
 from cocoer.config import LossConfig
 from cocoer.model.cocoer import ModelOutput
+from cocoer.model.coordination import Competition
 from cocoer.model.losses import loss_per_person
-from cocoer.names import BODY, CONTEXT, HEAD
+from cocoer.model.release_rule import ReleaseCompetition
+from cocoer.names import LEVELS
 
 
 def total_loss(
-    output: ModelOutput,
-    targets: Tensor,
-    spec: LossConfig,
-    *,
-    multi_label: bool,
-    class_weights: Tensor | None = None,
+    output: ModelOutput, targets: Tensor, loss: LossConfig, *, multi_label: bool, weights: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L_emo of a batch, and its terms before their factors.
+    """The loss to minimise, as a mean over the batch's persons, and its terms for the log.
 
-    targets: [B, k], 0 or 1, the ground truth. class_weights: [k], of the global batch (multi-label), or None for 1.
-    Returns the scalar loss and the terms `head`, `body`, `context`, `vocabulary`, `fused`, `delta` (means over persons,
-    detached). A term that the model does not have (ablations) is left out.
+    targets: [B, k], 0 or 1. weights: [k], class weights of the whole batch over all processes (`losses.class_weights`),
+    or None for 1. Everything is computed in float32.
+    Returns a scalar with gradient, and detached scalars: `loss`, `loss_<source>` before their betas, `penalty` before alpha.
+    Parts that the model has not (vocabulary branch, competition) add nothing and have no term.
     """
-
-    def mean_loss(logits: Tensor) -> Tensor:
-        full = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return loss_per_person(full, targets.to(full.dtype), class_weights, multi_label=multi_label).mean()
-
-    weighted = {
-        "head": (spec.beta_head, mean_loss(output.level_logits[:, HEAD])),
-        "body": (spec.beta_body, mean_loss(output.level_logits[:, BODY])),
-        "context": (spec.beta_context, mean_loss(output.level_logits[:, CONTEXT])),
-        "fused": (spec.beta_fused, mean_loss(output.logits)),
-    }
+    weights = None if weights is None else weights.float()
+    betas = {"head": loss.beta_head, "body": loss.beta_body, "context": loss.beta_context}
+    logits = {level: output.level_logits[:, m] for m, level in enumerate(LEVELS)}
     if output.vocabulary_logits is not None:
-        weighted["vocabulary"] = (spec.beta_vocabulary, mean_loss(output.vocabulary_logits))
-    if output.competition is not None:
-        weighted["delta"] = (spec.alpha, output.competition.penalty(spec.penalty).mean())
-    loss = torch.stack([factor * term for factor, term in weighted.values()]).sum()
-    return loss, {name: term.detach() for name, (_, term) in weighted.items()}
+        betas["vocabulary"], logits["vocabulary"] = loss.beta_vocabulary, output.vocabulary_logits
+    betas["fused"], logits["fused"] = loss.beta_fused, output.logits
+
+    terms: dict[str, Tensor] = {}
+    parts: list[Tensor] = []
+    for name, values in logits.items():
+        term = loss_per_person(values.float(), targets.float(), weights, multi_label=multi_label).mean()
+        terms[f"loss_{name}"] = term.detach()
+        parts.append(betas[name] * term)
+    if isinstance(output.competition, Competition):  # the published rule carries no gradient, so it has no penalty
+        penalty = output.competition.penalty(loss.penalty).float().mean()
+        terms["penalty"] = penalty.detach()
+        parts.append(loss.alpha * penalty)
+    total = torch.stack(parts).sum()
+    return total, {"loss": total.detach()} | terms
+
+
+def delta_norms(competition: Competition | ReleaseCompetition) -> Tensor:
+    """Length of the direction delta of every person, [B] float32, no gradient (published rule: its reported distance)."""
+    if isinstance(competition, ReleaseCompetition):
+        return competition.distance.detach().float()
+    return competition.delta_sq_norm.detach().float().sqrt()

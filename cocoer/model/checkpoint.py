@@ -1,0 +1,318 @@
+"""Weights with everything they need, in one safetensors file; loading never executes code (design section 5).
+
+The file's metadata holds one JSON text under `cocoer`: format version, full config, class names, thresholds, preprocess,
+library versions, git revision, metrics and a note. A folder stands for the `model.safetensors` in it.
+Files are written beside their place, synced and renamed, so a reader sees the old file or the new one and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cocoer.config import Config, config_from_dict, config_to_dict
+
+if TYPE_CHECKING:
+    from cocoer.model.cocoer import CocoER
+
+FORMAT_VERSION = 1
+FILE_NAME = "model.safetensors"
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "safetensors")
+_LFS_START = b"version https://git-lfs"
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; the text names the file, what was wanted, what is there, and the remedy."""
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """How a set of tensors fits a model: the names that do not, each with its shapes where they differ."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether every name and shape agrees."""
+        return not (self.missing or self.unexpected or self.misshapen)
+
+    def __str__(self) -> str:
+        lines = [f"  {kind}: {name}" for kind in ("missing", "unexpected", "misshapen") for name in getattr(self, kind)]
+        return "\n".join(lines) if lines else "  every key fits"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its weights, in eval mode; the config it was built from; and what the file says about itself."""
+
+    model: CocoER
+    config: Config
+    metadata: Mapping[str, Any]
+    path: Path
+
+    @property
+    def thresholds(self) -> Mapping[str, Any]:
+        """Thresholds fitted on the selection split: `classes` -> class name -> score; empty where none were stored."""
+        found: Mapping[str, Any] = self.metadata.get("thresholds") or {}
+        return found
+
+
+def git_revision(folder: Path | None = None) -> str:
+    """The revision of the source tree, with `+changes` where files differ from it; `unknown` outside a checkout."""
+    where = str(folder or Path(__file__).resolve().parents[2])
+    try:
+        head = subprocess.run(["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20, check=True)
+        dirty = subprocess.run(
+            ["git", "-C", where, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what the numbers depend on."""
+    out = {"python": platform.python_version()}
+    for name in ("cocoer", *_LIBRARIES):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "not installed as a package"
+    return out
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder outlast a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new file beside `path`, sync it, rename it to `path`, sync the folder.
+
+    Raises CheckpointError (path, reason, remedy) where the disk is full or the folder cannot be written; what stood at
+    `path` before is then untouched and the unfinished file is gone.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(unfinished)
+        with open(unfinished, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(unfinished, path)
+        sync_folder(path.parent)
+    except (OSError, SafetensorError, RuntimeError) as err:
+        unfinished.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path}: cannot be written: {err}. Wanted a writable folder with enough room; what stood there before is"
+            " untouched. Free some space or choose another folder (run.dir)"
+        ) from err
+
+
+def frozen_tower_keys(model: nn.Module) -> set[str]:
+    """Names of the frozen CLIP tower's floating-point tensors in the model's state."""
+    prefix = "vocabulary.tower."
+    return {name for name, tensor in model.state_dict().items() if name.startswith(prefix) and tensor.is_floating_point()}
+
+
+def describe(config: Config, metrics: Mapping[str, Any], thresholds: Mapping[str, Any], note: str) -> dict[str, Any]:
+    """What a weights file says about itself, as plain values."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "config": config_to_dict(config),
+        "classes": list(config.classes),
+        "thresholds": dict(thresholds),
+        "preprocess": {
+            "image_size": config.data.image_size,
+            "mean_std": "imagenet",
+            "channel_order": config.inference.channel_order,
+            "vocabulary_normalisation": config.model.vocabulary.normalisation,
+        },
+        "libraries": library_versions(),
+        "git_revision": git_revision(),
+        "metrics": dict(metrics),
+        "note": note,
+    }
+
+
+def save_weights(
+    path: str | Path,
+    model: nn.Module,
+    config: Config,
+    *,
+    metrics: Mapping[str, Any],
+    thresholds: Mapping[str, Any],
+    note: str = "",
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write the model's state with its description; returns the file (`path`, or model.safetensors where it is a folder).
+
+    metrics: numbers measured with these weights, by name. thresholds: `{"classes": {name: score}, ...}` or empty.
+    dtype: how the frozen CLIP tower is stored (torch.float16 halves it); loading casts it back. Other tensors keep theirs.
+    Raises CheckpointError where the file cannot be written.
+    """
+    path = Path(path)
+    path = path / FILE_NAME if path.is_dir() or not path.suffix else path
+    tower = frozen_tower_keys(model) if dtype is not None else set()
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if name in tower else tensor.dtype).contiguous().clone()
+        for name, tensor in model.state_dict().items()
+    }
+    metadata = {"format": "pt", "cocoer": json.dumps(describe(config, metrics, thresholds, note), ensure_ascii=False)}
+    write_durably(path, lambda unfinished: save_file(tensors, unfinished, metadata))
+    return path
+
+
+def find_weights(path: str | Path) -> Path:
+    """The weights file that a file or folder name stands for.
+
+    Raises CheckpointError where there is none.
+    """
+    path = Path(path)
+    file = path / FILE_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(
+            f"weights {file}: no such file. Wanted a .safetensors file, or a folder with {FILE_NAME} in it; make one with"
+            " `python train.py --config CONFIG`, or see `python scripts/weights.py list` for those that can be fetched"
+        )
+    return file
+
+
+def _check_container(file: Path) -> None:
+    """CheckpointError unless the file is a whole safetensors file."""
+    size = file.stat().st_size
+    with open(file, "rb") as handle:
+        start = handle.read(128)
+        if start.startswith(_LFS_START):
+            raise CheckpointError(
+                f"weights {file}: a git-lfs pointer of {size} bytes, not the weights themselves; run `git lfs pull`"
+            )
+        if start.startswith((b"PK\x03\x04", b"\x80\x02")):
+            raise CheckpointError(
+                f"weights {file}: a pickled PyTorch file, which is not opened because that may execute code. Wanted"
+                " safetensors; for the published checkpoint see `python scripts/weights.py convert`"
+            )
+        length = int.from_bytes(start[:8], "little")
+        if len(start) < 10 or start[8:9] != b"{" or length > 100_000_000:
+            raise CheckpointError(f"weights {file}: wanted a safetensors file, got {size} bytes that are not one")
+        handle.seek(8)
+        header = handle.read(length)
+    wanted = 8 + length
+    if len(header) == length:
+        try:
+            entries = json.loads(header)
+            wanted += max((entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise CheckpointError(f"weights {file}: the safetensors header is damaged; fetch or copy the file again") from None
+    if size != wanted:
+        kind = "truncated" if size < wanted else "longer than its header says"
+        raise CheckpointError(f"weights {file}: {kind}: wanted {wanted} bytes, got {size}; fetch or copy the file again")
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What a weights file says about itself, without reading its tensors.
+
+    Raises CheckpointError for a missing, truncated or foreign file and for a format version that is newer than this code.
+    """
+    file = find_weights(path)
+    _check_container(file)
+    try:
+        with safe_open(file, framework="pt") as handle:
+            text = (handle.metadata() or {}).get("cocoer")
+    except SafetensorError as err:
+        raise CheckpointError(f"weights {file}: not a readable safetensors file: {err}; fetch or copy it again") from None
+    if text is None:
+        raise CheckpointError(
+            f"weights {file}: safetensors without a description under `cocoer`, so the config is not known. Wanted a file"
+            " written by train.py or scripts/weights.py convert"
+        )
+    metadata: dict[str, Any] = json.loads(text)
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"weights {file}: format version {metadata.get('format_version')}, this code reads {FORMAT_VERSION}; update cocoer"
+        )
+    return metadata
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Every tensor of a weights file, on the CPU, in the type in which it is stored. Raises CheckpointError."""
+    file = find_weights(path)
+    _check_container(file)
+    with safe_open(file, framework="pt") as handle:
+        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118: not a mapping
+
+
+def compare_keys(model: nn.Module, tensors: Mapping[str, Tensor]) -> KeyReport:
+    """Which names and shapes of `tensors` do not fit the model's state."""
+    own = model.state_dict()
+    return KeyReport(
+        missing=tuple(sorted(own.keys() - tensors.keys())),
+        unexpected=tuple(sorted(tensors.keys() - own.keys())),
+        misshapen=tuple(
+            f"{name}: wanted {list(own[name].shape)}, got {list(tensors[name].shape)}"
+            for name in sorted(own.keys() & tensors.keys())
+            if own[name].shape != tensors[name].shape
+        ),
+    )
+
+
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str = "weights") -> None:
+    """Copy tensors into the model, cast to the model's types.
+
+    Raises CheckpointError that lists every missing, unexpected and misshapen key; the model is then unchanged.
+    """
+    report = compare_keys(model, tensors)
+    if not report.fits:
+        raise CheckpointError(f"{where}: does not fit the model; was it trained with another config?\n{report}")
+    with torch.no_grad():
+        for name, own in model.state_dict().items():
+            own.copy_(tensors[name])
+
+
+def check_classes(metadata: Mapping[str, Any], classes: Sequence[str], where: str) -> None:
+    """CheckpointError unless the stored class names are the given ones, in that order."""
+    stored = metadata.get("classes", [])
+    if list(stored) != list(classes):
+        raise CheckpointError(
+            f"{where}: made for {len(stored)} classes ({', '.join(stored)}), wanted {len(classes)} ({', '.join(classes)});"
+            " use weights of the same data set, or set data.dataset to theirs"
+        )
+
+
+def load_weights(
+    path: str | Path, device: torch.device | str = "cpu", change: Callable[[Config], Config] | None = None
+) -> Loaded:
+    """The model of a weights file, built from the config in it, in eval mode on `device`.
+
+    change: makes another config of the stored one before the model is built (for instance coordination off).
+    No other weights file is read: towers and trunks come from this one.
+    Raises CheckpointError for a missing, truncated, foreign or unfitting file, ConfigError for a config that no longer checks.
+    """
+    from cocoer.model.build import build_model  # build reads pretrained weights by way of this file
+
+    file = find_weights(path)
+    metadata = read_metadata(file)
+    config = config_from_dict(metadata["config"], f"config in {file}")
+    config = change(config) if change else config
+    check_classes(metadata, config.classes, f"weights {file}")
+    model = build_model(config, pretrained=False)
+    load_state(model, read_tensors(file), f"weights {file}")
+    return Loaded(model.to(device).eval(), config, metadata, file)

@@ -1,0 +1,134 @@
+"""Train CocoER: `python train.py --config configs/emotic.yaml`, alone or under torchrun; see docs/training.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cocoer.config import Config, ConfigError, load_config, save_config
+from cocoer.data.decode import ImageError
+from cocoer.data.index import IndexFileError
+from cocoer.engine.fit import FitResult, Stage, fit
+from cocoer.engine.resume import Start, find_start, states_folder
+from cocoer.engine.runtime import EXIT_STOPPED, Runtime, environment, start_runtime
+from cocoer.engine.train_epoch import NonFiniteLoss
+from cocoer.model.checkpoint import CheckpointError, write_durably
+from cocoer.report.runlog import RunLog
+
+EPILOG = """exit codes: 0 done; 1 the run failed (one line says why); 2 wrong usage;
+75 a signal (SIGTERM, SIGUSR1) stopped it after its state was saved: start it again with --resume latest"""
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, help="a YAML file, see configs/")
+    parser.add_argument("--stage", choices=["both", "vocabulary", "recognition"], default="both")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change config values")
+    parser.add_argument("--resume", metavar="latest|FOLDER", help="go on from a training state of run.dir")
+    parser.add_argument("--overwrite", action="store_true", help="remove what an earlier run left in run.dir")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--note", default="", help="a sentence that every weights file carries")
+    parser.add_argument("--tower-dtype", choices=["fp32", "fp16"], default="fp32", help="how weights store the CLIP tower")
+    args = parser.parse_args(argv)
+    if args.resume and args.overwrite:
+        parser.error("--resume goes on with a run and --overwrite removes it; choose one")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run every seed; returns the exit code."""
+    args = arguments(argv)
+    try:
+        config = load_config(args.config, args.set)
+        with start_runtime(args.device, config.run.threads) as runtime:
+            return run_seeds(config, runtime, args)
+    except ConfigError as err:
+        print(f"train.py: {err}", file=sys.stderr)
+        return 2
+    except (CheckpointError, NonFiniteLoss, IndexFileError, ImageError, FileNotFoundError, ValueError) as err:
+        print(f"train.py: {err}", file=sys.stderr)
+        return 1
+
+
+def run_seeds(config: Config, runtime: Runtime, args: argparse.Namespace) -> int:
+    """One run per seed, then mean and deviation where there are several."""
+    seeds = config.run.seeds or (config.run.seed,)
+    best: dict[int, float] = {}
+    for seed in seeds:
+        folder = config.run.dir if len(seeds) == 1 else f"{config.run.dir}/seed-{seed}"
+        result = run_one(replace(config, run=replace(config.run, seed=seed, seeds=(), dir=folder)), runtime, args)
+        if result.stopped_by:
+            say(runtime, f"stopped by {result.stopped_by}, state saved; go on with --resume latest")
+            return EXIT_STOPPED
+        if result.best is not None:
+            best[seed] = result.best
+    if len(best) > 1 and runtime.is_main:
+        mean, deviation = statistics.mean(best.values()), statistics.stdev(best.values())
+        facts = {"split": config.data.select_split, "seeds": best, "mean": mean, "deviation": deviation}
+        path = Path(config.run.dir) / "seeds.json"
+        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        name = "mAP" if config.multi_label else "accuracy"
+        say(runtime, f"{name} on {config.data.select_split} over {len(best)} seeds: {100 * mean:.2f} +- {100 * deviation:.2f} %")
+    return 0
+
+
+def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitResult:
+    """One run in its own folder, with its log."""
+    stage: Stage = args.stage
+    folder = Path(config.run.dir)
+    if runtime.is_main:
+        if args.overwrite:
+            shutil.rmtree(states_folder(config), ignore_errors=True)
+        start: Start | CheckpointError = attempt_start(config, args.resume, runtime)
+    start = runtime.from_main(start if runtime.is_main else None)
+    if isinstance(start, CheckpointError):
+        raise start
+    for message in start.messages:
+        say(runtime, message)
+    dtype = torch.float16 if args.tower_dtype == "fp16" else None
+    if not runtime.is_main:
+        return fit(config, runtime, lambda record: None, start, stage=stage, note=args.note, tower_dtype=dtype)
+    describe_run(config, runtime, folder)
+    step = start.place.step if start.folder else None
+    fresh = start.folder is None and stage != "recognition"
+    with RunLog(folder, step, "recognition", fresh, scalars_every=config.run.log_every) as log:
+        result = fit(config, runtime, log, start, stage=stage, note=args.note, tower_dtype=dtype)
+    if result.best is not None:
+        name = "mAP" if config.multi_label else "accuracy"
+        say(runtime, f"best {name} on {config.data.select_split}: {100 * result.best:.2f} %, weights in {folder}/best.safetensors")
+    return result
+
+
+def attempt_start(config: Config, resume: str | None, runtime: Runtime) -> Start | CheckpointError:
+    """`find_start`, with its error as a value, so that rank 0 can tell the others."""
+    try:
+        return find_start(config, resume, runtime.world_size)
+    except CheckpointError as err:
+        return err
+
+
+def describe_run(config: Config, runtime: Runtime, folder: Path) -> None:
+    """Resolved config, revision, environment and command, beside everything else of the run."""
+    text = json.dumps(environment(runtime), indent=1) + "\n"
+    write_durably(folder / "environment.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_durably(folder / "config.yaml", lambda path: save_config(config, path))
+
+
+def say(runtime: Runtime, text: str) -> None:
+    """A line for the user, from rank 0, on standard error so that it stands above a progress bar."""
+    if runtime.is_main:
+        print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
