@@ -111,11 +111,18 @@ def wrap(text: str, size: int, width: float, max_lines: int = 3) -> list[str]:
     return lines
 
 
+def contrast(first: Colour, second: Colour) -> float:
+    """Contrast ratio of two colours, 1 to 21, as WCAG 2 defines it."""
+    levels = []
+    for colour in (first, second):
+        r, g, b = (c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour)
+        levels.append(0.2126 * r + 0.7152 * g + 0.0722 * b)
+    return (max(levels) + 0.05) / (min(levels) + 0.05)
+
+
 def readable_on(colour: Colour) -> Colour:
-    """Black or white, whichever is easier to read on `colour` (relative luminance as in WCAG 2)."""
-    linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return INK if luminance > 0.179 else PAPER
+    """Dark or white ink, whichever has more contrast on `colour`."""
+    return max((INK, PAPER), key=lambda text: contrast(text, colour))
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:

@@ -6,6 +6,7 @@ Everything is drawn at twice the size and then halved, which smooths lines and l
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -53,12 +54,13 @@ def tick_text(value: float, step: float) -> str:
 
 def running_mean(points: Sequence[Point], window: int) -> list[Point]:
     """Each point's y replaced by the mean of the finite y of the last `window` points; at most as long as `points`."""
-    out, recent = [], []  # type: list[Point], list[float]
+    out: list[Point] = []
+    recent: deque[float] = deque(maxlen=max(1, window))
     for x, y in points:
         if math.isfinite(y):
-            recent = [*recent[-(window - 1) :], y] if window > 1 else [y]
+            recent.append(y)
         if recent:
-            out.append((x, sum(recent) / len(recent)))
+            out.append((x, math.fsum(recent) / len(recent)))
     return out
 
 
@@ -68,7 +70,7 @@ def _range(values: Iterable[float], from_zero: bool) -> Point:
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    room = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    room = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
     return (low if from_zero and low == 0.0 else low - room), high + room
 
 
@@ -86,7 +88,7 @@ class _Axes:
 
     def paint(self, draw: ImageDraw.ImageDraw, x_label: str) -> None:
         """Grid lines and numbers of both axes, and the name of the x axis."""
-        x1, y1, x2, y2 = self.frame
+        x1, _, x2, y2 = self.frame
         y_ticks, x_ticks = ticks(*self.y_range), ticks(*self.x_range, most=max(3, (x2 - x1) // (5 * _EM)))
         for value in y_ticks:
             y = self.at(self.x_range[0], value)[1]
@@ -108,12 +110,13 @@ def _paint_series(draw: ImageDraw.ImageDraw, axes: _Axes, points: Sequence[Point
     """One line; a NaN breaks it. A short series also gets dots, a long one its running mean over faint values."""
     drawn = [axes.at(x, y) if math.isfinite(y) else None for x, y in points]
     long = len(points) >= _LONG_SERIES
+    window = min(500, len(points) // 25)
     for start, end in pairwise(drawn):
         if start and end:
             shade = ink.mix(colour, ink.PAPER, 0.65) if long else colour
             draw.line([start, end], fill=shade, width=(1 if long else 2) * _TWICE)
     if long:
-        mean = [axes.at(x, y) for x, y in running_mean(points, len(points) // 25)]
+        mean = [axes.at(x, y) for x, y in running_mean(points, window)]
         draw.line(mean, fill=colour, width=2 * _TWICE, joint="curve")
     elif len(points) <= 40:
         for x, y in (p for p in drawn if p):

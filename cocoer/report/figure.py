@@ -31,7 +31,7 @@ _TITLES = {"truth": "Ground truth", "pred": "Prediction", "head": "Head", "body"
 
 
 @dataclass(frozen=True)
-class _Column:
+class LabelColumn:
     """One column of labels: rows of name, probability and whether it is struck out."""
 
     source: str
@@ -44,7 +44,7 @@ class _Column:
         return next((i for i, level in enumerate(LEVELS) if LEVEL_SOURCES[level] == self.source), None)
 
 
-def _column(source: str, names: Sequence[str], by_name: dict[str, float], struck: Sequence[str]) -> _Column:
+def _column(source: str, names: Sequence[str], by_name: dict[str, float], struck: Sequence[str]) -> LabelColumn:
     ordered = sorted(names, key=lambda n: -by_name.get(n, 0.0))
     rows: list[tuple[str, float | None, bool]] = [(n, by_name.get(n), n in struck) for n in ordered[:_MOST_LABELS]]
     if len(ordered) > _MOST_LABELS:
@@ -54,10 +54,10 @@ def _column(source: str, names: Sequence[str], by_name: dict[str, float], struck
     number = ink.text_width("0.00", EM) + EM // 2
     widest = max(ink.text_width(n, EM) + (number if p is not None else 0) for n, p, _ in rows)
     title = ink.text_width(_TITLES[source], EM, bold=True)
-    return _Column(source, tuple(rows), max(widest, title, 5 * EM))
+    return LabelColumn(source, tuple(rows), max(widest, title, 5 * EM))
 
 
-def _columns(person: PersonPrediction, truth: Sequence[str] | None) -> list[_Column]:
+def label_columns(person: PersonPrediction, truth: Sequence[str] | None) -> list[LabelColumn]:
     """Ground truth where it is known, then prediction, head, body, context, V-I."""
     columns = [] if truth is None else [_column("truth", truth, {}, ())]
     for source in ("pred", "head", "body", "ctx", "VI"):
@@ -86,7 +86,7 @@ def _picture(image: Image.Image, result: PictureResult, person: PersonPrediction
     return shown
 
 
-def _paint_labels(draw: ImageDraw.ImageDraw, column: _Column, x: int, y: int) -> None:
+def _paint_labels(draw: ImageDraw.ImageDraw, column: LabelColumn, x: int, y: int) -> None:
     """A column's title on its colour, and its labels below."""
     colour = _COLOURS[column.source]
     draw.rectangle((x - EM // 2, y, x + column.width + EM // 2, y + _ROW + 5), fill=colour)
@@ -104,37 +104,42 @@ def _paint_labels(draw: ImageDraw.ImageDraw, column: _Column, x: int, y: int) ->
         y += _ROW
 
 
-def _number_rows(person: PersonPrediction) -> list[tuple[str, tuple[float, ...], int | None]]:
-    """Title, one number per level and the level to mark, for L_hier and each round's lambda."""
+def number_rows(person: PersonPrediction) -> list[tuple[str, tuple[str, ...], int | None]]:
+    """Title, one text per level and the level to mark: L_hier with its smallest, then lambda of each round.
+
+    A level that has left before a round has '-' there. Empty where nothing competed.
+    """
     record = person.competition
     if record is None:
         return []
-    rows: list[tuple[str, tuple[float, ...], int | None]] = [
-        ("L_hier", record.losses, min(range(len(LEVELS)), key=lambda i: record.losses[i]))
-    ]
-    rows += [(f"lambda, round {i}", weights, None) for i, weights in enumerate(record.weights, start=1)]
+    losses = tuple(f"{loss:.3f}" for loss in record.losses)
+    smallest = min(range(len(LEVELS)), key=lambda i: record.losses[i])
+    rows: list[tuple[str, tuple[str, ...], int | None]] = [("L_hier", losses, smallest)]
+    for i, weights in enumerate(record.weights):
+        gone = record.exclusion[:i]
+        shown = tuple("-" if n in gone else f"{w:.3f}" for n, w in zip(LEVELS, weights, strict=True))
+        rows.append((f"lambda, round {i + 1}", shown, None))
     return rows
 
 
 def _paint_numbers(
-    draw: ImageDraw.ImageDraw, person: PersonPrediction, columns: Sequence[tuple[int, _Column]], left: int, y: int
+    draw: ImageDraw.ImageDraw,
+    rows: Sequence[tuple[str, tuple[str, ...], int | None]],
+    columns: Sequence[tuple[int, LabelColumn]],
+    left: int,
+    y: int,
 ) -> None:
-    """L_hier and lambda under their levels; the smallest L_hier bold in a box, a level that has left '-'."""
-    gone: set[str] = set()
-    record = person.competition
-    for title, numbers, mark in _number_rows(person):
+    """The rows of numbers under their levels, a marked one bold in a box."""
+    for title, texts, mark in rows:
         ink.write(draw, (left, y), title, EM, ink.GREY)
         for x, column in columns:
             if column.level is None:
                 continue
-            bold = column.level == mark
-            shown = "-" if LEVELS[column.level] in gone else f"{numbers[column.level]:.3f}"
-            ink.write(draw, (x, y), shown, EM, ink.INK if shown != "-" else ink.GREY, bold=bold)
+            text, bold = texts[column.level], column.level == mark
+            ink.write(draw, (x, y), text, EM, ink.GREY if text == "-" else ink.INK, bold=bold)
             if bold:
-                wide = ink.text_width(shown, EM, bold=True)
+                wide = ink.text_width(text, EM, bold=True)
                 draw.rounded_rectangle((x - 9, y - 15, x + wide + 9, y + 15), radius=6, outline=ink.INK, width=2)
-        if title.startswith("lambda") and record is not None:
-            gone.add(record.exclusion[len(gone)] if len(gone) < len(record.exclusion) else "")
         y += _ROW
 
 
@@ -171,10 +176,10 @@ def draw_case_study(
         raise ValueError(f"person_index: wanted 0 to {len(result.persons) - 1}, got {person_index} ({result.image})")
     person = result.persons[person_index]
     shown = _picture(image, result, person)
-    columns, numbers = _columns(person, truth), _number_rows(person)
+    columns, numbers = label_columns(person, truth), number_rows(person)
     left = _PAD + shown.width + 2 * _PAD
     gutter = max([0, *(ink.text_width(title, EM) + 2 * EM for title, _, _ in numbers)])
-    placed: list[tuple[int, _Column]] = []
+    placed: list[tuple[int, LabelColumn]] = []
     x = left + EM // 2
     for column in columns:  # the first level column starts right of the titles of the rows of numbers
         x = max(x, left + gutter) if column.level == 0 else x
@@ -197,7 +202,7 @@ def draw_case_study(
     for x, column in placed:
         _paint_labels(draw, column, x, top)
     draw.line([(left, top + body - _ROW // 2 + 4), (width - _PAD, top + body - _ROW // 2 + 4)], fill=ink.RULE, width=2)
-    _paint_numbers(draw, person, placed, left, top + body + _ROW // 3)
+    _paint_numbers(draw, numbers, placed, left, top + body + _ROW // 3)
     _chips(draw, person, left, foot + _ROW // 2)
     for i, line in enumerate(pseudo):
         ink.write(draw, (left, foot + round(2 * _ROW) + i * _ROW), line, EM, ink.GREY)

@@ -55,41 +55,36 @@ def place_plates(
 
     sizes: plate width and height. bodies, heads: boxes in canvas pixels. gap: pixels between a plate and its box.
     anywhere: also try places far from the person (the caller then draws a line to it).
-    most_head: a place that hides more than this share of any head is not taken, unless `anywhere`.
+    most_head: a place that hides more than this share of any head is taken only with `anywhere`, as a last resort.
     Returns the plates in the given order, None for a person without a free place. Deterministic: persons with the
     smallest boxes choose first, since they have the fewest places; among free places the one that hides least wins.
     """
     placed: dict[int, Plate] = {}
-    if not sizes:
-        return []
-    head_areas = np.maximum(area(heads), 1.0)
-    body_areas = area(bodies)
+    order = sorted(range(len(sizes)), key=lambda j: (float(area([bodies[j]])[0]), j))
     x1, y1, x2, y2 = canvas
-    diagonal = float(np.hypot(x2 - x1, y2 - y1))
-    for i in sorted(range(len(sizes)), key=lambda j: (body_areas[j], j)):
+    for i in order:
         w, h = sizes[i]
         if w > x2 - x1 or h > y2 - y1:
             continue
-        corners = np.array(_around(bodies[i], heads[i], sizes[i], gap))
-        if anywhere:
-            corners = np.concatenate([corners, _everywhere(sizes[i], canvas)])
-        corners = np.round(np.clip(corners, (x1, y1), (x2 - w, y2 - h)))
-        plates = np.concatenate([corners, corners + np.array([w, h])], axis=1)  # [C, 4]
-        hidden = (intersections(plates, heads) / head_areas).max(axis=1)
-        others = np.delete(np.asarray(bodies, dtype=np.float64), i, axis=0)
-        on_others = intersections(plates, others).sum(axis=1) / (w * h)
-        on_own = intersections(plates, [bodies[i]])[:, 0] / (w * h)
-        cost = 8 * hidden + on_others + 0.4 * on_own + 20 * _distance(plates, bodies[i]) / diagonal
-        cost += 0.004 * np.arange(len(plates))
-        if not anywhere:
-            cost[hidden > most_head] = np.inf
-        if placed:
-            taken = np.array(list(placed.values()), dtype=np.float64) + np.array([-1, -1, 1, 1])
-            cost[intersections(plates, taken).max(axis=1) > 0] = np.inf
-        best = int(np.argmin(cost))
-        if np.isfinite(cost[best]):
-            a, b, c, d = (int(v) for v in plates[best])
-            placed[i] = (a, b, c, d)
+        near = np.array(_around(bodies[i], heads[i], sizes[i], gap))
+        others = [box for j, box in enumerate(bodies) if j != i]
+        for corners in (near, np.concatenate([near, _everywhere(sizes[i], canvas)])) if anywhere else (near,):
+            corners = np.round(np.clip(corners, (x1, y1), (x2 - w, y2 - h)))
+            plates = np.concatenate([corners, corners + np.array([w, h])], axis=1)  # [C, 4]
+            hidden = (intersections(plates, heads) / np.maximum(area(heads), 1.0)).max(axis=1)
+            cost = 8 * hidden + 0.4 * intersections(plates, [bodies[i]])[:, 0] / (w * h)
+            cost += intersections(plates, others).sum(axis=1) / (w * h)
+            cost += 20 * _distance(plates, bodies[i]) / np.hypot(x2 - x1, y2 - y1) + 0.004 * np.arange(len(plates))
+            if corners.shape == near.shape:  # the wide search comes only where this one finds nothing
+                cost[hidden > most_head] = np.inf
+            if placed:
+                taken = np.array(list(placed.values()), dtype=np.float64) + np.array([-1, -1, 1, 1])
+                cost[intersections(plates, taken).max(axis=1) > 0] = np.inf
+            best = int(np.argmin(cost))
+            if np.isfinite(cost[best]):
+                a, b, c, d = (int(v) for v in plates[best])
+                placed[i] = (a, b, c, d)
+                break
     return [placed.get(i) for i in range(len(sizes))]
 
 
