@@ -92,7 +92,7 @@ def labelled(draw: st.DrawFn) -> tuple[tuple[int, int], Box, Box]:
 
 
 @given(st.lists(labelled(), max_size=64), st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_plates_never_overlap_and_never_leave_the_canvas(
     people: list[tuple[tuple[int, int], Box, Box]], anywhere: bool
 ) -> None:
@@ -118,7 +118,7 @@ def test_a_plate_larger_than_the_canvas_has_no_place() -> None:
 
 
 @given(st.lists(st.tuples(SIDE, SIDE), max_size=40), st.integers(60, 900), st.integers(0, 12))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_cards_in_columns_keep_apart_and_keep_to_their_height_or_width(
     sizes: list[tuple[int, int]], limit: int, gap: int
 ) -> None:
@@ -275,6 +275,7 @@ def test_any_mode_is_drawn_in_colour(mode: str) -> None:
     assert drawn.mode == "RGB"
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=40))
 def test_printable_text_is_ascii_and_stays_as_it_is(text: str) -> None:
     plain = canvas.printable(text)
@@ -286,6 +287,7 @@ def test_printable_spells_out_what_the_typeface_lacks() -> None:
     assert canvas.printable("déjà → λ×2\n漢") == "deja -> lambdax2 ?"
 
 
+@settings(max_examples=40)
 @given(st.text("abc WM,.éß", max_size=80), st.integers(40, 300), st.integers(10, 30))
 def test_shortened_and_wrapped_text_fits(text: str, width: int, size: int) -> None:
     short = canvas.shorten(text, size, width)

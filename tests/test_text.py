@@ -1,0 +1,135 @@
+"""Tables line up, numbers are said in words, and a summary holds what the result holds."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cocoer.outputs import CompetitionRecord, PersonBoxes, PersonPrediction, PictureResult
+from cocoer.report.text import (
+    Cell,
+    cell_text,
+    display_width,
+    exclusion_text,
+    format_metrics,
+    human_duration,
+    human_size,
+    markdown_table,
+    summarize,
+    table,
+)
+
+CELL = st.none() | st.integers(-(10**6), 10**6) | st.floats() | st.text("ab|漢é ", min_size=1, max_size=8)
+ROWS = st.lists(st.tuples(CELL, CELL, CELL), max_size=6)
+HEADER = ("class", "AP", "persons")
+
+
+@settings(max_examples=40)
+@given(ROWS)
+def test_a_markdown_table_is_a_rectangle_that_reads_back(rows: list[tuple[Cell, ...]]) -> None:
+    lines = markdown_table(HEADER, rows).split("\n")
+    assert len(lines) == len(rows) + 2
+    assert len({display_width(line) for line in lines}) == 1
+    for line, row in zip(lines[2:], rows, strict=True):
+        cells = [c.strip().replace("\\|", "|") for c in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert cells == [cell_text(v).strip() for v in row]
+
+
+@settings(max_examples=40)
+@given(ROWS)
+def test_a_plain_table_has_its_columns_under_each_other(rows: list[tuple[Cell, ...]]) -> None:
+    lines = table(HEADER, rows).split("\n")
+    assert len(lines) == len(rows) + 2
+    assert all(line == line.rstrip() for line in lines)
+    assert re.fullmatch(r"-+  -+  -+", lines[1])
+    assert all(display_width(line) <= len(lines[1]) for line in lines)
+
+
+def test_numbers_stand_right_and_text_left() -> None:
+    assert table(("name", "AP"), [("a", 0.5), ("bcdef", None)]).split("\n") == [
+        "name      AP",
+        "-----  -----",
+        "a      0.500",
+        "bcdef      -",
+    ]
+
+
+def test_a_row_of_the_wrong_length_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"row 1: wanted 2 cells \(a, b\), got 1"):
+        table(("a", "b"), [(1, 2), (3,)])
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (12_400_000, "12.4 MB"),
+     (5e9, "5.0 GB"), (3.2e15, "3200.0 TB")],
+)  # fmt: skip
+def test_sizes_in_words(size: float, text: str) -> None:
+    assert human_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 ms"), (0.0851, "85 ms"), (0.9996, "1.0 s"), (4.21, "4.2 s"), (59.96, "1 min 00 s"), (185, "3 min 05 s"),
+     (3599.6, "1 h 00 min"), (7620, "2 h 07 min")],
+)  # fmt: skip
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert human_duration(seconds) == text
+
+
+def test_metrics_on_one_line() -> None:
+    metrics = {
+        "mAP": 0.73125,
+        "persons": 1024,
+        "interval": (0.7, 0.75),
+        "split": "test",
+        "ap": {"Anger": 0.5},
+        "x": None,
+    }
+    assert format_metrics(metrics) == "mAP 0.7312  persons 1,024  interval [0.7000, 0.7500]  split test  x -"
+    assert format_metrics({"loss": math.nan}) == "loss nan"
+
+
+def test_exclusion_in_words() -> None:
+    assert exclusion_text(("context", "head", "body")) == "context -> head -> body (stays)"
+    assert exclusion_text(()) == "-"
+
+
+def person(**changes: object) -> PersonPrediction:
+    fields: dict[str, object] = {
+        "person": 3,
+        "labels": {"pred": ("Fear", "Happiness"), "head": ("Fear", "Happiness/Joy"), "body": (), "ctx": ("Sadness",)},
+        "probabilities": {"pred": {"Fear": 0.5, "Happiness": 0.75}, "head": {"Fear": 0.9, "Happiness/Joy": 0.8}},
+        "competition": CompetitionRecord((1.0, 2.0, 3.0), (), ("context", "body", "head"), 0.1),
+        "boxes": PersonBoxes((0.0, 0.0, 9.0, 9.0), (1.0, 1.0, 3.0, 3.0), track="t7"),
+    }
+    return PersonPrediction(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_a_summary_holds_levels_losses_and_the_exclusion_sequence() -> None:
+    lines = summarize(PictureResult("a.png", 640, 480, (person(),))).split("\n")
+    assert lines == [
+        "a.png (640x480): 1 person",
+        "person 3 (track t7): Happiness 0.75, Fear 0.50",
+        "  head     L_hier 1.000  Fear 0.90, !Happiness/Joy 0.80",
+        "  body     L_hier 2.000  -",
+        "  context  L_hier 3.000  !Sadness",
+        "  V-I      -",
+        "  excluded context -> body -> head (stays)",
+    ]
+
+
+def test_a_summary_says_every_status() -> None:
+    failed = person(status="error", message="empty box", labels={}, probabilities={}, competition=None, boxes=None)
+    text = summarize(
+        PictureResult("a.png", 64, 48, (person(status="no_face_estimated"), failed), message="from --boxes")
+    )
+    assert "2 persons; from --boxes" in text
+    assert "[no_face_estimated]" in text
+    assert "person 3: error: empty box" in text
+    assert summarize(PictureResult("b.png", 64, 48, (), frame=7)) == "b.png (64x48, frame 7): no person found"
+    assert summarize(PictureResult("c.png", 0, 0, (), "error", "truncated")) == "c.png: error: truncated"
