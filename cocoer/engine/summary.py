@@ -101,3 +101,51 @@ def label_quality(
 def _named(classes: Sequence[str], values: NDArray[np.floating]) -> dict[str, float | None]:
     """Class name -> value; None where there is none."""
     return {name: float(v) if np.isfinite(v) else None for name, v in zip(classes, values, strict=True)}
+
+
+def value_interval(
+    evaluation: Evaluation, multi_label: bool, source: str = "pred", resamples: int = 1000, rows: NDArray[np.bool_] | None = None
+) -> m.Interval:
+    """`headline` of a source with its 95 % bootstrap interval over persons; rows: only these persons, [n] bool."""
+    chosen = np.ones(len(evaluation), dtype=bool) if rows is None else rows
+    scores, targets = m.checked(evaluation.probabilities[source][chosen], evaluation.targets[chosen])
+    if not multi_label:
+        return m.mean_interval(scores.argmax(1) == targets.argmax(1), resamples)
+    value = m.mean_over_classes(m.average_precision(scores, targets))
+    return m.interval_of(value, m.bootstrap_mean_average_precision(scores, targets, resamples))
+
+
+def paired_difference(
+    targets: NDArray[np.floating], first: NDArray[np.floating], second: NDArray[np.floating], multi_label: bool, resamples: int = 1000
+) -> m.Interval:
+    """Headline of `first` minus that of `second` on the same persons, [n, k] each, with its 95 % interval over persons."""
+    if not multi_label:
+        truth = targets.argmax(1)
+        return m.mean_interval((first.argmax(1) == truth) * 1.0 - (second.argmax(1) == truth), resamples)
+    value = m.mean_over_classes(m.average_precision(first, targets)) - m.mean_over_classes(
+        m.average_precision(second, targets)
+    )
+    draws = [
+        m.bootstrap_mean_average_precision(np.asarray(s, np.float64), np.asarray(targets, np.float64), resamples)
+        for s in (first, second)
+    ]
+    return m.interval_of(value, draws[0] - draws[1])
+
+
+def contradiction(evaluation: Evaluation, contradicted: Sequence[str | None], resamples: int = 1000) -> dict[str, Any]:
+    """How often the level that leaves first is the one that contradicts the label (made-up scenes alone know that).
+
+    contradicted: per person the contradicting level's name, or None. Only persons with one count; chance is 1/3.
+    Empty where nobody contradicts or nothing competed.
+    """
+    level = np.array([-1 if name is None else LEVELS.index(name) for name in contradicted])
+    if evaluation.exclusion is None or not (level >= 0).any():
+        return {}
+    marked = level >= 0
+    hit = (evaluation.exclusion[:, 0] == level)[marked].astype(np.float64)
+    per_level = {
+        name: m.mean_interval(hit[level[marked] == i], resamples).to_dict() | {"persons": int((level[marked] == i).sum())}
+        for i, name in enumerate(LEVELS)
+        if (level[marked] == i).any()
+    }
+    return {"persons": int(marked.sum()), "first_excluded": m.mean_interval(hit, resamples).to_dict(), "per_level": per_level}

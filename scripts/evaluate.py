@@ -1,0 +1,239 @@
+"""Evaluate weights on a split.
+
+    python scripts/evaluate.py --config configs/demo_emotic.yaml --checkpoint checkpoints/demo [--split test]
+
+The model comes from the checkpoint with `--set` over its config; --config says where the data are (without it, the
+checkpoint does). Prints and writes the average precision of every class, their mean with a bootstrap interval, the
+baseline of the class frequencies, late fusion, every source alone, who is excluded when, and, on synthetic scenes, how
+often the first excluded level is the contradicting one. Exit code 0: done. 1: weights or data cannot be used. 2: usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cocoer.config import Config, ConfigError, change_config, load_config
+from cocoer.data.decode import ImageError
+from cocoer.data.index import IndexFileError
+from cocoer.data.loaders import build_dataset, build_loader
+from cocoer.engine import summary as s
+from cocoer.engine.evaluate import Evaluation, evaluate
+from cocoer.engine.metrics import DEFINITIONS, ScoreError, break_even_thresholds
+from cocoer.engine.runtime import Runtime, start_runtime
+from cocoer.model.checkpoint import CheckpointError, Loaded, load_weights
+from cocoer.names import LEVELS
+from cocoer.report.text import table
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="a .safetensors file, or a folder with model.safetensors")
+    parser.add_argument("--config", help="where the data are; default: the checkpoint's own config")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="test")
+    parser.add_argument("--index", help="folder of the person index, instead of the config's data.index")
+    parser.add_argument("--root", help="folder of the pictures, instead of the config's data.root")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
+    parser.add_argument("--output", default="outputs/evaluation", help="folder for evaluation.json, .csv, .txt, scores.npz")
+    parser.add_argument("--persons", help="also write one JSON line a person to this file")
+    parser.add_argument("--against", help="scores.npz of another evaluation of the same persons: the paired difference")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    args = arguments(argv)
+    try:
+        overrides = list(args.set)
+        overrides += [f"data.root={args.root}"] if args.root else []
+        overrides += [f"data.index={args.index}"] if args.index else []
+        data = load_config(args.config, overrides).data if args.config else None
+        with start_runtime(args.device) as runtime:
+            loaded = load_weights(args.checkpoint, runtime.device, lambda stored: configured(stored, overrides, data))
+            result, contradicted = run(loaded, args.split, args.batch_size, runtime)
+            if runtime.is_main:
+                numbers = study(result, contradicted, loaded, args.split, args.resamples)
+                if args.against:
+                    numbers["against"] = compared(result, Path(args.against), loaded.config.multi_label, args.resamples)
+                write(numbers, result, loaded, Path(args.output), args.persons)
+    except ConfigError as err:
+        print(f"evaluate.py: {err}", file=sys.stderr)
+        return 2
+    except (CheckpointError, IndexFileError, ImageError, ScoreError, OSError, ValueError) as err:
+        print(f"evaluate.py: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def configured(stored: Config, overrides: list[str], data: Any) -> Config:
+    """The checkpoint's config with the data section's places of another one, and `--set` over both."""
+    if data is not None:
+        if data.dataset != stored.data.dataset:
+            raise ConfigError(
+                f"--config is for {data.dataset}, the checkpoint for {stored.data.dataset}; take a config of the same data set"
+            )
+        places = {"root": data.root, "index": data.index, "workers": data.workers, "cache": data.cache}
+        stored = replace(stored, data=replace(stored.data, **places))
+    return change_config(stored, overrides)
+
+
+def run(loaded: Loaded, split: str, batch_size: int, runtime: Runtime) -> tuple[Evaluation, list[str | None]]:
+    """The evaluation, and per person the level that contradicts (synthetic scenes alone say so)."""
+    config = loaded.config
+    people = build_dataset(config.data, split)
+    loader = build_loader(
+        config.data, split, batch_size, rank=runtime.rank, world_size=runtime.world_size, dataset=people
+    )
+    result = evaluate(
+        loaded.model,
+        loader,
+        multi_label=config.multi_label,
+        order=[r.key for r in people.records],
+        runtime=runtime,
+        progress=True,
+    )
+    levels = [(r.extra.get("synthetic") or {}).get("contradicted_level") for r in people.records]
+    return result, levels
+
+
+def study(
+    result: Evaluation, contradicted: list[str | None], loaded: Loaded, split: str, resamples: int
+) -> dict[str, Any]:
+    """All numbers, plain values; shares and average precisions in 0..1."""
+    config = loaded.config
+    classes, multi_label = config.classes, config.multi_label
+    numbers = s.summarise(result, classes, multi_label, split)
+    numbers["headline"] = s.value_interval(result, multi_label, resamples=resamples).to_dict()
+    if multi_label:
+        numbers["class_frequency_mAP"] = s.class_frequency_baseline(result.targets)
+        fitted = loaded.thresholds.get("classes", {})
+        default = config.inference.thresholds.fused
+        numbers["labels"] = s.label_quality(result, classes, fitted, default) | {
+            "thresholds": f"precision = recall on {loaded.thresholds['split']}" if fitted else f"{default} for all"
+        }
+    numbers["contradiction"] = s.contradiction(result, contradicted, resamples)
+    if numbers["contradiction"]:
+        marked = np.array([level is not None for level in contradicted])
+        sources = result.probabilities
+        numbers["on_contradicted"] = {
+            name: s.value_interval(result, multi_label, name, resamples, marked).to_dict() for name in sources
+        }
+    numbers["weights"] = {
+        "file": loaded.path.as_posix(),
+        "note": loaded.metadata.get("note", ""),
+        "selected_on": loaded.metadata.get("metrics", {}).get("selected_on"),
+        "coordination": config.model.coordination.update,
+        "git_revision": loaded.metadata.get("git_revision"),
+    }
+    return numbers
+
+
+def compared(result: Evaluation, other: Path, multi_label: bool, resamples: int) -> dict[str, Any]:
+    """The paired difference of the fused answer, this minus the other one. Raises ValueError for other persons."""
+    with np.load(other) as stored:
+        keys, scores = list(stored["keys"]), stored["pred"]
+    if keys != list(result.keys):
+        raise ValueError(f"--against {other}: holds {len(keys)} persons that are not these {len(result)} in this order")
+    difference = s.paired_difference(result.targets, result.probabilities["pred"], scores, multi_label, resamples)
+    return {"file": other.as_posix(), "difference": difference.to_dict()}
+
+
+def percent(value: float | None) -> str:
+    """0.2738 -> 27.38; a missing value -> -."""
+    return "-" if value is None or not np.isfinite(value) else f"{100 * value:.2f}"
+
+
+def spread(interval: dict[str, float]) -> str:
+    """An interval as text, in percent."""
+    return f"{percent(interval['value'])} [{percent(interval['low'])}, {percent(interval['high'])}]"
+
+
+def as_text(numbers: dict[str, Any], classes: tuple[str, ...]) -> str:
+    """The numbers as one screen of text; everything in percent, intervals 95 %."""
+    multi_label = "mAP" in numbers
+    name = "mAP" if multi_label else "accuracy"
+    weights = numbers["weights"]
+    parts = [
+        f"{weights['file']} on {numbers['split']} ({numbers['persons']} persons), coordination {weights['coordination']};"
+        f" percent, 95 % bootstrap intervals over persons"
+    ]
+    if weights["note"]:
+        parts.append(weights["note"])
+    if weights["selected_on"] == "test":
+        parts.append("These weights were SELECTED ON TEST, so their test figures are optimistic.")
+    per_class = numbers["ap"] if multi_label else numbers["recall"]
+    parts.append(table(["class", "AP" if multi_label else "recall"], [[c, percent(per_class[c])] for c in classes]))
+    if numbers["classes_without_positives"]:
+        parts.append("without a person, left out of means: " + ", ".join(numbers["classes_without_positives"]))
+    rows = [[name, spread(numbers["headline"])]]
+    if multi_label:
+        rows += [[f"mAP {d}", percent(numbers[f"mAP_{d}"])] for d in DEFINITIONS[1:]]
+        rows += [["mAP of the class frequencies", percent(numbers["class_frequency_mAP"])]]
+        rows += [["F1 (macro), Jaccard", f"{percent(numbers['labels']['f1_macro'])}, {percent(numbers['labels']['jaccard'])}"]]
+    rows += [[f"{name} of {source} alone", percent(value)] for source, value in numbers["sources"].items()]
+    rows += [["calibration error", percent(numbers["calibration_error"])]]
+    if "against" in numbers:
+        rows += [[f"difference to {numbers['against']['file']}", spread(numbers["against"]["difference"])]]
+    parts.append(table(["", "value"], rows))
+    if "exclusion" in numbers:
+        shares = [[place, *(percent(by[level]) for level in LEVELS)] for place, by in numbers["exclusion"].items()]
+        parts.append(table(["leaves", *LEVELS], shares))
+    if numbers["contradiction"]:
+        found = numbers["contradiction"]
+        lines = [f"first excluded = contradicting level: {spread(found['first_excluded'])} of {found['persons']} persons (chance 33.33)"]
+        lines += [f"  {level}: {spread(by)} of {by['persons']}" for level, by in found["per_level"].items()]
+        lines += [f"{name} there, {source}: {spread(by)}" for source, by in numbers["on_contradicted"].items()]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def write(numbers: dict[str, Any], result: Evaluation, loaded: Loaded, folder: Path, persons: str | None) -> None:
+    """evaluation.json, .csv, .txt and scores.npz in `folder`, the text on the terminal too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classes, multi_label = loaded.config.classes, loaded.config.multi_label
+    text = as_text(numbers, classes)
+    print(text)
+    (folder / "evaluation.txt").write_text(text + "\n", encoding="utf-8")
+    (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    values = numbers["ap"] if multi_label else numbers["recall"]
+    counts = result.targets.sum(0).astype(int)
+    thresholds = loaded.thresholds.get("classes", {})
+    even = break_even_thresholds(result.probabilities["pred"], result.targets)
+    with open(folder / "evaluation.csv", "w", encoding="utf-8", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["class", "positives", "ap" if multi_label else "recall", "threshold", "break_even_here"])
+        for j, name in enumerate(classes):
+            rows.writerow([name, counts[j], values[name], thresholds.get(name, ""), even[j] if np.isfinite(even[j]) else ""])
+    np.savez_compressed(folder / "scores.npz", keys=np.array(result.keys), targets=result.targets, **result.probabilities)
+    if persons:
+        with open(persons, "w", encoding="utf-8") as handle:
+            for i, key in enumerate(result.keys):
+                handle.write(json.dumps(person_line(result, i, key, classes), ensure_ascii=False) + "\n")
+
+
+def person_line(result: Evaluation, i: int, key: str, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What the model said of one person, plain values."""
+    line: dict[str, Any] = {"key": key, "labels": [c for c, y in zip(classes, result.targets[i], strict=True) if y]}
+    line["probabilities"] = {
+        source: {c: round(float(p), 6) for c, p in zip(classes, rows[i], strict=True)}
+        for source, rows in result.probabilities.items()
+    }
+    if result.exclusion is not None and result.losses is not None:
+        line["emo_process"] = [LEVELS[level] for level in result.exclusion[i] if level >= 0]
+        line["losses"] = {level: round(float(v), 6) for level, v in zip(LEVELS, result.losses[i], strict=True)}
+    return line
+
+
+if __name__ == "__main__":
+    sys.exit(main())
