@@ -392,6 +392,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config_from_dict(tree, f"config {path}")
 
 
+def change_config(config: Config, overrides: Sequence[str]) -> Config:
+    """The config with `a.b=c` overrides over it. Raises ConfigError as `load_config` does."""
+    tree = config_to_dict(config)
+    for text in overrides:
+        tree = _apply_override(tree, text)
+    return config_from_dict(tree, "--set") if overrides else config
+
+
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Nested plain mappings that `config_from_dict` reads back to an equal config."""
     tree: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))

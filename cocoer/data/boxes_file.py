@@ -142,3 +142,34 @@ def _checked(person: PersonBoxes, width: int, height: int) -> PersonBoxes:
         person.body_score,
         person.track,
     )
+
+
+class GivenBoxes:
+    """The boxes that the user gave, per input item: from one file for all, or from `NAME.boxes.json` beside the picture.
+
+    file: None where no file was named. single: whether the input is one picture; only then may the file hold bare persons
+    without naming their picture. Raises BoxesError for a file that cannot be used.
+    """
+
+    def __init__(self, file: str | Path | None, single: bool) -> None:
+        self._tree = None if file is None else read_boxes_file(file)
+        bare = isinstance(self._tree, list) or (isinstance(self._tree, Mapping) and "persons" in self._tree)
+        if bare and not single:
+            raise BoxesError(
+                f"boxes file {file}: holds the persons of one picture, but the input is not one picture; "
+                'put them under the picture\'s name: {"a.jpg": {"persons": [...]}}'
+            )
+        if self._tree is not None and not isinstance(self._tree, list | Mapping):
+            raise BoxesError(f"boxes file {file}: wanted an object or a list, got {type(self._tree).__name__}")
+
+    def __call__(self, name: str, path: Path | None, frame: int | None = None) -> list[Any] | None:
+        """The persons given for one picture, or None. Raises BoxesError for a broken entry or file beside the picture."""
+        if self._tree is not None and (found := persons_for(self._tree, name, path, frame)) is not None:
+            return found
+        beside = boxes_beside(path) if path is not None else None
+        if beside is None:
+            return None
+        found = persons_for(read_boxes_file(beside), name, path, frame)
+        if found is None:
+            raise BoxesError(f'boxes file {beside}: does not mention {name}; wanted {{"persons": [...]}}')
+        return found

@@ -1,0 +1,318 @@
+"""Results on disk: JSON and PNG per picture, and for a batch one JSONL and one CSV. Same results, same bytes.
+
+Every file is written beside its place and renamed, so a full disk or a killed run leaves whole files only. `results.jsonl`
+grows line by line and is what `--resume` continues; the CSV is made from it at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import heapq
+import io
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cocoer.names import LEVELS
+from cocoer.outputs import SOURCES, PictureResult
+from cocoer.report.draw import draw_result
+from cocoer.report.figure import draw_case_study
+
+FORMATS: tuple[str, ...] = ("json", "csv", "png")
+ROWS = "results.jsonl"
+TABLE = "results.csv"
+
+_BOX = ("x1", "y1", "x2", "y2")
+
+
+class OutputError(OSError):
+    """The output cannot be written; the text says what, why, and what has been kept."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "the output cannot be written"
+
+
+def write_whole(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write a new file beside `path` and put it in place. Raises OutputError; then nothing half-written is left."""
+    unfinished = path.with_name(f".{os.getpid()}.writing{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fill(unfinished)
+        os.replace(unfinished, path)
+    except OSError as err:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise OutputError(_cannot(path, err)) from err
+
+
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """The mapping as indented JSON, UTF-8. Raises OutputError."""
+    text = json.dumps(tree, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda unfinished: unfinished.write_bytes(text.encode("utf-8")))
+
+
+def _cannot(path: Path, err: OSError) -> str:
+    return (
+        f"{path}: cannot be written ({err.strerror or err}); what was written before is kept: "
+        "free space or choose another --output"
+    )
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the output folder and see that it can be written. Raises OutputError."""
+    write_whole(folder / ".cocoer-probe", lambda unfinished: unfinished.write_bytes(b"x"))
+    (folder / ".cocoer-probe").unlink(missing_ok=True)
+
+
+class RowsFile:
+    """`results.jsonl`, one picture or frame a line, appended as results come.
+
+    numbered: each line also holds the item's position, for the shares of several processes.
+    """
+
+    def __init__(self, path: Path, numbered: bool = False) -> None:
+        self.path, self._numbered = path, numbered
+        try:
+            self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
+        except OSError as err:
+            raise OutputError(_cannot(path, err)) from err
+
+    def add(self, result: PictureResult, position: int) -> None:
+        """Append one result. Raises OutputError on a full disk."""
+        row: dict[str, Any] = result.to_dict()
+        line = json.dumps(
+            {"position": position, "row": row} if self._numbered else row, ensure_ascii=False, allow_nan=False
+        )
+        start = self._file.tell()
+        try:
+            self._file.write(line.encode("utf-8") + b"\n")
+            self._file.flush()
+        except OSError as err:
+            self._cut(start)
+            raise OutputError(_cannot(self.path, err)) from err
+
+    def _cut(self, length: int) -> None:
+        """Take back a line of which only a part fitted on the disk."""
+        with contextlib.suppress(OSError):
+            os.truncate(self.path, length)
+
+    def close(self) -> None:
+        """Flush and close."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut the file after its last newline."""
+    with open(path, "rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            block = file.read(end - start)
+            found = block.rfind(b"\n")
+            if found >= 0:
+                file.truncate(start + found + 1)
+                return
+            end = start
+        file.truncate(0)
+
+
+def read_rows(path: Path, numbered: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(position or line number, row) of every whole line. Raises OutputError for a line that is no JSON."""
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                tree = json.loads(line)
+                yield (tree["position"], tree["row"]) if numbered else (number, tree)
+            except (ValueError, KeyError, TypeError):
+                raise OutputError(
+                    f"{path}: line {number + 1} is not a row that inference.py wrote; remove the file, or run without --resume"
+                ) from None
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """Names the picture or frame of a row, as `InputItem.key` does."""
+    return str(row["image"]) if row.get("frame") is None else f"{row['image']}#{row['frame']}"
+
+
+def write_table(rows: Path, table: Path) -> None:
+    """The CSV of a JSONL: one line per person; a picture without one, or that failed, has one line without a person.
+
+    Raises OutputError.
+    """
+    classes = _classes(rows)
+    header = [
+        *("image", "frame", "width", "height", "person", "track", "status", "message"),
+        *SOURCES,
+        "exclusion",
+        *(f"L_hier_{level}" for level in LEVELS),
+        *(f"{box}_{side}" for box in ("body", "head") for side in _BOX),
+        *("body_source", "head_source", "body_score", "head_score"),
+        *(f"p_{name}" for name in classes),
+    ]
+
+    def fill(unfinished: Path) -> None:
+        with open(unfinished, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
+            writer.writeheader()
+            for _, row in read_rows(rows):
+                for person in row["persons"] or [None]:
+                    writer.writerow(_cells(row, person))
+
+    write_whole(table, fill)
+
+
+def _classes(rows: Path) -> list[str]:
+    """The class names, from the first scored person."""
+    for _, row in read_rows(rows):
+        for person in row["persons"]:
+            if person["probabilities"]:
+                return list(person["probabilities"]["pred"])
+    return []
+
+
+def _cells(row: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One line of the CSV."""
+    cells: dict[str, Any] = {
+        name: row.get(name, "") for name in ("image", "frame", "width", "height", "status", "message")
+    }
+    if person is None:
+        return cells
+    cells |= {name: person.get(name, "") for name in ("person", "track", "status", "message")}
+    cells |= {source: "|".join(person[source]) for source in SOURCES}
+    cells["exclusion"] = "|".join(person["emo_process"])
+    cells |= {f"L_hier_{level}": value for level, value in person["losses"].items()}
+    boxes = person["boxes"] or {}
+    for name in ("body", "head"):
+        cells |= {f"{name}_{side}": v for side, v in zip(_BOX, boxes.get(name, ()), strict=False)}
+        cells[f"{name}_source"] = boxes.get(f"{name}_source", "")
+        score = boxes.get(f"{name}_score")
+        cells[f"{name}_score"] = "" if score is None else score
+    cells |= {f"p_{name}": p for name, p in person["probabilities"].get("pred", {}).items()}
+    return cells
+
+
+def consolidate(folder: Path) -> None:
+    """Put the shares that several processes left in a folder behind the rows of its results.jsonl, each row once.
+
+    Shares are merged in input order; only one line of each is in memory. Raises OutputError; then all files are as before.
+    """
+    parts = sorted(folder.glob("results.part*of*.jsonl"))
+    if not parts:
+        return
+    rows = folder / ROWS
+
+    def fill(unfinished: Path) -> None:
+        seen: set[str] = set()
+        with open(unfinished, "wb") as file:
+            for row in _all_rows(rows, parts):
+                if (key := row_key(row)) not in seen:
+                    seen.add(key)
+                    file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n")
+
+    write_whole(rows, fill)
+    for part in parts:
+        part.unlink(missing_ok=True)
+
+
+def _all_rows(rows: Path, parts: list[Path]) -> Iterator[dict[str, Any]]:
+    """The rows of a results.jsonl, then those of the shares by position."""
+    if rows.exists():
+        yield from (row for _, row in read_rows(rows))
+    shares = [read_rows(part, numbered=True) for part in parts]
+    yield from (row for _, row in heapq.merge(*shares, key=lambda pair: pair[0]))
+
+
+def start_over(folder: Path, resume: bool) -> set[str]:
+    """Make a folder ready, in one process before the others begin; returns the keys of what is done already.
+
+    resume: keep and tidy up what an earlier run left. Otherwise its rows are removed. Raises OutputError.
+    """
+    prepare_folder(folder)
+    try:
+        if resume:
+            consolidate(folder)
+            if (folder / ROWS).exists():
+                _drop_torn_line(folder / ROWS)
+                return {row_key(row) for _, row in read_rows(folder / ROWS)}
+            return set()
+        for old in (folder / ROWS, folder / TABLE, *folder.glob("results.part*of*.jsonl")):
+            old.unlink(missing_ok=True)
+    except OSError as err:
+        raise err if isinstance(err, OutputError) else OutputError(_cannot(folder, err)) from err
+    return set()
+
+
+def write_png(path: Path, image: Image.Image) -> None:
+    """The picture as PNG, without time stamps or other notes. Raises OutputError."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4)
+    write_whole(path, lambda unfinished: unfinished.write_bytes(buffer.getvalue()))
+
+
+class ResultFolder:
+    """The output of one run, made ready by `start_over`: `add` what comes, `close`, then `finish`.
+
+    formats: of `FORMATS`. figure: also the case-study panel of every person. batch: also `results.jsonl` (and the CSV).
+    share: (rank, processes) where several processes write into one folder; each keeps its rows in a file of its own until
+    `finish` of rank 0 puts them together.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        formats: Collection[str],
+        figure: bool = False,
+        batch: bool = True,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.folder, self._formats, self._figure, self._batch = folder, frozenset(formats), figure, batch
+        rank, processes = share
+        name = ROWS if processes == 1 else f"results.part{rank}of{processes}.jsonl"
+        self._rows = RowsFile(folder / name, numbered=processes > 1) if batch else None
+
+    @property
+    def wants_picture(self) -> bool:
+        """Whether `add` needs the picture itself."""
+        return "png" in self._formats or self._figure
+
+    def add(self, result: PictureResult, stem: str, position: int, image: Image.Image | None) -> list[Path]:
+        """Write one result; returns its files. The row comes last, so a row in results.jsonl means that the files are there."""
+        written = []
+        if "json" in self._formats:
+            written.append(self.folder / f"{stem}.json")
+            write_json(written[-1], result.to_dict())
+        if image is not None and "png" in self._formats:
+            written.append(self.folder / f"{stem}.png")
+            write_png(written[-1], draw_result(image, result))
+        if image is not None and self._figure:
+            for place, person in enumerate(result.persons):
+                written.append(self.folder / f"{stem}.figure{person.person}.png")
+                write_png(written[-1], draw_case_study(image, result, place))
+        if self._rows:
+            self._rows.add(result, position)
+        return written
+
+    def close(self) -> None:
+        """Close this process's rows; call before `finish`, in every process."""
+        if self._rows:
+            self._rows.close()
+
+    def finish(self) -> list[Path]:
+        """In rank 0, when every process has closed: one results.jsonl from all shares, and the CSV. Returns the files."""
+        if not self._batch:
+            return []
+        rows = self.folder / ROWS
+        consolidate(self.folder)
+        if "csv" not in self._formats:
+            return [rows]
+        write_table(rows, self.folder / TABLE)
+        return [rows, self.folder / TABLE]
