@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cocoer.config import Config, ModelConfig
 from cocoer.model.attention import AttentionBlock
 from cocoer.model.backbone import Trunk, build_trunk
 from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
-from cocoer.model.cocoer import CocoER, FusionHead, LevelStack
-from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate
+from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
 from cocoer.model.level_head import LevelHead
-from cocoer.model.losses import competition_weights
 from cocoer.model.positions import RegionPositions
 from cocoer.model.vocabulary import VocabularyBranch, pseudo_label
+from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
 
 
-def build_model(config: Config, pretrained: bool = True) -> CocoER:
+def build_model(config: Config, pretrained: bool = True, folded: bool = False) -> CocoER:
     """The model of a config, in training mode, on the CPU.
 
     pretrained=True loads the trunk and CLIP weights that the config names; False leaves everything random, for a model
     whose weights are loaded afterwards (then no text tower is built, and the text embeddings come with the weights).
+    folded=True builds FFN1 of the vocabulary branch as `VocabularyBranch.fold` leaves it.
     Raises FileNotFoundError for a missing weights file, ValueError for one that does not fit.
     """
     model, size = config.model, config.data.image_size
@@ -36,7 +39,7 @@ def build_model(config: Config, pretrained: bool = True) -> CocoER:
     tokens = {m: PatchTokens(t.channels, grid, model.tokens.patch, model.tokens.size) for m, t in trunks.items()}
     num_tokens, classes, features = tokens["context"].num_tokens, len(config.classes), model.level_head.feature_size
     heads = {m: LevelHead(num_tokens * model.tokens.size, features, classes) for m in LEVELS}
-    vocabulary = _vocabulary(config, pretrained) if model.vocabulary.enabled else None
+    vocabulary = _vocabulary(config, pretrained, folded) if model.vocabulary.enabled else None
     sources = len(LEVELS) + (vocabulary is not None)
     return CocoER(
         trunks=trunks,
@@ -45,47 +48,25 @@ def build_model(config: Config, pretrained: bool = True) -> CocoER:
         heads=heads,
         vocabulary=vocabulary,
         fusion=FusionHead(sources * features, features, classes),
-        workspace=PaperWorkspace(config),
+        workspace=build_workspace(config),
         label=lambda logits: pseudo_label(logits, config.multi_label, model.vocabulary.threshold),
         image_size=size,
     )
 
 
-class PaperWorkspace:
-    """Competition and coordination with the settings of a config (Algorithm 1); holds no tensor but the class counts.
+class BlankWeights(TorchFunctionMode):
+    """A context in which random fills of tensors become zeros: for models whose every weight is loaded right after.
 
-    class_counts: [k] positives of each class in the training split, needed by `loss.class_weights: static` alone.
+    Drawing a release model's random weights takes longer than reading them from disk. The random state is left alone.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._rule = config.loss.class_weights
-        self._multi_label = config.multi_label
-        self._competition = config.model.competition
-        self._coordination = config.model.coordination
-        self.class_counts: Tensor | None = None
+    _RANDOM = (Tensor.normal_, Tensor.uniform_)
 
-    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, Competition]:
-        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
-        weights = None
-        if self._multi_label:
-            weights = competition_weights(self._rule, label, self.class_counts, self._competition.negative_weight)
-        competition = compete(
-            levels.z, heads, label, weights, multi_label=self._multi_label, biases=self._competition.biases
-        )
-        update = self._coordination.update if self._competition.enabled else "none"
-        refined = coordinate(
-            levels.pre,
-            levels.sq_norm,
-            heads,
-            competition,
-            label,
-            weights,
-            multi_label=self._multi_label,
-            update=update,
-            step_rule=self._coordination.step_rule,
-            step=self._coordination.step,
-        )
-        return refined, competition
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Called by torch for each of its functions inside the context."""
+        return args[0].zero_() if func in self._RANDOM else func(*args, **(kwargs or {}))
 
 
 def _cross_level(model: ModelConfig, num_tokens: int, grid: int, size: int) -> nn.Module:
@@ -101,7 +82,7 @@ def _cross_level(model: ModelConfig, num_tokens: int, grid: int, size: int) -> n
     return PaperCrossLevel(blocks, num_tokens, channels)
 
 
-def _vocabulary(config: Config, pretrained: bool) -> VocabularyBranch:
+def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBranch:
     spec = config.model.vocabulary
     clip = build_clip(spec.tower, quick_gelu=spec.weights == "openai", with_text=pretrained)
     if pretrained and spec.weights is not None:
@@ -111,7 +92,7 @@ def _vocabulary(config: Config, pretrained: bool) -> VocabularyBranch:
     embed_size = clip.visual.output_dim
     text = encode_prompts(clip, spec.tower, prompts) if pretrained else torch.zeros(len(prompts), embed_size)
     features = config.model.level_head.feature_size
-    branch = VocabularyBranch(clip.visual, text, features, spec.layout, spec.normalisation == "clip")
+    branch = VocabularyBranch(clip.visual, text, features, spec.layout, spec.normalisation == "clip", folded)
     branch.alignment.requires_grad_(spec.train_alignment)
     return branch
 
@@ -155,5 +136,7 @@ def load_torchvision(trunk: Trunk, weights: dict[str, Tensor], where: str) -> No
     if all("num_batches_tracked" not in k for k in body):  # files older than torch 0.4.1 lack these counters
         own = {k: v for k, v in own.items() if "num_batches_tracked" not in k}
     if len(own) != len(body) or any(a.shape != b.shape for a, b in zip(own.values(), body.values(), strict=False)):
-        raise ValueError(f"trunk weights {where} are not of this network: {len(body)} tensors for {len(own)}, or other shapes")
+        raise ValueError(
+            f"trunk weights {where} are not of this network: {len(body)} tensors for {len(own)}, or other shapes"
+        )
     trunk.load_state_dict(dict(zip(own, body.values(), strict=True)), strict=False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cocoer.model.coordination import Competition, HeadParameters
 from cocoer.model.cross_level import AttentionMaps
 from cocoer.model.level_head import LevelFeatures, LevelHead
+from cocoer.model.release_rule import ReleaseCompetition
 from cocoer.model.vocabulary import VocabularyBranch, VocabularyOutput
 from cocoer.names import LEVELS
 
@@ -36,7 +37,7 @@ class ModelOutput:
     level_features: Tensor
     refined: Tensor
     fused_features: Tensor
-    competition: Competition | None
+    competition: Competition | ReleaseCompetition | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class LevelStack:
         return cls(*(torch.stack(parts, dim=1) for parts in zip(*levels, strict=True)))
 
 
-Workspace = Callable[[LevelStack, HeadParameters, Tensor], tuple[Tensor, Competition]]
+Workspace = Callable[[LevelStack, HeadParameters, Tensor], tuple[Tensor, Competition | ReleaseCompetition]]
 """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d] and how the levels competed."""
 
 
@@ -163,7 +164,9 @@ class CocoER(nn.Module):
         """
         if not hasattr(self.cross_level, "attention_maps"):
             raise ValueError("this model was built without cross-level attention (model.attention.enabled: false)")
-        maps: AttentionMaps = self.cross_level.attention_maps(self.level_tokens(head, body, context), head_xyxy, body_xyxy)
+        maps: AttentionMaps = self.cross_level.attention_maps(
+            self.level_tokens(head, body, context), head_xyxy, body_xyxy
+        )
         return maps
 
     def _without_vocabulary(self, levels: LevelStack) -> ModelOutput:

@@ -14,7 +14,8 @@ class RegionPositions(nn.Module):
 
     As released (models_sw.py, `get_roi_points` and `bilinear_interpolate`; design section 4): points are in units of
     `cell` pixels without half-pixel shift, and the corner weights come from the *clamped* corner indices, so a point at
-    or beyond the last row or column gets weight 0 there. Kept because the published weights were trained with it.
+    or beyond the last row or column gets weight 0 there. Kept because the published weights were trained with it, and so
+    is the cutting of boxes to whole pixels of the context frame (inference.py, `scale_coord`).
     """
 
     def __init__(self, grid: int, channels: int, cell: float = 32.0) -> None:
@@ -32,13 +33,22 @@ class RegionPositions(nn.Module):
 
     def region(self, boxes: Tensor) -> Tensor:
         """boxes [B, 4] xyxy -> positions [B, g * g, c] of the g x g points spread evenly over each box."""
-        boxes = boxes.to(self.column.dtype)
-        centre = (torch.arange(self.grid, device=boxes.device, dtype=boxes.dtype) + 0.5) / self.grid
-        low, high = boxes[:, :2, None], boxes[:, 2:, None]
-        points = (low + (high - low) * centre) / self.cell  # [B, 2 (x, y), g]
-        column = self._read(self.column, points[:, 0])  # x reads columns: weights and embeddings, see below
+        points = self._points(boxes)  # [B, 2 (x, y), g]
+        column = self._read(self.column, points[:, 0])
         row = self._read(self.row, points[:, 1])
         return self._outer(column, row)
+
+    def _points(self, boxes: Tensor) -> Tensor:
+        """Coordinates of the points along x and y in units of a cell, [B, 2, g].
+
+        A point on the last row or column is read quite otherwise than one just inside, so where it falls must not hang on
+        rounding: whole pixels, float32, and the published order of operations.
+        """
+        boxes = boxes.float().trunc()
+        low, high = boxes[:, :2, None], boxes[:, 2:, None]
+        share = (torch.arange(self.grid, device=boxes.device) + 0.5) / self.grid
+        points = share * (high - low) - (high - low) / 2 + (high + low) / 2
+        return (points / self.cell).to(self.column.dtype)
 
     def _read(self, table: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
         """1-d linear interpolation of a table [g, c'] at points [B, g]: values [B, g, c'] and total weight [B, g].

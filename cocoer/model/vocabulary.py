@@ -16,6 +16,8 @@ from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_CANNOT_FOLD = "only the layout 'repeat' can be folded, this branch has {!r}"
+
 
 class VocabularyOutput(NamedTuple):
     """aligned: [B, e], omega times the unit-norm image embedding. z: [B, d], the branch's feature. logits: [B, k]."""
@@ -31,6 +33,7 @@ class VocabularyBranch(nn.Module):
     layout `repeat`: k copies of the aligned embedding (as released); `modulate`: copy j is multiplied elementwise by
     sqrt(e) times the text embedding of emotion j. FFN1 is GELU, Linear(k*e, k*e/4), GELU, Linear(., d), GELU,
     Linear(d, k); z_t is the input of its last Linear (design section 3).
+    folded: build it as `fold` leaves it, for weights that were stored so.
     """
 
     text_embeddings: Tensor
@@ -38,7 +41,13 @@ class VocabularyBranch(nn.Module):
     _shift: Tensor
 
     def __init__(
-        self, tower: nn.Module, text_embeddings: Tensor, features: int, layout: str = "repeat", clip_normalisation: bool = True
+        self,
+        tower: nn.Module,
+        text_embeddings: Tensor,
+        features: int,
+        layout: str = "repeat",
+        clip_normalisation: bool = True,
+        folded: bool = False,
     ) -> None:
         super().__init__()
         classes, size = text_embeddings.shape
@@ -46,12 +55,17 @@ class VocabularyBranch(nn.Module):
         self.layout = layout
         self.alignment = nn.Linear(size, size, bias=False)  # omega
         nn.init.orthogonal_(self.alignment.weight)
-        self.widen = nn.Linear(classes * size, classes * size // 4)
+        if folded and layout != "repeat":
+            raise ValueError(_CANNOT_FOLD.format(layout))
+        self.widen = nn.Linear(size if folded else classes * size, classes * size // 4)
         self.narrow = nn.Linear(classes * size // 4, features)
         self.prediction = nn.Linear(features, classes)
         self.register_buffer("text_embeddings", text_embeddings.clone())
         # crops come with ImageNet's mean and std; one affine map gives the tower its own
-        have, want = (IMAGENET_MEAN, IMAGENET_STD), (CLIP_MEAN, CLIP_STD) if clip_normalisation else (IMAGENET_MEAN, IMAGENET_STD)
+        have, want = (
+            (IMAGENET_MEAN, IMAGENET_STD),
+            (CLIP_MEAN, CLIP_STD) if clip_normalisation else (IMAGENET_MEAN, IMAGENET_STD),
+        )
         std_have, std_want = torch.tensor(have[1]), torch.tensor(want[1])
         scale = (std_have / std_want).view(3, 1, 1)
         shift = ((torch.tensor(have[0]) - torch.tensor(want[0])) / std_want).view(3, 1, 1)
@@ -78,13 +92,13 @@ class VocabularyBranch(nn.Module):
         if self.folded:
             return
         if self.layout != "repeat":
-            raise ValueError(f"only the layout 'repeat' can be folded, this branch has {self.layout!r}")
+            raise ValueError(_CANNOT_FOLD.format(self.layout))
         classes = self.text_embeddings.shape[0]
         wide = self.widen
         small = nn.utils.skip_init(nn.Linear, self.alignment.out_features, wide.out_features)
         small = small.to(wide.weight.device, wide.weight.dtype)
         with torch.no_grad():
-            small.weight.copy_(wide.weight.unflatten(1, (classes, -1)).sum(1, dtype=torch.float64))
+            small.weight.copy_(fold_copies(wide.weight, classes))
             assert wide.bias is not None, "FFN1's first Linear always has a bias"
             small.bias.copy_(wide.bias)
         self.widen = small
@@ -119,6 +133,15 @@ class VocabularyBranch(nn.Module):
     def forward(self, context: Tensor) -> VocabularyOutput:
         """context crops [B, 3, S, S] with ImageNet mean and std -> `VocabularyOutput`."""
         return self.from_embedding(self.image_embedding(context))
+
+
+def fold_copies(weight: Tensor, copies: int) -> Tensor:
+    """What a Linear with weight [n, copies * e] does to `copies` times the same vector, as a weight [n, e].
+
+    Summed in float64, some rows at a time, so that the widest layer (6656 x 26624) is not held twice.
+    """
+    rows = [part.unflatten(1, (copies, -1)).sum(1, dtype=torch.float64) for part in weight.detach().split(256)]
+    return torch.cat(rows).to(weight.dtype)
 
 
 def pseudo_label(logits: Tensor, multi_label: bool, threshold: float) -> Tensor:

@@ -1,0 +1,80 @@
+"""Competition and coordination as one step between level heads and fusion, with the settings of a config."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cocoer.config import Config
+from cocoer.model.cocoer import LevelStack
+from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate
+from cocoer.model.losses import competition_weights
+from cocoer.model.release_rule import ReleaseCompetition, release_compete, release_coordinate
+
+
+class LevelLoss:
+    """L_hier of a config: how a person's levels are held against its pseudo label.
+
+    class_counts: [k] positives of each class in the training split, needed by `loss.class_weights: static` alone.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.multi_label = config.multi_label
+        self.class_counts: Tensor | None = None
+        self._rule = config.loss.class_weights
+        self._negative_weight = config.model.competition.negative_weight
+
+    def class_weights(self, label: Tensor) -> Tensor | None:
+        """Class weights for pseudo labels [B, k]: [B, k], or None for a single-label data set."""
+        if not self.multi_label:
+            return None
+        return competition_weights(self._rule, label, self.class_counts, self._negative_weight)
+
+
+class PaperWorkspace(LevelLoss):
+    """Competition and coordination of Algorithm 1; holds no tensor but the class counts."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._competition = config.model.competition
+        self._coordination = config.model.coordination
+
+    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, Competition]:
+        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
+        weights = self.class_weights(label)
+        competition = compete(
+            levels.z, heads, label, weights, multi_label=self.multi_label, biases=self._competition.biases
+        )
+        update = self._coordination.update if self._competition.enabled else "none"
+        refined = coordinate(
+            levels.pre,
+            levels.sq_norm,
+            heads,
+            competition,
+            label,
+            weights,
+            multi_label=self.multi_label,
+            update="none" if update == "release" else update,
+            step_rule=self._coordination.step_rule,
+            step=self._coordination.step,
+        )
+        return refined, competition
+
+
+class ReleaseWorkspace(LevelLoss):
+    """Competition and coordination of the published code (design section 4, `release_rule`)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._step = config.model.coordination.step
+
+    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, ReleaseCompetition]:
+        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
+        weights = self.class_weights(label)
+        competition = release_compete(levels.z, heads, label, weights, multi_label=self.multi_label)
+        return release_coordinate(levels.pre, levels.sq_norm, heads, competition, step=self._step), competition
+
+
+def build_workspace(config: Config) -> PaperWorkspace | ReleaseWorkspace:
+    """The workspace that `model.coordination.update` names; with the competition off, one that updates nothing."""
+    published = config.model.coordination.update == "release" and config.model.competition.enabled
+    return ReleaseWorkspace(config) if published else PaperWorkspace(config)
