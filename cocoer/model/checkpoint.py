@@ -7,12 +7,15 @@ Files are written beside their place, synced and renamed, so a reader sees the o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +153,32 @@ def describe(config: Config, metrics: Mapping[str, Any], thresholds: Mapping[str
         "git_revision": git_revision(),
         "metrics": dict(metrics),
         "note": note,
+        "tower": _tower_config(config),
     }
+
+
+def _tower_config(config: Config) -> dict[str, Any] | None:
+    """The content of the CLIP tower's own config file, where it is a file, so that weights need no second file."""
+    tower = Path(config.model.vocabulary.tower)
+    if not config.model.vocabulary.enabled or tower.suffix != ".json":
+        return None
+    content: dict[str, Any] = json.loads(tower.read_text(encoding="utf-8"))
+    return content
+
+
+@contextmanager
+def _with_stored_tower(config: Config, metadata: Mapping[str, Any]) -> Iterator[Config]:
+    """While active: the config with its tower file as it was when the weights were written, whatever stands there now."""
+    stored = metadata.get("tower")
+    if stored is None:
+        yield config
+        return
+    text = json.dumps(stored)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"tower-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        file.write_text(text, encoding="utf-8")
+        vocabulary = replace(config.model.vocabulary, tower=str(file))
+        yield replace(config, model=replace(config.model, vocabulary=vocabulary))
 
 
 def save_weights(
@@ -313,6 +341,7 @@ def load_weights(
     config = config_from_dict(metadata["config"], f"config in {file}")
     config = change(config) if change else config
     check_classes(metadata, config.classes, f"weights {file}")
-    model = build_model(config, pretrained=False)
+    with _with_stored_tower(config, metadata) as complete:
+        model = build_model(complete, pretrained=False)
     load_state(model, read_tensors(file), f"weights {file}")
     return Loaded(model.to(device).eval(), config, metadata, file)
