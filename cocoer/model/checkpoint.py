@@ -78,7 +78,9 @@ def git_revision(folder: Path | None = None) -> str:
     """The revision of the source tree, with `+changes` where files differ from it; `unknown` outside a checkout."""
     where = str(folder or Path(__file__).resolve().parents[2])
     try:
-        head = subprocess.run(["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20, check=True)
+        head = subprocess.run(
+            ["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20, check=True
+        )
         dirty = subprocess.run(
             ["git", "-C", where, "status", "--porcelain", "--untracked-files=no"],
             capture_output=True, text=True, timeout=20, check=True,
@@ -133,15 +135,21 @@ def write_durably(path: Path, write: Callable[[Path], None]) -> None:
 def frozen_tower_keys(model: nn.Module) -> set[str]:
     """Names of the frozen CLIP tower's floating-point tensors in the model's state."""
     prefix = "vocabulary.tower."
-    return {name for name, tensor in model.state_dict().items() if name.startswith(prefix) and tensor.is_floating_point()}
+    return {
+        name for name, tensor in model.state_dict().items() if name.startswith(prefix) and tensor.is_floating_point()
+    }
 
 
-def describe(config: Config, metrics: Mapping[str, Any], thresholds: Mapping[str, Any], note: str) -> dict[str, Any]:
+def _described(
+    model: nn.Module, config: Config, metrics: Mapping[str, Any], thresholds: Mapping[str, Any], note: str
+) -> dict[str, Any]:
     """What a weights file says about itself, as plain values."""
+    counts = getattr(getattr(model, "workspace", None), "class_counts", None)
     return {
         "format_version": FORMAT_VERSION,
         "config": config_to_dict(config),
         "classes": list(config.classes),
+        "class_counts": None if counts is None else counts.tolist(),
         "thresholds": dict(thresholds),
         "preprocess": {
             "image_size": config.data.image_size,
@@ -204,7 +212,7 @@ def save_weights(
         name: tensor.detach().to("cpu", dtype if name in tower else tensor.dtype).contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    metadata = {"format": "pt", "cocoer": json.dumps(describe(config, metrics, thresholds, note), ensure_ascii=False)}
+    metadata = {"format": "pt", "cocoer": json.dumps(_described(model, config, metrics, thresholds, note))}
     write_durably(path, lambda unfinished: save_file(tensors, unfinished, metadata))
     return path
 
@@ -247,12 +255,18 @@ def _check_container(file: Path) -> None:
     if len(header) == length:
         try:
             entries = json.loads(header)
-            wanted += max((entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0)
+            wanted += max(
+                (entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0
+            )
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise CheckpointError(f"weights {file}: the safetensors header is damaged; fetch or copy the file again") from None
+            raise CheckpointError(
+                f"weights {file}: the safetensors header is damaged; fetch or copy the file again"
+            ) from None
     if size != wanted:
         kind = "truncated" if size < wanted else "longer than its header says"
-        raise CheckpointError(f"weights {file}: {kind}: wanted {wanted} bytes, got {size}; fetch or copy the file again")
+        raise CheckpointError(
+            f"weights {file}: {kind}: wanted {wanted} bytes, got {size}; fetch or copy the file again"
+        )
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -266,7 +280,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         with safe_open(file, framework="pt") as handle:
             text = (handle.metadata() or {}).get("cocoer")
     except SafetensorError as err:
-        raise CheckpointError(f"weights {file}: not a readable safetensors file: {err}; fetch or copy it again") from None
+        raise CheckpointError(
+            f"weights {file}: not a readable safetensors file: {err}; fetch or copy it again"
+        ) from None
     if text is None:
         raise CheckpointError(
             f"weights {file}: safetensors without a description under `cocoer`, so the config is not known. Wanted a file"
@@ -286,6 +302,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     _check_container(file)
     with safe_open(file, framework="pt") as handle:
         return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118: not a mapping
+
+
+def _stored_folded(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether FFN1 was stored as `VocabularyBranch.fold` leaves it: its first Linear sees one copy of the embedding."""
+    widen, alignment = (tensors.get(f"vocabulary.{part}.weight") for part in ("widen", "alignment"))
+    return widen is not None and alignment is not None and widen.shape[-1:] == alignment.shape[:1]
 
 
 def compare_keys(model: nn.Module, tensors: Mapping[str, Tensor]) -> KeyReport:
@@ -334,14 +356,18 @@ def load_weights(
     No other weights file is read: towers and trunks come from this one.
     Raises CheckpointError for a missing, truncated, foreign or unfitting file, ConfigError for a config that no longer checks.
     """
-    from cocoer.model.build import build_model  # build reads pretrained weights by way of this file
+    from cocoer.model.build import BlankWeights, build_model  # here: metadata can be read without the model's libraries
+    from cocoer.model.workspaces import give_class_counts
 
     file = find_weights(path)
     metadata = read_metadata(file)
     config = config_from_dict(metadata["config"], f"config in {file}")
     config = change(config) if change else config
     check_classes(metadata, config.classes, f"weights {file}")
-    with _with_stored_tower(config, metadata) as complete:
-        model = build_model(complete, pretrained=False)
-    load_state(model, read_tensors(file), f"weights {file}")
+    tensors = read_tensors(file)
+    with _with_stored_tower(config, metadata) as complete, BlankWeights():
+        model = build_model(complete, pretrained=False, folded=_stored_folded(tensors))
+    load_state(model, tensors, f"weights {file}")
+    counts = metadata.get("class_counts")
+    give_class_counts(model, None if counts is None else torch.tensor(counts))
     return Loaded(model.to(device).eval(), config, metadata, file)
