@@ -1,0 +1,86 @@
+"""Facts about many picture files at once: size, content hash, or what is wrong; in threads, with a progress bar."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from cocoer.data.decode import ImageError, decode_image, image_size
+from cocoer.data.loaders import available_cores
+
+_ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")  # the last marker of a JPEG, the last chunk of a PNG
+_TAIL = 32  # bytes; some writers pad behind the end
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """One picture file. width, height: pixels after EXIF rotation, from the header. content: hash of all bytes.
+
+    error: empty, or why the file cannot be used (width and height are 0 then).
+    """
+
+    width: int
+    height: int
+    content: str
+    error: str = ""
+
+
+def read_facts(path: Path) -> FileFacts:
+    """Read one file once: its hash and, from its header, its size. A broken file is a result, not an error.
+
+    A JPEG or PNG that does not end as such files end may be truncated; only then, and for other formats, are all pixels decoded.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return FileFacts(0, 0, "", "missing file")
+    except OSError as err:
+        return FileFacts(0, 0, "", f"unreadable file: {err.strerror}")
+    content = hashlib.blake2b(data, digest_size=16).hexdigest()
+    file = io.BytesIO(data)
+    file.name = path.name
+    try:
+        width, height = image_size(file)
+        if not any(mark in data[-_TAIL:] for mark in _ENDS):
+            file.seek(0)
+            decode_image(file)
+    except ImageError as err:
+        return FileFacts(0, 0, content, f"unreadable picture: {err}")
+    return FileFacts(width, height, content)
+
+
+def scan_files(root: Path, images: Sequence[str], words: str = "reading pictures") -> dict[str, FileFacts]:
+    """Facts by image path, for paths relative to `root`."""
+    found = in_threads(lambda image: read_facts(root / image), images, words)
+    return dict(zip(images, found, strict=True))
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T], words: str, unit: str = "picture") -> Iterator[R]:
+    """`work` on every item, results in order; Pillow and hashing let go of the interpreter, so threads help.
+
+    A progress bar appears on a terminal when it takes longer than a second.
+    """
+    with ThreadPoolExecutor(2 * available_cores()) as pool:
+        yield from progress(pool.map(work, items), len(items), words, unit)
+
+
+def progress(items: Iterable[T], total: int, words: str, unit: str = "picture") -> Iterable[T]:
+    """The items, with a progress bar on a terminal and silence elsewhere."""
+    bar: Iterable[T] = tqdm(items, total=total, desc=words, unit=unit, delay=1, disable=None)
+    return bar
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file, for sidecars and manifests."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

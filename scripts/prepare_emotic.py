@@ -1,0 +1,129 @@
+"""Make a person index of EMOTIC: verified boxes, a head for everybody, and a sidecar that names every dropped person.
+
+    python scripts/prepare_emotic.py --root data/emotic --out data/emotic/index
+    python scripts/prepare_emotic.py --root data/emotic --out data/emotic/index --heads boxes my_heads.csv --drop-overlap
+
+--root is the folder that holds `emotic` (or `cvpr_emotic`) and `Annotations`; a level too high or too low is found too.
+--heads: `detect` finds faces and gives each body at most one (needs the detectors, see scripts/weights.py), `boxes FILE`
+reads them from a .csv or .jsonl (columns image, person, x1, y1, x2, y2, score), `estimate` places all heads by the body alone.
+Exit code 0: done. 1: persons were dropped for faulty files or boxes, or --strict refused them. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import cocoer
+from cocoer.data.detect import DetectorError
+from cocoer.data.detector_choice import StoredDetector, add_detector_options
+from cocoer.data.emotic import AnnotationError, EmoticTree, find_tree, load_annotations
+from cocoer.data.emotic_index import FAULTS, HeadSource, StrictError, build_emotic_index
+from cocoer.data.files import file_checksum
+from cocoer.data.heads import HeadFileError, read_head_file
+from cocoer.data.index import write_index
+from cocoer.data.people import RULES
+from cocoer.weights_catalog import MissingWeights
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder with `emotic` and `Annotations`")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for train.jsonl, val.jsonl, test.jsonl, sidecar.json"
+    )
+    parser.add_argument(
+        "--release", choices=("auto", "pami", "cvpr17"), default="auto", help="default: the one that is there"
+    )
+    parser.add_argument("--heads", nargs="+", default=["detect"], metavar=("detect|boxes|estimate", "FILE"),
+                        help="where head boxes come from; default detect")  # fmt: skip
+    parser.add_argument("--rule", choices=tuple(RULES), default="one_to_one", help="how faces go to bodies")
+    parser.add_argument("--drop-overlap", action="store_true", help="leave out of train what is also in val or test")
+    parser.add_argument(
+        "--require-vad", action="store_true", help="leave out persons without valid VAD, as the usual converter"
+    )
+    parser.add_argument("--strict", action="store_true", help="refuse faulty files and boxes in place of dropping them")
+    add_detector_options(parser)
+    return parser
+
+
+def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, tree: EmoticTree) -> tuple[HeadSource, Any]:
+    """The source and what the sidecar says of it."""
+    kind, *files = args.heads
+    if kind not in ("detect", "boxes", "estimate") or len(files) != (kind == "boxes"):
+        parser.error(f"--heads: wanted detect, estimate or boxes FILE, got {' '.join(args.heads)}")
+    if kind == "boxes":
+        path = Path(files[0])
+        return HeadSource(given=read_head_file(path)), {
+            "heads": "boxes",
+            "file": path.name,
+            "sha256": file_checksum(path),
+        }
+    if kind == "estimate":
+        return HeadSource(), {"heads": "estimate"}
+    detector = StoredDetector(args.face_detector, args.person_detector, args.device, tree.data_root, args.out)
+    return HeadSource(detect=detector, rule=args.rule), {"heads": "detect", "rule": args.rule} | detector.settings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        tree = find_tree(args.root, args.release)
+        source, detector = _head_source(parser, args, tree)
+        print(f"annotations: {tree.annotations} ({tree.release})\npictures: {tree.images}")
+        images = load_annotations(tree.annotations)
+        index = build_emotic_index(images, tree, source, args.drop_overlap, args.require_vad, args.strict)
+    except StrictError as err:
+        print(f"prepare_emotic: {err}", file=sys.stderr)
+        return 1
+    except (AnnotationError, HeadFileError, MissingWeights, DetectorError) as err:
+        print(f"prepare_emotic: {err}", file=sys.stderr)
+        if isinstance(err, MissingWeights):
+            print("Without detectors: --heads estimate, or --heads boxes FILE.", file=sys.stderr)
+        return 2
+    made = {
+        "cocoer": cocoer.__version__,
+        "annotations": {"file": tree.annotations.name, "sha256": file_checksum(tree.annotations)},
+        "options": {"drop_overlap": args.drop_overlap, "require_vad": args.require_vad, "strict": args.strict},
+        "detector": detector,
+    }
+    written = write_index(args.out, index.records, made | index.sidecar)
+    _tell(index.sidecar, tree)
+    print(f"index: {args.out} ({', '.join(p.name for p in written.values())})")
+    return 1 if any(row["reason"].startswith(FAULTS) for row in index.sidecar["skipped"]) else 0
+
+
+def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
+    """The main counts on the terminal; all of them are in the sidecar."""
+    for split, counts in sidecar["counts"].items():
+        heads = sidecar["heads"]["sources"].get(split, {})
+        shares = ", ".join(f"{name} {found['share']:.1%}" for name, found in heads.items() if found["persons"])
+        print(
+            f"{split}: {counts['persons']} persons in {counts['images']} images, {counts['skipped']} left out; heads: {shares}"
+        )
+    for reason, count in sidecar["skipped_because"].items():
+        print(f"left out: {count} x {reason}")
+    for source, sizes in sidecar["stored_sizes"].items():
+        if wrong := {kind: n for kind, n in sizes.items() if kind in ("swapped", "wrong", "missing")}:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in wrong.items())
+            print(f"stored sizes of {source}: {kinds} (the decoded size was used)")
+    for pair, found in sidecar["overlap"].items():
+        if found["images_by_content"] or found["images_by_path"]:
+            first, second = pair.split("/")
+            inside = " and ".join(
+                f"{found[f'{split}_persons_in_them']} persons of {split}" for split in (first, second)
+            )
+            by_path, by_content = found["images_by_path"], found["images_by_content"]
+            print(f"overlap {pair}: {by_path} images by path, {by_content} by content, with {inside}")
+    for name, by_split in sidecar["against_published"]["counts"].items():
+        text = ", ".join(f"{s} {c['here']} ({c['difference']:+d})" for s, c in by_split.items())
+        print(f"{name}, and the difference to the published counts of {tree.release}: {text}")
+    print(f"data.root for a config: {tree.data_root}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
