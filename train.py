@@ -15,7 +15,8 @@ import torch
 from cocoer.config import Config, ConfigError, load_config, save_config
 from cocoer.data.decode import ImageError
 from cocoer.data.index import IndexFileError
-from cocoer.engine.fit import FitResult, Stage, fit
+from cocoer.engine.fit import Stage, fit
+from cocoer.engine.recognition import FitResult
 from cocoer.engine.resume import Start, find_start, states_folder
 from cocoer.engine.runtime import EXIT_STOPPED, Runtime, environment, start_runtime
 from cocoer.engine.train_epoch import NonFiniteLoss
@@ -33,12 +34,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config", required=True, help="a YAML file, see configs/")
     parser.add_argument("--stage", choices=["both", "vocabulary", "recognition"], default="both")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change config values")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change config values"
+    )
     parser.add_argument("--resume", metavar="latest|FOLDER", help="go on from a training state of run.dir")
     parser.add_argument("--overwrite", action="store_true", help="remove what an earlier run left in run.dir")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--note", default="", help="a sentence that every weights file carries")
-    parser.add_argument("--tower-dtype", choices=["fp32", "fp16"], default="fp32", help="how weights store the CLIP tower")
+    parser.add_argument(
+        "--tower-dtype", choices=["fp32", "fp16"], default="fp32", help="how weights store the CLIP tower"
+    )
     args = parser.parse_args(argv)
     if args.resume and args.overwrite:
         parser.error("--resume goes on with a run and --overwrite removes it; choose one")
@@ -68,7 +73,10 @@ def run_seeds(config: Config, runtime: Runtime, args: argparse.Namespace) -> int
         folder = config.run.dir if len(seeds) == 1 else f"{config.run.dir}/seed-{seed}"
         result = run_one(replace(config, run=replace(config.run, seed=seed, seeds=(), dir=folder)), runtime, args)
         if result.stopped_by:
-            say(runtime, f"stopped by {result.stopped_by}, state saved; go on with --resume latest")
+            say(
+                runtime,
+                f"stopped by {result.stopped_by}; go on with --resume latest (step {result.place.step} is saved)",
+            )
             return EXIT_STOPPED
         if result.best is not None:
             best[seed] = result.best
@@ -78,7 +86,10 @@ def run_seeds(config: Config, runtime: Runtime, args: argparse.Namespace) -> int
         path = Path(config.run.dir) / "seeds.json"
         path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         name = "mAP" if config.multi_label else "accuracy"
-        say(runtime, f"{name} on {config.data.select_split} over {len(best)} seeds: {100 * mean:.2f} +- {100 * deviation:.2f} %")
+        say(
+            runtime,
+            f"{name} on {config.data.select_split} over {len(best)} seeds: {100 * mean:.2f} +- {100 * deviation:.2f} %",
+        )
     return 0
 
 
@@ -105,7 +116,10 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
         result = fit(config, runtime, log, start, stage=stage, note=args.note, tower_dtype=dtype)
     if result.best is not None:
         name = "mAP" if config.multi_label else "accuracy"
-        say(runtime, f"best {name} on {config.data.select_split}: {100 * result.best:.2f} %, weights in {folder}/best.safetensors")
+        say(
+            runtime,
+            f"best {name} on {config.data.select_split}: {100 * result.best:.2f} %, weights in {folder}/best.safetensors",
+        )
     return result
 
 

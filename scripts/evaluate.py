@@ -42,7 +42,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--index", help="folder of the person index, instead of the config's data.index")
     parser.add_argument("--root", help="folder of the pictures, instead of the config's data.root")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
-    parser.add_argument("--output", default="outputs/evaluation", help="folder for evaluation.json, .csv, .txt, scores.npz")
+    parser.add_argument(
+        "--output", default="outputs/evaluation", help="folder for evaluation.json, .csv, .txt, scores.npz"
+    )
     parser.add_argument("--persons", help="also write one JSON line a person to this file")
     parser.add_argument("--against", help="scores.npz of another evaluation of the same persons: the paired difference")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals")
@@ -180,7 +182,12 @@ def as_text(numbers: dict[str, Any], classes: tuple[str, ...]) -> str:
     if multi_label:
         rows += [[f"mAP {d}", percent(numbers[f"mAP_{d}"])] for d in DEFINITIONS[1:]]
         rows += [["mAP of the class frequencies", percent(numbers["class_frequency_mAP"])]]
-        rows += [["F1 (macro), Jaccard", f"{percent(numbers['labels']['f1_macro'])}, {percent(numbers['labels']['jaccard'])}"]]
+        rows += [
+            [
+                "F1 (macro), Jaccard",
+                f"{percent(numbers['labels']['f1_macro'])}, {percent(numbers['labels']['jaccard'])}",
+            ]
+        ]
     rows += [[f"{name} of {source} alone", percent(value)] for source, value in numbers["sources"].items()]
     rows += [["calibration error", percent(numbers["calibration_error"])]]
     if "against" in numbers:
@@ -191,7 +198,8 @@ def as_text(numbers: dict[str, Any], classes: tuple[str, ...]) -> str:
         parts.append(table(["leaves", *LEVELS], shares))
     if numbers["contradiction"]:
         found = numbers["contradiction"]
-        lines = [f"first excluded = contradicting level: {spread(found['first_excluded'])} of {found['persons']} persons (chance 33.33)"]
+        share = spread(found["first_excluded"])
+        lines = [f"first excluded = contradicting level: {share} of {found['persons']} persons (chance 33.33)"]
         lines += [f"  {level}: {spread(by)} of {by['persons']}" for level, by in found["per_level"].items()]
         lines += [f"{name} there, {source}: {spread(by)}" for source, by in numbers["on_contradicted"].items()]
         parts.append("\n".join(lines))
@@ -214,8 +222,12 @@ def write(numbers: dict[str, Any], result: Evaluation, loaded: Loaded, folder: P
         rows = csv.writer(handle)
         rows.writerow(["class", "positives", "ap" if multi_label else "recall", "threshold", "break_even_here"])
         for j, name in enumerate(classes):
-            rows.writerow([name, counts[j], values[name], thresholds.get(name, ""), even[j] if np.isfinite(even[j]) else ""])
-    np.savez_compressed(folder / "scores.npz", keys=np.array(result.keys), targets=result.targets, **result.probabilities)
+            rows.writerow(
+                [name, counts[j], values[name], thresholds.get(name, ""), even[j] if np.isfinite(even[j]) else ""]
+            )
+    np.savez_compressed(
+        folder / "scores.npz", keys=np.array(result.keys), targets=result.targets, **result.probabilities
+    )
     if persons:
         with open(persons, "w", encoding="utf-8") as handle:
             for i, key in enumerate(result.keys):

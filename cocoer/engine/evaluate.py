@@ -55,7 +55,9 @@ def probabilities(output: ModelOutput, multi_label: bool) -> dict[str, Tensor]:
     logits["pred"] = output.logits
     if output.vocabulary_logits is not None:
         logits["VI"] = output.vocabulary_logits
-    out = {name: value.float().sigmoid() if multi_label else value.float().softmax(-1) for name, value in logits.items()}
+    out = {
+        name: value.float().sigmoid() if multi_label else value.float().softmax(-1) for name, value in logits.items()
+    }
     out[LATE_FUSION] = torch.stack([out[source] for source in LEVEL_SOURCES.values()]).mean(0)
     return out
 

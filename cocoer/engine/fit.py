@@ -1,91 +1,32 @@
-"""A whole training run: vocabulary stage, recognition stage, evaluation, weights and training states."""
+"""A whole training run: vocabulary stage, then recognition stage."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from cocoer.config import Config
-from cocoer.data.loaders import PersonDataset, Sample, build_dataset, build_loader
-from cocoer.data.sampler import PersonBatchSampler
-from cocoer.engine.evaluate import evaluate
+from cocoer.data.batch import Batch
+from cocoer.data.loaders import build_dataset
 from cocoer.engine.fit_vocabulary import embed_pictures, fit_vocabulary
-from cocoer.engine.resume import Place, Start, check_persons, persons_fingerprint, states_folder
-from cocoer.engine.runtime import (
-    Runtime,
-    StopSignals,
-    memory_gib,
-    random_state,
-    restore_random_state,
-    seed_everything,
-    shield_worker,
-)
-from cocoer.engine.schedule import learning_rate
-from cocoer.engine.summary import fitted_thresholds, headline, summarise
-from cocoer.engine.train_epoch import Learner, grouped, step_facts, train_step, training_mode
-from cocoer.engine.training_state import save_state
-from cocoer.engine.weight_average import WeightAverage
+from cocoer.engine.recognition import FitResult, Log, prepare, quiet_loader, recognise, restore
+from cocoer.engine.resume import Place, Start, check_persons
+from cocoer.engine.runtime import Runtime, StopSignals, seed_everything
 from cocoer.model.build import build_model
-from cocoer.model.checkpoint import CheckpointError, load_state, read_tensors, save_weights, write_durably
+from cocoer.model.checkpoint import CheckpointError, load_state, read_tensors, write_durably
 from cocoer.model.cocoer import CocoER
 
-Log = Callable[[dict[str, Any]], None]
 Stage = Literal["both", "vocabulary", "recognition"]
 
 VOCABULARY_FILE = "vocabulary.safetensors"
-BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """How a run ended. stopped_by: the signal that ended it early, else None. best: headline of best.safetensors, 0..1.
-
-    summary: all numbers of the last evaluation, empty where none was done.
-    """
-
-    place: Place
-    stopped_by: str | None
-    best: float | None
-    summary: dict[str, Any]
-
-
-@dataclass
-class Run:
-    """The parts of a recognition run, made once."""
-
-    config: Config
-    runtime: Runtime
-    log: Log
-    learner: Learner
-    train: DataLoader[Sample]
-    select: DataLoader[Sample]
-    persons: str
-    stop: StopSignals
-    note: str
-    tower_dtype: torch.dtype | None
-
-    @property
-    def sampler(self) -> PersonBatchSampler:
-        """Which persons come when."""
-        sampler = self.train.batch_sampler
-        assert isinstance(sampler, PersonBatchSampler), "build_loader makes this sampler"
-        return sampler
-
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return Path(self.config.run.dir)
+class Stopped(Exception):
+    """A signal came during the vocabulary stage, which is quick and simply done again."""
 
 
 def fit(
@@ -116,8 +57,11 @@ def fit(
     people = build_dataset(config.data, config.data.train_split, seed, train=True)
     check_persons(start, [r.key for r in people.records])
     with StopSignals() as stop:
-        if start.folder is None:
-            vocabulary_stage(config, model, runtime, log, stage)
+        try:
+            if start.folder is None:
+                vocabulary_stage(config, model, runtime, log, stage, stop)
+        except Stopped:
+            return FitResult(Place(), stop.received, None, {})
         if stage == "vocabulary":
             return FitResult(Place(), None, None, {})
         seed_everything(seed, 1 + runtime.rank)  # whether the first stage ran in this process leaves no trace
@@ -126,24 +70,13 @@ def fit(
         return recognise(run, place)
 
 
-def quiet_loader(
-    config: Config, split: str, runtime: Runtime, people: PersonDataset | None = None, batch_size: int | None = None, train: bool = False
-) -> DataLoader[Sample]:
-    """A loader of this process's share of a split, that takes nothing from the global random state."""
-    size = batch_size or config.optim.batch_size
-    seed = config.run.seed
-    loader = build_loader(
-        config.data, split, size, seed, train, rank=runtime.rank, world_size=runtime.world_size, dataset=people
-    )
-    loader.generator = torch.Generator().manual_seed(seed)
-    loader.worker_init_fn = shield_worker
-    return loader
-
-
-def vocabulary_stage(config: Config, model: CocoER, runtime: Runtime, log: Log, stage: Stage) -> None:
+def vocabulary_stage(
+    config: Config, model: CocoER, runtime: Runtime, log: Log, stage: Stage, stop: StopSignals
+) -> None:
     """Train omega, or read it where only the recognition stage was asked for.
 
-    Raises CheckpointError when `--stage recognition` finds no vocabulary.safetensors in run.dir.
+    Raises Stopped when a signal comes meanwhile, CheckpointError when `--stage recognition` finds no
+    vocabulary.safetensors in run.dir.
     """
     branch, wanted = model.vocabulary, config.vocabulary_stage
     if branch is None or wanted.epochs == 0:
@@ -160,192 +93,16 @@ def vocabulary_stage(config: Config, model: CocoER, runtime: Runtime, log: Log, 
     people = build_dataset(config.data, config.data.train_split, config.run.seed, train=False)
     loader = quiet_loader(config, config.data.train_split, runtime, people, wanted.batch_size)
     order = [r.key for r in people.records]
-    embeddings, targets = embed_pictures(branch, loader, order, runtime, progress=True)
+    embeddings, targets = embed_pictures(branch, until_stopped(loader, stop), order, runtime, progress=True)
     fit_vocabulary(branch, embeddings, targets, wanted, config.run.seed, log)
     if runtime.is_main:
         tensors = {name: value.detach().cpu().contiguous() for name, value in branch.alignment.state_dict().items()}
         write_durably(file, lambda unfinished: save_file(tensors, unfinished))
 
 
-def prepare(
-    config: Config, model: CocoER, people: PersonDataset, runtime: Runtime, log: Log, stop: StopSignals, note: str,
-    tower_dtype: torch.dtype | None,
-) -> Run:  # fmt: skip
-    """Optimizer, wrapping, averages and loaders of the recognition stage."""
-    optim, multi_label = config.optim, config.multi_label
-    if optim.sync_batch_norm and runtime.world_size > 1:
-        if runtime.device.type != "cuda":
-            raise ValueError("optim.sync_batch_norm: works on GPUs only; with CPU processes use model.trunk.frozen_norms")
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    counts = None if people.targets is None else people.targets.sum(0)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    kind = torch.optim.AdamW if optim.name == "adamw" else torch.optim.Adam
-    optimizer = kind(trained, lr=optim.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay)
-    wrapped = None
-    if runtime.world_size > 1:
-        devices = [runtime.device] if runtime.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
-    forward: Callable[..., Any] = wrapped or model
-    learner = Learner(
-        model=model,
-        forward=torch.compile(forward) if optim.compile else forward,
-        wrapped=wrapped,
-        optimizer=optimizer,
-        average=WeightAverage(model, optim.ema) if optim.ema else None,
-        loss=config.loss,
-        optim=optim,
-        multi_label=multi_label,
-        class_counts=counts,
-        frozen_norms=config.model.trunk.frozen_norms,
-    )
-    train = quiet_loader(config, config.data.train_split, runtime, people, train=True)
-    select = quiet_loader(config, config.data.select_split, runtime)
-    keys = [r.key for r in people.records]
-    return Run(config, runtime, log, learner, train, select, persons_fingerprint(keys), stop, note, tower_dtype)
-
-
-def restore(run: Run, start: Start) -> Place:
-    """Optimizer, average and random generators as they were when the state was saved; the weights are loaded already."""
-    if start.training is None:
-        return Place()
-    training, learner, runtime = start.training, run.learner, run.runtime
-    learner.optimizer.load_state_dict(training["optimizer"])
-    if learner.average is not None:
-        learner.average.load(training["average"])
-    if training["world_size"] == runtime.world_size:
-        restore_random_state(training["random"][runtime.rank], runtime.device)
-    else:
-        seed_everything(run.config.run.seed, 1_000_003 * start.place.step + runtime.rank + 1)
-    return start.place
-
-
-def recognise(run: Run, place: Place) -> FitResult:
-    """Epochs until the last one, max_steps or a signal; an evaluation after each."""
-    config, limit = run.config, run.config.run.max_steps
-    summary: dict[str, Any] = {}
-    while True:
-        if place.position == 0 and place.evaluated < place.epoch:
-            summary, place = select_best(run, replace(place, evaluated=place.epoch))
-            save_training(run, place)
-        if place.epoch >= config.optim.epochs or (limit is not None and place.step >= limit):
-            break
-        place, stopped_by = train_epoch(run, place)
-        if stopped_by:
-            save_training(run, place)
-            return FitResult(place, stopped_by, place.best, summary)
-        if limit is not None and place.step >= limit and place.position:
-            save_training(run, place)  # before the evaluation below, of which an uninterrupted run knows nothing
-    if place.position or not summary:
-        summary, seen = select_best(run, place)
-        return FitResult(place, None, seen.best, summary)
-    return FitResult(place, None, place.best, summary)
-
-
-def train_epoch(run: Run, place: Place) -> tuple[Place, str | None]:
-    """Train from `place` to the end of its epoch, max_steps or a signal; the place reached, and the signal's name."""
-    config, learner, runtime = run.config, run.learner, run.runtime
-    training_mode(learner.model, learner.frozen_norms)
-    run.sampler.set_state(place.epoch, place.position)
-    epoch, used = place.epoch, 0
-    total = -(-len(run.sampler) // config.optim.accumulate)
-    groups = grouped(run.train, config.optim.accumulate)  # type: ignore[arg-type]  # its collate makes `Batch`
-    bar = tqdm(groups, desc=f"epoch {epoch + 1}", total=total, leave=False, disable=None if runtime.is_main else True)
-    clock = time.perf_counter()
-    for group in bar:
-        facts = step_facts(group, run.stop.received is not None, runtime)
-        rate = learning_rate(place.step, epoch, config.optim)
-        where = f"step {place.step + 1}, epoch {epoch + 1}"
-        values = train_step(learner, group, facts, rate, runtime, where)
-        used += len(group)
-        reached = run.sampler.state_after(used)
-        place = replace(place, step=place.step + 1, epoch=reached.epoch, position=reached.position)
-        now = time.perf_counter()
-        speed = {"persons_per_second": facts.persons / (now - clock), "memory_gib": memory_gib(runtime.device)}
-        clock = now
-        head = {"kind": "step", "stage": "recognition", "step": place.step, "epoch": epoch + 1, "lr": rate}
-        run.log(head | {"order": facts.order} | values | speed)
-        bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
-        if facts.stop:
-            return place, run.stop.received or "a signal to another process"
-        if place.step == config.run.max_steps:
-            break
-        every = config.run.checkpoint_every
-        if every and place.step % every == 0 and place.position:  # an epoch's end is saved after its evaluation
-            save_training(run, place)
-    return place, None
-
-
-@contextmanager
-def averaged(run: Run) -> Iterator[None]:
-    """While active the model holds the weights that are evaluated: the average where there is one."""
-    average = run.learner.average
-    with average.swapped_in(run.learner.model) if average is not None else nullcontext():
-        yield
-
-
-def select_best(run: Run, place: Place) -> tuple[dict[str, Any], Place]:
-    """Evaluate on the selection split, log it, write last.safetensors and, where it is the best so far, best.safetensors."""
-    config, runtime, model = run.config, run.runtime, run.learner.model
-    split, classes, multi_label = config.data.select_split, config.classes, config.multi_label
-    dataset = run.select.dataset
-    assert isinstance(dataset, PersonDataset), "build_loader makes this dataset"
-    _equal_buffers(run)
-    with averaged(run):
-        result = evaluate(
-            model, run.select, multi_label=multi_label, order=[r.key for r in dataset.records], runtime=runtime,  # type: ignore[arg-type]
-            precision=config.optim.precision, progress=True,
-        )  # fmt: skip
-        summary = summarise(result, classes, multi_label, split)
-        value = headline(result, multi_label)
-        epoch = place.epoch + (1 if place.position else 0)
-        run.log({"kind": "eval", "stage": "recognition", "step": place.step, "epoch": epoch} | summary)
-        if runtime.is_main:
-            thresholds = fitted_thresholds(result, classes, split) if multi_label else {}
-            facts = {"epoch": epoch, "step": place.step, "seed": config.run.seed, "selected_on": split}
-            for name in (LAST_FILE, BEST_FILE):
-                # between epochs (max_steps) the best of the epochs stays: an uninterrupted run has no such evaluation
-                better = place.best is None or (value > place.best and not place.position)
-                if name == LAST_FILE or better:
-                    save_weights(
-                        run.folder / name, model, config, metrics=summary | facts, thresholds=thresholds,
-                        note=run.note, dtype=run.tower_dtype,
-                    )  # fmt: skip
-    if place.best is None or value > place.best:
-        place = replace(place, best=value, best_epoch=epoch)
-    return summary, place
-
-
-def _equal_buffers(run: Run) -> None:
-    """Batch-norm statistics of rank 0 on every process, so that all evaluate one model."""
-    if run.runtime.world_size > 1:
-        for buffer in run.learner.model.buffers():
-            torch.distributed.broadcast(buffer, src=0)
-
-
-def save_training(run: Run, place: Place) -> None:
-    """Write the training state; every process takes part, rank 0 writes. Raises CheckpointError on every process."""
-    runtime, learner, config = run.runtime, run.learner, run.config
-    random = runtime.gather(random_state(runtime.device))
-    problem = None
-    if runtime.is_main:
-        training = {
-            "place": place.to_dict(),
-            "world_size": runtime.world_size,
-            "persons": run.persons,
-            "optimizer": learner.optimizer.state_dict(),
-            "average": None if learner.average is None else learner.average.weights,
-            "random": random,
-        }
-        try:
-            save_state(
-                states_folder(config),
-                place.step,
-                lambda path: save_weights(path, learner.model, config, metrics={}, thresholds={}, note=run.note),
-                training,
-                config.run.keep_checkpoints,
-            )
-        except CheckpointError as err:
-            problem = err
-    text = runtime.from_main(None if problem is None else str(problem))
-    if text is not None:
-        raise CheckpointError(text) from problem
+def until_stopped(batches: Iterable[Batch], stop: StopSignals) -> Iterator[Batch]:
+    """The batches; raises Stopped before the next one when a signal came."""
+    for batch in batches:
+        if stop.received:
+            raise Stopped(stop.received)
+        yield batch

@@ -86,7 +86,18 @@ def fit_vocabulary(
             total += loss.detach().double() * len(chosen)
         mean = float(total) / len(embeddings)
         if mean != mean:
-            raise NonFiniteLoss(f"vocabulary stage, epoch {epoch}: the cosine loss is not a number; are the CLIP weights broken?")
-        log({"kind": "epoch", "stage": "vocabulary", "step": epoch + 1, "loss": mean, "cosine": 1.0 - mean, "lr": stage.lr})
+            raise NonFiniteLoss(
+                f"vocabulary stage, epoch {epoch}: the cosine loss is not a number; are the CLIP weights broken?"
+            )
+        log(
+            {
+                "kind": "epoch",
+                "stage": "vocabulary",
+                "step": epoch + 1,
+                "loss": mean,
+                "cosine": 1.0 - mean,
+                "lr": stage.lr,
+            }
+        )
     weight.requires_grad_(trainable)
     return mean

@@ -46,9 +46,17 @@ def checked(
     Raises ScoreError for shapes that do not agree, no person, a score that is not finite (person and class named),
     and a target that is neither 0 nor 1.
     """
-    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets, dtype=np.float64)
+    wide_scores: Array = np.asarray(scores, dtype=np.float64)
+    wide_targets: Array = np.asarray(targets, dtype=np.float64)
+    return _checked(wide_scores, wide_targets, keys, classes)
+
+
+def _checked(scores: Array, targets: Array, keys: Sequence[str], classes: Sequence[str]) -> tuple[Array, Array]:
+    """The looking of `checked`."""
     if scores.ndim != 2 or scores.shape != targets.shape:
-        raise ScoreError(f"wanted scores and targets of one shape [persons, classes], got {scores.shape} and {targets.shape}")
+        raise ScoreError(
+            f"wanted scores and targets of one shape [persons, classes], got {scores.shape} and {targets.shape}"
+        )
     if not len(scores):
         raise ScoreError("wanted at least one person, got none; is the split empty?")
     for name, array, bad in (
@@ -132,7 +140,7 @@ def bootstrap_mean_average_precision(
     """
     scores, targets = checked(scores, targets)
     weights = _draws(len(scores), resamples, seed)
-    means = []
+    means: list[float] = []
     for start in range(0, resamples, chunk):
         part = weights[start : start + chunk]
         per_class = np.stack(
@@ -143,10 +151,14 @@ def bootstrap_mean_average_precision(
 
 
 def interval_of(value: float, draws: Array, level: float = 0.95) -> Interval:
-    """The percentile interval of bootstrap draws around a value."""
+    """The spread of bootstrap draws (percentiles around their own mean), put around a value.
+
+    The mean of the draws itself is no good centre: a draw holds persons twice, which flatters the average precision of
+    a rare class.
+    """
     tail = 50.0 * (1.0 - level)
-    low, high = np.nanpercentile(draws, [tail, 100.0 - tail])
-    return Interval(value, float(low), float(high))
+    low, high = np.nanpercentile(draws - np.nanmean(draws), [tail, 100.0 - tail])
+    return Interval(value, value + float(low), value + float(high))
 
 
 def mean_interval(values: NDArray[np.floating], resamples: int = 1000, seed: int = 0) -> Interval:
@@ -177,7 +189,9 @@ def break_even_thresholds(scores: NDArray[np.floating], targets: NDArray[np.floa
 def f1_per_class(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> Array:
     """F1 of every class, [k]; 0 where there is neither a predicted nor a true positive. predicted: [n, k]."""
     return np.atleast_1d(
-        np.asarray(sk.f1_score(targets.astype(int), predicted.astype(int), average=None, zero_division=0), dtype=np.float64)
+        np.asarray(
+            sk.f1_score(targets.astype(int), predicted.astype(int), average=None, zero_division=0), dtype=np.float64
+        )
     )
 
 
@@ -188,7 +202,9 @@ def jaccard(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> floa
     return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
 
 
-def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.floating], bins: int = 15) -> float:
+def expected_calibration_error(
+    confidence: NDArray[np.floating], correct: NDArray[np.floating], bins: int = 15
+) -> float:
     """Mean distance between confidence and share correct, over equal bins of confidence, weighted by their persons.
 
     Multi-label: every (person, class) pair with its target. Single-label: the top class with whether it is right.

@@ -109,7 +109,9 @@ def find_start(config: Config, resume: str | None, world_size: int = 1, tidy: bo
     else:
         folder = Path(resume)
         if not folder.is_dir():
-            raise CheckpointError(f"--resume {resume}: no such folder; wanted `latest` or a folder {states}/step-NNNNNNNN")
+            raise CheckpointError(
+                f"--resume {resume}: no such folder; wanted `latest` or a folder {states}/step-NNNNNNNN"
+            )
     training = read_training(folder)
     _check_config(folder, config)
     if training["world_size"] != world_size:
@@ -120,7 +122,9 @@ def find_start(config: Config, resume: str | None, world_size: int = 1, tidy: bo
         )
     start = Start(folder, training, ())
     place = start.place
-    messages.append(f"going on from {folder}: step {place.step}, epoch {place.epoch + 1}, person {place.position} of it")
+    messages.append(
+        f"going on from {folder}: step {place.step}, epoch {place.epoch + 1}, person {place.position} of it"
+    )
     return Start(folder, training, tuple(messages))
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cocoer.model.checkpoint import git_revision, library_versions
+from cocoer.model.provenance import git_revision, library_versions
 
 EXIT_STOPPED = 75
 """Exit code of a run that a signal stopped after it saved its state (sysexits' EX_TEMPFAIL: start it again)."""
@@ -89,7 +89,7 @@ def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if chosen.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
-        chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
+        chosen = chosen if device.startswith("cuda:") else torch.device("cuda", local)
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = True  # crops have one size, so the search pays
     if world_size == 1:
@@ -106,7 +106,7 @@ def seed_everything(seed: int, stream: int = 0) -> None:
     """Seed torch, numpy and python from (seed, stream); streams do not overlap, so every process can have its own."""
     words = np.random.SeedSequence((seed, stream)).generate_state(3)
     torch.manual_seed(int(words[0]))
-    np.random.seed(int(words[1]))  # noqa: NPY002: a library that draws from the global state is reproducible too
+    np.random.seed(int(words[1]))  # noqa: NPY002 - libraries may draw from it
     random.seed(int(words[2]))
 
 
@@ -116,7 +116,13 @@ def random_state(device: torch.device) -> dict[str, Any]:
     version, inner, gauss_next = random.getstate()
     out: dict[str, Any] = {
         "torch": torch.get_rng_state(),
-        "numpy": [str(name), torch.from_numpy(np.asarray(words, dtype=np.int64)), int(position), int(has_gauss), float(gauss)],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(words, dtype=np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
         "python": [version, list(inner), gauss_next],
     }
     if device.type == "cuda":

@@ -95,7 +95,11 @@ def label_quality(
     limits = np.array([thresholds.get(name, default) for name in classes])
     predicted = evaluation.probabilities["pred"] >= limits
     f1 = m.f1_per_class(predicted, evaluation.targets)
-    return {"f1": _named(classes, f1), "f1_macro": float(f1.mean()), "jaccard": m.jaccard(predicted, evaluation.targets)}
+    return {
+        "f1": _named(classes, f1),
+        "f1_macro": float(f1.mean()),
+        "jaccard": m.jaccard(predicted, evaluation.targets),
+    }
 
 
 def _named(classes: Sequence[str], values: NDArray[np.floating]) -> dict[str, float | None]:
@@ -104,7 +108,11 @@ def _named(classes: Sequence[str], values: NDArray[np.floating]) -> dict[str, fl
 
 
 def value_interval(
-    evaluation: Evaluation, multi_label: bool, source: str = "pred", resamples: int = 1000, rows: NDArray[np.bool_] | None = None
+    evaluation: Evaluation,
+    multi_label: bool,
+    source: str = "pred",
+    resamples: int = 1000,
+    rows: NDArray[np.bool_] | None = None,
 ) -> m.Interval:
     """`headline` of a source with its 95 % bootstrap interval over persons; rows: only these persons, [n] bool."""
     chosen = np.ones(len(evaluation), dtype=bool) if rows is None else rows
@@ -116,7 +124,11 @@ def value_interval(
 
 
 def paired_difference(
-    targets: NDArray[np.floating], first: NDArray[np.floating], second: NDArray[np.floating], multi_label: bool, resamples: int = 1000
+    targets: NDArray[np.floating],
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    multi_label: bool,
+    resamples: int = 1000,
 ) -> m.Interval:
     """Headline of `first` minus that of `second` on the same persons, [n, k] each, with its 95 % interval over persons."""
     if not multi_label:
@@ -144,8 +156,13 @@ def contradiction(evaluation: Evaluation, contradicted: Sequence[str | None], re
     marked = level >= 0
     hit = (evaluation.exclusion[:, 0] == level)[marked].astype(np.float64)
     per_level = {
-        name: m.mean_interval(hit[level[marked] == i], resamples).to_dict() | {"persons": int((level[marked] == i).sum())}
+        name: m.mean_interval(hit[level[marked] == i], resamples).to_dict()
+        | {"persons": int((level[marked] == i).sum())}
         for i, name in enumerate(LEVELS)
         if (level[marked] == i).any()
     }
-    return {"persons": int(marked.sum()), "first_excluded": m.mean_interval(hit, resamples).to_dict(), "per_level": per_level}
+    return {
+        "persons": int(marked.sum()),
+        "first_excluded": m.mean_interval(hit, resamples).to_dict(),
+        "per_level": per_level,
+    }

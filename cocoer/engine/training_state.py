@@ -81,7 +81,9 @@ def save_state(
             _remove(final)
         os.replace(writing, final)
         sync_folder(states)
-        for old in sorted(p for p in states.iterdir() if _NAME.fullmatch(p.name) and p.name < final.name)[: -keep + 1 or None]:
+        for old in sorted(p for p in states.iterdir() if _NAME.fullmatch(p.name) and p.name < final.name)[
+            : -keep + 1 or None
+        ]:
             _remove(old)
     except (OSError, RuntimeError, CheckpointError) as err:
         shutil.rmtree(writing, ignore_errors=True)
@@ -142,5 +144,7 @@ def read_training(folder: Path) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = torch.load(folder / TRAINING_FILE, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
-        raise CheckpointError(f"training state {folder}: {TRAINING_FILE} holds more than tensors and plain values: {err}") from None
+        raise CheckpointError(
+            f"training state {folder}: {TRAINING_FILE} holds more than tensors and plain values: {err}"
+        ) from None
     return loaded

@@ -10,13 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cocoer.config import Config, config_from_dict, config_to_dict
+from cocoer.model.provenance import git_revision, library_versions
 
 if TYPE_CHECKING:
     from cocoer.model.cocoer import CocoER
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.safetensors"
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "safetensors")
 _LFS_START = b"version https://git-lfs"
 
 
@@ -72,33 +69,6 @@ class Loaded:
         """Thresholds fitted on the selection split: `classes` -> class name -> score; empty where none were stored."""
         found: Mapping[str, Any] = self.metadata.get("thresholds") or {}
         return found
-
-
-def git_revision(folder: Path | None = None) -> str:
-    """The revision of the source tree, with `+changes` where files differ from it; `unknown` outside a checkout."""
-    where = str(folder or Path(__file__).resolve().parents[2])
-    try:
-        head = subprocess.run(
-            ["git", "-C", where, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20, check=True
-        )
-        dirty = subprocess.run(
-            ["git", "-C", where, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what the numbers depend on."""
-    out = {"python": platform.python_version()}
-    for name in ("cocoer", *_LIBRARIES):
-        try:
-            out[name] = version(name)
-        except PackageNotFoundError:
-            out[name] = "not installed as a package"
-    return out
 
 
 def sync_folder(folder: Path) -> None:
@@ -301,7 +271,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     file = find_weights(path)
     _check_container(file)
     with safe_open(file, framework="pt") as handle:
-        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118: not a mapping
+        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
 
 
 def _stored_folded(tensors: Mapping[str, Tensor]) -> bool:

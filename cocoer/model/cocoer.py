@@ -102,7 +102,7 @@ class CocoER(nn.Module):
         self.vocabulary = vocabulary
         self.fusion = fusion
         self.image_size = image_size
-        self._workspace = workspace
+        self.workspace = workspace
         self._label = label
 
     def level_tokens(self, head: Tensor, body: Tensor, context: Tensor) -> list[Tensor]:
@@ -142,7 +142,7 @@ class CocoER(nn.Module):
             return self._without_vocabulary(levels)
         vocabulary: VocabularyOutput = self.vocabulary(context)
         label = self._label(vocabulary.logits)  # [B, k]
-        refined, competition = self._workspace(levels, self.head_parameters(), label)  # [B, L, d]
+        refined, competition = self.workspace(levels, self.head_parameters(), label)  # [B, L, d]
         fused = torch.cat([refined.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
         return ModelOutput(
             logits=self.fusion(fused),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cocoer.config import Config
-from cocoer.model.cocoer import LevelStack
+from cocoer.model.cocoer import CocoER, LevelStack
 from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate
 from cocoer.model.losses import competition_weights
 from cocoer.model.release_rule import ReleaseCompetition, release_compete, release_coordinate
@@ -78,3 +78,9 @@ def build_workspace(config: Config) -> PaperWorkspace | ReleaseWorkspace:
     """The workspace that `model.coordination.update` names; with the competition off, one that updates nothing."""
     published = config.model.coordination.update == "release" and config.model.competition.enabled
     return ReleaseWorkspace(config) if published else PaperWorkspace(config)
+
+
+def give_class_counts(model: CocoER, counts: Tensor | None) -> None:
+    """Tell the model's L_hier how many positives each class has in the training split, [k]; `static` weights need it."""
+    if isinstance(model.workspace, (PaperWorkspace, ReleaseWorkspace)):
+        model.workspace.class_counts = counts
