@@ -142,10 +142,10 @@ def load_annotations(path: Path) -> list[RawImage]:
 
     Raises AnnotationError for a file that is missing, damaged or of MAT version 7.3, and as `read_annotations` does.
     """
+    if not path.is_file():
+        raise AnnotationError(f"{path}: no such file; it comes with EMOTIC, see docs/data.md")
     try:
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: no such file; it comes with EMOTIC, see docs/data.md") from None
     except NotImplementedError:
         raise AnnotationError(
             f"{path}: wanted a MAT file of version 5, got version 7.3 (HDF5); in MATLAB: load it, then save(..., '-v7')"
