@@ -112,6 +112,12 @@ def test_a_lone_plate_stands_at_its_person_and_off_the_head() -> None:
     assert plate[2] >= 200 - 5 and plate[0] <= 300 + 5 and plate[3] >= 100 - 5 and plate[1] <= 380 + 5
 
 
+def test_a_plate_that_must_hide_a_head_is_only_set_as_a_last_resort() -> None:
+    body, head = (0.0, 0.0, 600.0, 400.0), (10.0, 10.0, 590.0, 390.0)
+    assert place_plates([(300, 200)], [body], [head], (0, 0, 600, 400)) == [None]
+    assert place_plates([(300, 200)], [body], [head], (0, 0, 600, 400), anywhere=True) != [None]
+
+
 def test_a_plate_larger_than_the_canvas_has_no_place() -> None:
     box = (0.0, 0.0, 10.0, 10.0)
     assert place_plates([(700, 20)], [box], [box], (0, 0, 600, 400), anywhere=True) == [None]

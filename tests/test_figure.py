@@ -93,6 +93,14 @@ def test_orange_appears_only_where_a_label_is_struck_out() -> None:
     assert 0 < few < both
 
 
+def test_a_line_goes_through_the_whole_struck_word() -> None:
+    drawn = np.asarray(draw_case_study(photo(), case(), 0))
+    orange = (drawn == np.array(canvas.ORANGE)).all(-1)
+    runs = [max(len(run) for run in "".join("x" if o else " " for o in row).split(" ")) for row in orange]
+    assert sorted(runs)[-4:] >= [canvas.text_width("Fear", 22)] * 4, "two words, two pixels each"
+    assert max(runs) >= canvas.text_width("Sadness", 22) > sorted(runs)[-5]
+
+
 def test_ground_truth_is_a_column_of_its_own_also_when_it_is_empty() -> None:
     without, empty = draw_case_study(photo(), case(), 0), draw_case_study(photo(), case(), 0, ())
     given_truth = draw_case_study(photo(), case(), 0, ("Happiness", "Peace"))

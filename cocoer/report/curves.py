@@ -226,15 +226,21 @@ def bar_plot(
         y += row
     draw.line([(zero, first), (zero, y)], fill=ink.GREY, width=_TWICE)
     if reference is not None:
-        x = axes.at(reference[1], 0.0)[0]
-        for dash in range(first, y, 16):
-            draw.line([(x, dash), (x, min(y, dash + 9))], fill=ink.ORANGE, width=3)
-        shown = f"{reference[0]} {reference[1]:.{digits}f}"
-        half = ink.text_width(shown, _EM) / 2
-        ink.write(
-            draw, (min(max(x, half + _EM), wide - half - _EM), y + 0.8 * _EM), shown, _EM, ink.ORANGE, anchor="mm"
-        )
+        _paint_reference(draw, axes, reference, (first, y), digits)
     return drawing.resize((width, drawing.height // _TWICE), Image.Resampling.BOX)
+
+
+def _paint_reference(
+    draw: ImageDraw.ImageDraw, axes: _Axes, reference: tuple[str, float], rows: tuple[int, int], digits: int
+) -> None:
+    """A dashed line over the bars between the two heights in `rows`, and below it what it means."""
+    x, (top, bottom) = axes.at(reference[1], 0.0)[0], rows
+    for dash in range(top, bottom, 16):
+        draw.line([(x, dash), (x, min(bottom, dash + 9))], fill=ink.ORANGE, width=3)
+    shown = f"{reference[0]} {reference[1]:.{digits}f}"
+    half = ink.text_width(shown, _EM) / 2
+    middle = min(max(x, half + _EM), max(half + _EM, axes.frame[2] - half))
+    ink.write(draw, (middle, bottom + 0.8 * _EM), shown, _EM, ink.ORANGE, anchor="mm")
 
 
 def training_curves(
