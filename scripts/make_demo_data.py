@@ -44,11 +44,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder to write; must be empty or absent unless --force is given")
     parser.add_argument("--dataset", choices=("emotic", "caers", "both"), default="emotic")
-    parser.add_argument("--train", type=_count, default=6000, help="persons (EMOTIC) or pictures (CAER-S); default 6000")
+    parser.add_argument(
+        "--train", type=_count, default=6000, help="persons (EMOTIC) or pictures (CAER-S); default 6000"
+    )
     parser.add_argument("--val", type=_count, default=600, help="default 600")
     parser.add_argument("--test", type=_count, default=1200, help="default 1200")
     parser.add_argument("--seed", type=_count, default=0)
-    parser.add_argument("--contradicted-share", type=_share, default=0.35, help="share of persons with one level that contradicts")
+    parser.add_argument(
+        "--contradicted-share", type=_share, default=0.35, help="share of persons with one level that contradicts"
+    )
     parser.add_argument("--conflict-level", choices=LEVELS, help="which level contradicts; default: each equally often")
     parser.add_argument("--traps", action="store_true", help="add rows that a reader of Annotations.mat must survive")
     parser.add_argument("--workers", type=_count, default=2, help="processes that draw")
@@ -80,7 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     if not (args.out or args.sheet or args.pictures):
         parser.error("nothing to do: give --out FOLDER, --sheet FILE.png or --pictures FOLDER")
     if args.traps and (args.dataset == "caers" or min(args.train, args.val, args.test) < 1):
-        parser.error("--traps: wanted EMOTIC with at least one person in each split; they are rows of its Annotations.mat")
+        parser.error(
+            "--traps: wanted EMOTIC with at least one person in each split; they are rows of its Annotations.mat"
+        )
     options = WorldOptions(args.contradicted_share, args.conflict_level)
     if args.out:
         _prepare_folder(parser, args.out, args.force)

@@ -1,113 +1,37 @@
-"""The body of a person: a posture given by where the hands are, drawn limbs by two-bone reach, clothes and props.
+"""The body of a person: limbs drawn by two-bone reach towards the posture's hands, clothes, seat and shadow.
 
-Units: 1 is the height of a face; the origin is the middle between the shoulders. Hands are (outward, down) for the left
-and the right of the picture, so a posture reads the same for both sides.
+Units: 1 is the height of a face; the origin is the middle between the shoulders.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cocoer.data.synthetic.face import Expression, Looks, draw_head
+from cocoer.data.synthetic.expression import Expression
+from cocoer.data.synthetic.face import Looks, draw_head
 from cocoer.data.synthetic.pen import Colour, Pen, Point, darker, lighter, mix
+from cocoer.data.synthetic.posture import Posture
 from cocoer.data.synthetic.props import draw_prop
 
 ARM, FOREARM = 0.68, 0.64
 
 
-@dataclass(frozen=True)
-class Posture:
-    """hands: left and right. lean: shoulders move right of the hips. head: offset of the head. tilt: degrees.
-
-    shoulders: raised (positive) or dropped. legs: stand, wide, bent, sit, lotus, jump, kneel. prop: what is held.
-    front: hands come in front of the head. fists: closed hands. sink: how much more elbows hang down than stick out.
-    """
-
-    left: Point = (0.2, 1.2)
-    right: Point = (0.2, 1.2)
-    lean: float = 0.0
-    head: Point = (0.0, 0.0)
-    tilt: float = 0.0
-    shoulders: float = 0.0
-    legs: str = "stand"
-    prop: str = ""
-    front: bool = False
-    fists: bool = False
-    sink: float = 0.35
-
-
-NEUTRAL = Posture()
-POSTURES: dict[str, tuple[Posture, ...]] = {
-    "joy": (
-        Posture((0.95, -0.85), (0.95, -0.85), tilt=5, legs="stand"),
-        Posture((0.7, -0.95), (0.3, 1.0), lean=0.06, tilt=8, prop="balloon"),
-    ),
-    "affection": (
-        Posture((-0.45, 0.75), (-0.35, 0.95), tilt=14, head=(0.06, 0.04), prop="teddy"),
-        Posture((-0.35, 0.6), (-0.3, 0.75), tilt=-12, head=(-0.05, 0.04), prop="heart"),
-    ),
-    "triumph": (
-        Posture((0.3, -1.2), (0.3, -1.2), tilt=-4, legs="jump", fists=True),
-        Posture((0.4, -1.1), (0.1, 0.95), lean=0.06, tilt=6, legs="wide", prop="trophy", fists=True),
-    ),
-    "calm": (
-        Posture((0.55, 1.15), (0.55, 1.15), legs="lotus"),
-        Posture((-0.38, 1.08), (-0.38, 1.12), shoulders=-0.04, legs="sit"),
-    ),
-    "pride": (
-        Posture((0.12, 0.98), (0.12, 0.98), head=(0, -0.07), shoulders=0.03, legs="wide"),
-        Posture((-0.7, 0.55), (-0.7, 0.6), head=(0, -0.06), shoulders=0.04, legs="wide"),
-    ),
-    "focus": (
-        Posture((-0.15, 0.72), (-0.15, 0.72), head=(0, 0.1), legs="sit", prop="book"),
-        Posture((-0.1, 0.85), (-0.05, 0.85), head=(0.03, 0.1), tilt=5, legs="sit", prop="laptop"),
-    ),
-    "grief": (
-        Posture((-0.32, 1.2), (-0.32, 1.2), head=(0.05, 0.24), tilt=12, shoulders=-0.16, legs="sit"),
-        Posture((-0.36, -0.4), (0.1, 1.2), head=(-0.08, 0.2), tilt=-14, shoulders=-0.12, legs="kneel", front=True,
-                prop="flower"),
-    ),
-    "pain": (
-        Posture((-0.45, 0.95), (-0.45, 0.95), lean=0.32, head=(0.14, 0.2), tilt=20, shoulders=-0.05, legs="bent",
-                prop="bandage"),
-        Posture((-0.25, -0.9), (-0.35, 0.75), lean=-0.1, head=(0, 0.08), tilt=-10, legs="stand", prop="sling", front=True),
-    ),
-    "fear": (
-        Posture((0.0, -0.25), (0.0, -0.25), head=(0, 0.14), shoulders=0.14, legs="bent", front=True),
-        Posture((-0.85, 0.2), (-0.85, 0.3), lean=-0.12, head=(0, 0.16), shoulders=0.17, legs="bent"),
-    ),
-    "anger": (
-        Posture((0.25, -0.95), (0.42, 0.9), lean=0.1, head=(0.05, 0.03), legs="wide", fists=True),
-        Posture((1.22, 0.1), (0.12, 0.98), lean=-0.12, head=(-0.08, 0.03), legs="wide", fists=True),
-    ),
-    "aversion": (
-        Posture((1.05, 0.25), (-0.34, -0.42), lean=0.28, head=(0.1, 0), tilt=14, front=True),
-        Posture((1.1, 0.05), (-1.1, 0.3), lean=0.34, head=(0.16, 0.03), tilt=18, prop="palms", sink=2.0),
-    ),
-    "surprise": (
-        Posture((-0.05, -0.35), (-0.05, -0.35), head=(0, -0.04), shoulders=0.06, front=True),
-        Posture((1.1, -0.1), (1.1, -0.1), lean=-0.08, head=(0, -0.05), shoulders=0.05, prop="palms"),
-    ),
-    "doubt": (
-        Posture((0.1, -0.98), (0.12, 1.0), tilt=12, head=(0.05, 0.02)),
-        Posture((0.72, 0.42), (0.72, 0.42), tilt=-14, shoulders=0.16, prop="palms", sink=4.0),
-        Posture((-0.4, -0.16), (-0.75, 0.62), tilt=-10, front=True),
-    ),
-    "fatigue": (
-        Posture((-0.2, -0.2), (-0.3, 1.15), lean=-0.2, head=(-0.12, 0.12), tilt=-24, shoulders=-0.14, legs="sit", front=True),
-        Posture((0.05, 1.25), (0.05, 1.25), head=(0.16, 0.18), tilt=30, shoulders=-0.18, legs="sit", prop="cup"),
-    ),
-}  # fmt: skip
-
 CLOTHES: tuple[Colour, ...] = (
     (206, 74, 68), (232, 140, 60), (240, 200, 84), (92, 160, 92), (62, 134, 150), (72, 110, 180), (120, 92, 168),
     (206, 110, 150), (236, 236, 232), (120, 124, 132), (58, 62, 74), (150, 108, 78),
 )  # fmt: skip
-TROUSERS: tuple[Colour, ...] = ((52, 66, 102), (60, 60, 66), (110, 90, 70), (86, 104, 128), (130, 130, 120), (72, 52, 64))
+TROUSERS: tuple[Colour, ...] = (
+    (52, 66, 102),
+    (60, 60, 66),
+    (110, 90, 70),
+    (86, 104, 128),
+    (130, 130, 120),
+    (72, 52, 64),
+)
 
 
 @dataclass(frozen=True)
@@ -125,33 +49,6 @@ class Figure:
     width: float
     torso: float
     leg: float
-
-
-def sample_posture(rng: np.random.Generator, archetype: str, intensity: float) -> Posture:
-    """The archetype's posture, nearer to plain standing when mild, mirrored half of the time."""
-    variants = POSTURES[archetype]
-    full = variants[int(rng.integers(len(variants)))]
-    share = min(1.0, 0.3 + 0.75 * intensity)
-
-    def towards(low: float, high: float) -> float:
-        return low + (high - low) * share + float(rng.normal(0.0, 0.035))
-
-    posture = replace(
-        full,
-        left=(towards(NEUTRAL.left[0], full.left[0]), towards(NEUTRAL.left[1], full.left[1])),
-        right=(towards(NEUTRAL.right[0], full.right[0]), towards(NEUTRAL.right[1], full.right[1])),
-        lean=full.lean * share,
-        head=(full.head[0] * share, full.head[1] * share),
-        tilt=full.tilt * share + float(rng.normal(0.0, 3.0)),
-    )
-    if full.prop and not full.fists and rng.random() < 0.25:
-        posture = replace(posture, prop="palms" if full.prop == "palms" else "")
-    if rng.random() < 0.5:
-        posture = replace(
-            posture, left=posture.right, right=posture.left, lean=-posture.lean, head=(-posture.head[0], posture.head[1]),
-            tilt=-posture.tilt,
-        )  # fmt: skip
-    return posture
 
 
 def sample_figure(
@@ -316,7 +213,10 @@ def _legs(pen: Pen, figure: Figure, hips: Point) -> None:
         elif kind == "bent":
             knee, foot = (hx + side * (spread + 0.16), hy + 0.42 * n), (hx + side * spread, hy + 0.85 * n)
         elif kind == "jump":
-            knee, foot = (hx + side * spread, hy + 0.42 * n), (hx + side * (spread + 0.12), hy + (0.92 if side > 0 else 0.7) * n)
+            knee, foot = (
+                (hx + side * spread, hy + 0.42 * n),
+                (hx + side * (spread + 0.12), hy + (0.92 if side > 0 else 0.7) * n),
+            )
         else:
             knee, foot = (hx + side * (spread * 0.6 + 0.1), hy + 0.5 * n), (hx + side * spread, hy + 0.98 * n)
         bare = figure.skirt and kind in ("stand", "wide", "bent", "jump")
@@ -325,4 +225,5 @@ def _legs(pen: Pen, figure: Figure, hips: Point) -> None:
         pen.ellipse(foot[0] + side * 0.06, foot[1], 0.21, 0.12, shoe)
     if figure.skirt and kind in ("stand", "wide", "bent", "jump"):
         w = figure.width * 0.85
-        pen.polygon([(hx - w, hy - 0.05), (hx + w, hy - 0.05), (hx + w * 1.7, hy + n * 0.48), (hx - w * 1.7, hy + n * 0.48)], cloth)
+        hem = hy + n * 0.48
+        pen.polygon([(hx - w, hy - 0.05), (hx + w, hy - 0.05), (hx + w * 1.7, hem), (hx - w * 1.7, hem)], cloth)

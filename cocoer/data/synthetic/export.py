@@ -67,7 +67,9 @@ def write_emotic(
     index: dict[str, list[dict[str, Any]]] = {}
     for split in SPLITS:
         rows, lines = [], []
-        for drawn in _draw_all(root, _emotic_jobs(split, counts.get(split, 0), seed, options), workers, f"emotic {split}"):
+        for drawn in _draw_all(
+            root, _emotic_jobs(split, counts.get(split, 0), seed, options), workers, f"emotic {split}"
+        ):
             row = _image_row(drawn)
             rows.append(row)
             lines += _index_lines(drawn, [(p.combined_categories, p.combined_continuous) for p in row.persons])

@@ -106,7 +106,14 @@ def top_office(pen: Pen, rng: Rng, wide: float) -> None:
 def library(pen: Pen, rng: Rng, wide: float) -> None:
     """Shelves full of books and a desk lamp."""
     sky(pen, (120, 84, 60), (96, 66, 48))
-    books: tuple[Colour, ...] = ((150, 60, 54), (64, 96, 120), (92, 116, 74), (196, 160, 90), (110, 76, 110), (210, 200, 180))
+    books: tuple[Colour, ...] = (
+        (150, 60, 54),
+        (64, 96, 120),
+        (92, 116, 74),
+        (196, 160, 90),
+        (110, 76, 110),
+        (210, 200, 180),
+    )
     for y in (0.05, 0.25, 0.45, 0.65):
         x = 0.01
         while x < wide:
@@ -171,7 +178,10 @@ def ambulance_yard(pen: Pen, rng: Rng, wide: float) -> None:
     for wheel in (-0.18, 0.22):
         pen.ellipse(x + wheel, 0.67, 0.065, 0.065, (34, 34, 38))
     s = wide - x
-    pen.polygon([(s - 0.2, 0.7), (s - 0.16, 0.58), (s - 0.06, 0.54), (s + 0.05, 0.6), (s + 0.16, 0.61), (s + 0.19, 0.72)], (130, 60, 60))
+    pen.polygon(
+        [(s - 0.2, 0.7), (s - 0.16, 0.58), (s - 0.06, 0.54), (s + 0.05, 0.6), (s + 0.16, 0.61), (s + 0.19, 0.72)],
+        (130, 60, 60),
+    )
     for cone in (0.4, 0.5, 0.62):
         cx = wide * cone
         pen.polygon([(cx - 0.035, 0.86), (cx, 0.73), (cx + 0.035, 0.86)], (244, 116, 40))
@@ -283,7 +293,9 @@ def night_train(pen: Pen, rng: Rng, wide: float) -> None:
         x = wide * (i + 0.5) / 3
         pen.rect(x - wide * 0.14, 0.18, x + wide * 0.14, 0.5, (52, 60, 82))
         for _ in range(4):
-            pen.rect(x + rng.uniform(-0.12, 0.08), rng.uniform(0.3, 0.44), x + rng.uniform(0.09, 0.12), 0.47, (78, 84, 104))
+            pen.rect(
+                x + rng.uniform(-0.12, 0.08), rng.uniform(0.3, 0.44), x + rng.uniform(0.09, 0.12), 0.47, (78, 84, 104)
+            )
     pen.rect(0, 0.08, wide, 0.1, (196, 200, 204))
     for x in np.arange(0.08, wide, 0.17):
         pen.line([(float(x), 0.1), (float(x), 0.17)], 0.01, (190, 190, 194))

@@ -94,7 +94,10 @@ def stadium(pen: Pen, rng: Rng, wide: float) -> None:
             pen.ellipse(float(x) + 0.02 * (row % 2), 0.33 + row * 0.05, 0.015, 0.018, (int(c[0]), int(c[1]), int(c[2])))
     pen.rect(0, 0.62, wide, 1, (66, 160, 76))
     for i in range(0, 8, 2):
-        pen.polygon([(wide * i / 8, 0.62), (wide * (i + 1) / 8, 0.62), (wide * (i + 0.8) / 8, 1), (wide * (i - 0.4) / 8, 1)], (80, 176, 88))
+        pen.polygon(
+            [(wide * i / 8, 0.62), (wide * (i + 1) / 8, 0.62), (wide * (i + 0.8) / 8, 1), (wide * (i - 0.4) / 8, 1)],
+            (80, 176, 88),
+        )
     for x in (0.07 * wide, 0.93 * wide):
         pen.rect(x - 0.008, 0.1, x + 0.008, 0.4, (60, 60, 70))
         pen.rect(x - 0.08, 0.04, x + 0.08, 0.14, (255, 252, 214))
@@ -108,7 +111,9 @@ def confetti(pen: Pen, rng: Rng, wide: float, count: int) -> None:
     """Small coloured papers all over the upper part."""
     colours: tuple[Colour, ...] = ((240, 80, 90), (250, 210, 70), (90, 200, 120), (90, 150, 240), (220, 120, 230))
     for x, y, k in rng.random((count, 3)):
-        pen.at((float(x) * wide, float(y) * 0.75), degrees=float(k) * 180).rect(-0.012, -0.006, 0.012, 0.006, colours[int(k * 5)])
+        pen.at((float(x) * wide, float(y) * 0.75), degrees=float(k) * 180).rect(
+            -0.012, -0.006, 0.012, 0.006, colours[int(k * 5)]
+        )
 
 
 def fireworks(pen: Pen, rng: Rng, wide: float) -> None:
@@ -223,7 +228,10 @@ def storm_house(pen: Pen, rng: Rng, wide: float) -> None:
         pen.rect(h + dx, 0.46, h + dx + 0.07, 0.57, (236, 200, 80))
     for _ in range(5):
         b = pen.at((wide * rng.random(), rng.uniform(0.06, 0.35)), rng.uniform(0.6, 1.0))
-        b.polygon([(-0.08, -0.03), (-0.03, 0.0), (0, -0.02), (0.03, 0.0), (0.08, -0.03), (0.03, 0.035), (-0.03, 0.035)], (16, 12, 22))
+        b.polygon(
+            [(-0.08, -0.03), (-0.03, 0.0), (0, -0.02), (0.03, 0.0), (0.08, -0.03), (0.03, 0.035), (-0.03, 0.035)],
+            (16, 12, 22),
+        )
     pen.rect(0, 0.8, wide, 1, (44, 40, 52))
 
 
@@ -271,7 +279,9 @@ def dump(pen: Pen, rng: Rng, wide: float) -> None:
     """A rubbish heap with flies and green vapours."""
     sky(pen, (170, 178, 130), (206, 206, 160))
     for i in range(4):
-        pen.ellipse(wide * (0.1 + 0.27 * i), 0.86, 0.3, rng.uniform(0.22, 0.4), mix((110, 100, 66), (90, 92, 60), rng.random()))
+        pen.ellipse(
+            wide * (0.1 + 0.27 * i), 0.86, 0.3, rng.uniform(0.22, 0.4), mix((110, 100, 66), (90, 92, 60), rng.random())
+        )
     pen.rect(0, 0.8, wide, 1, (122, 112, 78))
     for _ in range(6):
         x, y = wide * rng.random(), rng.uniform(0.6, 0.8)
@@ -289,8 +299,11 @@ def crossroads(pen: Pen, rng: Rng, wide: float) -> None:
     sky(pen, (186, 192, 206), (222, 220, 214))
     pen.rect(0, 0.66, wide, 1, (160, 168, 136))
     middle = wide * 0.5
-    pen.polygon([(middle - 0.2, 1), (middle + 0.2, 1), (middle + 0.05, 0.82), (wide, 0.68), (wide, 0.66), (middle, 0.78), (0, 0.66),
-                 (0, 0.68), (middle - 0.05, 0.82)], (196, 182, 160))  # fmt: skip
+    near, fork = (
+        [(middle - 0.2, 1), (middle + 0.2, 1)],
+        [(wide, 0.68), (wide, 0.66), (middle, 0.78), (0, 0.66), (0, 0.68)],
+    )
+    pen.polygon([*near, (middle + 0.05, 0.82), *fork, (middle - 0.05, 0.82)], (196, 182, 160))
     for x in (wide * rng.uniform(0.08, 0.22), wide * rng.uniform(0.78, 0.92)):
         pen.rect(x - 0.015, 0.14, x + 0.015, 0.78, (110, 84, 64))
         for i, y in enumerate((0.18, 0.29, 0.4)):

@@ -71,7 +71,9 @@ class Pen:
             for x, y in (dots[0], dots[-1]) if len(dots) > 4 else dots:
                 self._draw.ellipse((x - w / 2, y - w / 2, x + w / 2, y + w / 2), fill=fill)
 
-    def arc(self, x: float, y: float, rx: float, ry: float, start: float, end: float, width: float, fill: Colour) -> None:
+    def arc(
+        self, x: float, y: float, rx: float, ry: float, start: float, end: float, width: float, fill: Colour
+    ) -> None:
         """A curved line along an ellipse; degrees, 0 to the right, 90 down."""
         self.line(arc_points(x, y, rx, ry, start, end), width, fill)
 

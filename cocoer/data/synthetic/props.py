@@ -23,10 +23,10 @@ def draw_prop(
         _trophy(pen.at((high[0], high[1] - 0.2), 0.55))
     elif name == "book":
         x, y = middle
-        pen.polygon([(x - 0.46, y - 0.22), (x, y - 0.14), (x + 0.46, y - 0.22), (x + 0.46, y + 0.2), (x, y + 0.28), (x - 0.46, y + 0.2)],
-                    (150, 50, 50))  # fmt: skip
-        pen.polygon([(x - 0.42, y - 0.27), (x, y - 0.18), (x + 0.42, y - 0.27), (x + 0.4, y - 0.18), (x, y - 0.09), (x - 0.4, y - 0.18)],
-                    (250, 246, 232))  # fmt: skip
+        for side in (-0.46, 0.46):
+            pen.polygon([(x, y - 0.14), (x + side, y - 0.22), (x + side, y + 0.2), (x, y + 0.28)], (150, 50, 50))
+            top = [(x, y - 0.18), (x + side * 0.92, y - 0.27), (x + side * 0.88, y - 0.18), (x, y - 0.09)]
+            pen.polygon(top, (250, 246, 232))
     elif name == "laptop":
         x, y = middle
         pen.rect(x - 0.5, y - 0.3, x + 0.5, y + 0.26, (96, 102, 112))

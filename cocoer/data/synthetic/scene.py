@@ -30,7 +30,10 @@ SCENES: dict[str, tuple[Scene, ...]] = {
     ),
     "triumph": (Scene(outdoor.stadium, "in a full stadium"), Scene(outdoor.fireworks, "under fireworks", 0.15)),
     "calm": (Scene(outdoor.lake, "by a still lake"), Scene(outdoor.meadow, "in a flowering meadow")),
-    "pride": (Scene(indoor.stage, "on a stage in the spotlight"), Scene(indoor.top_office, "in an office above the city")),
+    "pride": (
+        Scene(indoor.stage, "on a stage in the spotlight"),
+        Scene(indoor.top_office, "in an office above the city"),
+    ),
     "focus": (Scene(indoor.library, "in a library"), Scene(indoor.office, "at work in an office")),
     "grief": (
         Scene(outdoor.graveyard, "at a graveyard in the rain", 0.12),

@@ -26,7 +26,9 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
     show = replace(options, contradicted_share=0.5)
     wanted = [(ARCHETYPE_NAMES[i % len(ARCHETYPE_NAMES)], i % 4 == 3) for i in range(num_people)]
     rows = -(-num_people // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (TILE[0] + 8) + 8, HEADER + rows * (TILE[1] + CAPTION + 8) + 8), (250, 250, 248))
+    sheet = Image.new(
+        "RGB", (COLUMNS * (TILE[0] + 8) + 8, HEADER + rows * (TILE[1] + CAPTION + 8) + 8), (250, 250, 248)
+    )
     title = "The demo world of cocoer: synthetic people and their labels (a demonstration, not photographs)"
     ImageDraw.Draw(sheet).text((8, 8), title, fill=(30, 30, 40), font=ImageFont.load_default(18))
     used: set[int] = set()
@@ -35,16 +37,22 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
             i for i, plan in _plans(seed, show)
             if i not in used and len(plan.people) == 1 and plan.people[0].archetype == archetype
             and (plan.people[0].contradicted_level is not None) == contradicted
+            and (plan.people[0].strong or place >= len(ARCHETYPE_NAMES))
         )  # fmt: skip
         used.add(index)
         tile = _tile(draw_picture(seed, SPLIT, index, show))
-        sheet.paste(tile, (8 + (place % COLUMNS) * (TILE[0] + 8), HEADER + 8 + (place // COLUMNS) * (TILE[1] + CAPTION + 8)))
+        sheet.paste(
+            tile, (8 + (place % COLUMNS) * (TILE[0] + 8), HEADER + 8 + (place // COLUMNS) * (TILE[1] + CAPTION + 8))
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def write_demo_pictures(folder: Path, seed: int, options: WorldOptions, num_pictures: int = 8) -> list[str]:
-    """Write `demo_01.jpg`.. each with `demo_01.boxes.json` beside it; returns the names. Every third shows two people."""
+    """Write `demo_01.jpg`.. each with `demo_01.boxes.json` beside it; returns the names.
+
+    Every third shows two people, and every fourth somebody whose levels contradict each other.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names, used = [], set()
     for i in range(num_pictures):
@@ -52,6 +60,7 @@ def write_demo_pictures(folder: Path, seed: int, options: WorldOptions, num_pict
         index, _ = next(
             (k, p) for k, p in _plans(seed, options)
             if len(p.people) == people and p.scene not in used and p.people[0].strong
+            and any(q.contradicted_level is not None for q in p.people) == (i % 4 == 3)
         )  # fmt: skip
         picture = draw_picture(seed, SPLIT, index, options)
         used.add(plan_picture(seed, SPLIT, index, options).scene)

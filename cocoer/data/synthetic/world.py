@@ -13,13 +13,30 @@ import numpy as np
 from PIL import Image
 
 from cocoer.boxes import Box
-from cocoer.data.synthetic.body import Figure, draw_body, draw_ground, height_below, sample_figure, sample_posture
-from cocoer.data.synthetic.emotions import PersonPlan, WorldOptions, archetype_pool, captions, pick_archetype, plan_person
-from cocoer.data.synthetic.face import sample_expression, sample_looks
+from cocoer.data.synthetic.body import Figure, draw_body, draw_ground, height_below, sample_figure
+from cocoer.data.synthetic.emotions import (
+    PersonPlan,
+    WorldOptions,
+    archetype_pool,
+    captions,
+    pick_archetype,
+    plan_person,
+)
+from cocoer.data.synthetic.expression import sample_expression
+from cocoer.data.synthetic.face import sample_looks
 from cocoer.data.synthetic.pen import Pen, Point
+from cocoer.data.synthetic.posture import sample_posture
 from cocoer.data.synthetic.scene import Scene, paint_foreground, sample_scene
 
-SIZES: tuple[tuple[int, int], ...] = ((400, 300), (420, 280), (448, 336), (480, 320), (320, 240), (360, 270), (300, 320))
+SIZES: tuple[tuple[int, int], ...] = (
+    (400, 300),
+    (420, 280),
+    (448, 336),
+    (480, 320),
+    (320, 240),
+    (360, 270),
+    (300, 320),
+)
 OVERSAMPLE = 2
 _MIN_VISIBLE = 12.0
 """Smallest side in pixels of a head box that is kept; below it nobody could see the face."""
@@ -60,7 +77,9 @@ def plan_picture(seed: int, split: str, index: int, options: WorldOptions, max_p
     """Who is in picture `index` of a split; drawing nothing. `max_people` cuts the list and changes nobody in it."""
     rng = _generator(seed, split, index, options, "plan")
     scene = pick_archetype(rng, archetype_pool(options.dataset))
-    count = 1 if options.dataset == "caers" else 1 + int(rng.choice(len(options.people_weights), p=options.people_weights))
+    count = (
+        1 if options.dataset == "caers" else 1 + int(rng.choice(len(options.people_weights), p=options.people_weights))
+    )
     people = tuple(plan_person(rng, scene, options) for _ in range(count))
     return PicturePlan(scene, people[: max(1, max_people)])
 
@@ -82,7 +101,7 @@ def draw_picture(seed: int, split: str, index: int, options: WorldOptions, max_p
         figure = _figure(rng, person)
         body, head = _place(canvas, rng, figure, slot, scene)
         people.append(Person(person, body, head, tuple(captions(person, scene.words))))
-        if rng.random() < 0.2:
+        if rng.random() < 0.25:
             wide = (body[2] - body[0]) / height
             at = body[0] / height + wide * float(rng.uniform(0.1, 0.9))
             paint_foreground(pen, rng, at, float(rng.uniform(0.7, 1.0)) * body[3] / height, min(0.16, wide * 0.4))
@@ -127,29 +146,49 @@ def _place(
     shadow = Image.new("L", canvas.size)
     draw_ground(Pen(canvas, origin, unit), figure, shadow)
     canvas.paste((20, 20, 34), mask=shadow)
-    layer, head_layer = Image.new("RGBA", canvas.size), Image.new("RGBA", canvas.size)
-    draw_body(Pen(layer, origin, unit), figure, Pen(head_layer, origin, unit))
+    left, upper, right, lower = frame = _frame(canvas, origin, unit, below * canvas.height)
+    layer, head_layer = (Image.new("RGBA", (right - left, lower - upper)) for _ in range(2))
+    shifted: Point = (origin[0] - left, origin[1] - upper)
+    draw_body(Pen(layer, shifted, unit), figure, Pen(head_layer, shifted, unit))
+    alpha = layer.getchannel("A")
+    colours = layer.convert("RGB")
     if scene.dusk:
-        alpha = layer.getchannel("A")
-        layer = Image.blend(layer.convert("RGB"), Image.new("RGB", canvas.size, (30, 34, 60)), scene.dusk)
-        canvas.paste(layer, mask=alpha)
-    else:
-        canvas.paste(layer, mask=layer)
-    body, head = layer.getbbox() if not scene.dusk else alpha.getbbox(), head_layer.getbbox()
+        colours = Image.blend(colours, Image.new("RGB", layer.size, (30, 34, 60)), scene.dusk)
+    canvas.paste(colours, frame, mask=alpha)
+    body, head = alpha.getbbox(), head_layer.getbbox()
     if body is None or head is None:
         raise RuntimeError(f"a person fell outside the picture at slot {slot}; the placement rules are wrong")
     k = OVERSAMPLE
+    (x1, y1, x2, y2), (hx1, hy1, hx2, hy2) = body, head
     return (
-        (float(body[0] // k), float(body[1] // k), float(-(-body[2] // k)), float(-(-body[3] // k))),
-        (head[0] / k, head[1] / k, head[2] / k, head[3] / k),
+        (float((x1 + left) // k), float((y1 + upper) // k), float(-(-(x2 + left) // k)), float(-(-(y2 + upper) // k))),
+        ((hx1 + left) / k, (hy1 + upper) / k, (hx2 + left) / k, (hy2 + upper) / k),
+    )
+
+
+def _frame(canvas: Image.Image, origin: Point, unit: float, below: float) -> tuple[int, int, int, int]:
+    """The part of the canvas that a person with the shoulders at `origin` can reach, raised arms and props included.
+
+    All in pixels of the canvas; the feet lie `below` the shoulders.
+    """
+    (x, y), reach = origin, 2.2 * unit
+    return (
+        max(0, int(x - reach)),
+        max(0, int(y - 3.0 * unit)),
+        min(canvas.width, int(x + reach)),
+        min(canvas.height, int(y + below + unit)),
     )
 
 
 def _light(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     """Brightness, colour cast, contrast and noise, as a camera would add."""
-    pixels = np.asarray(image, dtype=np.float32)
+    pixels = np.array(image, dtype=np.float32)
     cast = rng.uniform(0.93, 1.07, 3).astype(np.float32) * np.float32(rng.uniform(0.78, 1.08))
     contrast = np.float32(rng.uniform(0.82, 1.08))
     noise = rng.standard_normal(pixels.shape[:2], dtype=np.float32)[..., None] * np.float32(rng.uniform(0.5, 5.0))
-    pixels = (pixels - 128.0) * contrast * cast + 128.0 * cast + noise
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    pixels -= 128.0
+    pixels *= contrast
+    pixels *= cast
+    pixels += 128.0 * cast
+    pixels += noise
+    return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))
