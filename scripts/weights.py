@@ -1,0 +1,195 @@
+"""Weights that others publish: list them, fetch and verify them, convert the authors' checkpoint.
+
+    python scripts/weights.py list
+    python scripts/weights.py fetch buffalo_l scrfd_person_2.5g
+    python scripts/weights.py fetch resnet50 --from /media/stick/resnet50-0676ba61.pth
+    python scripts/weights.py verify
+    python scripts/weights.py convert --release GWT.pth --clip checkpoints/clip/RN50.pt --out checkpoints/release
+
+Exit code 0: done. 1: a file could not be had, or is wrong. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cocoer.report.text import human_size, table
+from cocoer.weights_catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT, WeightsFile, entry
+from cocoer.weights_fetch import FetchError, fetch, put, verify
+
+OFFLINE_VARIABLE = "COCOER_OFFLINE"
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = p.add_subparsers(dest="command", required=True)
+    lists = commands.add_parser("list", help="what there is, where it comes from, its licence, and whether it is here")
+    lists.add_argument("--long", action="store_true", help="also address, checksum and page")
+    gets = commands.add_parser("fetch", help="download (continues where it stopped), check, put in place")
+    gets.add_argument("names", nargs="+", metavar="NAME")
+    gets.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take this file instead of downloading")
+    gets.add_argument("--offline", action="store_true", help=f"never use the network (also: {OFFLINE_VARIABLE}=1)")
+    gets.add_argument("--force", action="store_true", help="fetch even what is already in place")
+    checks = commands.add_parser("verify", help="compare what is here with published sizes and checksums")
+    checks.add_argument(
+        "names", nargs="*", metavar="NAME|FILE", help="names, or weights files of cocoer (default: all here)"
+    )
+    converts = commands.add_parser(
+        "convert", help="the authors' checkpoint as one safetensors file, without running its code"
+    )
+    converts.add_argument("--release", type=Path, required=True, metavar="GWT.pth")
+    converts.add_argument("--vocabulary", type=Path, metavar="w.pth")
+    converts.add_argument("--clip", type=Path, required=True, metavar="RN50.pt")
+    converts.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    return p
+
+
+def show_list(long: bool) -> int:
+    """Print the catalog."""
+    rows = [
+        (
+            item.name,
+            "here" if item.present else "missing",
+            human_size(item.size) if item.size else "not stated",
+            item.place,
+            item.licence,
+        )
+        for item in CATALOG
+    ]
+    print(table(("name", "state", "size", "place", "licence"), rows))
+    demo = [
+        path.relative_to(PROJECT).as_posix() for path in (DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON) if path.is_file()
+    ]
+    print(f"\nShipped (synthetic demonstration, not for photographs, MIT): {', '.join(demo) or 'none found'}")
+    if long:
+        for item in CATALOG:
+            print(f"\n{item.name}: {item.what}")
+            print(f"  from     {item.url or 'by hand, see the page'}")
+            print(f"  page     {item.page}")
+            print(f"  SHA-256  {item.sha256 or '-'} ({item.sha256_source})")
+            print(f"  files    {', '.join(str(path.relative_to(PROJECT)) for path in item.files)}")
+    return 0
+
+
+def run_fetch(names: Sequence[str], source: Path | None, offline: bool, force: bool) -> int:
+    """Fetch or put each; goes on after a failure. Returns the exit code."""
+    items = [entry(name) for name in names]
+    if source is not None and len(items) != 1:
+        raise ValueError(f"--from goes with one name, got {len(items)}")
+    failed = 0
+    for item in items:
+        try:
+            if item.present and not force and source is None:
+                print(f"{item.name}: here already; {verify(item)}")
+                continue
+            print(f"{item.name}: {item.what}\n  licence: {item.licence}")
+            if source is not None:
+                put(item, source)
+            elif offline or os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
+                raise FetchError(
+                    f"{item.name}: missing, and the network is switched off; wanted {item.files[0]}. Get "
+                    f"{item.url or item.page} elsewhere and run `python scripts/weights.py fetch {item.name} --from FILE`"
+                )
+            else:
+                download(item)
+            print(f"  in place: {', '.join(map(str, item.files))}; {verify(item)}")
+        except FetchError as err:
+            print(f"weights.py: error: {err}", file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
+
+
+def download(item: WeightsFile) -> None:
+    """Fetch with a progress bar."""
+    with tqdm(
+        total=item.size, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), desc=f"  {item.name}"
+    ) as bar:
+
+        def progress(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        fetch(item, progress)
+
+
+def run_verify(names: Sequence[str]) -> int:
+    """Check the named (or all present) files. Returns the exit code."""
+    known = {item.name for item in CATALOG}
+    files = [Path(name) for name in names if name not in known and Path(name).exists()]
+    items = [entry(name) for name in names if Path(name) not in files] if names else [i for i in CATALOG if i.present]
+    if not names and DEMO_CHECKPOINT.is_file():
+        files.append(DEMO_CHECKPOINT)
+    failed = 0
+    for item in items:
+        try:
+            print(f"{item.name}: {verify(item)}")
+        except FetchError as err:
+            print(f"weights.py: error: {err}", file=sys.stderr)
+            failed += 1
+    for path in files:
+        failed += not verify_checkpoint(path)
+    if not items and not files:
+        print("nothing to verify: no weights are in place; see `python scripts/weights.py list`")
+    return 1 if failed else 0
+
+
+def verify_checkpoint(path: Path) -> bool:
+    """Read every tensor of a cocoer weights file and see that its model can be built. Prints what it is."""
+    from cocoer.config import ConfigError
+    from cocoer.model.checkpoint import CheckpointError, load_weights
+    from cocoer.weights_fetch import checksum
+
+    try:
+        loaded = load_weights(path)
+    except (CheckpointError, ConfigError) as err:
+        print(f"weights.py: error: {err}", file=sys.stderr)
+        return False
+    broken = [name for name, t in loaded.model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]
+    if broken:
+        print(f"weights.py: error: {path}: numbers that are not finite in {', '.join(broken[:5])}", file=sys.stderr)
+        return False
+    count = sum(p.numel() for p in loaded.model.parameters())
+    print(
+        f"{loaded.path}: {loaded.config.data.dataset}, {loaded.config.model.mode} mode, {count:,} parameters, "
+        f"all finite; SHA-256 {checksum(loaded.path)}"
+    )
+    return True
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Hand over to `cocoer.model.convert_release`."""
+    from cocoer.model.checkpoint import CheckpointError
+    from cocoer.model.convert_release import convert_release
+
+    try:
+        print(convert_release(args.release, args.clip, args.out, vocabulary=args.vocabulary))
+    except (CheckpointError, FileNotFoundError) as err:
+        print(f"weights.py: error: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.command == "list":
+            return show_list(args.long)
+        if args.command == "fetch":
+            return run_fetch(args.names, args.source, args.offline, args.force)
+        if args.command == "verify":
+            return run_verify(args.names)
+        return run_convert(args)
+    except ValueError as err:
+        print(f"weights.py: error: {err}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""Faces and bodies: one-to-one assignment against brute force, the published rule, estimates, boxes files."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cocoer.boxes import Box, relative_box
+from cocoer.data.boxes_file import BoxesError, GivenBoxes, person_from, persons_for, read_boxes_file
+from cocoer.data.people import (
+    HEAD_IN_BODY,
+    Detections,
+    assign_one_to_one,
+    assign_published,
+    body_from_head,
+    complete_boxes,
+    fit_scores,
+    head_from_body,
+    people_from_detections,
+)
+from cocoer.outputs import PersonBoxes
+
+W, H = 640, 480
+
+
+def numbers(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high, allow_nan=False, allow_subnormal=False)
+
+
+@st.composite
+def box(draw: st.DrawFn) -> Box:
+    x, y = draw(numbers(0, W - 20)), draw(numbers(0, H - 20))
+    return x, y, draw(numbers(x + 4, W)), draw(numbers(y + 4, H))
+
+
+@st.composite
+def head_of(draw: st.DrawFn, body: Box) -> Box:
+    """A face somewhere in the upper part of a body."""
+    w, h = body[2] - body[0], body[3] - body[1]
+    x, y = body[0] + draw(numbers(0, 0.6)) * w, body[1] + draw(numbers(0, 0.3)) * h
+    return x, y, x + 0.3 * w, y + 0.25 * h
+
+
+@st.composite
+def crowd(draw: st.DrawFn) -> tuple[list[Box], list[Box]]:
+    bodies = draw(st.lists(box(), max_size=4))
+    faces = [draw(head_of(b)) for b in bodies if draw(st.booleans())] + draw(st.lists(box(), max_size=2))
+    return bodies, faces
+
+
+@given(crowd())
+def test_one_to_one_is_the_best_of_all_assignments(people: tuple[list[Box], list[Box]]) -> None:
+    bodies, faces = people
+    scores = fit_scores(bodies, faces)
+
+    def value(choice: tuple[int | None, ...]) -> tuple[int, float]:
+        total = [scores[b, f] for b, f in enumerate(choice) if f is not None]
+        return (len(total), float(np.sum(total))) if np.isfinite(total).all() else (-1, 0.0)
+
+    options = itertools.product([None, *range(len(faces))], repeat=len(bodies))
+    legal = [c for c in options if len({f for f in c if f is not None}) == sum(f is not None for f in c)]
+    chosen = value(tuple(assign_one_to_one(bodies, faces)))
+    best = max(map(value, legal))
+    assert chosen[0] == best[0]
+    assert chosen[1] == pytest.approx(best[1])
+
+
+@given(crowd())
+def test_no_face_is_shared_and_every_face_lies_in_its_body(people: tuple[list[Box], list[Box]]) -> None:
+    bodies, faces = people
+    chosen = assign_one_to_one(bodies, faces)
+    used = [f for f in chosen if f is not None]
+    assert len(used) == len(set(used))
+    for body, face in zip(bodies, chosen, strict=True):
+        if face is not None:
+            x, y, _, _ = relative_box((*faces[face][:2], *faces[face][:2]), body)
+            middle = relative_box(faces[face], body)
+            assert 0 <= (middle[0] + middle[2]) / 2 <= 1 and 0 <= (middle[1] + middle[3]) / 2 <= 1, (x, y)
+
+
+@given(crowd(), st.randoms())
+def test_order_of_detections_changes_nobody(people: tuple[list[Box], list[Box]], random: Any) -> None:
+    bodies, faces = people
+    order = list(range(len(faces)))
+    random.shuffle(order)
+    a = assign_one_to_one(bodies, faces)
+    b = assign_one_to_one(bodies, [faces[i] for i in order])
+    scores = fit_scores(bodies, faces)
+
+    def total(choice: list[int | None]) -> float:
+        return float(sum(scores[i, f] for i, f in enumerate(choice) if f is not None))
+
+    assert total(a) == pytest.approx(total([None if f is None else order[f] for f in b]))
+
+
+def test_two_people_side_by_side_keep_their_own_faces_where_the_published_rule_shares_one() -> None:
+    # The front body's x range holds both faces; the face behind was found first.
+    back, front = (100, 40, 300, 470), (150, 100, 420, 470)
+    face_back, face_front = (170, 60, 230, 120), (250, 130, 320, 210)
+    assert assign_one_to_one([back, front], [face_back, face_front]) == [0, 1]
+    assert assign_published([back, front], [face_back, face_front]) == [0, 0]
+
+
+def test_published_rule_ignores_height_and_wants_the_whole_x_range() -> None:
+    body = (100, 100, 200, 400)
+    assert assign_published([body], [(90, 110, 140, 150), (120, 900, 180, 950)]) == [1]
+    assert assign_published([body], [(90, 110, 140, 150)]) == [None]
+    assert assign_published([], [(0, 0, 1, 1)]) == []
+    assert assign_published([body], []) == [None]
+
+
+@given(box())
+def test_estimated_head_lies_in_the_body_and_the_body_can_be_had_back(body: Box) -> None:
+    head = head_from_body(body, W, H)
+    assert 0 <= head[0] < head[2] <= W and 0 <= head[1] < head[3] <= H
+    if body[2] - body[0] > 8 and body[3] - body[1] > 10:
+        assert relative_box(head, body) == pytest.approx(HEAD_IN_BODY, abs=1e-4)
+        back = body_from_head(head, W, H)
+        assert back == pytest.approx(body, abs=0.05)
+
+
+@given(box())
+def test_estimated_body_holds_the_head_inside_the_picture(head: Box) -> None:
+    body = body_from_head(head, W, H)
+    assert body[0] <= head[0] and body[1] <= head[1] and body[2] >= head[2] and body[3] >= head[3]
+    assert body[0] >= 0 and body[1] >= 0 and body[2] <= W and body[3] <= H
+
+
+@given(crowd())
+def test_everybody_detected_is_somebody_once(people: tuple[list[Box], list[Box]]) -> None:
+    bodies, faces = people
+    found = Detections(np.array(bodies).reshape(-1, 4), np.full(len(bodies), 0.9),
+                       np.array(faces).reshape(-1, 4), np.full(len(faces), 0.8))  # fmt: skip
+    people_ = people_from_detections(found, W, H)
+    assert sum(p.body_source == "detected" for p in people_) == len(bodies)
+    heads = [p.head for p in people_ if p.head_source == "detected"]
+    assert len(heads) == len(set(heads)) <= len(faces)
+    assert all(p.head_source == "detected" or p.body_source == "detected" for p in people_)
+    assert [p.body[0] + p.body[2] for p in people_] == sorted(p.body[0] + p.body[2] for p in people_)
+
+
+def test_a_body_without_a_face_and_a_face_without_a_body_are_both_scored() -> None:
+    found = Detections(
+        np.array([[10, 10, 110, 310]]), np.array([0.7]), np.array([[400, 50, 440, 100]]), np.array([0.6])
+    )
+    first, second = people_from_detections(found, W, H)
+    assert (first.body_source, first.head_source, first.head_score) == ("detected", "estimated", None)
+    assert (second.body_source, second.head_source, second.head_score) == ("estimated", "detected", 0.6)
+    assert len(people_from_detections(found, W, H, keep_bare_faces=False)) == 1
+
+
+def test_useless_detections_are_left_out_and_a_repeated_face_counts_once() -> None:
+    nan = float("nan")
+    found = Detections(
+        np.array([[nan, 0, 10, 10], [50, 50, 20, 90], [-90, -90, -10, -10]]), np.ones(3),
+        np.array([[400, 50, 440, 100], [401, 51, 441, 101]]), np.array([0.9, 0.8]),
+    )  # fmt: skip
+    assert [p.head for p in people_from_detections(found, W, H)] == [(400, 50, 440, 100)]
+    with pytest.raises(ValueError, match="one_to_one, published"):
+        people_from_detections(found, W, H, rule="nearest")
+
+
+def test_a_person_needs_a_box() -> None:
+    with pytest.raises(ValueError, match="neither"):
+        complete_boxes(None, None, W, H)
+
+
+def test_boxes_are_cut_at_the_border_and_track_ids_go_through() -> None:
+    person = person_from({"body": [-20, 10, 700, 480], "head": [5, 5, 50, 60], "id": "t7"}, W, H)
+    assert person == PersonBoxes((0, 10, W, 480), (5, 5, 50, 60), track="t7")
+    assert person_from({"bbox": [10, 10, 60, 200], "track_id": 3}, W, H).head_source == "estimated"
+    assert person_from({"face": [30, 30, 60, 70]}, W, H).body_source == "estimated"
+    given_ = PersonBoxes((1, 1, 50, 90), (5, 5, 20, 30), head_source="detected", head_score=0.5, track=4)
+    assert person_from(given_, W, H) == given_
+
+
+def test_a_written_result_is_read_back_and_its_estimates_are_made_again() -> None:
+    boxes = PersonBoxes((10, 10, 110, 310), (48.2, 31.6, 71.7, 82.0), head_source="estimated", track="a").to_dict()
+    person = person_from({"person": 0, "pred": ["Peace"], "track": "a", "boxes": boxes}, W, H)
+    assert (person.body, person.head_source, person.track) == ((10, 10, 110, 310), "estimated", "a")
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"body": [700, 10, 800, 90]}, "outside"),
+        ({"body": [90, 10, 10, 90]}, "swapped"),
+        ({"body": [float("nan"), 10, 10, 90]}, "finite"),
+        ({"body": [1, 2, 3]}, "got 3"),
+        ({"body": []}, "got 0"),
+        ({"body": "1,2,3,4"}, "four numbers"),
+        ({"body": [1, "x", 3, 4]}, "four numbers"),
+        ({"body": {"x1": 1}}, "four numbers"),
+        ({"body": [1, 2, 10**400, 4]}, "four numbers|too large|overflow|int too"),
+        ({"head": [5, 5, 5, 60]}, "empty"),
+        ({"body": True}, "four numbers"),
+        ({}, r"\(none\)"),
+        ({"boxes": [1, 2, 3, 4]}, "boxes"),
+        ({"body": [1, 1, 9, 9], "id": [3]}, "'id'"),
+        ([1, 2, 3, 4], "object"),
+        (None, "object"),
+        ("person", "object"),
+    ],
+)
+def test_wrong_boxes_say_what_is_wrong(raw: Any, said: str) -> None:
+    with pytest.raises(BoxesError, match=said):
+        person_from(raw, W, H)
+
+
+def test_boxes_of_many_pictures_are_found_by_name_path_or_stem(tmp_path: Path) -> None:
+    person = {"body": [1, 1, 9, 9]}
+    tree = {"in/a.jpg": {"persons": [person]}, "b.jpg": [person, person], "c": [], "v.mp4#8": [person]}
+    assert persons_for(tree, "in/a.jpg") == [person]
+    assert persons_for(tree, "deep/b.jpg", tmp_path / "b.jpg") == [person, person]
+    assert persons_for(tree, "c.png", tmp_path / "c.png") == []
+    assert persons_for(tree, "v.mp4", tmp_path / "v.mp4", frame=8) == [person]
+    assert persons_for(tree, "d.jpg") is None
+    assert persons_for({"persons": [person]}, "any.jpg") == [person]
+    for broken in ({"persons": 3}, {"a.jpg": {"persons": {}}}, {"a.jpg": 3}, 7):
+        with pytest.raises(BoxesError):
+            persons_for(broken, "a.jpg")
+
+
+def test_given_boxes_come_from_the_file_then_from_beside_the_picture(tmp_path: Path) -> None:
+    picture, other = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    (tmp_path / "a.boxes.json").write_text(json.dumps({"persons": [{"body": [1, 1, 5, 5]}]}))
+    boxes = tmp_path / "all.json"
+    boxes.write_text(json.dumps({"b.jpg": [{"body": [2, 2, 5, 5]}]}))
+    given_ = GivenBoxes(boxes, single=False)
+    assert given_(str(picture), picture) == [{"body": [1, 1, 5, 5]}]
+    assert given_(str(other), other) == [{"body": [2, 2, 5, 5]}]
+    assert given_("c.jpg", tmp_path / "c.jpg") is None
+    assert GivenBoxes(None, single=True)("x", None) is None
+    (tmp_path / "c.boxes.json").write_text("{]")
+    with pytest.raises(BoxesError, match=r"c\.boxes\.json.*not JSON"):
+        given_("c.jpg", tmp_path / "c.jpg")
+
+
+def test_bare_persons_serve_one_picture_only(tmp_path: Path) -> None:
+    boxes = tmp_path / "one.json"
+    boxes.write_text(json.dumps({"persons": [{"body": [1, 1, 5, 5]}]}))
+    assert GivenBoxes(boxes, single=True)("a.jpg", None) == [{"body": [1, 1, 5, 5]}]
+    with pytest.raises(BoxesError, match="under the picture's name"):
+        GivenBoxes(boxes, single=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 200_000, b"3"])
+def test_a_boxes_file_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "b.json"
+    path.write_bytes(content)
+    with pytest.raises(BoxesError, match=r"b\.json"):
+        GivenBoxes(path, single=True)
+    with pytest.raises(BoxesError, match="no such file"):
+        read_boxes_file(tmp_path / "absent.json")
+    with pytest.raises(BoxesError, match="cannot be read"):
+        read_boxes_file(tmp_path)
