@@ -40,7 +40,9 @@ class SlowHead(nn.Module):
 @dataclass
 class SlowResult:
     losses: list[float]
-    rounds: list[list[float]]  # lambda per round and level
+    rounds: list[
+        list[float]
+    ]  # lambda per round and level (release: first those of the weights, then those of the biases)
     exclusion: list[int]
     delta: Tensor  # [k, d], with biases [k, d + 1]
     refined: Tensor  # [L, d]
@@ -168,8 +170,7 @@ def release_person(heads: list[SlowHead], x: Tensor, loss: PersonLoss, step: flo
         while len(remaining) > 1:
             matrix = torch.stack([rows[m].flatten() for m in remaining]).numpy()
             weights = simplex_by_faces(matrix @ matrix.T, np.array([losses[m] for m in remaining]))
-            if part == 0:
-                rounds.append([float(weights[remaining.index(m)]) if m in remaining else 0.0 for m in range(3)])
+            rounds.append([float(weights[remaining.index(m)]) if m in remaining else 0.0 for m in range(3)])
             direction = -sum(float(share) * rows[m] for share, m in zip(weights, remaining, strict=True))
             total = total + F.normalize(direction, dim=1).mean(0)
             worst = max(remaining, key=lambda m: losses[m])

@@ -34,7 +34,8 @@ def test_equals_the_published_rule_person_by_person(multi_label: bool, step: flo
         assert competition.exclusion[person].tolist() == slow.exclusion
         for ours, theirs in (
             (competition.losses[person], torch.tensor(slow.losses, dtype=torch.float64)),
-            (competition.weights[person], torch.tensor(slow.rounds, dtype=torch.float64)),
+            (competition.weights[person], torch.tensor(slow.rounds[:2], dtype=torch.float64)),
+            (competition.bias_weights[person], torch.tensor(slow.rounds[2:], dtype=torch.float64)),
             (competition.direction[person], slow.delta),
             (competition.distance[person], torch.tensor(distance, dtype=torch.float64)),
             (refined[person], slow.refined),

@@ -44,7 +44,7 @@ def solve_simplex_qp(gram: Tensor, losses: Tensor, mask: Tensor | None = None) -
     finite = (torch.isfinite(gram).all(-1) & torch.isfinite(torch.where(take_part, losses, 0.0))).all(-1, keepdim=True)
     gram, losses = _normalised(gram, losses, take_part)
 
-    candidates, allowed = _candidates(gram, losses, take_part)  # [..., 12, 3], [..., 12]
+    candidates, allowed = _candidates(gram, losses, take_part)  # [..., 9, 3], [..., 9]
     best = _best_candidate(gram.detach(), losses.detach(), candidates.detach(), allowed)  # [..., 1]
     weights = torch.take_along_dim(candidates, best.unsqueeze(-1), dim=-2).squeeze(-2)  # [..., 3]
     weights = torch.where(take_part, weights, 0.0)
@@ -121,10 +121,10 @@ def _normalised(gram: Tensor, losses: Tensor, take_part: Tensor) -> tuple[Tensor
 
 
 def _candidates(gram: Tensor, losses: Tensor, take_part: Tensor) -> tuple[Tensor, Tensor]:
-    """The minimiser over each face, and whether it lies inside that face: [..., 12, 3] and [..., 12].
+    """The minimiser over each face, and whether it lies inside that face: [..., 9, 3] and [..., 9].
 
-    Three vertices, three edges, and the interior in each of its six orders of elimination: equal on paper, but on badly
-    scaled problems one order is more accurate than the others, and its lower objective finds it.
+    Three vertices, three edges, and the interior counted from each of the three levels: equal on paper, but where the Gram
+    entries differ by many orders of magnitude one is more accurate than the others, and its lower objective finds it.
     Entry o of an axis of three stands for the face "seen from level o" with the other two levels in cyclic order.
     """
     eye = torch.eye(MAX_LEVELS, dtype=gram.dtype, device=gram.device)
@@ -137,14 +137,9 @@ def _candidates(gram: Tensor, losses: Tensor, take_part: Tensor) -> tuple[Tensor
     edges = edge_next.unsqueeze(-1) * second + edge_last.unsqueeze(-1) * third
     faces = [eye.expand_as(gram), edges]
     allowed = [take_part, on_edge & next_in & last_in]
-    everyone = take_part.all(-1, keepdim=True)
-    for forward in (True, False):
-        shift = (-1, -2) if forward else (-2, -1)
-        origin, pivot, other, inside = _interior_minimum(diag, opposite, losses, shift)
-        if not forward:
-            pivot, other = other, pivot
-        faces.append(origin.unsqueeze(-1) * eye + pivot.unsqueeze(-1) * second + other.unsqueeze(-1) * third)
-        allowed.append(inside & everyone)
+    origin, pivot, other, inside = _interior_minimum(diag, opposite, losses)
+    faces.append(origin.unsqueeze(-1) * eye + pivot.unsqueeze(-1) * second + other.unsqueeze(-1) * third)
+    allowed.append(inside & take_part.all(-1, keepdim=True))
     return torch.cat(faces, dim=-2), torch.cat(allowed, dim=-1)
 
 
@@ -154,7 +149,7 @@ def _best_candidate(gram: Tensor, losses: Tensor, candidates: Tensor, allowed: T
     The objective alone is blind to a step of sqrt(eps) across the border of a face (3e-4 in float32); the gap alone is noisy
     where the Gram entries differ by many orders of magnitude.
     """
-    pulled = (gram.unsqueeze(-3) * candidates.unsqueeze(-2)).sum(-1)  # [..., 12, 3]
+    pulled = (gram.unsqueeze(-3) * candidates.unsqueeze(-2)).sum(-1)  # [..., 9, 3]
     value = (candidates * (0.5 * pulled - losses.unsqueeze(-2))).sum(-1)
     value = torch.where(allowed, value, torch.inf)
     size = (gram.abs().unsqueeze(-3) * candidates.unsqueeze(-2)).sum(-1) + losses.abs().unsqueeze(-2)
@@ -182,28 +177,23 @@ def _edge_minimum(diag: Tensor, opposite: Tensor, losses: Tensor) -> tuple[Tenso
     return torch.where(inside, pull_next, 0.0) / curvature, torch.where(inside, pull_last, 0.0) / curvature, inside
 
 
-def _interior_minimum(
-    diag: Tensor, opposite: Tensor, losses: Tensor, shift: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Minimum over the whole triangle, written as steps from level o towards `pivot` and `other`, eliminating pivot first.
+def _interior_minimum(diag: Tensor, opposite: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Minimum over the whole triangle: steps from level o (the origin) towards o + 1 (the pivot) and o + 2 (the other).
 
-    shift: how far to roll the level axis so that entry o shows its pivot, and its other level.
-    Returns the weights of origin, pivot and other, each [..., 3], and whether all are positive.
+    Returns the weights of origin, pivot and other, each [..., 3], and whether all are positive; 0 where they are not.
     """
     flat = _FLAT * torch.finfo(diag.dtype).eps
-    to_pivot, to_other = shift
-    diag_p, diag_r = diag.roll(to_pivot, -1), diag.roll(to_other, -1)
-    gram_op, gram_or = opposite.roll(to_other, -1), opposite.roll(to_pivot, -1)
+    diag_p, diag_r = diag.roll(-1, -1), diag.roll(-2, -1)
+    gram_op, gram_or = opposite.roll(-2, -1), opposite.roll(-1, -1)
     curve_p = diag_p + diag - 2 * gram_op  # |g_p - g_o|^2
     curve_r = diag_r + diag - 2 * gram_or
     cross = (opposite - gram_op) + (diag - gram_or)  # (g_p - g_o)'(g_r - g_o)
-    pull_p = (diag - gram_op) + (losses.roll(to_pivot, -1) - losses)
-    pull_r = (diag - gram_or) + (losses.roll(to_other, -1) - losses)
+    pull_p = (diag - gram_op) + (losses.roll(-1, -1) - losses)
+    pull_r = (diag - gram_or) + (losses.roll(-2, -1) - losses)
 
     steep = curve_p > flat * (diag_p + diag)
-    with (
-        torch.no_grad()
-    ):  # first where the minimum is: what lies outside must not even divide, or 0 * inf spoils gradients
+    # First find where the minimum is: what lies outside must not even divide, or 0 * infinity spoils the gradients.
+    with torch.no_grad():
         pivot, other, rest = _eliminate(torch.where(steep, curve_p, 1.0), curve_r, cross, pull_p, pull_r)
         inside = steep & (rest > flat * (diag_r + diag)) & (other > 0) & (pivot > 0) & (1.0 - pivot - other > 0)
     curve_p, curve_r = torch.where(inside, curve_p, 1.0), torch.where(inside, curve_r, 1.0)
