@@ -6,14 +6,19 @@ The text tower is used once, when a model is first built; a checkpoint holds its
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from cocoer.model.checkpoint import CheckpointError
+from cocoer.model.release_pickle import is_torchscript, read_pickled, tensors_of
 
 CLIP_MEAN: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_MEAN)
 CLIP_STD: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_STD)
@@ -47,34 +52,39 @@ def build_clip(tower: str, quick_gelu: bool, with_text: bool) -> nn.Module:
     root.setLevel(logging.ERROR)  # open_clip warns on the root logger that the weights are random, which is meant
     try:
         return open_clip.create_model(
-            name, force_quick_gelu=quick_gelu, load_weights=False, pretrained_text=False, **overrides
+            name,
+            device=torch.get_default_device(),  # as any other module, so that a model of no data can be built on `meta`
+            force_quick_gelu=quick_gelu,
+            load_weights=False,
+            pretrained_text=False,
+            **overrides,
         )
     finally:
         root.setLevel(level)
 
 
 def read_clip_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict of a CLIP file: OpenAI's TorchScript archive, a torch file, or safetensors; code is never run.
+    """The state dict of a CLIP file: OpenAI's TorchScript archive, a torch file, or safetensors; no Python code is run.
 
-    Raises FileNotFoundError, or ValueError for a file of another kind.
+    Raises FileNotFoundError, or CheckpointError (a ValueError) for a file of another kind, a truncated or a damaged one.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"CLIP weights: no such file: {path}; `python scripts/weights.py list` says where it comes from")
-    if path.suffix == ".safetensors":
-        return dict(load_file(path))
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as plain_error:  # OpenAI's file is a TorchScript archive, which torch.load refuses as such
-        try:
-            loaded = torch.jit.load(str(path), map_location="cpu").state_dict()
-        except Exception:
-            raise ValueError(
-                f"CLIP weights: {path} is neither a TorchScript archive, a torch state dict nor safetensors ({plain_error})"
-            ) from None
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    return {str(key).removeprefix("module."): value for key, value in loaded.items() if isinstance(value, Tensor)}
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        if is_torchscript(path):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # deprecated, and the only reader of OpenAI's own files
+                return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+    except (RuntimeError, SafetensorError) as err:
+        first = str(err).strip().partition("\n")[0]
+        raise CheckpointError(f"CLIP weights {path}: truncated or damaged: {first}; download the file again") from None
+    content = read_pickled(path, "CLIP weights")
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]  # as open_clip's training writes it
+    return tensors_of(content, path, "CLIP weights")
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cocoer.model.coordination import Competition, HeadParameters
 from cocoer.model.cross_level import AttentionMaps
+from cocoer.model.fuse import fold_batch_norms
 from cocoer.model.level_head import LevelFeatures, LevelHead
 from cocoer.model.release_rule import ReleaseCompetition
 from cocoer.model.vocabulary import VocabularyBranch, VocabularyOutput
@@ -104,6 +105,32 @@ class CocoER(nn.Module):
         self.image_size = image_size
         self.workspace = workspace
         self._label = label
+        self.fused = False
+
+    def fuse(self) -> None:
+        """Fold for inference, in place: batch norms of trunks and CLIP tower into convolutions, V-I's repeated input.
+
+        Outputs stay equal to 1e-5; the memory of the weights shrinks (`scripts/describe.py --fused` says by how much).
+        A fused model can neither be trained nor saved as a checkpoint. Fusing twice changes nothing more.
+        Raises ValueError for a model in training mode.
+        """
+        if self.training:
+            raise ValueError("fuse() is for inference: call eval() first; a fused model cannot be trained any more")
+        for trunk in self.trunks.values():
+            fold_batch_norms(trunk)
+        if self.vocabulary is not None:
+            fold_batch_norms(self.vocabulary.tower)
+            if self.vocabulary.layout == "repeat":
+                self.vocabulary.fold()
+        self.fused = True
+
+    def train(self, mode: bool = True) -> CocoER:
+        """Training or evaluation mode. Raises ValueError for training a fused model, whose batch norms are gone."""
+        if mode and self.fused:
+            raise ValueError(
+                "this model has been fused for inference and cannot be trained; build it anew from its weights"
+            )
+        return super().train(mode)
 
     def level_tokens(self, head: Tensor, body: Tensor, context: Tensor) -> list[Tensor]:
         """Crops [B, 3, S, S] -> tokens of each level [B, N, c], in level order, before they look at the context."""

@@ -299,7 +299,8 @@ def working_dtype(tensor: Tensor) -> torch.dtype:
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """Context that switches autocast off where it is on, and does nothing (nothing to trace either) where it is not."""
     device = tensor.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    on = device != "meta" and torch.is_autocast_enabled(device)  # meta tensors have shapes only, and no autocast
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 def _check_options(update: str, step_rule: str) -> None:

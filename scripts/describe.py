@@ -1,0 +1,56 @@
+"""What a config's model consists of: parts, parameters, multiply-adds and tensor shapes.
+
+    python scripts/describe.py --config configs/emotic.yaml
+    python scripts/describe.py --config configs/emotic.yaml --fused        # as it is after model.fuse()
+
+Takes seconds, little memory and no weights: nothing but shapes is worked out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from cocoer.config import ConfigError, load_config
+from cocoer.report.text import table
+
+_BYTES = 4  # of a float32 weight
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the tables; 0 = done, 2 = a config that cannot be used."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", default="configs/emotic.yaml", help="a run config (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
+    parser.add_argument("--fused", action="store_true", help="the model as it is after model.fuse()")
+    options = parser.parse_args(arguments)
+    try:
+        config = load_config(options.config, options.set)
+        from cocoer.model.describe import describe  # torch takes seconds to load, and a wrong config needs none
+
+        description = describe(config, options.fused)
+    except (ConfigError, ValueError) as err:
+        print(f"describe: {err}", file=sys.stderr)
+        return 2
+
+    rows = [
+        [part.name, f"{part.parameters:,}", f"{part.trainable:,}", f"{part.multiply_adds / 1e6:,.1f}"]
+        for part in description.parts
+    ]
+    total, work = description.parameters, description.multiply_adds
+    trainable = sum(part.trainable for part in description.parts)
+    rows.append(["all", f"{total:,}", f"{trainable:,}", f"{work / 1e6:,.1f}"])
+    print(f"{options.config}{', fused' if options.fused else ''}: {total / 1e6:.2f} M parameters, "
+          f"{total * _BYTES / 1e6:,.0f} MB in float32, {work / 1e9:.2f} G multiply-adds a person\n")  # fmt: skip
+    print(table(["part", "parameters", "trainable", "multiply-adds (M)"], rows))
+    print("\nMultiply-adds are those of convolutions and matrix products; norms, activations and sums are left out.\n")
+    print(
+        table(
+            ["tensor, one person", "shape"], [[name, " x ".join(map(str, shape))] for name, shape in description.shapes]
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
