@@ -51,6 +51,12 @@ def read_golden(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def default_parity_dir(golden: Path) -> Path:
+    """The golden file's folder where the recipe lies beside it, else `shared/parity` beside the checkout or the tests' copy."""
+    places = (golden.parent, ROOT.parent / "shared" / "parity", ROOT / "tests" / "data")
+    return next((place for place in places if (place / "seeded_weights.py").is_file()), places[0])
+
+
 def load_recipe(folder: Path) -> ModuleType:
     """seeded_weights.py of the parity folder, as a module. Raises ValueError where it is missing."""
     path = folder / "seeded_weights.py"
@@ -136,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         golden = read_golden(args.golden)
-        recipe = load_recipe(args.parity_dir or args.golden.parent)
+        recipe = load_recipe(args.parity_dir or default_parity_dir(args.golden))
         config = load_config(ROOT / "configs/emotic_release.yaml")
         coordination = replace(config.model.coordination, step=float(golden["inside_lr"]))
         config = replace(config, model=replace(config.model, coordination=coordination))

@@ -34,12 +34,16 @@ def _architecture(tower: str) -> str:
     """
     if tower.endswith(".json"):
         if not Path(tower).is_file():
-            raise ValueError(f"model.vocabulary.tower: no such file: {tower}; wanted an open_clip model config or a name")
+            raise ValueError(
+                f"model.vocabulary.tower: no such file: {tower}; wanted an open_clip model config or a name"
+            )
         open_clip.add_model_config(Path(tower))
         return Path(tower).stem
     if tower not in open_clip.list_models():
         close = [name for name in open_clip.list_models() if name.startswith(tower[:4])]
-        raise ValueError(f"model.vocabulary.tower: open_clip knows no {tower!r}; close to it: {', '.join(close) or 'none'}")
+        raise ValueError(
+            f"model.vocabulary.tower: open_clip knows no {tower!r}; close to it: {', '.join(close) or 'none'}"
+        )
     return tower
 
 
@@ -70,7 +74,9 @@ def read_clip_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"CLIP weights: no such file: {path}; `python scripts/weights.py list` says where it comes from")
+        raise FileNotFoundError(
+            f"CLIP weights: no such file: {path}; `python scripts/weights.py list` says where it comes from"
+        )
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))

@@ -21,6 +21,12 @@ LEFTOVERS: tuple[str, ...] = (
 )  # fmt: skip
 """Prefixes of keys that the published forward does not read."""
 
+OMEGA = "W.weight"
+"""The vocabulary branch's alignment."""
+
+CLASS_LAYER = "cls_HFE_head.4.weight"
+"""A prediction layer: its first axis is the number of classes."""
+
 WIDE = "VI_ffn.1.weight"
 """FFN1's first Linear, which sees k copies of one vector: [k*e/4, k*e]."""
 
