@@ -45,8 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     converts.add_argument("--release", type=Path, required=True, metavar="GWT.pth")
     converts.add_argument("--vocabulary", type=Path, metavar="w.pth")
-    converts.add_argument("--clip", type=Path, required=True, metavar="RN50.pt")
-    converts.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    converts.add_argument(
+        "--clip", type=Path, metavar="RN50.pt", help="default: checkpoints/clip, then the usual caches"
+    )
+    converts.add_argument("--config", type=Path, default=PROJECT / "configs" / "emotic_release.yaml")
+    converts.add_argument("--out", type=Path, default=PROJECT / "checkpoints" / "release", metavar="FOLDER")
+    converts.add_argument("--force", action="store_true", help="replace an earlier conversion")
     return p
 
 
@@ -163,15 +167,24 @@ def verify_checkpoint(path: Path) -> bool:
 
 
 def run_convert(args: argparse.Namespace) -> int:
-    """Hand over to `cocoer.model.convert_release`."""
+    """Hand over to `cocoer.model.convert_release`, which prints what became of every key."""
+    from cocoer.config import load_config
     from cocoer.model.checkpoint import CheckpointError
     from cocoer.model.convert_release import convert_release
 
     try:
-        print(convert_release(args.release, args.clip, args.out, vocabulary=args.vocabulary))
+        done = convert_release(
+            args.release,
+            args.out,
+            load_config(args.config),
+            clip=args.clip,
+            vocabulary=args.vocabulary,
+            force=args.force,
+        )
     except (CheckpointError, FileNotFoundError) as err:
         print(f"weights.py: error: {err}", file=sys.stderr)
         return 1
+    print(f"{done.file}: ready for `python inference.py --checkpoint {args.out} --input PICTURE`")
     return 0
 
 

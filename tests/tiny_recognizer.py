@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -15,6 +18,20 @@ from cocoer.config import Config, config_from_dict
 from cocoer.data.people import Detections
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import save_weights
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load_program(path: str) -> ModuleType:
+    """A program of this repository (`inference.py`, `scripts/doctor.py`) as a module, without running it."""
+    name = Path(path).stem + "_program"
+    spec = importlib.util.spec_from_file_location(name, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def tiny_config(folder: Path, dataset: str = "emotic") -> Config:

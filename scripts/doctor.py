@@ -1,0 +1,245 @@
+"""What is installed, what is wrong with it, and what to do: `python scripts/doctor.py`.
+
+Looks at Python, packages and their bounds, torch and its GPU, the two onnxruntime packages that must not both be there,
+weights with their licences, disk and folders. Changes nothing and uses no network. Exit code 0: nothing wrong. 1: something is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cocoer.report.text import human_size
+from cocoer.weights_catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT
+
+OK, NOTE, WRONG = "ok", "note", "WRONG"
+OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+LEAST_DISK = 2_000_000_000
+
+VersionOf = Callable[[str], "str | None"]
+"""Distribution name -> installed version, or None."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. state: ok, note (works, but read it) or WRONG. remedy: what to type or do, if anything."""
+
+    state: str
+    what: str
+    remedy: str = ""
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed distribution."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_python() -> list[Finding]:
+    """Python itself and where it runs."""
+    said = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    in_venv = sys.prefix != sys.base_prefix
+    return [Finding(OK, said + ("" if in_venv else " (not in a virtual environment)"))]
+
+
+def check_packages(requirements: Path, version_of: VersionOf = installed) -> list[Finding]:
+    """Every line of requirements.txt against what is installed; onnxruntime-gpu may stand in for onnxruntime."""
+    from packaging.requirements import Requirement
+
+    found, good = [], []
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        text = line.split("#")[0].strip()
+        if not text:
+            continue
+        wanted = Requirement(text)
+        version = version_of(wanted.name)
+        if version is None and wanted.name == "onnxruntime":
+            version = version_of("onnxruntime-gpu")
+        if version is None:
+            found.append(Finding(WRONG, f"{wanted.name} is not installed, wanted {wanted.specifier}", "make venv"))
+        elif not wanted.specifier.contains(version, prereleases=True):
+            found.append(
+                Finding(WRONG, f"{wanted.name} {version} is installed, wanted {wanted.specifier}", "make venv")
+            )
+        else:
+            good.append(f"{wanted.name} {version}")
+    return [Finding(OK, ", ".join(good)), *found]
+
+
+def check_runtimes(
+    version_of: VersionOf, providers: Sequence[str], gpu_seen: bool, runtime_cuda: str | None, torch_cuda: str | None
+) -> list[Finding]:
+    """Exactly one onnxruntime, and the right one for this machine.
+
+    providers: what the imported onnxruntime offers. gpu_seen: whether torch sees one. *_cuda: CUDA versions they are built for.
+    """
+    cpu, gpu = version_of("onnxruntime"), version_of("onnxruntime-gpu")
+    swap = "make gpu   (or: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu)"
+    if cpu and gpu:
+        both = f"onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed; they overwrite each other's files"
+        return [Finding(WRONG, both, swap if gpu_seen else "pip uninstall -y onnxruntime onnxruntime-gpu && make venv")]
+    if not cpu and not gpu:
+        return [
+            Finding(WRONG, "no onnxruntime is installed; detectors cannot run", "make venv   (with a GPU: make gpu)")
+        ]
+    has_cuda = "CUDAExecutionProvider" in providers
+    said = f"{'onnxruntime-gpu ' + str(gpu) if gpu else 'onnxruntime ' + str(cpu)} with {', '.join(providers) or 'no providers'}"
+    if gpu and not has_cuda:
+        return [
+            Finding(WRONG, f"{said}: installed for a GPU but without CUDA", "python scripts/doctor.py after: make gpu")
+        ]
+    if gpu and runtime_cuda and torch_cuda and runtime_cuda.split(".")[0] != torch_cuda.split(".")[0]:
+        clash = f"{said}: built for CUDA {runtime_cuda}, torch for CUDA {torch_cuda}; one of them will run on the CPU"
+        return [Finding(WRONG, clash, "install the onnxruntime-gpu that is built for torch's CUDA: see onnxruntime.ai")]
+    if gpu_seen and not has_cuda:
+        return [Finding(NOTE, f"{said}: torch sees a GPU, but detectors will run on the CPU", swap)]
+    return [Finding(OK, said)]
+
+
+def check_torch() -> tuple[list[Finding], bool, str | None]:
+    """torch, its CUDA and GPUs. Returns findings, whether a GPU is seen, and the CUDA version torch is built for."""
+    try:
+        import torch
+    except (ImportError, OSError) as err:
+        return [Finding(WRONG, f"torch cannot be imported: {_first_line(err)}", "make venv")], False, None
+    cuda = torch.version.cuda
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        return [Finding(OK, f"torch {torch.__version__} sees {names} (CUDA {cuda})")], True, cuda
+    if shutil.which("nvidia-smi"):
+        said = f"torch {torch.__version__} (CUDA {cuda or 'none'}) sees no GPU, though nvidia-smi is installed"
+        return [Finding(NOTE, said, "run nvidia-smi; an old driver for this CUDA is the usual reason")], False, cuda
+    return [Finding(OK, f"torch {torch.__version__} on the CPU, {torch.get_num_threads()} threads")], False, cuda
+
+
+def check_opencv(version_of: VersionOf = installed) -> list[Finding]:
+    """At most one OpenCV package, for they share one folder."""
+    there = [f"{name} {version_of(name)}" for name in OPENCV if version_of(name)]
+    if len(there) > 1:
+        return [
+            Finding(
+                NOTE,
+                f"several OpenCV packages: {', '.join(there)}",
+                f"keep one: pip uninstall -y {' '.join(OPENCV[1:])}",
+            )
+        ]
+    return [Finding(OK, there[0])] if there else [Finding(WRONG, "no OpenCV is installed", "make venv")]
+
+
+def check_insightface() -> list[Finding]:
+    """Whether insightface can be imported at all."""
+    try:
+        import insightface
+    except ImportError as err:
+        return [Finding(WRONG, f"insightface cannot be imported: {_first_line(err)}", "make venv")]
+    return [Finding(OK, f"insightface {insightface.__version__}")]
+
+
+def check_weights() -> list[Finding]:
+    """The demonstration's files, and each of the catalog with its licence."""
+    found = []
+    for path in (DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON):
+        name = path.relative_to(PROJECT).as_posix()
+        if path.is_file():
+            found.append(Finding(OK, f"{name}, {human_size(path.stat().st_size)} (synthetic demonstration, MIT)"))
+        else:
+            found.append(
+                Finding(WRONG, f"{name} is not there, though it comes with the repository", f"git checkout -- {name}")
+            )
+    for item in CATALOG:
+        if item.present:
+            size = human_size(sum(path.stat().st_size for path in item.files))
+            found.append(Finding(OK, f"{item.name}, {size}; licence: {item.licence}"))
+    absent = [item.name for item in CATALOG if not item.present]
+    if absent:
+        found.append(
+            Finding(NOTE, f"not here: {', '.join(absent)}", "if you need one: python scripts/weights.py fetch NAME")
+        )
+    return found
+
+
+def check_disk(folder: Path) -> list[Finding]:
+    """Room, and whether results can be written."""
+    free = shutil.disk_usage(PROJECT).free
+    found = [
+        Finding(OK, f"{human_size(free)} free")
+        if free >= LEAST_DISK
+        else Finding(NOTE, f"only {human_size(free)} free", "weights and results need room: free some")
+    ]
+    writable = os.access(folder if folder.exists() else folder.parent, os.W_OK)
+    state = (
+        Finding(OK, f"{folder} can be written")
+        if writable
+        else Finding(WRONG, f"{folder} cannot be written", "use --output")
+    )
+    return [*found, state]
+
+
+def _runtime() -> tuple[list[str], str | None]:
+    """Providers of the onnxruntime that imports, and the CUDA it is built for."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return [], None
+    built: Any = None
+    try:
+        from onnxruntime.capi import build_and_package_info
+
+        built = getattr(build_and_package_info, "cuda_version", None)
+    except ImportError:
+        pass
+    return list(onnxruntime.get_available_providers()), str(built) if built else None
+
+
+def _first_line(err: BaseException) -> str:
+    return (str(err).strip().splitlines() or [type(err).__name__])[0]
+
+
+def examine() -> dict[str, list[Finding]]:
+    """Every check, by subject."""
+    torch_found, gpu_seen, torch_cuda = check_torch()
+    providers, runtime_cuda = _runtime()
+    return {
+        "Python": check_python(),
+        "Packages": check_packages(PROJECT / "requirements.txt"),
+        "torch": torch_found,
+        "onnxruntime": check_runtimes(installed, providers, gpu_seen, runtime_cuda, torch_cuda),
+        "insightface": check_insightface(),
+        "OpenCV": check_opencv(),
+        "Weights": check_weights(),
+        "Disk": check_disk(PROJECT / "outputs"),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--json", action="store_true", help="print the findings as JSON")
+    args = p.parse_args(argv)
+    report = examine()
+    wrong = [finding for part in report.values() for finding in part if finding.state == WRONG]
+    if args.json:
+        print(json.dumps({name: [asdict(f) for f in part] for name, part in report.items()}, indent=2))
+    else:
+        for name, part in report.items():
+            for finding in part:
+                print(f"{finding.state:5}  {name:11}  {finding.what}")
+                if finding.remedy:
+                    print(f"{'':20}-> {finding.remedy}")
+        print(f"\n{len(wrong)} thing{'s' * (len(wrong) != 1)} wrong" if wrong else "\nNothing wrong.")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Detectors through insightface's own loader: boxes in the picture's pixels, colours, odd shapes, faults, providers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny_recognizer import lamp_detector, lamp_picture
+
+from cocoer.config import DetectorConfig
+from cocoer.data import detect
+from cocoer.data.detect import DetectorError, PeopleDetector, build_detector, choose_providers
+from cocoer.weights_catalog import DEMO_FACE, DEMO_PERSON, MissingWeights, find_detector
+
+RED, GREEN, BLUE = 0, 1, 2
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("lamps")
+    lamp_detector(folder / "face.onnx", RED, reach=2.0)
+    lamp_detector(folder / "person.onnx", GREEN, reach=3.0, outputs=9)
+    return folder / "face.onnx", folder / "person.onnx"
+
+
+@pytest.fixture(scope="module")
+def detector(files: tuple[Path, Path]) -> PeopleDetector:
+    return PeopleDetector(*files, input_size=128, device="cpu", threads=1)
+
+
+def test_red_lamps_are_faces_and_green_ones_persons(detector: PeopleDetector) -> None:
+    seen = detector(lamp_picture(128, 128, [(4, 6, RED), (9, 11, GREEN), (12, 3, BLUE)]))
+    np.testing.assert_allclose(seen.faces, [[48 - 16, 32 - 16, 48 + 16, 32 + 16]])
+    np.testing.assert_allclose(seen.bodies, [[88 - 24, 72 - 24, 88 + 24, 72 + 24]])
+    assert 0.9 < seen.face_scores[0] <= 1
+    assert detector.info.to_dict() == {"face": "face.onnx", "person": "person.onnx", "provider": "CPUExecutionProvider"}
+
+
+@pytest.mark.parametrize(("width", "height"), [(512, 512), (512, 256), (256, 512), (512, 100), (64, 64)])
+def test_boxes_are_pixels_of_the_picture_whatever_its_size(detector: PeopleDetector, width: int, height: int) -> None:
+    cell = max(width, height) // 16
+    row = min(3, height // cell - 1)
+    seen = detector(lamp_picture(width, height, [(row, 5, RED)], cell))
+    x, y = 5 * cell, row * cell
+    wanted = [x - 2 * cell, y - 2 * cell, x + 2 * cell, y + 2 * cell]
+    np.testing.assert_allclose(seen.faces, [np.clip(wanted, 0, [width, height, width, height])], atol=cell * 0.1)
+
+
+def test_boxes_stay_in_the_picture_and_come_best_first(detector: PeopleDetector) -> None:
+    picture = lamp_picture(128, 128, [(0, 0, RED), (15, 15, RED), (8, 8, RED)])
+    picture[64:72, 64:72] = [205, 0, 0]  # dimmer, so less sure
+    seen = detector(picture)
+    assert len(seen.faces) == 3
+    assert seen.faces.min() >= 0 and seen.faces.max() <= 128
+    assert list(seen.face_scores) == sorted(seen.face_scores, reverse=True)
+    np.testing.assert_allclose(seen.faces[-1], [48, 48, 80, 80])
+
+
+def test_the_same_picture_gives_the_same_boxes_and_is_not_changed(detector: PeopleDetector) -> None:
+    picture = lamp_picture(300, 200, [(4, 6, RED), (9, 11, GREEN)], 16)
+    before = picture.copy()
+    first, second = detector(picture), detector(picture)
+    np.testing.assert_array_equal(first.faces, second.faces)
+    np.testing.assert_array_equal(first.bodies, second.bodies)
+    np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (20_000, 1), (1, 20_000), (20_000, 30), (3, 2)])
+def test_no_shape_is_too_odd(detector: PeopleDetector, width: int, height: int) -> None:
+    seen = detector(np.full((height, width, 3), 200, dtype=np.uint8))
+    assert seen.faces.shape == (0, 4) and seen.bodies.shape == (0, 4)
+
+
+def test_a_threshold_decides(files: tuple[Path, Path]) -> None:
+    picture = lamp_picture(128, 128, [(4, 6, RED)]) // 255 * np.uint8(150)  # a dim lamp: its score is 0.97
+    for threshold, count in ((0.5, 1), (0.99, 0)):
+        strict = PeopleDetector(*files, input_size=128, face_threshold=threshold, device="cpu", threads=1)
+        assert len(strict(picture).faces) == count
+
+
+def test_no_network_and_no_home_folder_is_touched(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    PeopleDetector(*files, input_size=64, device="cpu", threads=1)(lamp_picture(64, 64, []))
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_missing_is_named_with_place_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("cocoer.weights_catalog.PROJECT", tmp_path)
+    with pytest.raises(MissingWeights, match=r"buffalo_l.*thirdparty.*weights\.py fetch buffalo_l"):
+        build_detector(DetectorConfig())
+    with pytest.raises(MissingWeights, match=r"nowhere\.onnx"):
+        find_detector("nowhere.onnx", "face")
+    place = tmp_path / "thirdparty" / "insightface" / "models"
+    (place / "buffalo_l").mkdir(parents=True)
+    lamp_detector(place / "buffalo_l" / "det_10g.onnx", RED, 2.0)
+    (place / "buffalo_l" / "w600k_r50.onnx").write_bytes(b"not opened")
+    with pytest.raises(MissingWeights, match=r"scrfd_person_2\.5g\.onnx.*weights\.py fetch scrfd_person_2\.5g"):
+        build_detector(DetectorConfig())
+    lamp_detector(place / "scrfd_person_2.5g.onnx", GREEN, 3.0)
+    found = build_detector(DetectorConfig(input_size=64), "cpu", threads=1)
+    assert (found.info.face, found.info.person) == ("det_10g.onnx", "scrfd_person_2.5g.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"not onnx at all", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_file_that_is_no_detector_is_refused(files: tuple[Path, Path], tmp_path: Path, content: bytes) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(content)
+    with pytest.raises(DetectorError, match=r"face detector .*broken\.onnx"):
+        PeopleDetector(broken, files[1], input_size=64, device="cpu")
+    with pytest.raises(MissingWeights):
+        PeopleDetector(tmp_path / "absent.onnx", files[1], input_size=64, device="cpu")
+
+
+def test_cuda_that_is_not_there_is_an_error_and_auto_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detect, "available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DetectorError, match=r"make gpu"):
+        choose_providers("cuda:0")
+    assert choose_providers("auto") == choose_providers("cpu") == ["CPUExecutionProvider"]
+    monkeypatch.setattr(detect, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert choose_providers("auto")[0] == choose_providers("cuda")[0] == "CUDAExecutionProvider"
+
+
+def test_a_runtime_that_silently_falls_back_to_the_cpu_is_an_error(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect, "choose_providers", lambda device: ["CPUExecutionProvider"])
+    with pytest.raises(DetectorError, match="fell back to CPUExecutionProvider"):
+        PeopleDetector(*files, input_size=64, device="cuda")
+
+
+def test_importing_the_module_loads_neither_insightface_nor_onnxruntime() -> None:
+    import subprocess
+
+    code = "import sys, cocoer.data.detect; print([m for m in ('insightface', 'onnxruntime', 'torch') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
+
+
+def _scenes(count: int) -> list[tuple[NDArray[np.uint8], Any]]:
+    from cocoer.data.synthetic.emotions import WorldOptions
+    from cocoer.data.synthetic.world import draw_picture
+
+    pictures = [draw_picture(4711, "detector-unit-test", i, WorldOptions()) for i in range(count)]
+    return [(np.asarray(p.image), p.people) for p in pictures]
+
+
+def test_the_shipped_demo_detectors_find_the_people_of_unseen_scenes() -> None:
+    from cocoer.boxes import iou
+
+    assert DEMO_FACE.stat().st_size + DEMO_PERSON.stat().st_size <= 2_000_000
+    detector = PeopleDetector(DEMO_FACE, DEMO_PERSON, 256, device="cpu", threads=1)
+    hits = there = said = 0
+    for pixels, people in _scenes(30):
+        seen = detector(pixels)
+        for found, wanted in (
+            (seen.faces, [p.head_xyxy for p in people]),
+            (seen.bodies, [p.body_xyxy for p in people]),
+        ):
+            overlap = iou(found, wanted)
+            hits += int((overlap >= 0.5).any(axis=0).sum()) if len(found) else 0
+            there, said = there + len(wanted), said + len(found)
+    assert hits / there >= 0.9
+    assert hits / said >= 0.9

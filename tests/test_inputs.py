@@ -1,0 +1,223 @@
+"""What --input names, as a stream: order, names of outputs, faults in their place, shares, videos, standard input."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from cocoer.data.inputs import InputItem, count_inputs, is_single_picture, iterate_inputs
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def names(items: Iterator[InputItem], folder: Path) -> list[str]:
+    return [os.path.relpath(i.name, folder) for i in items]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    touch(
+        tmp_path / "in",
+        "b.jpg",
+        "a.PNG",
+        "notes.md",
+        ".hidden.jpg",
+        "deep/c.jpeg",
+        "deep/er/a.png",
+        "x.heic",
+        "out/b.png",
+    )
+    return tmp_path / "in"
+
+
+def test_a_folder_gives_its_pictures_by_name_and_deeper_ones_on_request(tree: Path) -> None:
+    flat = list(iterate_inputs([str(tree)]))
+    assert names(iter(flat), tree) == ["a.PNG", "b.jpg", "x.heic"]
+    assert not any(i.fault for i in flat)
+    deep = list(iterate_inputs([str(tree)], recursive=True, leave_out=tree / "out"))
+    assert names(iter(deep), tree) == ["a.PNG", "b.jpg", "x.heic", "deep/c.jpeg", "deep/er/a.png"]
+    assert [i.stem for i in deep] == ["a", "b", "x", "deep/c", "deep/er/a"]
+    assert [i.position for i in deep] == list(range(5))
+
+
+def test_files_globs_and_lists(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "list.txt").write_text("\ufeffb.jpg\r\n\n# a remark\ndeep/c.jpeg\nabsent.jpg\n", encoding="utf-8")
+    items = list(iterate_inputs([str(tree / "list.txt")]))
+    assert [Path(i.name).name for i in items] == ["b.jpg", "c.jpeg", "absent.jpg"]
+    assert [i.source for i in items[:2]] == [tree / "b.jpg", tree / "deep/c.jpeg"]
+    assert "no such file" in items[2].fault
+    assert names(iterate_inputs([str(tree / "*.*g")]), tree) == ["b.jpg"]
+    assert names(iterate_inputs([str(tree / "**/*.png")]), tree) == ["deep/er/a.png", "out/b.png"]
+    monkeypatch.chdir(tree)
+    assert [i.name for i in iterate_inputs(["b.jpg", "a.PNG"])] == ["b.jpg", "a.PNG"]
+
+
+def test_a_name_with_glob_letters_that_exists_is_a_file(tmp_path: Path) -> None:
+    touch(tmp_path, "a[1].jpg", "a1.jpg")
+    assert names(iterate_inputs([str(tmp_path / "a[1].jpg")]), tmp_path) == ["a[1].jpg"]
+
+
+def test_output_names_never_collide_whatever_the_case(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.jpg", "two/a.jpg", "two/A.png", "a-2.jpg", "a.jpg")
+    inputs = [str(tmp_path / n) for n in ("a.jpg", "a-2.jpg", "one/a.jpg", "two/a.jpg", "two/A.png", "a.jpg")]
+    stems = [i.stem for i in iterate_inputs(inputs)]
+    assert stems[:2] == ["a", "a-2"]
+    assert len({s.casefold() for s in stems}) == len(stems)
+
+
+def test_output_names_stay_inside_and_short(tmp_path: Path) -> None:
+    long = "é" * 120 + ".jpg"
+    touch(tmp_path, long)
+    (item,) = iterate_inputs([str(tmp_path / long)])
+    assert item.source == tmp_path / long and not item.fault
+    assert len(item.stem.encode()) <= 160
+    climbing = list(iterate_inputs(["../../etc/passwd.jpg", "/root/../x.jpg", ".."]))
+    assert all(not i.stem.startswith(("/", "..")) and "/../" not in i.stem for i in climbing)
+
+
+def test_what_cannot_be_had_is_an_item_with_a_fault_and_the_rest_goes_on(tree: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "void.txt").write_text("\n")
+    inputs = [
+        "absent.jpg",
+        str(empty),
+        str(tree / "b.jpg"),
+        "no*thing.png",
+        "x" * 5000 + ".jpg",
+        str(tmp_path / "void.txt"),
+    ]
+    items = list(iterate_inputs(inputs))
+    said = [i.fault for i in items]
+    assert [bool(f) for f in said] == [True, True, False, True, True, True]
+    assert "found none" in said[1] and "--recursive" in said[1]
+    assert "pattern" in said[3] and "empty" in said[5]
+    assert [i.position for i in items] == list(range(6))
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)  # tests may run as root, whom no permission stops
+    (item,) = iterate_inputs([str(tmp_path)])
+    assert "Permission denied" in item.fault
+
+
+def test_shares_split_the_input_and_agree_on_names(tree: Path) -> None:
+    whole = {i.position: i.stem for i in iterate_inputs([str(tree)], recursive=True)}
+    parts: dict[int, str] = {}
+    for rank in range(3):
+        share = list(iterate_inputs([str(tree)], recursive=True, wanted=lambda p, key, rank=rank: p % 3 == rank))
+        assert not parts.keys() & {i.position for i in share}
+        parts |= {i.position: i.stem for i in share}
+    assert parts == whole
+
+
+def test_counting_agrees_with_walking(tree: Path) -> None:
+    for inputs, recursive in (([str(tree)], False), ([str(tree)], True), (["absent.jpg", str(tree / "b.jpg")], False)):
+        assert count_inputs(inputs, recursive) == len(list(iterate_inputs(inputs, recursive=recursive)))
+    assert count_inputs(["-"]) is None
+    assert count_inputs(["a.mp4"]) is None
+
+
+def test_single_picture(tree: Path) -> None:
+    assert is_single_picture([str(tree / "b.jpg")])
+    assert not is_single_picture([str(tree)])
+    assert not is_single_picture([str(tree / "b.jpg")] * 2)
+    assert not is_single_picture(["-"])
+    assert not is_single_picture(["absent.jpg"])
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """10 frames of 64x48; frame n is a plain gray of brightness 20 n."""
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    assert writer.isOpened()
+    for n in range(10):
+        writer.write(np.full((48, 64, 3), 20 * n, dtype=np.uint8))
+    writer.release()
+    return path
+
+
+def test_every_nth_frame_of_a_video(video: Path) -> None:
+    items = list(iterate_inputs([str(video)], every=3))
+    assert [i.frame for i in items] == [0, 3, 6, 9]
+    assert [i.stem for i in items] == [f"clip_{n:06d}" for n in (0, 3, 6, 9)]
+    assert [i.key for i in items] == [f"{video}#{n}" for n in (0, 3, 6, 9)]
+    for item in items:
+        assert item.pixels is not None and item.pixels.size == (64, 48) and item.frame is not None
+        assert abs(float(np.asarray(item.pixels).mean()) - 20 * item.frame) < 4
+
+
+def test_frames_done_before_are_not_unpacked(video: Path) -> None:
+    items = list(iterate_inputs([str(video)], every=2, wanted=lambda p, key: not key.endswith(("#0", "#2"))))
+    assert [(i.position, i.frame) for i in items] == [(2, 4), (3, 6), (4, 8)]
+
+
+def test_a_video_is_red_where_it_is_red(tmp_path: Path) -> None:
+    path = tmp_path / "red.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(np.full((48, 64, 3), (0, 0, 255), dtype=np.uint8))  # OpenCV writes BGR
+    writer.release()
+    (item,) = iterate_inputs([str(path)])
+    assert item.pixels is not None
+    red, green, blue = np.asarray(item.pixels).reshape(-1, 3).mean(0)
+    assert red > 200 > 60 > max(green, blue)
+
+
+def test_a_video_that_is_none_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    items = list(iterate_inputs([str(tmp_path / "broken.mp4"), str(tmp_path / "absent.mp4")]))
+    assert ["OpenCV" in i.fault or "no such file" in i.fault for i in items] == [True, True]
+
+
+class _Stdin:
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+
+
+def test_standard_input_is_a_list_or_one_picture(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", _Stdin(f"{tree}/b.jpg\nabsent.jpg\n".encode()))
+    items = list(iterate_inputs(["-"]))
+    assert [bool(i.fault) for i in items] == [False, True]
+    for form in ("PNG", "JPEG", "GIF", "WEBP"):
+        data = io.BytesIO()
+        Image.new("RGB", (9, 7), "red").save(data, form)
+        monkeypatch.setattr(sys, "stdin", _Stdin(data.getvalue()))
+        (item,) = iterate_inputs(["-"])
+        assert isinstance(item.source, io.BytesIO) and Image.open(item.source).size == (9, 7)
+    monkeypatch.setattr(sys, "stdin", _Stdin(b""))
+    (item,) = iterate_inputs(["-"])
+    assert "got nothing" in item.fault
+
+
+def test_names_that_are_no_utf8_can_be_written_down(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    with open(raw, "wb") as file:
+        file.write(b"x")
+    (item,) = iterate_inputs([str(tmp_path)])
+    item.name.encode("utf-8")
+    item.stem.encode("utf-8")
+    assert isinstance(item.source, Path) and item.source.exists()
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_every_wants_a_positive_number(every: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        list(iterate_inputs(["a.jpg"], every=every))
+    with pytest.raises(ValueError, match="no input"):
+        list(iterate_inputs([]))
