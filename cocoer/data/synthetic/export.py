@@ -30,6 +30,8 @@ ANNOTATORS: dict[str, int] = {"train": 1, "val": 5, "test": 3}
 CAERS_TRAIN_NAMES: dict[str, str] = {"Anger": "Angry"}
 """Real copies of CAER-S spell this class differently in the train folder."""
 JPEG_QUALITY = 88
+FEW = 64
+"""Below so many pictures no processes are started: that takes longer than drawing."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _draw_all(root: Path, jobs: list[Job], workers: int, words: str) -> Iterator
     def bar(drawn: Iterable[Drawn]) -> Iterator[Drawn]:
         yield from tqdm(drawn, total=len(jobs), desc=words, unit="picture", disable=None)
 
-    if workers <= 1 or len(jobs) < 64:  # starting processes takes longer than drawing a few pictures
+    if workers <= 1 or len(jobs) < FEW:
         yield from bar(_draw_one(root, job) for job in jobs)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
