@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from cocoer.model.checkpoint import FILE_NAME, CheckpointError, sync_folder
 
@@ -85,7 +86,7 @@ def save_state(
             : -keep + 1 or None
         ]:
             _remove(old)
-    except (OSError, RuntimeError, CheckpointError) as err:
+    except (OSError, RuntimeError, SafetensorError, CheckpointError) as err:
         shutil.rmtree(writing, ignore_errors=True)
         raise CheckpointError(
             f"training state {final}: cannot be written: {err}. Wanted a writable folder with room for the weights three"

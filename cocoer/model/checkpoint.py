@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,8 @@ def write_durably(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(unfinished, path)
         sync_folder(path.parent)
     except (OSError, SafetensorError, RuntimeError) as err:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path}: cannot be written: {err}. Wanted a writable folder with enough room; what stood there before is"
             " untouched. Free some space or choose another folder (run.dir)"
