@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -98,4 +99,5 @@ def encode_prompts(clip: nn.Module, tower: str, prompts: Sequence[str]) -> Tenso
     """Unit-norm text embeddings [len(prompts), e], float32."""
     tokenizer = open_clip.get_tokenizer(_architecture(tower))
     tokens = tokenizer(list(prompts), context_length=clip.context_length)
-    return F.normalize(clip.eval().encode_text(tokens).float(), dim=-1)
+    encode: Any = clip.eval().encode_text
+    return F.normalize(encode(tokens).float(), dim=-1)

@@ -90,6 +90,8 @@ def convert_release(
     say(f"writing {out}")
     source = _source(release, content) + f"; {_named(clip_file)}"
     file = _write(out, model, config, fates, [*notes, f"converted from {source}"])
+    for line in (str(fates), *notes, f"every key by name: {out / REPORT_NAME}"):
+        say(line)
     return Conversion(file, fates, tuple(notes))
 
 
@@ -112,7 +114,7 @@ def _clip_file(clip: str | Path | None) -> Path:
             return place
     tried = ", ".join(str(place) for place in places)
     raise CheckpointError(
-        f"CLIP weights: no such file: {tried}; the published checkpoint does not hold CLIP's tower. Name OpenAI's RN50.pt"
+        f"CLIP weights {tried}: no such file; the published checkpoint does not hold CLIP's tower. Name OpenAI's RN50.pt"
         " with --clip; `python scripts/weights.py list` says where it comes from"
     )
 

@@ -5,8 +5,8 @@ Letters: B persons, L=3 levels in `names.LEVELS` order, g map side, N tokens, c 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,11 @@ class PatchTokens(nn.Module):
         return self.project(patches.transpose(1, 2))
 
 
+def _blocks_of(blocks: nn.ModuleDict, level: str) -> list[AttentionBlock]:
+    """A level's attention blocks, in order."""
+    return list(cast("Iterable[AttentionBlock]", blocks[level]))
+
+
 class PaperCrossLevel(nn.Module):
     """T_{h,c}, T_{b,c}, T_{c,c}: each level's tokens query the context's, block after block; one learned position table."""
 
@@ -70,7 +75,7 @@ class PaperCrossLevel(nn.Module):
         context = placed[CONTEXT]
         out = []
         for level, x in zip(LEVELS, placed, strict=True):
-            for block in self.blocks[level]:
+            for block in _blocks_of(self.blocks, level):
                 x = block(x, x if level == "context" else context)
             out.append(x)
         return out
@@ -79,7 +84,10 @@ class PaperCrossLevel(nn.Module):
         """Where each level looks in the context in its first block."""
         placed = [t + self.position for t in tokens]
         return AttentionMaps(
-            *(self.blocks[m][0].attention_map(x, placed[CONTEXT]) for m, x in zip(LEVELS, placed, strict=True))
+            *(
+                _blocks_of(self.blocks, m)[0].attention_map(x, placed[CONTEXT])
+                for m, x in zip(LEVELS, placed, strict=True)
+            )
         )
 
 
@@ -107,7 +115,7 @@ class ReleaseCrossLevel(nn.Module):
         context = tokens[CONTEXT]
         out = []
         for level, x, place in zip(LEVELS, tokens, places, strict=True):
-            for block in self.blocks[level]:
+            for block in _blocks_of(self.blocks, level):
                 x = block(x, x if level == "context" else context, place, places[CONTEXT])
             out.append(self.norm(x))
         return out
@@ -116,7 +124,7 @@ class ReleaseCrossLevel(nn.Module):
         """Where each level looks in the context in its first block."""
         places = self._positions(head_xyxy, body_xyxy)
         maps = [
-            self.blocks[m][0].attention_map(x, tokens[CONTEXT], place, places[CONTEXT])
+            _blocks_of(self.blocks, m)[0].attention_map(x, tokens[CONTEXT], place, places[CONTEXT])
             for m, x, place in zip(LEVELS, tokens, places, strict=True)
         ]
         return AttentionMaps(*maps)

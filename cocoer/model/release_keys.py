@@ -32,6 +32,7 @@ WIDE = "VI_ffn.1.weight"
 
 _BLOCKS = {"head": "encoder1", "body": "encoder2", "context": "encoder3"}
 _HEADS = {"head": "cls_HFE_head", "body": "cls_HFE_body", "context": "cls_HFE_ctx"}
+_IN_HEAD = {"1": "mapping", "3": "norm", "4": "prediction"}
 _IN_BLOCK = {
     "cross_attn.linears.0": "attention.to_query",
     "cross_attn.linears.1": "attention.to_key",
@@ -65,7 +66,7 @@ def _renamed_parts(blocks: int) -> dict[str, str]:
     for level in LEVELS:
         names[f"backbone.{level}"] = f"trunks.{level}.layers"
         names[f"{level}_proj"] = f"tokens.{level}.project"
-        for here, there in (("mapping", 1), ("norm", 3), ("prediction", 4)):
+        for there, here in _IN_HEAD.items():
             names[f"{_HEADS[level]}.{there}"] = f"heads.{level}.{here}"
         for i in range(blocks):
             for there, here in _IN_BLOCK.items():

@@ -5,7 +5,7 @@ Letters: B persons, e CLIP embedding size, k emotions, d feature size.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +107,7 @@ class VocabularyBranch(nn.Module):
         """Unit-norm CLIP embeddings [B, e] of context crops [B, 3, S, S] (ImageNet mean and std); no gradient."""
         with torch.no_grad():
             images = context * self._scale + self._shift
-            side = self.tower.image_size
+            side: Any = self.tower.image_size
             side = side if isinstance(side, int) else side[0]
             if images.shape[-1] != side:
                 images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
