@@ -16,6 +16,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cocoer.data.batch import PersonRecord
+
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO")
 """Content that is read, whatever the file's ending. Of an animation, the first frame."""
 
@@ -98,6 +100,17 @@ def _png_has_exif(image: Image.Image) -> bool:
             return True
         file.seek(length + 4 - (21 if kind in (b"tEXt", b"zTXt", b"iTXt") else 0), 1)
     return False
+
+
+def decode_record(record: PersonRecord, root: Path) -> Image.Image:
+    """The person's picture, RGB, of the size that the index says; ImageError otherwise."""
+    image = decode_image(root / record.image)
+    if image.size != (record.width, record.height):
+        raise ImageError(
+            f"{root / record.image}: wanted {record.width}x{record.height} pixels as in the index, got "
+            f"{image.width}x{image.height}; the file has changed, prepare the index again"
+        )
+    return image
 
 
 def _open(source: Source, name: str, max_pixels: int) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from cocoer.data.decode import ImageError, decode_image, image_size
-from cocoer.data.loaders import available_cores
 
 _ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")  # the last marker of a JPEG, the last chunk of a PNG
 _TAIL = 32  # bytes; some writers pad behind the end
@@ -78,6 +78,11 @@ def progress(items: Iterable[T], total: int, words: str, unit: str = "picture") 
     """The items, with a progress bar on a terminal and silence elsewhere."""
     bar: Iterable[T] = tqdm(items, total=total, desc=words, unit=unit, delay=1, disable=None)
     return bar
+
+
+def available_cores() -> int:
+    """Cores that this process may use: in a container often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def file_checksum(path: Path) -> str:

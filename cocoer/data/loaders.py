@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cocoer.config import AugmentConfig, DataConfig
 from cocoer.data.batch import Batch, PersonRecord
-from cocoer.data.decode import ImageError, decode_image
+from cocoer.data.cache import CropCache, open_cache
+from cocoer.data.decode import decode_record
+from cocoer.data.files import available_cores
 from cocoer.data.index import IndexFileError, read_index
 from cocoer.data.sampler import PersonBatchSampler, PersonDraw
 from cocoer.data.transforms import (
@@ -60,6 +60,7 @@ class PersonDataset(Dataset[Sample]):
     root: folder to which the image paths are relative. classes: the k class names. image_size: S, pixels.
     Asked for a `PersonDraw` (epoch, index), or for a plain index (epoch 0). Raises ImageError for a picture that is broken
     or has another size than the index says: its boxes would mean other pixels.
+    cache: finished crops of these persons, in place of the files; gives the same bits. IndexFileError for one that does not fit.
     """
 
     def __init__(
@@ -70,7 +71,18 @@ class PersonDataset(Dataset[Sample]):
         image_size: int,
         augment: AugmentConfig | None = None,
         seed: int = 0,
+        cache: CropCache | None = None,
     ) -> None:
+        if cache is not None and augment is not None and (augment.crop > 0 or augment.box_shift > 0):
+            raise IndexFileError(
+                "the crop cache holds finished crops, which data.augment.crop and data.augment.box_shift cannot change any more: "
+                f"set both to 0 (got {augment.crop} and {augment.box_shift}), or data.cache to null"
+            )
+        if cache is not None and len(cache) != len(records):
+            raise IndexFileError(
+                f"{cache.folder}: holds {len(cache)} persons, the index {len(records)}; use `open_cache`"
+            )
+        self.cache = cache
         self.records, self.root, self.image_size = list(records), Path(root), image_size
         self.augment, self.seed = augment, seed
         self.targets = target_matrix(self.records, classes)
@@ -85,24 +97,18 @@ class PersonDataset(Dataset[Sample]):
 
     def _crops(self, epoch: int, index: int) -> LevelCrops:
         """The person's crops, augmented by the numbers of (seed, epoch, index)."""
-        record = self.records[index]
-        image, body, head = decode_record(record, self.root), record.body, record.head
-        if self.augment is None:
-            return crop_levels(image, body, head, self.image_size)
-        rng = person_generator(self.seed, epoch, index)
-        image, body, head = augment_picture(image, body, head, self.augment, rng)
-        return augment_crops(crop_levels(image, body, head, self.image_size), self.augment, rng)
-
-
-def decode_record(record: PersonRecord, root: Path) -> Image.Image:
-    """The person's picture, RGB, of the size that the index says; ImageError otherwise."""
-    image = decode_image(root / record.image)
-    if image.size != (record.width, record.height):
-        raise ImageError(
-            f"{root / record.image}: wanted {record.width}x{record.height} pixels as in the index, got "
-            f"{image.width}x{image.height}; the file has changed, prepare the index again"
-        )
-    return image
+        record, augment = self.records[index], self.augment
+        if self.cache is not None:
+            crops = self.cache[index]
+        else:
+            image, body, head = decode_record(record, self.root), record.body, record.head
+            if augment is not None:
+                rng = person_generator(self.seed, epoch, index, "picture")
+                image, body, head = augment_picture(image, body, head, augment, rng)
+            crops = crop_levels(image, body, head, self.image_size)
+        if augment is None:
+            return crops
+        return augment_crops(crops, augment, person_generator(self.seed, epoch, index, "crops"))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -115,16 +121,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def available_cores() -> int:
-    """Cores that this process may use: in a container often fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def build_dataset(data: DataConfig, split: str, seed: int = 0, train: bool = False) -> PersonDataset:
-    """The persons of one split as `data` says; augmented when `train`."""
+    """The persons of one split as `data` says; augmented when `train`, from the crop cache (built first) with `data.cache`."""
     classes = CLASSES[data.dataset]
     records = read_index(data.index, split, classes)
-    return PersonDataset(records, data.root, classes, data.image_size, data.augment if train else None, seed)
+    cache = open_cache(data.cache, split, records, Path(data.root), data.image_size) if data.cache else None
+    return PersonDataset(records, data.root, classes, data.image_size, data.augment if train else None, seed, cache)
 
 
 def build_loader(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -106,9 +107,15 @@ def make_batch(crops: Sequence[LevelCrops], keys: Sequence[str], targets: Tensor
     )
 
 
-def person_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers of one person in one epoch: the same in any worker, process, batch or order."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, index))))
+def person_generator(
+    seed: int, epoch: int, index: int, step: Literal["picture", "crops"] = "picture"
+) -> np.random.Generator:
+    """The random numbers of one person in one epoch: the same in any worker, process, batch or order.
+
+    `augment_picture` and `augment_crops` have a stream each, so that cached crops are changed as fresh ones would be.
+    """
+    key = np.random.SeedSequence((seed, epoch, index, ("picture", "crops").index(step)))
+    return np.random.Generator(np.random.Philox(key))
 
 
 def augment_picture(

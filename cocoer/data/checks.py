@@ -1,0 +1,114 @@
+"""Two looks at a finished index: does every picture decode as it says, and do boxes and labels make sense to the eye."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from cocoer.boxes import Box
+from cocoer.data.batch import PersonRecord
+from cocoer.data.decode import ImageError, decode_image, decode_record
+from cocoer.data.files import in_threads
+
+_COLOURS = {"annotated": (60, 220, 90), "detected": (70, 190, 255), "estimated": (255, 170, 40)}
+"""Of the head box, by its source."""
+
+_BODY_COLOUR = (255, 80, 80)
+_CELL, _TEXT, _GAP, _COLUMNS = 300, 62, 6, 4
+
+
+@dataclass(frozen=True)
+class BrokenPicture:
+    """One picture that cannot be used, the persons it takes with it, and why."""
+
+    image: str
+    persons: int
+    reason: str
+
+
+def check_pictures(records: Sequence[PersonRecord], root: Path) -> list[BrokenPicture]:
+    """Decode every picture of the index completely; returns the broken ones, in the order of the index.
+
+    In threads, with a progress bar on a terminal. A picture of another size than the index says is broken too.
+    """
+    by_picture: dict[str, list[PersonRecord]] = defaultdict(list)
+    for record in records:
+        by_picture[record.image].append(record)
+
+    def fault(persons: list[PersonRecord]) -> str:
+        try:
+            decode_record(persons[0], root)
+        except ImageError as err:
+            return str(err)
+        return ""
+
+    pictures = list(by_picture.values())
+    faults = in_threads(fault, pictures, "decoding pictures")
+    return [BrokenPicture(p[0].image, len(p), why) for p, why in zip(pictures, faults, strict=True) if why]
+
+
+def contact_sheet(records: Sequence[PersonRecord], root: Path, count: int = 24, seed: int = 0) -> Image.Image:
+    """A sheet of up to `count` randomly chosen persons: the whole picture with body and head box, and what the index says.
+
+    Body boxes are red; head boxes green (annotated), blue (detected) or orange (estimated). A picture that cannot be read
+    is a gray cell with the reason. RGB. Raises ValueError for an empty index.
+    """
+    if not records:
+        raise ValueError("a contact sheet needs at least one person, got none")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:count])
+    rows = -(-len(chosen) // _COLUMNS)
+    columns = min(_COLUMNS, len(chosen))
+    step_x, step_y = _CELL + _GAP, _CELL + _TEXT + _GAP
+    sheet = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), (24, 24, 28))
+    for place, index in enumerate(chosen):
+        corner = (_GAP + place % _COLUMNS * step_x, _GAP + place // _COLUMNS * step_y)
+        _draw_cell(sheet, corner, records[int(index)], root)
+    return sheet
+
+
+def _draw_cell(sheet: Image.Image, corner: tuple[int, int], record: PersonRecord, root: Path) -> None:
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(11)
+    x, y = corner
+    try:
+        image = decode_image(root / record.image)
+    except ImageError as err:
+        draw.rectangle((x, y, x + _CELL, y + _CELL), fill=(80, 80, 80))
+        draw.multiline_text((x + 6, y + 6), _wrapped(str(err), 44, 12), fill=(255, 255, 255), font=font)
+    else:
+        scale = min(_CELL / image.width, _CELL / image.height)
+        small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+        left, top = x + (_CELL - small.width) // 2, y + (_CELL - small.height) // 2
+        sheet.paste(small, (left, top))
+        for box, colour in ((record.body, _BODY_COLOUR), (record.head, _COLOURS[record.head_source])):
+            draw.rectangle(_on_sheet(box, scale, left, top), outline=colour, width=2)
+    score = record.extra.get("head_score")
+    head = f"head {record.head_source}" + (f" {score:.2f}" if isinstance(score, float) else "")
+    text = (
+        f"{record.image.rsplit('/', 1)[-1][-34:]} #{record.person}  {head}\n{_wrapped(', '.join(record.labels), 50, 3)}"
+    )
+    draw.multiline_text((x + 2, y + _CELL + 2), text, fill=(235, 235, 235), font=font, spacing=2)
+
+
+def _on_sheet(box: Box, scale: float, left: int, top: int) -> tuple[float, float, float, float]:
+    """The box in pixels of the sheet, at least a line wide."""
+    x1, y1 = left + box[0] * scale, top + box[1] * scale
+    return x1, y1, max(x1 + 1, left + box[2] * scale - 1), max(y1 + 1, top + box[3] * scale - 1)
+
+
+def _wrapped(text: str, width: int, lines: int) -> str:
+    """The text in at most `lines` lines of about `width` characters."""
+    out, line = [], ""
+    for word in text.split():
+        if line and len(line) + len(word) + 1 > width:
+            out.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    out.append(line)
+    return "\n".join(out[:lines]) + (" ..." if len(out) > lines else "")

@@ -1,0 +1,104 @@
+"""Pictures that look alike, found by a perceptual hash, and a split that keeps them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from cocoer.names import SPLITS
+
+BITS = 64
+NEAR = 6
+"""Two pictures whose hashes differ in at most this many of 64 bits count as nearly the same."""
+
+SHARES: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
+"""Of each class; what the papers on CAER-S state."""
+
+_BLOCK = 512  # rows compared at once, so that a bucket of many equal-looking pictures stays small in memory
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """64 bits of the coarse look: signs of the 8x8 lowest frequencies of a 32x32 gray version against their median.
+
+    Resizing, recompression and small changes of light flip few bits. (The DCT hash of C. Zauner's thesis, 2010.)
+    """
+    gray = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
+    low = dctn(gray, norm="ortho")[:8, :8].ravel()
+    # The constant term says how bright the picture is, not how it looks: the others alone set the median.
+    bits = low > np.median(low[1:])
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+def near_groups(hashes: Sequence[int], distance: int = NEAR) -> NDArray[np.int64]:
+    """A group number [N] for each hash; a chain of pairs within `distance` bits is one group.
+
+    Exact: hashes that differ in at most d bits agree in at least one of d + 1 bands of bits (pigeonhole), so only pictures
+    that share a band are compared.
+    """
+    if not 0 <= distance < BITS:
+        raise ValueError(f"wanted a distance of 0..{BITS - 1} bits, got {distance}")
+    values, where = np.unique(np.array(hashes, dtype=np.uint64), return_inverse=True)
+    group = np.arange(len(values))
+    edges = np.linspace(0, BITS, distance + 2).astype(int)
+    for low, high in pairwise(edges):
+        band = (values >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
+        order = np.argsort(band, kind="stable")
+        starts = np.flatnonzero(np.diff(band[order])) + 1
+        pairs = [_near_pairs(values, bucket, distance, group) for bucket in np.split(order, starts) if len(bucket) > 1]
+        group = _merged(group, np.concatenate(pairs, axis=1)) if pairs else group
+    return np.unique(group, return_inverse=True)[1][where].astype(np.int64)
+
+
+def _near_pairs(
+    values: NDArray[np.uint64], bucket: NDArray[np.int64], distance: int, group: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Groups [2, P] that pairs of the bucket within `distance` bits connect."""
+    found = [np.empty((2, 0), dtype=np.int64)]
+    for start in range(0, len(bucket), _BLOCK):
+        rows = bucket[start : start + _BLOCK]
+        near = np.bitwise_count(values[rows][:, None] ^ values[bucket][None]) <= distance
+        near &= group[rows][:, None] < group[bucket][None]  # each pair once, and none that is connected already
+        i, j = np.nonzero(near)
+        found.append(np.unique(np.stack([group[rows[i]], group[bucket[j]]]), axis=1))
+    return np.concatenate(found, axis=1)
+
+
+def _merged(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The groups [N] after the pairs [2, P] of groups have become one each."""
+    count = len(group)
+    graph = coo_array((np.ones(pairs.shape[1], dtype=bool), (pairs[0], pairs[1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1][group].astype(np.int64)
+
+
+def disjoint_split(labels: Sequence[str], groups: Sequence[int] | NDArray[np.int64], seed: int = 0) -> list[str]:
+    """A split for each of N pictures: whole groups only, every class as near to `SHARES` as groups allow.
+
+    Large groups are placed first; each goes where its classes lack most, in units of what they should have. Depends on the
+    order of pictures and the seed alone.
+    """
+    members: dict[int, list[int]] = {}
+    for i, group in enumerate(np.asarray(groups).tolist()):
+        members.setdefault(group, []).append(i)
+    classes = {c: i for i, c in enumerate(sorted(set(labels)))}
+    totals = np.bincount([classes[c] for c in labels], minlength=len(classes)).astype(float)
+    wanted = np.array([SHARES[s] for s in SPLITS])[:, None] * totals[None]  # [splits, classes]
+    lacking = wanted.copy()
+    order = np.random.default_rng(seed).permutation(len(members))
+    keys = sorted(members)
+    out = [""] * len(labels)
+    for place in sorted(order.tolist(), key=lambda p: -len(members[keys[p]])):
+        group = members[keys[place]]
+        counts = np.bincount([classes[labels[i]] for i in group], minlength=len(classes))
+        gain = (lacking / wanted * counts[None]).sum(1)
+        best = int(gain.argmax())
+        lacking[best] -= counts
+        for i in group:
+            out[i] = SPLITS[best]
+    return out

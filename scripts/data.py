@@ -1,0 +1,121 @@
+"""Look at a person index: does every picture decode, and do boxes and labels make sense.
+
+    python scripts/data.py check data/emotic/index --root data/emotic
+    python scripts/data.py show data/emotic/index --root data/emotic --out outputs/sheet.png
+    python scripts/data.py convert SOURCE --format tandon-csv --root data/emotic --out data/emotic/index
+
+check reads every picture completely and names each one that is broken, with the persons it takes along.
+show draws a contact sheet: body boxes red; head boxes green (annotated), blue (detected) or orange (estimated).
+convert makes an index from files that others derived from EMOTIC or CAER-S; see docs/data.md for the formats.
+Exit code 0: all is well. 1: something is broken (each named). 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cocoer.data.batch import PersonRecord
+from cocoer.data.cache import CacheError, CropCache
+from cocoer.data.checks import check_pictures, contact_sheet
+from cocoer.data.derived import FORMATS, DerivedError, convert
+from cocoer.data.index import IndexFileError, read_records, split_path, write_index
+from cocoer.names import SPLITS
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="decode every picture of an index")
+    show = commands.add_parser("show", help="contact sheet with boxes and labels")
+    for command in (check, show):
+        command.add_argument("index", type=Path, help="folder with train.jsonl ..., or one .jsonl file")
+        command.add_argument("--root", type=Path, required=True, help="folder that the image paths are relative to")
+        command.add_argument("--split", choices=SPLITS, help="this split alone; default all")
+    check.add_argument("--cache", type=Path, help="also verify the checksums of the crop caches in this folder")
+    show.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    show.add_argument("--count", type=int, default=24, help="persons on the sheet; default 24")
+    show.add_argument("--seed", type=int, default=0, help="which persons")
+    change = commands.add_parser("convert", help="index from files that others derived")
+    change.add_argument("source", type=Path, help="the file or folder to read")
+    change.add_argument("--format", choices=tuple(FORMATS), required=True)
+    change.add_argument("--root", type=Path, required=True, help="folder with the pictures; those of arrays go there")
+    change.add_argument("--out", type=Path, required=True, help="folder for the index")
+    change.add_argument("--dataset", choices=("emotic", "caers"), default="emotic")
+    change.add_argument("--run-pickle", action="store_true",
+                        help="read a pickle although pickles can run code: only for files whose maker you trust")  # fmt: skip
+    return parser
+
+
+def _records(args: argparse.Namespace) -> list[PersonRecord]:
+    """The persons of the index that the command is about."""
+    splits = [args.split] if args.split else SPLITS
+    if args.index.suffix == ".jsonl":
+        records = read_records(args.index)
+    else:
+        paths = [p for s in splits if (p := split_path(args.index, s)).is_file()]
+        records = [r for path in paths or [split_path(args.index, splits[0])] for r in read_records(path)]
+    chosen = [r for r in records if r.split in splits]
+    if not chosen:
+        raise IndexFileError(f"{args.index}: wanted persons of {', '.join(splits)}, found none")
+    return chosen
+
+
+def _check(args: argparse.Namespace) -> int:
+    records = _records(args)
+    broken = check_pictures(records, args.root)
+    for picture in broken:
+        print(f"{picture.image} ({picture.persons} persons): {picture.reason}", file=sys.stderr)
+    lost = sum(p.persons for p in broken)
+    pictures = len({r.image for r in records})
+    print(
+        f"{pictures} pictures with {len(records)} persons read; {len(broken)} pictures with {lost} persons are broken"
+    )
+    caches_fine = True
+    for folder in sorted(p.parent for p in args.cache.glob("*/manifest.json")) if args.cache else []:
+        try:
+            cache = CropCache(folder)
+            cache.verify()
+            print(f"crop cache {folder}: {len(cache)} persons, checksums agree")
+        except CacheError as err:
+            caches_fine = False
+            print(err, file=sys.stderr)
+    return 1 if broken or not caches_fine else 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    sheet = contact_sheet(_records(args), args.root, args.count, args.seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(args.out)
+    print(f"contact sheet: {args.out} ({sheet.width}x{sheet.height})")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    records, sidecar = convert(args.source, args.format, args.root, args.dataset, args.run_pickle)
+    written = write_index(args.out, records, sidecar)
+    for row in sidecar["skipped"]:
+        print(f"left out: {row['where']}: {row['reason']}", file=sys.stderr)
+    print(f"{len(records)} persons, {len(sidecar['skipped'])} left out")
+    print(f"index: {args.out} ({', '.join(p.name for p in written.values())})")
+    return 1 if sidecar["skipped"] else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command == "show" and (args.count < 1 or args.seed < 0):
+        parser.error(f"--count: wanted 1 or more persons, and --seed 0 or more, got {args.count} and {args.seed}")
+    if not args.root.is_dir() and args.command != "convert":
+        parser.error(f"--root: wanted a folder, got {args.root}")
+    try:
+        return {"check": _check, "show": _show, "convert": _convert}[args.command](args)
+    except (IndexFileError, DerivedError) as err:
+        print(f"data: {err}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Make a person index of CAER-S: class folders in any spelling, duplicates counted, one person with a head in every picture.
+
+    python scripts/prepare_caers.py --root data/CAER-S --out data/caers/index --split disjoint
+    python scripts/prepare_caers.py --root data/CAER-S --out data/caers/index --split community --faces lists/
+
+--root is the folder that holds `train` and `test`; a level too high or too low is found too. --faces: a list of
+ndkhanh360/CAER or larrylu0426/CAERS-Annotation, or a folder of them. --boxes: `detect` finds faces and bodies (needs the
+detectors, see scripts/weights.py); `estimate` uses the lists and the whole picture alone.
+Exit code 0: done. 1: pictures were dropped as faulty, or --strict refused them. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import cocoer
+from cocoer.data.caers import CaersError, find_caers, read_face_lists, read_tree
+from cocoer.data.caers_index import FAULTS, StrictError, build_caers_index
+from cocoer.data.detect import DetectorError
+from cocoer.data.detector_choice import StoredDetector, add_detector_options
+from cocoer.data.index import write_index
+from cocoer.data.near_duplicates import NEAR
+from cocoer.weights_catalog import MissingWeights
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder with `train` and `test`")
+    parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl ... and sidecar.json")
+    parser.add_argument("--split", choices=("original", "community", "disjoint"), default="original",
+                        help="by the folders, by the face lists, or with no near-duplicate across splits")  # fmt: skip
+    parser.add_argument("--faces", type=Path, help="face list, or a folder of face lists")
+    parser.add_argument("--boxes", choices=("detect", "estimate"), default="detect", help="default detect")
+    parser.add_argument(
+        "--near",
+        type=int,
+        default=NEAR,
+        help=f"bits of 64 that near-duplicates may differ in; default {NEAR}",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the disjoint split")
+    parser.add_argument("--strict", action="store_true", help="refuse faulty pictures in place of dropping them")
+    add_detector_options(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not 0 <= args.near < 32 or args.seed < 0:
+        parser.error(f"--near: wanted 0..31 bits, and --seed 0 or more, got {args.near} and {args.seed}")
+    try:
+        base = find_caers(args.root)
+        data_root = args.root if base.resolve().is_relative_to(args.root.resolve()) else base
+        images = read_tree(base, data_root)
+        faces = read_face_lists(args.faces, images) if args.faces else None
+        detector = (
+            StoredDetector(args.face_detector, args.person_detector, args.device, data_root, args.out)
+            if args.boxes == "detect"
+            else None
+        )
+        index = build_caers_index(images, data_root, args.split, faces, detector, args.near, args.seed, args.strict)
+    except StrictError as err:
+        print(f"prepare_caers: {err}", file=sys.stderr)
+        return 1
+    except (CaersError, MissingWeights, DetectorError) as err:
+        print(f"prepare_caers: {err}", file=sys.stderr)
+        if isinstance(err, MissingWeights):
+            print("Without detectors: --boxes estimate.", file=sys.stderr)
+        return 2
+    made = {
+        "cocoer": cocoer.__version__,
+        "options": {"split": args.split, "near": args.near, "seed": args.seed, "strict": args.strict},
+        "detector": {"boxes": args.boxes} | (detector.settings if detector else {}),
+    }
+    written = write_index(args.out, index.records, made | index.sidecar)
+    _tell(index.sidecar)
+    print(f"data.root for a config: {data_root}\nindex: {args.out} ({', '.join(p.name for p in written.values())})")
+    return 1 if any(row["reason"].startswith(FAULTS) for row in index.sidecar["skipped"]) else 0
+
+
+def _tell(sidecar: dict[str, Any]) -> None:
+    """The main counts on the terminal; all of them are in the sidecar."""
+    for split, counts in sidecar["counts"].items():
+        if counts["persons"]:
+            shares = {
+                what: ", ".join(f"{s} {n['share']:.1%}" for s, n in sidecar[what][split].items() if n["persons"])
+                for what in ("heads", "bodies")
+            }
+            print(f"{split}: {counts['persons']} persons; heads: {shares['heads']}; bodies: {shares['bodies']}")
+    for reason, count in sidecar["skipped_because"].items():
+        print(f"left out: {count} x {reason}")
+    for place, found in sidecar["duplicates"].items():
+        across = ", ".join(f"{n} {pair}" for pair, n in found["contents_across"].items()) or "none across splits"
+        print(f"byte-identical repeats ({place.replace('_', ' ')}): {found['repeats']}; contents shared: {across}")
+    if near := sidecar.get("near_duplicates"):
+        print(
+            f"near-duplicates: {near['pictures_in_them']} pictures in {near['groups_of_two_or_more']} groups, "
+            f"the largest of {near['largest_group']}"
+        )
+    for split, found in sidecar["against_published"].items():
+        print(f"published count of {split}: {found['published']}, here {found['here']} ({found['difference']:+d})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

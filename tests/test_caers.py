@@ -1,0 +1,310 @@
+"""CAER-S as it really is: folder spellings, duplicates, lists of faces, and splits that share nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from real_trees import save_caers, save_picture
+
+from cocoer.data.caers import CaersError, choose_person, find_caers, read_face_lists, read_tree
+from cocoer.data.caers_index import CaersIndex, StrictError, build_caers_index
+from cocoer.data.near_duplicates import SHARES, disjoint_split, near_groups, perceptual_hash
+from cocoer.data.people import HEAD_IN_BODY, Detections
+
+SPLITS = ("train", "val", "test")
+
+
+def tree(root: Path, **changes: Any) -> Path:
+    return save_caers(root, {"Angry": 3, "Happy": 3}, {"Anger": 2, "Happy": 2}, **changes)
+
+
+def build(root: Path, **options: Any) -> CaersIndex:
+    base = find_caers(root)
+    faces = options.pop("faces", None)
+    images = read_tree(base, root)
+    return build_caers_index(images, root, faces=read_face_lists(faces, images) if faces else None, **options)
+
+
+@pytest.mark.parametrize(
+    ("nested", "root", "folders"),
+    [
+        (".", ".", ("train", "test")),
+        ("CAER-S", ".", ("train", "test")),
+        ("CAER-S/CAER-S", ".", ("Train", "Test")),
+        ("CAER-S", "CAER-S/train", ("train", "test")),
+        ("CAER-S", "CAER-S/train/Angry", ("train", "test")),
+    ],
+)
+def test_the_tree_is_found_a_level_too_high_or_too_low(
+    tmp_path: Path, nested: str, root: str, folders: tuple[str, str]
+) -> None:
+    tree(tmp_path / nested, folders=folders)
+    base = find_caers(tmp_path / root)
+    images = read_tree(base, base)
+    assert Counter((i.folder, i.label) for i in images) == {
+        ("train", "Anger"): 3, ("train", "Happy"): 3, ("test", "Anger"): 2, ("test", "Happy"): 2,
+    }  # fmt: skip
+    assert all((base / i.path).is_file() for i in images)
+
+
+def test_wrong_trees_are_described(tmp_path: Path) -> None:
+    with pytest.raises(CaersError, match="no such folder"):
+        find_caers(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CaersError, match="wanted folders `train` and `test`"):
+        find_caers(tmp_path / "empty")
+    both = save_caers(tmp_path / "both", {"Angry": 1, "Anger": 1}, {"Happy": 1})
+    with pytest.raises(CaersError, match="both Anger and Angry are class Anger"):
+        build(both)
+    other = save_caers(tmp_path / "other", {"Angry": 1, "Contempt": 1}, {"Happy": 1})
+    with pytest.raises(CaersError, match=r"Contempt: unknown class 'Contempt'.*Surprise"):
+        build(other)
+    twice = tree(tmp_path / "twice")
+    shutil.copytree(twice / "train", twice / "Train")
+    with pytest.raises(CaersError, match="hold the train pictures"):
+        build(twice)
+    bare = tree(tmp_path / "bare")
+    for path in bare.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(CaersError, match="found none"):
+        build(bare)
+
+
+def test_the_original_split_follows_the_folders_and_an_added_valid_is_val(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    save_picture(root / "valid" / "Sad" / "0001.png", 64, 48, 9)
+    index = build(root)
+    assert Counter(r.split for r in index.records) == {"train": 6, "val": 1, "test": 4}
+    assert {r.labels for r in index.records if "Angry" in r.image} == {("Anger",)}
+    assert {(r.width, r.height, r.head_source, r.vad) for r in index.records} == {(64, 48, "estimated", None)}
+    assert index.sidecar["against_published"]["train"] == {"published": 49007, "here": 6, "difference": -49001}
+
+
+def test_byte_identical_pictures_are_counted_across_splits_and_labels(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    shutil.copy(root / "train/Angry/0001.png", root / "test/Happy/0002.png")
+    shutil.copy(root / "train/Happy/0001.png", root / "train/Happy/0002.png")
+    found = build(root).sidecar["duplicates"]["by_folder"]
+    assert (found["repeats"], found["contents_across"], found["contents_with_several_labels"]) == (
+        2,
+        {"train/test": 1},
+        1,
+    )
+    index = build(root, split="disjoint")
+    assert index.sidecar["skipped_because"] == {"byte-identical to another": 2}
+    assert any("which is labelled Anger" in row["reason"] for row in index.sidecar["skipped"])
+    assert index.sidecar["duplicates"]["in_index"]["repeats"] == 0 and len(index.records) == 8
+
+
+def test_broken_pictures_are_named_and_refused_when_strict(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    path = root / "train/Happy/0003.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    for split in ("original", "disjoint"):
+        index = build(root, split=split)
+        assert [row["image"] for row in index.sidecar["skipped"]] == ["train/Happy/0003.png"]
+        assert index.sidecar["skipped_because"] == {"unreadable picture": 1}
+        with pytest.raises(StrictError, match=r"Happy/0003\.png: unreadable"):
+            build(root, split=split, strict=True)
+
+
+# ------------------------------------------------------------------------------------------------------ near-duplicates
+
+
+def test_a_look_survives_size_light_and_compression(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((160, 120), Image.Resampling.BICUBIC)
+        for _ in range(12)
+    ]
+    hashes = [perceptual_hash(p) for p in pictures]
+    for picture, own in zip(pictures, hashes, strict=True):
+        picture.save(tmp_path / "a.jpg", quality=60)
+        for other in (
+            Image.open(tmp_path / "a.jpg"),
+            picture.resize((90, 70)),
+            picture.point(lambda v: int(v * 0.8 + 20)),
+        ):
+            assert (own ^ perceptual_hash(other)).bit_count() <= 6
+    assert min((a ^ b).bit_count() for i, a in enumerate(hashes) for b in hashes[:i]) > 12
+
+
+@pytest.mark.parametrize("distance", [0, 3, 6, 11])
+def test_groups_are_those_of_comparing_every_pair(distance: int) -> None:
+    rng = np.random.default_rng(distance)
+    centres = rng.integers(0, 2**63, 30)
+    hashes = [
+        int(c) ^ int(np.bitwise_or.reduce(1 << rng.integers(0, 63, rng.integers(0, 8)), initial=0))
+        for c in centres
+        for _ in range(6)
+    ]
+    got = near_groups(hashes, distance)
+    wanted = list(range(len(hashes)))
+    for i, a in enumerate(hashes):  # the slow and obvious way
+        for j, b in enumerate(hashes[:i]):
+            if (a ^ b).bit_count() <= distance and wanted[i] != wanted[j]:
+                old, new = wanted[i], wanted[j]
+                wanted = [new if w == old else w for w in wanted]
+    pairs = list(zip(got.tolist(), wanted, strict=True))
+    assert len(set(pairs)) == len(set(wanted)) == len(set(got.tolist()))
+
+
+def test_a_disjoint_split_keeps_groups_whole_and_classes_in_proportion() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(900), rng.integers(1, 5, 900))
+    labels = [("Anger", "Happy", "Sad")[g % 3] for g in groups]
+    splits = disjoint_split(labels, groups, seed=3)
+    assert all(len({s for s, g in zip(splits, groups, strict=True) if g == k}) == 1 for k in (0, 5, 77, 899))
+    assert len({(s, int(g)) for s, g in zip(splits, groups, strict=True)}) == 900
+    for name in set(labels):
+        mine = Counter(s for s, label in zip(splits, labels, strict=True) if label == name)
+        for split in SPLITS:
+            assert abs(mine[split] / labels.count(name) - SHARES[split]) < 0.01
+    assert disjoint_split(labels, groups, seed=3) == splits != disjoint_split(labels, groups, seed=4)
+
+
+def test_no_two_splits_share_a_near_duplicate(tmp_path: Path) -> None:
+    root = save_caers(tmp_path, {"Angry": 12, "Happy": 12}, {"Anger": 6, "Happy": 6})
+    for i in range(1, 7):  # frames of one clip, spread over both folders as in the original
+        picture = Image.open(root / f"train/Happy/{i:04d}.png")
+        picture.point(lambda v: min(255, v + 3)).save(root / f"test/Happy/{i:04d}.png")
+    index = build(root, split="disjoint")
+    split_of = {r.image: r.split for r in index.records}
+    for i in range(1, 7):
+        assert split_of[f"train/Happy/{i:04d}.png"] == split_of[f"test/Happy/{i:04d}.png"]
+    assert index.sidecar["near_duplicates"]["groups_of_two_or_more"] >= 6
+    assert {r.split for r in index.records} == set(SPLITS)
+
+
+# ------------------------------------------------------------------------------------------------------------ face lists
+
+
+def write_lists(folder: Path, **lists: str) -> Path:
+    folder.mkdir()
+    for name, content in lists.items():
+        (folder / f"{name}.txt").write_text(content, newline="")
+    return folder
+
+
+def test_lists_relative_to_the_split_folder_and_the_community_split(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root")
+    lists = write_lists(
+        tmp_path / "lists",
+        train="Angry/0001.png,0,5,4,25,30\r\nAngry/0002.png,0,-3,-4,25,30\r\nHappy/0001.png,3,5,4,25,30\r\n\r\n",
+        val="Anger/0001.png,0,5,4,25,30\n",
+        test="Anger/0002.png,0,5,4,25,99\nHappy/0001.png,3,0,0,0,0\n",
+    )
+    index = build(root, split="community", faces=lists)
+    assert Counter(r.split for r in index.records) == {"train": 3, "val": 1, "test": 2}
+    by_image = {r.image: r for r in index.records}
+    assert by_image["test/Anger/0001.png"].split == "val" and by_image["train/Angry/0001.png"].head == (5, 4, 25, 30)
+    assert by_image["train/Angry/0002.png"].head == (0, 0, 25, 30)  # clipped, and counted
+    assert by_image["test/Anger/0002.png"].head == (5, 4, 25, 48)
+    assert by_image["test/Happy/0001.png"].head_source == "estimated"
+    assert index.sidecar["listed_faces_not_used"] == {"listed without a face": 1}
+    assert index.sidecar["face_lists"]["train.txt"]["boxes with a negative value"] == 1
+    assert index.sidecar["skipped_because"] == {"not in the face lists": 4}
+    original = build(root, faces=lists)
+    assert len(original.records) == 10 and original.sidecar["heads"]["train"]["annotated"]["persons"] == 3
+
+
+def test_lists_relative_to_the_root_of_the_data_set(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root")
+    lists = write_lists(
+        tmp_path / "lists", train="train/Anger/0001.png,0,5,4,25,30\n", test="test/Happy/0002.png,3,5,4,25,30\n"
+    )
+    annotated = {r.image for r in build(root, faces=lists).records if r.head_source == "annotated"}
+    assert annotated == {"train/Angry/0001.png", "test/Happy/0002.png"}
+    with pytest.raises(CaersError, match="which pictures are val|say which"):
+        build(root, faces=lists, split="community")
+    with pytest.raises(CaersError, match="--faces FOLDER"):
+        build(root, split="community")
+
+
+def test_faulty_rows_are_named_and_not_used(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root")
+    rows = [
+        "Angry/0001.png,0,5,4,25,30",
+        "Angry/0001.png,0,6,6,26,36",
+        "Angry/0002.png,3,5,4,25,30",
+        "Angry/9999.png,0,5,4,25,30",
+        "Angry/0003.png,0,5,4,25",
+        "Joy/0003.png,0,5,4,25,30",
+        *(f"Happy/000{i}.png,3,5,4,25,30" for i in (1, 2, 3)),
+        "Angry/0003.png,0,30,30,5,5",
+        "Angry/0002.png,0,5,4,25,30",
+    ]
+    lists = write_lists(tmp_path / "lists", train="\n".join(rows))
+    index = build(root, faces=lists)
+    report = index.sidecar["face_lists"]["train.txt"]
+    assert report["rows"] == 11 and report["used"] == 6 and len(report["not_used"]) == 5
+    for number, fault in (
+        (2, "listed before"),
+        (3, "contradicts"),
+        (4, "no such picture"),
+        (5, "parsed"),
+        (6, "unknown"),
+    ):
+        assert any(line.startswith(f"row {number}: ") and fault in line for line in report["not_used"])
+    assert index.sidecar["listed_faces_not_used"] == {"listed face is no box inside the picture": 1}
+
+
+def test_a_list_for_another_folder_is_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root")
+    lists = write_lists(tmp_path / "lists", train="CAER/images/1.png,0,5,4,25,30\nCAER/images/2.png,0,5,4,25,30\n")
+    with pytest.raises(CaersError, match="only 0 of 2 rows fit"):
+        build(root, faces=lists)
+    with pytest.raises(CaersError, match="found none"):
+        build(root, faces=tmp_path / "nowhere.txt")
+
+
+# ---------------------------------------------------------------------------------------------------------- one person
+
+
+def seen(bodies: list[list[float]], faces: list[list[float]]) -> Detections:
+    return Detections(
+        np.array(bodies, float).reshape(-1, 4),
+        np.full(len(bodies), 0.8),
+        np.array(faces, float).reshape(-1, 4),
+        np.full(len(faces), 0.9),
+    )
+
+
+def test_the_person_with_the_largest_face_is_taken() -> None:
+    found = seen([[0, 0, 30, 90], [40, 0, 99, 90]], [[10, 5, 18, 14], [60, 5, 80, 28]])
+    person, fault = choose_person(found, None, 100, 100)
+    assert person.body == (40, 0, 99, 90) and person.head == (60, 5, 80, 28) and fault == ""
+    assert (person.head_source, person.body_source, person.head_score, person.body_score) == (
+        "detected",
+        "detected",
+        0.9,
+        0.8,
+    )
+
+
+def test_a_listed_face_counts_first_and_gets_its_own_body() -> None:
+    found = seen([[0, 0, 30, 90], [40, 0, 99, 90]], [[60, 5, 80, 28]])
+    person, _ = choose_person(found, (9, 5, 19, 15), 100, 100)
+    assert person.body == (0, 0, 30, 90) and person.head_source == "annotated" and person.body_source == "detected"
+    alone, _ = choose_person(seen([], []), (40, 10, 50, 20), 100, 100)
+    assert alone.body_source == "estimated" and alone.body[0] < 40 and alone.body[3] > 20
+
+
+def test_without_any_detection_the_whole_picture_is_the_body() -> None:
+    for found in (None, seen([], [])):
+        person, fault = choose_person(found, (1, 1, 2, 2), 100, 200)
+        assert person.body == (0, 0, 100, 200) and person.head_source == person.body_source == "estimated"
+        np.testing.assert_allclose(person.head, np.array(HEAD_IN_BODY) * (100, 200, 100, 200))
+        assert fault == "listed face is too small"
+
+
+def test_a_picture_that_fails_in_the_detector_is_left_out(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    index = build(root, detect=lambda images: ({p: seen([], []) for p in images}, {"train/Happy/0001.png": "cut"}))
+    assert index.sidecar["skipped"] == [{"image": "train/Happy/0001.png", "reason": "unreadable picture: cut"}]
