@@ -19,7 +19,6 @@ from cocoer.data.people import Detections
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import save_weights
 
-
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -132,7 +132,13 @@ class _Walk:
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield from self._video(path, name, stem)
             return
-        fault = "" if _exists(path) else f"{name}: no such file; check the path"
+        fault = ""
+        if not _is_file(path):  # reading a pipe or a device could wait for ever
+            fault = (
+                f"{name}: wanted a file, got a pipe or device"
+                if _exists(path)
+                else f"{name}: no such file; check the path"
+            )
         yield from self._item(name, stem, source=path, fault=fault)
 
     def _folder(self, folder: Path) -> Iterator[InputItem]:
