@@ -376,6 +376,11 @@ def _check_together(config: Config, where: str) -> None:
         )
     if "{emotion}" not in model.vocabulary.prompt:
         raise ConfigError(f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, got {model.vocabulary.prompt!r}")
+    if model.mode == "release" and model.level_head.mapping != "linear":
+        raise ConfigError(
+            f"{where}: model.level_head.mapping: release mode has a linear mapping, got {model.level_head.mapping!r}; "
+            f"set model.mode: paper for the ablation"
+        )
     if model.mode == "release" and config.data.image_size != 224:
         raise ConfigError(f"{where}: data.image_size: release mode is defined for 224 pixels, got {config.data.image_size}")
 

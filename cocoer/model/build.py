@@ -17,10 +17,14 @@ from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weight
 from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
 from cocoer.model.level_head import LevelHead
+from cocoer.model.mappings import ResNetMapping, TransformerMapping
 from cocoer.model.positions import RegionPositions
 from cocoer.model.vocabulary import VocabularyBranch, pseudo_label
 from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
+
+VIT_MAPPING_BLOCKS = 2
+"""Depth of the `vit` mapping; the paper does not say it."""
 
 
 def build_model(config: Config, pretrained: bool = True, folded: bool = False) -> CocoER:
@@ -38,7 +42,8 @@ def build_model(config: Config, pretrained: bool = True, folded: bool = False) -
     grid = trunks["context"].grid(size)
     tokens = {m: PatchTokens(t.channels, grid, model.tokens.patch, model.tokens.size) for m, t in trunks.items()}
     num_tokens, classes, features = tokens["context"].num_tokens, len(config.classes), model.level_head.feature_size
-    heads = {m: LevelHead(num_tokens * model.tokens.size, features, classes) for m in LEVELS}
+    inputs = num_tokens * model.tokens.size
+    heads = {m: LevelHead(inputs, features, classes, _mapping(model, num_tokens)) for m in LEVELS}
     vocabulary = _vocabulary(config, pretrained, folded) if model.vocabulary.enabled else None
     sources = len(LEVELS) + (vocabulary is not None)
     return CocoER(
@@ -82,6 +87,19 @@ def _cross_level(model: ModelConfig, num_tokens: int, grid: int, size: int) -> n
     return PaperCrossLevel(blocks, num_tokens, channels)
 
 
+def _mapping(model: ModelConfig, num_tokens: int) -> nn.Module | None:
+    """The network that takes the place of a level head's Linear (paper Fig. 3), or None for the Linear."""
+    channels, features, spec = model.tokens.size, model.level_head.feature_size, model.attention
+    if model.level_head.mapping == "resnet50":
+        return ResNetMapping(num_tokens, channels, features)
+    if model.level_head.mapping == "vit":
+        blocks = [
+            AttentionBlock(channels, spec.heads, spec.head_size, spec.feed_forward) for _ in range(VIT_MAPPING_BLOCKS)
+        ]
+        return TransformerMapping(blocks, channels, features)
+    return None
+
+
 def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBranch:
     spec = config.model.vocabulary
     clip = build_clip(spec.tower, quick_gelu=spec.weights == "openai", with_text=pretrained)
@@ -89,10 +107,11 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
         path = f"checkpoints/clip/{spec.tower}.pt" if spec.weights == "openai" else spec.weights
         _load_clip(clip, read_clip_weights(path), path)
     prompts = [spec.prompt.format(emotion=name) for name in config.classes]
-    embed_size = clip.visual.output_dim
+    visual: Any = clip.visual
+    embed_size: int = visual.output_dim
     text = encode_prompts(clip, spec.tower, prompts) if pretrained else torch.zeros(len(prompts), embed_size)
     features = config.model.level_head.feature_size
-    branch = VocabularyBranch(clip.visual, text, features, spec.layout, spec.normalisation == "clip", folded)
+    branch = VocabularyBranch(visual, text, features, spec.layout, spec.normalisation == "clip", folded)
     branch.alignment.requires_grad_(spec.train_alignment)
     return branch
 

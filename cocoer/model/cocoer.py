@@ -7,16 +7,17 @@ k emotions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cocoer.model.coordination import Competition, HeadParameters
+from cocoer.model.coordination import Competition, HeadParameters, MappingStep
 from cocoer.model.cross_level import AttentionMaps
 from cocoer.model.fuse import fold_batch_norms
 from cocoer.model.level_head import LevelFeatures, LevelHead
+from cocoer.model.mappings import NetworkStep
 from cocoer.model.release_rule import ReleaseCompetition
 from cocoer.model.vocabulary import VocabularyBranch, VocabularyOutput
 from cocoer.names import LEVELS
@@ -43,12 +44,16 @@ class ModelOutput:
 
 @dataclass(frozen=True)
 class LevelStack:
-    """The three level heads' results side by side: sq_norm [B, L], pre [B, L, d], z [B, L, d], logits [B, L, k]."""
+    """The three level heads' results side by side: sq_norm [B, L], pre [B, L, d], z [B, L, d], logits [B, L, k].
+
+    mapping_step: how the mappings take a gradient step where they are networks; None for Linears.
+    """
 
     sq_norm: Tensor
     pre: Tensor
     z: Tensor
     logits: Tensor
+    mapping_step: MappingStep | None = None
 
     @classmethod
     def of(cls, levels: list[LevelFeatures]) -> LevelStack:
@@ -139,7 +144,11 @@ class CocoER(nn.Module):
 
     def level_features(self, tokens: list[Tensor]) -> LevelStack:
         """Tokens of each level, after cross-level attention -> what the level heads make of them."""
-        return LevelStack.of([self.heads[level](x) for level, x in zip(LEVELS, tokens, strict=True)])
+        levels = LevelStack.of([self.heads[level](x) for level, x in zip(LEVELS, tokens, strict=True)])
+        mappings = [self.heads[level].mapping for level in LEVELS]
+        if isinstance(mappings[0], nn.Linear):
+            return levels
+        return replace(levels, mapping_step=NetworkStep(mappings, tokens))
 
     def head_parameters(self) -> HeadParameters:
         """Norm and prediction layer of the three level heads, stacked; gradients flow into the heads."""

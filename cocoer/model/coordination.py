@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +91,16 @@ class HeadParameters:
         mean_scaled = scaled.mean(-1, keepdim=True)
         at_active = inverse_std * (scaled - mean_scaled - normed * (scaled * normed).mean(-1, keepdim=True))
         return at_active * _gelu_slope(preactivation)
+
+
+class MappingStep(Protocol):
+    """One gradient step on the weights of the levels' mappings where these are networks (`mappings.NetworkStep`)."""
+
+    def updated(self, slope: Tensor, step: float) -> Tensor:
+        """Pre-activation h after the step: gradient v at h [B, L, d] -> [B, L, d]."""
+
+    def direction(self, slope: Tensor) -> Tensor:
+        """J J'v, against which h moves at first: gradient v at h [B, L, d] -> [B, L, d]."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,7 @@ def coordinate(
     update: UpdateType = "one",
     step_rule: StepRule = "relative",
     step: float = 0.1,
+    mapping: MappingStep | None = None,
 ) -> Tensor:
     """Refined level features after the update of prediction layer and mapping (Algorithm 1, second half).
 
@@ -203,6 +214,8 @@ def coordinate(
     step_rule `raw`: Algorithm 1 to the letter, theta + step * delta, A - step * v x', a - step * v.
     step_rule `relative`: the prediction layer moves by step * its Frobenius norm along delta, the pre-activation by
     step * |h| against v; a level with zero delta or zero v stays where it is.
+    mapping: None for a Linear, whose step is worked out here; networks bring their own, and then `raw` takes their exact
+    step and `relative` moves h against J J'v, the way that a small step takes it (for a Linear the two directions agree).
     Returns z^, [B, L, d]. Raises ValueError for wrong shapes or an unknown option.
     """
     _check_options(update, step_rule)
@@ -220,11 +233,13 @@ def coordinate(
         weights = None if weights is None else weights.detach().to(dtype).unsqueeze(1)
         slope = updated_gradient(heads, competition, label, weights, multi_label, step_rule, step)  # at z, [B, L, d]
         slope = heads.backward(slope, preactivation)  # v, [B, L, d]
-        if step_rule == "raw":
+        if step_rule == "raw" and mapping is not None:
+            moved = mapping.updated(slope, step)
+        elif step_rule == "raw":
             moved = preactivation - step * slope * (input_sq_norm.to(dtype) + 1.0).unsqueeze(-1)
         else:
             length = safe_norm(preactivation.square().sum(-1, keepdim=True))
-            moved = preactivation - step * length * unit(slope)
+            moved = preactivation - step * length * unit(slope if mapping is None else mapping.direction(slope))
         refined = heads.features(moved)  # [B, L, d]
         if update == "one":
             return refined

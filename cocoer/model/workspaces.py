@@ -56,6 +56,7 @@ class PaperWorkspace(LevelLoss):
             update="none" if update == "release" else update,
             step_rule=self._coordination.step_rule,
             step=self._coordination.step,
+            mapping=levels.mapping_step,
         )
         return refined, competition
 

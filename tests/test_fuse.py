@@ -1,0 +1,102 @@
+"""Folding for inference: the same answers from fewer weights."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+from tiny_models import persons, shake_norms, tiny_model
+from torch import Tensor, nn
+
+from cocoer.model.backbone import build_trunk
+from cocoer.model.cocoer import CocoER
+from cocoer.model.fuse import fold_batch_norms
+
+
+def norms_in(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def bytes_of(model: nn.Module) -> int:
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())
+
+
+@torch.inference_mode()
+def outputs_of(model: CocoER) -> dict[str, Tensor]:
+    output = model(*persons(4))
+    return {f.name: v for f in fields(output) if isinstance(v := getattr(output, f.name), Tensor)}
+
+
+@pytest.mark.parametrize("layout", ["repeat", "modulate"])
+def test_a_fused_model_answers_the_same_with_less(layout: str) -> None:
+    model = tiny_model(f"model.vocabulary.layout={layout}")
+    before, size = outputs_of(model), bytes_of(model)
+    model.fuse()
+    after = outputs_of(model)
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-5, atol=1e-5, msg=name)
+    assert norms_in(model) == 0
+    assert model.fused
+    assert bytes_of(model) < (0.6 if layout == "repeat" else 1.0) * size
+    model.fuse()
+    assert all(torch.equal(value, after[name]) for name, value in outputs_of(model).items())
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("resnet18", 0), ("resnet50", 0), ("small", 0), ("densenet161", 78 + 3 + 1)],
+)
+def test_trunks_fold_where_the_norm_follows_a_convolution(name: str, left: int) -> None:
+    torch.manual_seed(0)
+    trunk = build_trunk(name, (8, 16)).eval()
+    shake_norms(trunk)
+    images, all_norms = torch.randn(1, 3, 48, 48), norms_in(trunk)
+    with torch.inference_mode():
+        before = trunk(images)
+        folded = fold_batch_norms(trunk)
+        after = trunk(images)
+    assert norms_in(trunk) == left == all_norms - folded
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5 * before.abs().max().item())
+    assert any(module is trunk.last_block for module in trunk.modules())  # saliency still finds it
+
+
+class Oddities(nn.Module):
+    """A convolution that feeds two layers, one that is called twice, a norm before its convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(4, 4, 3, padding=1)
+        self.first, self.second, self.before = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.twice = nn.Conv2d(4, 4, 1)
+        self.norm_a, self.norm_b = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.plain, self.after = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mid = self.shared(self.before(x))
+        x = self.first(mid) + self.second(mid).relu()
+        x = self.norm_b(self.twice(self.norm_a(self.twice(x))))
+        return self.after(self.plain(x))
+
+
+def test_only_what_is_safe_is_folded() -> None:
+    torch.manual_seed(0)
+    network = Oddities().eval()
+    shake_norms(network)
+    images = torch.randn(2, 4, 5, 5)
+    before = network(images)
+    assert fold_batch_norms(network) == 1
+    assert isinstance(network.after, nn.Identity)
+    torch.testing.assert_close(network(images), before, rtol=1e-5, atol=1e-5)
+
+
+def test_folding_and_training_exclude_each_other() -> None:
+    model = tiny_model()
+    with pytest.raises(ValueError, match="call eval"):
+        model.train().fuse()
+    with pytest.raises(ValueError, match="call eval"):
+        fold_batch_norms(model.trunks["head"])
+    model.eval().fuse()
+    assert model.eval() is model
+    with pytest.raises(ValueError, match="has been fused for inference and cannot be trained"):
+        model.train()
