@@ -65,9 +65,11 @@ class _Reading:
         people = complete_boxes(_box(body), _box(head), width, height)
         number = self._persons.get((split, image), 0)
         self._persons[split, image] = number + 1
+        # Rounded as the index file rounds, so that what is made of these records fits the ones read back.
+        body_box, head_box = (as_box([round(v, 2) for v in box]) for box in (people.body, people.head))
         self.records.append(
             PersonRecord(
-                image, width, height, number, people.body, people.head, people.head_source, tuple(labels), vad, split
+                image, width, height, number, body_box, head_box, people.head_source, tuple(labels), vad, split
             )
         )
 

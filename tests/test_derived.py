@@ -1,0 +1,262 @@
+"""Files that others derived: rows as pandas and numpy wrote them, arrays, JSON, and pickles that must not run anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from real_trees import save_picture
+
+from cocoer.data.cache import open_cache
+from cocoer.data.derived import FORMATS, DerivedError, convert, labels_of_bits, literal
+from cocoer.data.index import read_index, write_index
+from cocoer.data.people import HEAD_IN_BODY
+from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES
+
+HEADER = "Index,Folder,Filename,Image Size,BBox,Categorical_Labels,Continuous_Labels,Gender,Age"
+
+
+def csv_row(n: int = 0, folder: str = "mscoco/images", **changes: str) -> str:
+    values = {
+        "size": '"[80, 100]"', "box": '"[10, 10, 50, 70]"', "labels": "\"['Happiness', 'Engagement']\"",
+        "vad": '"[5.0, 6.0, 7.0]"',
+    } | changes  # fmt: skip
+    return f"{n},{folder},a.jpg,{values['size']},{values['box']},{values['labels']},{values['vad']},Male,Adult"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    save_picture(tmp_path / "root/mscoco/images/a.jpg")
+    return tmp_path / "root"
+
+
+def write_csv(folder: Path, *rows: str, name: str = "train.csv") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("\n".join([HEADER, *rows]) + "\n")
+    return folder / name
+
+
+def test_a_csv_of_tandon_becomes_an_index_with_estimated_heads(root: Path, tmp_path: Path) -> None:
+    rows = [
+        csv_row(),
+        csv_row(
+            1, "mscoco\\images", box='"[np.int64(1), np.uint16(2), np.float64(30.5), 40]"', vad="\"['None', 5, 5]\""
+        ),
+        csv_row(2, labels='"[]"'),
+        csv_row(3, labels="\"['Joy']\""),
+        csv_row(4, box='"[1, 2, 3]"'),
+        csv_row(5, box="\"__import__('os')\""),
+        csv_row(6, folder="nowhere"),
+        csv_row(7, vad='"[0, 5, 5]"'),
+        csv_row(8, vad='"[nan, nan, nan]"'),
+    ]
+    records, sidecar = convert(write_csv(tmp_path / "csv", *rows), "tandon-csv", root)
+    assert [r.person for r in records] == [0, 1, 2] and len({r.key for r in records}) == 3
+    assert records[0].body == (10, 10, 50, 70) and records[0].labels == ("Happiness", "Engagement")
+    assert (records[0].width, records[0].height, records[0].vad, records[0].head_source) == (
+        80,
+        100,
+        (5, 6, 7),
+        "estimated",
+    )
+    assert records[1].body == (1, 2, 30.5, 40) and records[1].vad is None and records[2].vad is None
+    places = [row["where"] for row in sidecar["skipped"]]
+    assert places == [f"train.csv row {n}" for n in (4, 5, 6, 7, 8, 9)]
+    for row, text in zip(
+        sidecar["skipped"], ("no category", "'Joy'", "four numbers", "literal", "no such file", "1..10"), strict=True
+    ):
+        assert text in row["reason"]
+
+
+def test_csv_of_another_kind_is_refused(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(DerivedError, match="missing: Folder, Filename, BBox"):
+        convert(path, "tandon-csv", root)
+    with pytest.raises(DerivedError, match="train, val or test in it"):
+        convert(write_csv(tmp_path / "c", csv_row(), name="all.csv"), "tandon-csv", root)
+    with pytest.raises(DerivedError, match="no person could be used"):
+        convert(write_csv(tmp_path / "c", csv_row(folder="no")), "tandon-csv", root)
+    with pytest.raises(DerivedError, match="no such file"):
+        convert(tmp_path / "none.csv", "tandon-csv", root)
+    with pytest.raises(DerivedError, match="the formats are: tandon-csv"):
+        convert(path, "yolo", root)
+
+
+@pytest.mark.parametrize("text", ["__import__('os').system('true')", "[i for i in (1,)]", "open('x')", "[1,"])
+def test_a_literal_is_data_and_never_code(text: str) -> None:
+    with pytest.raises(ValueError, match="literal"):
+        literal(text)
+    assert literal(" [np.int64(5), None] ") == [5, None] and literal("") is None
+
+
+# ---------------------------------------------------------------------------------------------------------------- arrays
+
+
+def write_arrays(folder: Path, count: int, face: bool) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = {"context": (count, 24, 24, 3), "body": (count, 16, 16, 3)} | (
+        {"face": (count, 16, 16, 3)} if face else {}
+    )
+    arrays = {name: rng.integers(1, 256, shape, dtype=np.uint8) for name, shape in shapes.items()}
+    for name, array in arrays.items():
+        np.save(folder / f"train_{name}_arr.npy", array)
+    return arrays
+
+
+@pytest.mark.parametrize("face", [True, False])
+def test_arrays_become_an_index_and_a_crop_cache_that_needs_no_picture(tmp_path: Path, face: bool) -> None:
+    source, root = tmp_path / "arrays", tmp_path / "root"
+    root.mkdir()
+    swapped = csv_row(2, "emodb_small/images", size='"[100, 80]"', box='"[10, 10, 50, 95]"')
+
+    write_csv(source, csv_row(), csv_row(1, labels='"[]"'), swapped)
+    arrays = write_arrays(source, 3, face)
+    records, sidecar = convert(source, "tandon-npy", root)
+    assert len(records) == 2 and [r["reason"] for r in sidecar["skipped"]] == ["no category"]
+    assert (records[1].width, records[1].height) == (80, 100)  # only that way the body fits
+    write_index(root / "index", records, sidecar)
+    read = read_index(root / "index", "train", EMOTIC_CLASSES)
+    cache = open_cache(root / "cache", "train", read, root, 24)
+    np.testing.assert_array_equal(cache[0].context, arrays["context"][0])
+    np.testing.assert_array_equal(cache[1].context, arrays["context"][2])  # the left-out row is not in it
+    np.testing.assert_allclose(cache[0].body_xyxy, np.array([10 / 80, 0.1, 50 / 80, 0.7]) * 24, rtol=1e-5)
+    assert cache[0].head.std() > 0
+    if not face:
+        x1, y1, x2, y2 = (round(v * 16) for v in HEAD_IN_BODY)
+        assert abs(float(cache[0].head.mean()) - arrays["body"][0, y1:y2, x1:x2].mean()) < 15
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "arrays"
+    with pytest.raises(DerivedError, match="no such file"):
+        convert(source, "tandon-npy", tmp_path)
+    source.mkdir()
+    with pytest.raises(DerivedError, match=r"wanted train_context_arr\.npy"):
+        convert(source, "tandon-npy", tmp_path)
+    write_arrays(source, 2, False)
+    with pytest.raises(DerivedError, match=r"train\.csv: no such file; the arrays hold crops alone"):
+        convert(source, "tandon-npy", tmp_path)
+    write_csv(source, csv_row())
+    with pytest.raises(DerivedError, match="2 context and 2 body crops, 1 rows"):
+        convert(source, "tandon-npy", tmp_path)
+    np.save(source / "train_body_arr.npy", np.zeros((1, 4, 4, 3), np.float32))
+    with pytest.raises(DerivedError, match=r"uint8 \[N, H, W, 3\], got float32"):
+        convert(source, "tandon-npy", tmp_path)
+    np.save(source / "train_body_arr.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DerivedError, match="wanted a plain array"):
+        convert(source, "tandon-npy", tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------------ JSON
+
+
+def test_a_coco_style_json_has_heads_and_label_bits(root: Path, tmp_path: Path) -> None:
+    bits = int("1" + "0" * 24 + "1", 2)
+    vad = {"valence": 5, "arousal": 6, "dominance": 7}
+    boxes = {"bbox": [20, 12, 15, 18], "body_bbox": [10, 10, 40, 60]}
+    annotations: list[dict[str, Any]] = [
+        {"id": 1, "image_id": 7, "bbox": [20, 12, 15, 18], "category_id": bits, "vad": [5, 6, "None"]},
+        {"id": 2, "image_id": 7, "category_id": 1} | boxes | vad,
+        {"id": 3, "image_id": 7, "bbox": [20, 12, 15, 18], "category_id": 0},
+        {"id": 4, "image_id": 8, "bbox": [20, 12, 15, 18], "category_id": 1},
+        {"id": 5, "image_id": 7, "bbox": [20, 12, 15], "category_id": 1},
+    ]  # fmt: skip
+    path = tmp_path / "emotic_test.json"
+    path.write_text(
+        json.dumps({"images": [{"id": 7, "file_name": "mscoco\\images\\a.jpg"}], "annotations": annotations})
+    )
+    records, sidecar = convert(path, "coco", root)
+    assert records[0].labels == ("Affection", "Yearning") and records[0].vad is None and records[0].split == "test"
+    assert records[0].head == (20, 12, 35, 30) and records[0].head_source == "annotated"
+    assert records[0].body[0] < 20 and records[0].body[3] > 30
+    assert records[1].body == (10, 10, 50, 70) and records[1].vad == (5, 6, 7)
+    assert [r["where"] for r in sidecar["skipped"]] == ["annotation 3", "annotation 4", "annotation 5"]
+    path.write_text("[1, 2]")
+    with pytest.raises(DerivedError, match="COCO-style JSON"):
+        convert(path, "coco", root)
+
+
+def test_label_bits_round_trip() -> None:
+    for names in (("Affection",), ("Yearning",), ("Anger", "Fear", "Pain"), EMOTIC_CLASSES):
+        number = int("".join("1" if c in names else "0" for c in EMOTIC_CLASSES), 2)
+        assert labels_of_bits(number, EMOTIC_CLASSES) == tuple(names)
+
+
+# --------------------------------------------------------------------------------------------------------------- pickles
+
+
+def five_tuples(folder: Path, classes: int = 26, rows: Any = None) -> Path:
+    picture = np.random.default_rng(0).integers(0, 256, (100, 80, 3), dtype=np.uint8)
+    vector = np.zeros(classes)
+    vector[[1, 3]] = 1
+    rows = [("k", vector, None, np.array([10, 10, 50, 70]), [20, 12, 35, 30])] * 2 if rows is None else rows
+    (folder / "val_info.pkl").write_bytes(pickle.dumps(rows))
+    (folder / "val_image.pkl").write_bytes(pickle.dumps({"k": picture}))
+    return folder / "val_info.pkl"
+
+
+def test_five_tuples_and_their_pictures(tmp_path: Path) -> None:
+    records, _ = convert(five_tuples(tmp_path), "cocoer-pickle", tmp_path / "root", run_pickle=True)
+    assert len(records) == 2 and {r.image for r in records} == {"pickle/val/000000.png"}
+    assert (
+        records[1].person == 1
+        and records[0].head == (20, 12, 35, 30)
+        and records[0].labels == ("Anger", "Anticipation")
+    )
+    assert (tmp_path / "root" / records[0].image).is_file() and (records[0].width, records[0].height) == (80, 100)
+
+
+def test_seven_tuples_in_a_pickled_array(tmp_path: Path) -> None:
+    picture = np.zeros((40, 30, 3), np.uint8)
+    vector = np.eye(7)[2]
+    content = {"key": [(picture, picture, picture, vector, None, [1, 2, 20, 30], [4, 4, 9, 9])]}
+    np.save(tmp_path / "train_info.npy", np.array(content, dtype=object), allow_pickle=True)
+    records, _ = convert(tmp_path / "train_info.npy", "cocoer-pickle", tmp_path, "caers", run_pickle=True)
+    assert records[0].labels == (CAERS_CLASSES[2],) and records[0].body == (1, 2, 20, 30)
+
+
+def test_a_pickle_needs_consent_and_even_then_runs_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DerivedError, match="can run any code.*--run-pickle"):
+        convert(five_tuples(tmp_path), "cocoer-pickle", tmp_path)
+
+    class Harm:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'harm'}",)
+
+    for content in ([Harm()], {"k": [Harm()]}, [("k", Harm(), 0, [1, 2, 3, 4], [1, 2, 3, 4])]):
+        (tmp_path / "val_info.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(DerivedError, match=r"asks for (posix|nt)\.system; refused"):
+            convert(tmp_path / "val_info.pkl", "cocoer-pickle", tmp_path, run_pickle=True)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "damaged or foreign"),
+        (b"not a pickle", "damaged or foreign"),
+        (pickle.dumps(3), "wanted a list of 5-tuples"),
+        (pickle.dumps([(1, 2, 3)]), "wanted a list of 5-tuples"),
+        (pickle.dumps({"k": [(1, 2, 3, 4, 5)]}), "wanted a 7-tuple, got tuple of 5"),
+        (pickle.dumps([("other", np.ones(26), 0, [1, 2, 3, 4], [1, 2, 3, 4])]), "no picture with the key 'other'"),
+        (pickle.dumps([("k", np.ones(7), 0, [1, 2, 3, 4], [1, 2, 3, 4])]), "wanted 26 labels, got 7"),
+    ],
+)
+def test_pickles_of_another_shape_are_told_apart(tmp_path: Path, content: bytes, message: str) -> None:
+    five_tuples(tmp_path)
+    (tmp_path / "val_info.pkl").write_bytes(content)
+    with pytest.raises(DerivedError, match=message):
+        convert(tmp_path / "val_info.pkl", "cocoer-pickle", tmp_path, run_pickle=True)
+    (tmp_path / "val_image.pkl").unlink()
+    with pytest.raises(DerivedError):
+        convert(tmp_path / "val_info.pkl", "cocoer-pickle", tmp_path, run_pickle=True)
+
+
+def test_all_formats_are_named() -> None:
+    assert set(FORMATS) == {"tandon-csv", "tandon-npy", "coco", "cocoer-pickle"}
