@@ -87,7 +87,7 @@ def fetch(item: WeightsFile, progress: Progress = lambda done, total: None) -> N
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         _download(item, part, progress)
-        _accept(item, part, keep=False)
+        _accept(item, part)
     except OSError as err:
         raise FetchError(f"{part}: cannot be written ({err.strerror or err}); free space, then fetch again") from None
 
@@ -106,7 +106,7 @@ def put(item: WeightsFile, source: Path) -> None:
         part = _archive(item).with_name(_archive(item).name + ".part")
         part.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, part)
-        _accept(item, part, keep=False)
+        _accept(item, part)
     except OSError as err:
         raise FetchError(
             f"{item.name}: cannot be put in place ({err.strerror or err}); free space or check the folder"
@@ -156,19 +156,18 @@ def _download(item: WeightsFile, part: Path, progress: Progress) -> None:
         ) from None
 
 
-def _accept(item: WeightsFile, part: Path, keep: bool) -> None:
-    """Check a complete download and put it, or its members, in place."""
+def _accept(item: WeightsFile, part: Path) -> None:
+    """Check a complete download and put it, or its members, in place. A wrong one is removed, so that no retry builds on it."""
     try:
         check_file(item, part)
+        if item.unpack:
+            _unpack(item, part)
+            part.unlink()
+        else:
+            os.replace(part, item.files[0])
     except FetchError as err:
-        if not keep:
-            part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise FetchError(str(err).replace(".part", "")) from None
-    if not item.unpack:
-        os.replace(part, item.files[0])
-        return
-    _unpack(item, part)
-    part.unlink(missing_ok=True)
 
 
 def _unpack(item: WeightsFile, archive: Path) -> None:
@@ -187,7 +186,6 @@ def _unpack(item: WeightsFile, archive: Path) -> None:
                     shutil.copyfileobj(source, file, BLOCK)
                 _place(item, unfinished, path, sha256)
     except zipfile.BadZipFile as err:
-        archive.unlink(missing_ok=True)
         raise FetchError(f"{item.name}: the archive is damaged ({err}); fetch it again") from None
 
 
