@@ -118,6 +118,7 @@ class VocabularyConfig:
     tower: str = "RN50"  # an open_clip architecture, or the path of an open_clip model config (.json)
     weights: str | None = "openai"  # "openai" = the file in checkpoints/, a path, or null = random
     prompt: str = "This photo shows {emotion} emotion."
+    view: Literal["context", "body"] = "context"  # the crop that the tower sees; the published code: the whole picture
     normalisation: Literal["clip", "imagenet"] = "clip"  # mean and std that the tower sees; the release uses ImageNet's
     layout: Literal["repeat", "modulate"] = "repeat"  # how the aligned embedding is laid out per emotion
     train_alignment: bool = True  # omega stays trainable in the recognition stage
@@ -128,7 +129,7 @@ class VocabularyConfig:
 class CompetitionConfig:
     """Which level leaves first, and the direction delta (Algorithm 1)."""
 
-    enabled: bool = True  # off = ablation: delta is 0, all levels stay
+    enabled: bool = True  # off = ablation: delta is 0, each level updates through its own prediction layer
     biases: bool = False  # the prediction layer's biases count as rows of G too
     negative_weight: NonNegative | None = None  # weight of negatives in L_hier against positives; null = class weights
 
@@ -375,14 +376,18 @@ def _check_together(config: Config, where: str) -> None:
             f"{where}: model.coordination.update: 'release' needs model.mode: release; in paper mode use one, two or none"
         )
     if "{emotion}" not in model.vocabulary.prompt:
-        raise ConfigError(f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, got {model.vocabulary.prompt!r}")
+        raise ConfigError(
+            f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, got {model.vocabulary.prompt!r}"
+        )
     if model.mode == "release" and model.level_head.mapping != "linear":
         raise ConfigError(
             f"{where}: model.level_head.mapping: release mode has a linear mapping, got {model.level_head.mapping!r}; "
             f"set model.mode: paper for the ablation"
         )
     if model.mode == "release" and config.data.image_size != 224:
-        raise ConfigError(f"{where}: data.image_size: release mode is defined for 224 pixels, got {config.data.image_size}")
+        raise ConfigError(
+            f"{where}: data.image_size: release mode is defined for 224 pixels, got {config.data.image_size}"
+        )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -27,6 +27,7 @@ from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
 from cocoer.engine.answers import Answer, LabelRule, answers_of, error_prediction
 from cocoer.engine.runtime import choose_device
 from cocoer.model.checkpoint import load_weights
+from cocoer.model.simplex_qp import require_finite
 from cocoer.outputs import PersonBoxes, PersonPrediction
 from cocoer.weights_catalog import DEMO_CHECKPOINT
 
@@ -199,9 +200,12 @@ class Recognizer:
     def predict_tensors(self, batch: Batch) -> ModelOutput:
         """The inside door: crops [B, 3, S, S] and boxes in the S x S frame -> everything the model knows, on the model's device.
 
-        Raises ValueError for tensors of another shape.
+        Raises ValueError for tensors of another shape, or with NaN or infinity in them.
         """
         b = batch.to(self.device)
+        require_finite(
+            head=b.head, body=b.body, context=b.context, head_xyxy=b.head_xyxy, body_xyxy=b.body_xyxy
+        )  # or a bad crop would look like bad weights
         output: ModelOutput = self.model(b.head, b.body, b.context, b.head_xyxy, b.body_xyxy)
         return output
 

@@ -174,9 +174,11 @@ def save_weights(
 
     metrics: numbers measured with these weights, by name. thresholds: `{"classes": {name: score}, ...}` or empty.
     dtype: how the frozen CLIP tower is stored (torch.float16 halves it); loading casts it back. Other tensors keep theirs.
-    Raises CheckpointError where the file cannot be written.
+    Raises CheckpointError where the file cannot be written, and for a model that has been fused for inference.
     """
     path = Path(path)
+    if getattr(model, "fused", False):
+        raise CheckpointError(f"{path}: a fused model has no batch norms left to store; save it before model.fuse()")
     path = path / FILE_NAME if path.is_dir() or not path.suffix else path
     tower = frozen_tower_keys(model) if dtype is not None else set()
     tensors = {

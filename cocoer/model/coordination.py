@@ -17,7 +17,7 @@ Letters: B persons, L = 3 levels in `names.LEVELS` order, d feature size, k clas
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -175,6 +175,20 @@ def compete(
         delta_sq_norm = (coefficients * (gram * coefficients.unsqueeze(1)).sum(-1)).sum(-1).clamp_min(0.0)
     rounds = torch.stack((first, second), dim=1)
     return Competition(features, errors, losses, rounds, coefficients, exclusion, delta_sq_norm, biases)
+
+
+def without_direction(competition: Competition) -> Competition:
+    """Ablation without competition: the same losses, but delta is 0 and nobody's share of it is reported.
+
+    Coordination then takes every mapping's step through its own, unchanged prediction layer.
+    """
+    nothing = torch.zeros_like(competition.coefficients)
+    return replace(
+        competition,
+        weights=torch.zeros_like(competition.weights),
+        coefficients=nothing,
+        delta_sq_norm=torch.zeros_like(competition.delta_sq_norm),
+    )
 
 
 def exclusion_sequence(losses: Tensor) -> Tensor:

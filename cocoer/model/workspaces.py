@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cocoer.config import Config
 from cocoer.model.cocoer import CocoER, LevelStack
-from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate
+from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate, without_direction
 from cocoer.model.losses import competition_weights
 from cocoer.model.release_rule import ReleaseCompetition, release_compete, release_coordinate
 
@@ -44,7 +44,9 @@ class PaperWorkspace(LevelLoss):
         competition = compete(
             levels.z, heads, label, weights, multi_label=self.multi_label, biases=self._competition.biases
         )
-        update = self._coordination.update if self._competition.enabled else "none"
+        if not self._competition.enabled:
+            competition = without_direction(competition)
+        update = self._coordination.update
         refined = coordinate(
             levels.pre,
             levels.sq_norm,
@@ -76,7 +78,7 @@ class ReleaseWorkspace(LevelLoss):
 
 
 def build_workspace(config: Config) -> PaperWorkspace | ReleaseWorkspace:
-    """The workspace that `model.coordination.update` names; with the competition off, one that updates nothing."""
+    """The workspace that `model.coordination.update` names; a published one without competition updates nothing."""
     published = config.model.coordination.update == "release" and config.model.competition.enabled
     return ReleaseWorkspace(config) if published else PaperWorkspace(config)
 
