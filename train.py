@@ -13,14 +13,18 @@ from pathlib import Path
 import torch
 
 from cocoer.config import Config, ConfigError, load_config, save_config
-from cocoer.data.decode import ImageError
+from cocoer.data.decode import ImageError, decode_image
 from cocoer.data.index import IndexFileError
+from cocoer.engine.examples import Example
 from cocoer.engine.fit import Stage, fit
-from cocoer.engine.recognition import FitResult
+from cocoer.engine.recognition import FitResult, Sink
 from cocoer.engine.resume import Start, find_start, states_folder
 from cocoer.engine.runtime import EXIT_STOPPED, Runtime, environment, start_runtime
 from cocoer.engine.train_epoch import NonFiniteLoss
 from cocoer.model.checkpoint import CheckpointError, write_durably
+from cocoer.outputs import PictureResult
+from cocoer.report.draw import draw_result
+from cocoer.report.run_report import write_run_report
 from cocoer.report.runlog import RunLog
 
 EPILOG = """exit codes: 0 done; 1 the run failed (one line says why); 2 wrong usage;
@@ -108,19 +112,32 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
         say(runtime, message)
     dtype = torch.float16 if args.tower_dtype == "fp16" else None
     if not runtime.is_main:
-        return fit(config, runtime, lambda record: None, start, stage=stage, note=args.note, tower_dtype=dtype)
+        return fit(config, runtime, start, Sink(lambda record: None), stage=stage)
     describe_run(config, runtime, folder)
     step = start.place.step if start.folder else None
     fresh = start.folder is None and stage != "recognition"
     with RunLog(folder, step, "recognition", fresh, scalars_every=config.run.log_every) as log:
-        result = fit(config, runtime, log, start, stage=stage, note=args.note, tower_dtype=dtype)
+        sink = Sink(log, lambda at, seen: show_people(log, Path(config.data.root), at, seen), args.note, dtype)
+        result = fit(config, runtime, start, sink, stage=stage)
     if result.best is not None:
-        name = "mAP" if config.multi_label else "accuracy"
+        name, split = "mAP" if config.multi_label else "accuracy", config.data.select_split
+        best = f"{100 * result.best:.2f} % {name}, selected on {split}, in best.safetensors"
+        facts = {"best": best, "seed": f"seed {config.run.seed}, {result.place.step} steps"}
+        report = write_run_report(folder, facts | ({"note": args.note} if args.note else {}))
         say(
             runtime,
-            f"best {name} on {config.data.select_split}: {100 * result.best:.2f} %, weights in {folder}/best.safetensors",
+            f"best {name} on {split}: {100 * result.best:.2f} %, weights in {folder}/best.safetensors, see {report}",
         )
     return result
+
+
+def show_people(log: RunLog, root: Path, step: int, people: list[Example]) -> None:
+    """Draw a few validation people with what each level says, into the run's pictures and TensorBoard."""
+    for i, person in enumerate(people):
+        record = person.record
+        result = PictureResult(record.image, record.width, record.height, (person.prediction,))
+        picture = draw_result(decode_image(root / record.image), result)
+        log.add_image(f"person {i}", picture, step, "recognition")
 
 
 def attempt_start(config: Config, resume: str | None, runtime: Runtime) -> Start | CheckpointError:

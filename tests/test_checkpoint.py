@@ -132,7 +132,12 @@ def test_static_class_counts_travel_with_the_weights(config: Config, tmp_path: P
 def test_every_key_that_does_not_fit_is_named_and_nothing_is_changed() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    tensors = {"0.weight": torch.zeros(3, 2), "0.bias": torch.zeros(4), "1.weight": torch.zeros(1, 3), "2.bias": torch.zeros(1)}
+    tensors = {
+        "0.weight": torch.zeros(3, 2),
+        "0.bias": torch.zeros(4),
+        "1.weight": torch.zeros(1, 3),
+        "2.bias": torch.zeros(1),
+    }
     with pytest.raises(CheckpointError) as caught:
         load_state(model, tensors, "file F")
     text = str(caught.value)
@@ -156,7 +161,10 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "longer": (lambda b: b + b"x", r"longer than its header says"),
     "empty": (lambda b: b"", r"wanted a safetensors file, got 0 bytes"),
     "text": (lambda b: b"<!DOCTYPE html><html>not found</html>", r"wanted a safetensors file"),
-    "git-lfs pointer": (lambda b: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"git lfs pull"),
+    "git-lfs pointer": (
+        lambda b: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        r"git lfs pull",
+    ),
     "torch zip": (lambda b: b"PK\x03\x04" + b"0" * 200, r"pickled PyTorch file.*convert"),
     "pickle": (lambda b: pickle.dumps({"a": 1}, protocol=2), r"pickled PyTorch file"),
     "damaged header": (lambda b: b[:20] + b"#####" + b[25:], r"damaged|not a readable"),
@@ -197,7 +205,10 @@ def test_a_wrong_class_count_and_a_newer_format_are_refused(weights: Path, tmp_p
 def tiny_state(step: int) -> tuple[Callable[[Path], object], dict[str, Any]]:
     """A model writer and a training part whose content depends on the step."""
     tensors = {"w": torch.full((5000,), float(step))}
-    return lambda path: save_file(tensors, path), {"place": {"step": step}, "moments": torch.full((5000,), -float(step))}
+    return lambda path: save_file(tensors, path), {
+        "place": {"step": step},
+        "moments": torch.full((5000,), -float(step)),
+    }
 
 
 def write_step(states: Path, step: int, keep: int = 2) -> Path:
@@ -375,7 +386,9 @@ def test_no_room_for_a_state_leaves_the_earlier_one(tmp_path: Path, small_files:
             save_state(
                 tmp_path,
                 2,
-                lambda path, big=big, tensor=tensor: save_file({"w": tensor if big == "model" else torch.ones(1)}, path),  # type: ignore[misc]
+                lambda path, big=big, tensor=tensor: save_file(
+                    {"w": tensor if big == "model" else torch.ones(1)}, path
+                ),  # type: ignore[misc]
                 small | {"t": tensor if big == "training" else 0},
             )
         assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]

@@ -102,7 +102,12 @@ def test_a_real_kill_of_the_process(config: Path, tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("at", [2, 5])  # in mid-epoch, and in the last step of the first epoch
 def test_a_stop_signal_saves_and_exits_with_its_own_code(
-    config: Path, tmp_path: Path, number: signal.Signals, at: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    at: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     handler = signal.getsignal(number)
     inner, seen = recognition.step_facts, []
@@ -185,9 +190,7 @@ def test_another_number_of_classes_is_refused(
     assert "made for 26 classes" in said and "wanted 7" in said
 
 
-def test_other_training_persons_are_refused(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_training_persons_are_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = make_world(tmp_path, train=17)
     tower = find_latest(finished / "states")
     assert tower.folder is not None

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cocoer.data.batch import Batch
+from cocoer.engine.answers import probabilities_of
 from cocoer.engine.metrics import ScoreError
 from cocoer.engine.runtime import Runtime
 from cocoer.engine.train_epoch import autocast, targets_of
@@ -55,9 +56,7 @@ def probabilities(output: ModelOutput, multi_label: bool) -> dict[str, Tensor]:
     logits["pred"] = output.logits
     if output.vocabulary_logits is not None:
         logits["VI"] = output.vocabulary_logits
-    out = {
-        name: value.float().sigmoid() if multi_label else value.float().softmax(-1) for name, value in logits.items()
-    }
+    out = {name: probabilities_of(value, multi_label) for name, value in logits.items()}
     out[LATE_FUSION] = torch.stack([out[source] for source in LEVEL_SOURCES.values()]).mean(0)
     return out
 

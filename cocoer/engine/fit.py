@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.data.loaders import build_dataset
 from cocoer.engine.fit_vocabulary import embed_pictures, fit_vocabulary
-from cocoer.engine.recognition import FitResult, Log, prepare, quiet_loader, recognise, restore
+from cocoer.engine.recognition import FitResult, Log, Sink, prepare, quiet_loader, recognise, restore
 from cocoer.engine.resume import Place, Start, check_persons
 from cocoer.engine.runtime import Runtime, StopSignals, seed_everything
 from cocoer.model.build import build_model
@@ -29,25 +28,14 @@ class Stopped(Exception):
     """A signal came during the vocabulary stage, which is quick and simply done again."""
 
 
-def fit(
-    config: Config,
-    runtime: Runtime,
-    log: Log,
-    start: Start,
-    *,
-    stage: Stage = "both",
-    note: str = "",
-    tower_dtype: torch.dtype | None = None,
-) -> FitResult:
+def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: Stage = "both") -> FitResult:
     """Train as the config says, for its `run.seed`, from `start` (see `resume.find_start`).
 
-    log: takes one record a step, epoch and evaluation, on rank 0 only. note: stored in every weights file.
-    tower_dtype: how the frozen CLIP tower is stored in best and last weights (torch.float16 halves it).
     Writes best.safetensors, last.safetensors, vocabulary.safetensors and states/ into run.dir. SIGTERM and SIGUSR1 finish
     the step, save the state and return with `stopped_by` set.
     Raises CheckpointError for files that cannot be written or do not fit, NonFiniteLoss, and what the data loaders raise.
     """
-    log = log if runtime.is_main else lambda record: None
+    sink = sink if runtime.is_main else Sink(lambda record: None)
     seed = config.run.seed
     seed_everything(seed)
     model = build_model(config, pretrained=start.folder is None)
@@ -59,13 +47,13 @@ def fit(
     with StopSignals() as stop:
         try:
             if start.folder is None:
-                vocabulary_stage(config, model, runtime, log, stage, stop)
+                vocabulary_stage(config, model, runtime, sink.log, stage, stop)
         except Stopped:
             return FitResult(Place(), stop.received, None, {})
         if stage == "vocabulary":
             return FitResult(Place(), None, None, {})
         seed_everything(seed, 1 + runtime.rank)  # whether the first stage ran in this process leaves no trace
-        run = prepare(config, model, people, runtime, log, stop, note, tower_dtype)
+        run = prepare(config, model, people, runtime, sink, stop)
         place = restore(run, start)
         return recognise(run, place)
 

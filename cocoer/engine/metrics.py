@@ -173,7 +173,7 @@ def mean_interval(values: NDArray[np.floating], resamples: int = 1000, seed: int
 def break_even_thresholds(scores: NDArray[np.floating], targets: NDArray[np.floating]) -> Array:
     """Per class, the score at which precision is nearest to recall, [k]; NaN for a class without a positive.
 
-    To be fitted on the validation split. A person is predicted positive when its score is at or above the threshold.
+    To be fitted on the validation split. The threshold lies half-way to the next lower score, so no fitted person is on it.
     """
     scores, targets = checked(scores, targets)
     out = np.full(scores.shape[1], np.nan)
@@ -182,17 +182,18 @@ def break_even_thresholds(scores: NDArray[np.floating], targets: NDArray[np.floa
             precision, recall, thresholds = sk.precision_recall_curve(targets[:, j], scores[:, j])
             gap = np.abs(precision[:-1] - recall[:-1])
             gap[recall[:-1] == 0] = np.inf  # both zero is no break-even point
-            out[j] = thresholds[int(np.argmin(gap))]
+            place = int(np.argmin(gap))
+            below = thresholds[place - 1] if place else 0.0  # thresholds rise
+            out[j] = (thresholds[place] + below) / 2
     return out
 
 
 def f1_per_class(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> Array:
     """F1 of every class, [k]; 0 where there is neither a predicted nor a true positive. predicted: [n, k]."""
-    return np.atleast_1d(
-        np.asarray(
-            sk.f1_score(targets.astype(int), predicted.astype(int), average=None, zero_division=0), dtype=np.float64
-        )
-    )
+    true = np.asarray(targets) > 0.5
+    both = (predicted & true).sum(axis=0)
+    sizes = predicted.sum(axis=0) + true.sum(axis=0)
+    return np.divide(2.0 * both, sizes, out=np.zeros(len(sizes)), where=sizes > 0)
 
 
 def jaccard(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> float:

@@ -19,6 +19,7 @@ from cocoer.config import Config
 from cocoer.data.loaders import PersonDataset, Sample, build_loader
 from cocoer.data.sampler import PersonBatchSampler
 from cocoer.engine.evaluate import evaluate
+from cocoer.engine.examples import Show, examples
 from cocoer.engine.resume import Place, Start, persons_fingerprint, states_folder
 from cocoer.engine.runtime import (
     Runtime,
@@ -39,8 +40,23 @@ from cocoer.model.cocoer import CocoER
 from cocoer.model.workspaces import give_class_counts
 
 Log = Callable[[dict[str, Any]], None]
+"""Takes one record a step, epoch and evaluation; see `report.runlog` for one."""
 
 BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where a run's results go, on rank 0 only.
+
+    show: takes a few validation persons after each evaluation, or None. note: stored in every weights file.
+    tower_dtype: how best and last weights store the frozen CLIP tower (torch.float16 halves it).
+    """
+
+    log: Log
+    show: Show | None = None
+    note: str = ""
+    tower_dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -62,14 +78,12 @@ class Run:
 
     config: Config
     runtime: Runtime
-    log: Log
+    sink: Sink
     learner: Learner
     train: DataLoader[Sample]
     select: DataLoader[Sample]
     persons: str
     stop: StopSignals
-    note: str
-    tower_dtype: torch.dtype | None
 
     @property
     def sampler(self) -> PersonBatchSampler:
@@ -104,9 +118,8 @@ def quiet_loader(
 
 
 def prepare(
-    config: Config, model: CocoER, people: PersonDataset, runtime: Runtime, log: Log, stop: StopSignals, note: str,
-    tower_dtype: torch.dtype | None,
-) -> Run:  # fmt: skip
+    config: Config, model: CocoER, people: PersonDataset, runtime: Runtime, sink: Sink, stop: StopSignals
+) -> Run:
     """Optimizer, wrapping, averages and loaders of the recognition stage."""
     optim, multi_label = config.optim, config.multi_label
     if optim.sync_batch_norm and runtime.world_size > 1:
@@ -140,7 +153,7 @@ def prepare(
     train = quiet_loader(config, config.data.train_split, runtime, people, train=True)
     select = quiet_loader(config, config.data.select_split, runtime)
     keys = [r.key for r in people.records]
-    return Run(config, runtime, log, learner, train, select, persons_fingerprint(keys), stop, note, tower_dtype)
+    return Run(config, runtime, sink, learner, train, select, persons_fingerprint(keys), stop)
 
 
 def restore(run: Run, start: Start) -> Place:
@@ -202,7 +215,7 @@ def train_epoch(run: Run, place: Place) -> tuple[Place, str | None]:
         speed = {"persons_per_second": facts.persons / (now - clock), "memory_gib": memory_gib(runtime.device)}
         clock = now
         head = {"kind": "step", "stage": "recognition", "step": place.step, "epoch": epoch + 1, "lr": rate}
-        run.log(head | {"order": facts.order} | values | speed)
+        run.sink.log(head | {"order": facts.order} | values | speed)
         bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
         if facts.stop:
             return place, run.stop.received or "a signal to another process"
@@ -237,7 +250,7 @@ def select_best(run: Run, place: Place) -> tuple[dict[str, Any], Place]:
         summary = summarise(result, classes, multi_label, split)
         value = headline(result, multi_label)
         epoch = place.epoch + (1 if place.position else 0)
-        run.log({"kind": "eval", "stage": "recognition", "step": place.step, "epoch": epoch} | summary)
+        run.sink.log({"kind": "eval", "stage": "recognition", "step": place.step, "epoch": epoch} | summary)
         if runtime.is_main:
             thresholds = fitted_thresholds(result, classes, split) if multi_label else {}
             facts = {"epoch": epoch, "step": place.step, "seed": config.run.seed, "selected_on": split}
@@ -247,8 +260,10 @@ def select_best(run: Run, place: Place) -> tuple[dict[str, Any], Place]:
                 if name == LAST_FILE or better:
                     save_weights(
                         run.folder / name, model, config, metrics=summary | facts, thresholds=thresholds,
-                        note=run.note, dtype=run.tower_dtype,
+                        note=run.sink.note, dtype=run.sink.tower_dtype,
                     )  # fmt: skip
+            if run.sink.show is not None:
+                run.sink.show(place.step, examples(model, dataset, config, runtime))
     if place.best is None or value > place.best:
         place = replace(place, best=value, best_epoch=epoch)
     return summary, place
@@ -279,7 +294,7 @@ def save_training(run: Run, place: Place) -> None:
             save_state(
                 states_folder(config),
                 place.step,
-                lambda path: save_weights(path, learner.model, config, metrics={}, thresholds={}, note=run.note),
+                lambda path: save_weights(path, learner.model, config, metrics={}, thresholds={}, note=run.sink.note),
                 training,
                 config.run.keep_checkpoints,
             )

@@ -1,0 +1,75 @@
+"""`report.md` of a training run: its facts, its evaluations, and curves of everything that the log knows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cocoer.names import LEVELS
+from cocoer.report.curves import Point, line_plot, training_curves
+from cocoer.report.runlog import LOG_NAME, read_log
+from cocoer.report.text import markdown_table
+
+REPORT_NAME = "report.md"
+_FOLDER = "curves"
+
+_PLOTS: Mapping[str, tuple[str, ...]] = {
+    "loss terms": ("loss_head", "loss_body", "loss_context", "loss_vocabulary", "loss_fused"),
+    "lambda": tuple(f"lambda_{level}" for level in LEVELS),
+    "first excluded, share": tuple(f"excluded_first_{level}" for level in LEVELS),
+    "length of delta": ("delta_norm",),
+    "learning rate": ("lr",),
+    "persons per second": ("persons_per_second",),
+}
+
+
+def _series(records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, list[Point]]:
+    """Key -> (step, value) of the `step` records that have it."""
+    steps = [r for r in records if r["kind"] == "step"]
+    found = {k: [(float(r["step"]), math.nan if r[k] is None else float(r[k])) for r in steps if k in r] for k in keys}
+    return {key: points for key, points in found.items() if points}
+
+
+def write_run_report(folder: str | Path, facts: Mapping[str, str]) -> Path:
+    """Write `report.md` and its plots (`curves/*.png`) from the folder's `log.jsonl`; returns the report's path.
+
+    facts: what stands at the top, name -> text. Raises ValueError for a damaged log, FileNotFoundError without one.
+    """
+    folder = Path(folder)
+    records = read_log(folder / LOG_NAME)
+    evals = [r for r in records if r["kind"] == "eval"]
+    metric = "accuracy" if any("accuracy" in r for r in evals) else "mAP"
+    (folder / _FOLDER).mkdir(exist_ok=True)
+    plots = {"course": training_curves(records, metric=metric)}
+    plots |= {name: line_plot(found, name) for name, keys in _PLOTS.items() if (found := _series(records, keys))}
+    lines = ["# Training run", ""]
+    lines += [f"- {name}: {text}" for name, text in facts.items()]
+    lines += ["- `config.yaml`, `environment.json`, `log.jsonl` beside this file hold the rest", ""]
+    if evals:
+        lines += [f"## {metric} on {evals[-1]['split']}, percent", "", _evaluations(evals, metric), ""]
+    lines += ["## Curves", ""]
+    for name, image in plots.items():
+        path = Path(_FOLDER) / f"{name.replace(',', '').replace(' ', '_')}.png"
+        image.save(folder / path)
+        lines += [f"![{name}]({path.as_posix()})", ""]
+    report = folder / REPORT_NAME
+    report.write_text("\n".join(lines), encoding="utf-8")
+    return report
+
+
+def _evaluations(evals: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """One row per evaluation: the headline, every source alone, who is excluded first."""
+    sources = [name for name in evals[-1].get("sources", {}) if name != "pred"]
+    header = ["epoch", "step", metric, *sources, *(f"{level} first" for level in LEVELS)]
+    rows = []
+    for record in evals:
+        first = record.get("exclusion", {}).get("first", {})
+        values = [
+            record.get(metric),
+            *(record.get("sources", {}).get(s) for s in sources),
+            *(first.get(m) for m in LEVELS),
+        ]
+        rows.append([record["epoch"], record["step"], *(None if v is None else 100.0 * v for v in values)])
+    return markdown_table(header, rows, digits=2)

@@ -1,0 +1,219 @@
+"""What an evaluation gathers and says: every person once, each number the one its name promises."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_world import make_world, read, script, train
+
+from cocoer.config import Config
+from cocoer.data.loaders import build_dataset, build_loader
+from cocoer.engine import summary as s
+from cocoer.engine.evaluate import LATE_FUSION, Evaluation, _assembled, evaluate
+from cocoer.engine.metrics import ScoreError
+from cocoer.engine.runtime import Runtime
+from cocoer.model.build import build_model
+from cocoer.model.checkpoint import load_weights
+from cocoer.names import EMOTIC_CLASSES, LEVELS
+
+HERE = Runtime(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"), other=11)
+
+
+@pytest.fixture(scope="module")
+def weights(world: Path) -> Path:
+    assert train(world, settings=["run.max_steps=2"]) == 0
+    return world.parent / "run/best.safetensors"
+
+
+def evaluated(config: Config, batch_size: int, split: str = "test", **changes: Any) -> Evaluation:
+    torch.manual_seed(0)
+    model = build_model(config, pretrained=False)
+    people = build_dataset(config.data, split)
+    loader = build_loader(config.data, split, batch_size, dataset=people)
+    order = changes.get("order", [r.key for r in people.records])
+    result = evaluate(model, loader, multi_label=config.multi_label, order=order, runtime=HERE)  # type: ignore[arg-type]
+    assert model.training  # restored
+    return result
+
+
+def test_answers_do_not_depend_on_the_batch_size_and_come_in_index_order(world: Path) -> None:
+    config = read(world)
+    one, all_at_once = evaluated(config, 1), evaluated(config, 64)
+    assert one.keys == tuple(f"test/{i:03d}.png#0" for i in range(11)) and len(one) == 11
+    for source, scores in one.probabilities.items():
+        np.testing.assert_allclose(scores, all_at_once.probabilities[source], atol=2e-6)
+        assert scores.shape == (11, 26) and scores.dtype == np.float32
+    assert one.exclusion is not None and (np.sort(one.exclusion, 1) == [0, 1, 2]).all()
+    assert one.weights is not None and one.weights.shape == (11, 2, 3)
+    levels = np.stack([one.probabilities[name] for name in ("head", "body", "ctx")])
+    np.testing.assert_allclose(one.probabilities[LATE_FUSION], levels.mean(0), atol=1e-7)
+
+
+def test_single_label_answers_sum_to_one(tmp_path: Path) -> None:
+    config = read(make_world(tmp_path, "caers"))
+    result = evaluated(config, 4)
+    for scores in result.probabilities.values():
+        np.testing.assert_allclose(scores.sum(1), 1.0, atol=1e-5)
+    numbers = s.summarise(result, config.classes, False, "test")
+    assert numbers["accuracy"] == pytest.approx(np.trace(np.array(numbers["confusion"])) / 7)
+    assert set(numbers["recall"]) == set(config.classes) and "mAP" not in numbers
+
+
+def test_an_ablated_model_is_evaluated_without_what_it_lacks(world: Path) -> None:
+    result = evaluated(read(world, "model.vocabulary.enabled=false"), 8)
+    assert result.exclusion is None and "VI" not in result.probabilities
+    assert "exclusion" not in s.summarise(result, EMOTIC_CLASSES, True, "test")
+    assert s.contradiction(result, ["head"] * 11) == {}
+
+
+def rows(keys: list[str], value: float) -> tuple[list[str], dict[str, Any]]:
+    return keys, {"p/pred": np.full((len(keys), 2), value), "targets": np.zeros((len(keys), 2))}
+
+
+def test_parts_of_several_processes_are_put_in_order_without_padding() -> None:
+    result = _assembled([rows(["c", "a"], 1.0), rows([], 0.0), rows(["b"], 2.0)], ["a", "b", "c"])
+    assert result.keys == ("a", "b", "c") and result.probabilities["pred"][:, 0].tolist() == [1.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("parts", "order"),
+    [
+        ([rows(["a", "b"], 1.0), rows(["b"], 1.0)], ["a", "b"]),  # a person twice, as padding would make
+        ([rows(["a"], 1.0)], ["a", "b"]),
+        ([rows(["a", "z"], 1.0)], ["a"]),
+    ],
+)
+def test_missing_double_and_foreign_persons_are_refused(parts: Any, order: list[str]) -> None:
+    with pytest.raises(ScoreError, match="persons once each"):
+        _assembled(parts, order)
+
+
+def made_up(n: int = 300, seed: int = 0) -> Evaluation:
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((n, 26)) < 0.2).astype(np.float32)
+    scores = {name: (0.3 * targets + rng.random((n, 26))).astype(np.float32) / 1.3 for name in ("pred", "VI", "head")}
+    exclusion = np.argsort(rng.random((n, 3)), axis=1)
+    return Evaluation(
+        tuple(map(str, range(n))), targets, scores, rng.random((n, 3)).astype(np.float32),
+        np.full((n, 2, 3), 1 / 3, np.float32), exclusion, np.ones(n, np.float32), targets,
+    )  # fmt: skip
+
+
+def test_exclusion_shares_are_counts() -> None:
+    shares = s.exclusion_shares(np.array([[0, 1, 2], [0, 2, 1], [2, 0, 1], [0, 1, 2]]))
+    assert shares["first"] == {"head": 0.75, "body": 0.0, "context": 0.25}
+    assert shares["survivor"] == {"head": 0.0, "body": 0.5, "context": 0.5}
+
+
+def test_contradictions_count_marked_persons_only() -> None:
+    result = made_up()
+    assert result.exclusion is not None
+    first = result.exclusion[:, 0]
+    levels: list[str | None] = [
+        LEVELS[first[i]] if i < 30 else LEVELS[(first[i] + 1) % 3] if i < 40 else None for i in range(300)
+    ]
+    found = s.contradiction(result, levels, resamples=200)
+    assert found["persons"] == 40 and found["first_excluded"]["value"] == pytest.approx(0.75)
+    assert found["first_excluded"]["low"] < 0.75 < found["first_excluded"]["high"]
+    assert sum(by["persons"] for by in found["per_level"].values()) == 40
+    by_chance = s.contradiction(result, [LEVELS[i % 3] for i in range(300)], resamples=200)["first_excluded"]
+    assert by_chance["low"] < 1 / 3 < by_chance["high"]
+    assert s.contradiction(result, [None] * 300) == {}
+
+
+def test_the_class_frequency_baseline_is_the_score_of_equal_scores() -> None:
+    result = made_up()
+    equal = replace(result, probabilities={"pred": np.tile(result.targets.mean(0), (300, 1))})
+    assert s.class_frequency_baseline(result.targets) == pytest.approx(s.headline(equal, True))
+
+
+def test_differences_are_paired() -> None:
+    """Two score sets that differ a little on the same persons: the pairs' interval is narrower than the two alone."""
+    result = made_up()
+    first = result.probabilities["pred"]
+    second = first + np.random.default_rng(1).normal(0, 0.01, first.shape)
+    pair = s.paired_difference(result.targets, first, second, True, resamples=200)
+    alone = s.value_interval(result, True, resamples=200)
+    assert pair.low <= pair.value <= pair.high
+    assert pair.high - pair.low < 0.5 * (alone.high - alone.low)
+    assert s.paired_difference(result.targets, first, first, True, resamples=50).to_dict() == {
+        "value": 0,
+        "low": 0,
+        "high": 0,
+    }
+
+
+def test_thresholds_of_the_validation_split_give_labels() -> None:
+    result = made_up()
+    fitted = s.fitted_thresholds(result, EMOTIC_CLASSES, "val")
+    assert fitted["split"] == "val" and set(fitted["classes"]) == set(EMOTIC_CLASSES)
+    quality = s.label_quality(result, EMOTIC_CLASSES, fitted["classes"], 0.5)
+    assert 0 < quality["jaccard"] < 1 and quality["f1_macro"] == pytest.approx(np.mean(list(quality["f1"].values())))
+    nobody = s.label_quality(result, EMOTIC_CLASSES, {}, 2.0)
+    assert nobody["f1_macro"] == 0.0
+
+
+def test_a_broken_model_is_named_not_scored() -> None:
+    result = made_up()
+    result.probabilities["pred"][7, 3] = np.nan
+    with pytest.raises(ScoreError, match="person 7, class Anticipation"):
+        s.summarise(result, EMOTIC_CLASSES, True, "val")
+
+
+def test_the_script_writes_what_it_says(
+    world: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = script("scripts/evaluate.py").main
+    base = ["--checkpoint", str(weights), "--config", str(world), "--device", "cpu", "--resamples", "20"]
+    assert main([*base, "--output", str(tmp_path / "on"), "--persons", str(tmp_path / "p.jsonl")]) == 0
+    text = capsys.readouterr().out
+    numbers = json.loads((tmp_path / "on/evaluation.json").read_text())
+    assert text == (tmp_path / "on/evaluation.txt").read_text()
+    for part in ("mAP of the class frequencies", "late_fusion", "survivor", "first excluded = contradicting level"):
+        assert part in text
+    assert numbers["persons"] == 11 and numbers["contradiction"]["persons"] == 4
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert len(lines) == 11 and sorted(lines[0]["emo_process"]) == sorted(LEVELS)
+    scores = np.load(tmp_path / "on/scores.npz")
+    direct = evaluate_directly(world, weights)
+    np.testing.assert_allclose(scores["pred"], direct.probabilities["pred"], atol=2e-6)
+    off = ["--set", "model.coordination.update=none", "--output", str(tmp_path / "off")]
+    assert main([*base, *off, "--against", str(tmp_path / "on/scores.npz")]) == 0
+    against = json.loads((tmp_path / "off/evaluation.json").read_text())
+    assert against["weights"]["coordination"] == "none" and "difference to" in capsys.readouterr().out
+    mine = s.headline(direct, True)
+    assert against["against"]["difference"]["value"] == pytest.approx(against["mAP"] - mine, abs=1e-6)
+    assert against["exclusion"] == numbers["exclusion"]  # who leaves does not depend on the update
+
+
+def evaluate_directly(world: Path, weights: Path) -> Evaluation:
+    config = read(world)
+    people = build_dataset(config.data, "test")
+    loader = build_loader(config.data, "test", 3, dataset=people)
+    model = load_weights(weights).model
+    return evaluate(model, loader, multi_label=True, order=[r.key for r in people.records], runtime=HERE)  # type: ignore[arg-type]
+
+
+def test_the_script_says_what_is_wrong(
+    world: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = script("scripts/evaluate.py").main
+    base = ["--device", "cpu", "--output", str(tmp_path)]
+    assert main([*base, "--checkpoint", str(tmp_path / "none.safetensors")]) == 1
+    assert main([*base, "--checkpoint", str(weights), "--index", str(tmp_path)]) == 1
+    assert main([*base, "--checkpoint", str(weights), "--set", "model.modes=paper"]) == 2
+    assert main([*base, "--checkpoint", str(weights), "--config", str(make_world(tmp_path / "c", "caers"))]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4 and all(line.startswith("evaluate.py: ") for line in said)
+    assert "no such file" in said[0] and "test.jsonl" in said[1] and "did you mean 'mode'" in said[2]
