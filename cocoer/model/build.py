@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -111,7 +112,7 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
     embed_size: int = visual.output_dim
     text = encode_prompts(clip, spec.tower, prompts) if pretrained else torch.zeros(len(prompts), embed_size)
     features = config.model.level_head.feature_size
-    branch = VocabularyBranch(visual, text, features, spec.layout, spec.normalisation == "clip", folded)
+    branch = VocabularyBranch(visual, text, features, spec.layout, spec.normalisation == "clip", folded, spec.view)
     branch.alignment.requires_grad_(spec.train_alignment)
     return branch
 
@@ -139,7 +140,10 @@ def _load_trunks(trunks: dict[str, Trunk], model: ModelConfig) -> None:
             f"trunk weights: no such file: {path}; get them with `python scripts/weights.py fetch {model.trunk.name}`, "
             f"or start from random weights with --set model.trunk.weights=null"
         )
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix == ".safetensors":
+        weights = load_file(path)
+    else:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     for level, trunk in trunks.items():
         load_torchvision(trunk, weights, f"{path} (level {level})")
 
@@ -147,10 +151,12 @@ def _load_trunks(trunks: dict[str, Trunk], model: ModelConfig) -> None:
 def load_torchvision(trunk: Trunk, weights: dict[str, Tensor], where: str) -> None:
     """Load a torchvision classifier's state dict into a trunk; the classifier's own layers are left out.
 
-    A trunk keeps torchvision's modules in torchvision's order, so the keys correspond one to one in order.
-    Raises ValueError where they do not.
+    A trunk keeps torchvision's modules in torchvision's order, so the keys correspond one to one in order. A trunk's own state
+    dict (the demo's) goes in by name. Raises ValueError where they do not fit.
     """
     own = trunk.state_dict()
+    if set(weights) == set(own):
+        weights = {key: weights[key] for key in own}
     body = {k: v for k, v in weights.items() if not k.startswith(("fc.", "classifier."))}
     if all("num_batches_tracked" not in k for k in body):  # files older than torch 0.4.1 lack these counters
         own = {k: v for k, v in own.items() if "num_batches_tracked" not in k}

@@ -48,11 +48,13 @@ class VocabularyBranch(nn.Module):
         layout: str = "repeat",
         clip_normalisation: bool = True,
         folded: bool = False,
+        view: str = "context",
     ) -> None:
         super().__init__()
         classes, size = text_embeddings.shape
         self.tower = tower.requires_grad_(False).eval()
         self.layout = layout
+        self._view = view
         self.alignment = nn.Linear(size, size, bias=False)  # omega
         nn.init.orthogonal_(self.alignment.weight)
         if folded and layout != "repeat":
@@ -102,6 +104,10 @@ class VocabularyBranch(nn.Module):
             assert wide.bias is not None, "FFN1's first Linear always has a bias"
             small.bias.copy_(wide.bias)
         self.widen = small
+
+    def seen(self, body: Tensor, context: Tensor) -> Tensor:
+        """The crops that the tower looks at: the whole picture, or the body where the config's `view` says so."""
+        return body if self._view == "body" else context
 
     def image_embedding(self, context: Tensor) -> Tensor:
         """Unit-norm CLIP embeddings [B, e] of context crops [B, 3, S, S] (ImageNet mean and std); no gradient."""

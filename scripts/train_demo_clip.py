@@ -1,0 +1,158 @@
+"""Train the demo world's small CLIP on its generated captions: a stand-in for OpenAI's, on synthetic scenes only.
+
+    python scripts/train_demo_clip.py --data outputs/demo_data/emotic --out checkpoints/demo/clip.safetensors
+
+A person, seen as head, body or whole picture, should agree more with a caption of its own than with another person's (the
+contrastive loss of CLIP, Radford et al. 2021); equal captions in a batch count as agreeing. The result is an open_clip model that
+`configs/demo_*.yaml` freeze, as the paper freezes CLIP RN50.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cocoer.data.batch import PersonRecord
+from cocoer.data.decode import decode_image
+from cocoer.data.index import read_index
+from cocoer.data.synthetic.emotions import ARCHETYPES
+from cocoer.data.transforms import crop_levels
+from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip
+from cocoer.names import LEVELS
+
+PROMPT_SHARE = 0.4
+"""How often a person's caption is one of the prompts that name an emotion, rather than a description of what is visible."""
+
+VIEWS = {"head": 0.3, "body": 0.5, "context": 0.2}
+"""How often a person is shown as head, body or whole picture; close views teach what distant ones are too coarse for."""
+
+
+def load_crops(records: Sequence[PersonRecord], root: Path, side: int) -> NDArray[np.uint8]:
+    """Head, body and whole picture of every person, uint8 [P, 3, side, side, 3], levels in `names.LEVELS` order."""
+    crops = np.empty((len(records), 3, side, side, 3), dtype=np.uint8)
+    for i, record in enumerate(tqdm(records, desc="pictures", disable=not sys.stderr.isatty())):
+        crops[i] = crop_levels(decode_image(root / record.image), record.body, record.head, side).pixels
+    return crops
+
+
+def draw_caption(record: PersonRecord, view: str, rng: np.random.Generator) -> str:
+    """One caption of what a view shows: a prompt that names an emotion, a part of the free description, or all of it.
+
+    The parts (face, posture, surroundings alone) make the tower look at each of the three: from whole descriptions it would
+    learn the surroundings, which tell most pictures of a batch apart, and little of the people.
+    """
+    made = record.extra["synthetic"]
+    *prompts, free = made["captions"]
+    face, body = ARCHETYPES[made["archetypes"]["head"]].face_words, ARCHETYPES[made["archetypes"]["body"]].body_words
+    face = f"{face} person"
+    if view == "head":
+        return face
+    if rng.random() < PROMPT_SHARE:
+        return str(prompts[int(rng.integers(len(prompts)))])
+    parts = (free, face, f"a person {body}", free.partition(body)[2].strip())
+    return str(parts[int(rng.integers(len(parts)))])
+
+
+def augmented(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """uint8 [B, S, S, 3] -> the same, half of them mirrored, each a little brighter or darker."""
+    mirrored = np.where(rng.random((len(pixels), 1, 1, 1)) < 0.5, pixels[:, :, ::-1], pixels)
+    return np.clip(mirrored * rng.uniform(0.8, 1.2, (len(pixels), 1, 1, 1)), 0, 255).astype(np.uint8)
+
+
+def to_tower(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 [B, S, S, 3] -> float32 [B, 3, S, S] with CLIP's mean and std."""
+    mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, same: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's symmetric loss for unit-norm images and texts [B, e]; same[i, j] is 1 where text j also describes picture i."""
+    logits = scale * images @ texts.T
+    wanted = same / same.sum(1, keepdim=True)
+    return 0.5 * (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted.T / wanted.T.sum(1, keepdim=True)))
+
+
+def train(
+    clip: nn.Module,
+    records: Sequence[PersonRecord],
+    root: Path,
+    tower: str,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+) -> list[float]:
+    """Train in place; returns the mean loss of each epoch."""
+    rng = np.random.default_rng(seed)
+    crops = load_crops(records, root, clip.visual.image_size)
+    tokenizer = open_clip.get_tokenizer(Path(tower).stem)
+    optimizer = torch.optim.AdamW(clip.parameters(), lr=lr, weight_decay=0.05)
+    steps = epochs * (len(records) // batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    means: list[float] = []
+    clip.train()
+    for epoch in range(epochs):
+        losses = []
+        batches = rng.permutation(len(records))[: len(records) // batch_size * batch_size].reshape(-1, batch_size)
+        for batch in tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", disable=not sys.stderr.isatty()):
+            views = rng.choice(len(VIEWS), size=len(batch), p=list(VIEWS.values()))
+            shown = augmented(crops[batch, views], rng)
+            captions = [draw_caption(records[i], LEVELS[view], rng) for i, view in zip(batch, views, strict=True)]
+            same = torch.tensor([[float(a == b) for b in captions] for a in captions])
+            images = F.normalize(clip.encode_image(to_tower(shown)), dim=-1)
+            texts = F.normalize(clip.encode_text(tokenizer(captions)), dim=-1)
+            loss = contrastive_loss(images, texts, same, clip.logit_scale.exp())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                clip.logit_scale.clamp_(max=4.6052)  # 100, as CLIP bounds it
+            losses.append(loss.item())
+        means.append(float(np.mean(losses)))
+        print(f"epoch {epoch + 1}/{epochs}: loss {means[-1]:.4f}", flush=True)
+    return means
+
+
+def main() -> int:
+    """Parse, train, write; exit 2 for wrong usage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a tree written by scripts/make_demo_data.py")
+    parser.add_argument("--config", default="configs/demo_clip.json", help="open_clip model config")
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--persons", type=int, default=None, help="use only the first N persons (for a quick trial)")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    records = read_index(args.data / "index", "train")[: args.persons]
+    if not all("synthetic" in record.extra for record in records):
+        parser.error(
+            f"{args.data} is not a demo tree: its index has no captions; make one with scripts/make_demo_data.py"
+        )
+    clip = build_clip(args.config, quick_gelu=False, with_text=True)
+    train(clip, records, args.data, args.config, args.epochs, args.batch_size, args.lr, args.seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items() if k != "attn_mask"}
+    save_file(
+        weights, args.out, metadata={"note": "synthetic demonstration: trained on the demo world's generated scenes"}
+    )
+    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
