@@ -66,13 +66,24 @@ class BlankWeights(TorchFunctionMode):
     Drawing a release model's random weights takes longer than reading them from disk. The random state is left alone.
     """
 
-    _RANDOM = (Tensor.normal_, Tensor.uniform_)
+    _RANDOM = (
+        Tensor.normal_,
+        Tensor.uniform_,
+        nn.init.normal_,
+        nn.init.uniform_,
+        nn.init.kaiming_normal_,
+        nn.init.kaiming_uniform_,
+    )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Called by torch for each of its functions inside the context."""
-        return args[0].zero_() if func in self._RANDOM else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func not in self._RANDOM:
+            return func(*args, **kwargs)
+        tensor = args[0] if args else kwargs["tensor"]
+        return tensor.detach().zero_() if tensor.is_leaf and tensor.requires_grad else tensor.zero_()
 
 
 def _cross_level(model: ModelConfig, num_tokens: int, grid: int, size: int) -> nn.Module:
