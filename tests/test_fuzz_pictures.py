@@ -126,7 +126,8 @@ def test_the_program_writes_a_row_and_a_json_for_each(folder: Path, tmp_path: Pa
     for row in rows:
         assert (row["status"] == "error") == (Path(row["image"]).name in BAD)
     for path in out.glob("*.png"):
-        Image.open(path).verify()
+        with Image.open(path) as image:
+            image.verify()
 
 
 def test_an_unreadable_file_is_a_row(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,13 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
+def whole_picture(path: Path) -> tuple[int, int]:
+    """Size of a picture that can be read to its end."""
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
 def written(place: Path) -> dict[str, bytes]:
     return {str(p.relative_to(place)): p.read_bytes() for p in sorted(place.rglob("*")) if p.is_file()}
 
@@ -76,7 +83,7 @@ def test_one_picture_gives_a_png_and_a_json(
     assert {"pred", "VI", "head", "body", "ctx", "emo_process"} <= person.keys()
     assert tree["persons"][1]["track"] == 7 and tree["persons"][1]["status"] == "no_face_estimated"
     assert tree["model"]["weights"] == "tiny.safetensors" and len(tree["model"]["sha256"]) == 64
-    assert Image.open(tmp_path / "out" / "a.png").size >= (120, 96)
+    assert whole_picture(tmp_path / "out" / "a.png") >= (120, 96)
     said = capsys.readouterr()
     assert "person 0" in said.out and "chosen" not in said.err and "cpu" in said.err
 
@@ -228,7 +235,7 @@ def test_a_full_disk_stops_with_a_message_and_keeps_whole_files(
     assert not [n for n in left if "writing" in n]
     rows = [row for _, row in read_rows(tmp_path / "out" / "results.jsonl")]
     assert [Path(r["image"]).name for r in rows] == ["a.jpg"]
-    Image.open(tmp_path / "out" / "a.png").verify()
+    assert whole_picture(tmp_path / "out" / "a.png")
     monkeypatch.undo()
     assert run("--input", folder, "--resume") == 0
     assert len(list(read_rows(tmp_path / "out" / "results.jsonl"))) == 4

@@ -199,7 +199,9 @@ def test_standard_input_is_a_list_or_one_picture(tree: Path, monkeypatch: pytest
         Image.new("RGB", (9, 7), "red").save(data, form)
         monkeypatch.setattr(sys, "stdin", _Stdin(data.getvalue()))
         (item,) = iterate_inputs(["-"])
-        assert isinstance(item.source, io.BytesIO) and Image.open(item.source).size == (9, 7)
+        assert isinstance(item.source, io.BytesIO)
+        with Image.open(item.source) as image:
+            assert image.size == (9, 7)
     monkeypatch.setattr(sys, "stdin", _Stdin(b""))
     (item,) = iterate_inputs(["-"])
     assert "got nothing" in item.fault
