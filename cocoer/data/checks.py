@@ -19,7 +19,7 @@ _COLOURS = {"annotated": (60, 220, 90), "detected": (70, 190, 255), "estimated":
 """Of the head box, by its source."""
 
 _BODY_COLOUR = (255, 80, 80)
-_CELL, _TEXT, _GAP, _COLUMNS = 300, 62, 6, 4
+_CELL, _HIGH, _TEXT, _GAP, _COLUMNS = 300, 250, 46, 6, 4  # pixels of a cell: width, height, text below, space between
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def contact_sheet(records: Sequence[PersonRecord], root: Path, count: int = 24, 
     chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:count])
     rows = -(-len(chosen) // _COLUMNS)
     columns = min(_COLUMNS, len(chosen))
-    step_x, step_y = _CELL + _GAP, _CELL + _TEXT + _GAP
+    step_x, step_y = _CELL + _GAP, _HIGH + _TEXT + _GAP
     sheet = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), (24, 24, 28))
     for place, index in enumerate(chosen):
         corner = (_GAP + place % _COLUMNS * step_x, _GAP + place // _COLUMNS * step_y)
@@ -78,12 +78,12 @@ def _draw_cell(sheet: Image.Image, corner: tuple[int, int], record: PersonRecord
     try:
         image = decode_image(root / record.image)
     except ImageError as err:
-        draw.rectangle((x, y, x + _CELL, y + _CELL), fill=(80, 80, 80))
+        draw.rectangle((x, y, x + _CELL, y + _HIGH), fill=(80, 80, 80))
         draw.multiline_text((x + 6, y + 6), _wrapped(str(err), 44, 12), fill=(255, 255, 255), font=font)
     else:
-        scale = min(_CELL / image.width, _CELL / image.height)
+        scale = min(_CELL / image.width, _HIGH / image.height)
         small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-        left, top = x + (_CELL - small.width) // 2, y + (_CELL - small.height) // 2
+        left, top = x + (_CELL - small.width) // 2, y + (_HIGH - small.height) // 2
         sheet.paste(small, (left, top))
         for box, colour in ((record.body, _BODY_COLOUR), (record.head, _COLOURS[record.head_source])):
             draw.rectangle(_on_sheet(box, scale, left, top), outline=colour, width=2)
@@ -92,7 +92,7 @@ def _draw_cell(sheet: Image.Image, corner: tuple[int, int], record: PersonRecord
     text = (
         f"{record.image.rsplit('/', 1)[-1][-34:]} #{record.person}  {head}\n{_wrapped(', '.join(record.labels), 50, 3)}"
     )
-    draw.multiline_text((x + 2, y + _CELL + 2), text, fill=(235, 235, 235), font=font, spacing=2)
+    draw.multiline_text((x + 2, y + _HIGH + 2), text, fill=(235, 235, 235), font=font, spacing=2)
 
 
 def _on_sheet(box: Box, scale: float, left: int, top: int) -> tuple[float, float, float, float]:
