@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cocoer.model.checkpoint import CheckpointError
 from cocoer.model.release_pickle import is_torchscript, read_pickled, tensors_of
+from cocoer.names import nearest
 
 CLIP_MEAN: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_MEAN)
 CLIP_STD: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_STD)
@@ -41,9 +42,10 @@ def _architecture(tower: str) -> str:
         open_clip.add_model_config(Path(tower))
         return Path(tower).stem
     if tower not in open_clip.list_models():
-        close = [name for name in open_clip.list_models() if name.startswith(tower[:4])]
+        hint = nearest(tower, open_clip.list_models())
         raise ValueError(
-            f"model.vocabulary.tower: open_clip knows no {tower!r}; close to it: {', '.join(close) or 'none'}"
+            f"model.vocabulary.tower: open_clip knows no {tower!r}"
+            + (f", did you mean {hint!r}?" if hint else "; open_clip.list_models() lists what it knows")
         )
     return tower
 

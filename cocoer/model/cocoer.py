@@ -58,7 +58,8 @@ class LevelStack:
     @classmethod
     def of(cls, levels: list[LevelFeatures]) -> LevelStack:
         """Stack in level order."""
-        return cls(*(torch.stack(parts, dim=1) for parts in zip(*levels, strict=True)))
+        sq_norm, pre, z, logits = (torch.stack(parts, dim=1) for parts in zip(*levels, strict=True))
+        return cls(sq_norm, pre, z, logits)
 
 
 Workspace = Callable[[LevelStack, HeadParameters, Tensor], tuple[Tensor, Competition | ReleaseCompetition]]
@@ -145,14 +146,14 @@ class CocoER(nn.Module):
     def level_features(self, tokens: list[Tensor]) -> LevelStack:
         """Tokens of each level, after cross-level attention -> what the level heads make of them."""
         levels = LevelStack.of([self.heads[level](x) for level, x in zip(LEVELS, tokens, strict=True)])
-        mappings = [self.heads[level].mapping for level in LEVELS]
+        mappings = [self.heads[level].get_submodule("mapping") for level in LEVELS]
         if isinstance(mappings[0], nn.Linear):
             return levels
         return replace(levels, mapping_step=NetworkStep(mappings, tokens))
 
     def head_parameters(self) -> HeadParameters:
         """Norm and prediction layer of the three level heads, stacked; gradients flow into the heads."""
-        heads = [self.heads[level] for level in LEVELS]
+        heads: list[Any] = [self.heads[level] for level in LEVELS]
 
         def stacked(get: Callable[[Any], Tensor]) -> Tensor:
             return torch.stack([get(h) for h in heads])
@@ -198,12 +199,10 @@ class CocoER(nn.Module):
 
         Raises ValueError for a model without cross-level attention.
         """
-        if not hasattr(self.cross_level, "attention_maps"):
+        attention_maps: Callable[..., AttentionMaps] | None = getattr(self.cross_level, "attention_maps", None)
+        if attention_maps is None:
             raise ValueError("this model was built without cross-level attention (model.attention.enabled: false)")
-        maps: AttentionMaps = self.cross_level.attention_maps(
-            self.level_tokens(head, body, context), head_xyxy, body_xyxy
-        )
-        return maps
+        return attention_maps(self.level_tokens(head, body, context), head_xyxy, body_xyxy)
 
     def _without_vocabulary(self, levels: LevelStack) -> ModelOutput:
         """Ablation without V-I: nobody gives a pseudo label, so nothing competes and the plain features are fused."""

@@ -123,7 +123,7 @@ def _steps_of(model: CocoER) -> list[tuple[str, nn.Module]]:
         ("feature map of a level", model.trunks["context"]),
         ("tokens of a level", model.tokens["context"]),
         ("tokens after attention", model.cross_level),
-        ("pre-activation h of a level", model.heads["context"].mapping),
+        ("pre-activation h of a level", model.heads["context"].get_submodule("mapping")),
     ]
     if model.vocabulary is not None:
         steps += [
