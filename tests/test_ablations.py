@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tiny_models import ROOT
 
-from cocoer.config import Config, config_to_dict, load_config
+from cocoer.config import Config, ModelConfig, config_to_dict, load_config
 from cocoer.model.describe import blank_model
 from cocoer.weights_catalog import CATALOG
 
@@ -88,8 +89,12 @@ def test_every_ablation_has_its_weights_in_the_catalog() -> None:
 
 
 def architectures() -> list[Path]:
-    """One file per architecture: those that change only losses or updates have the base's."""
-    return [path for path in FILES if path.stem.split("_")[0] not in ("alpha", "beta", "losses")]
+    """The first file of each architecture; losses and kinds of update leave it as it is."""
+    first: dict[ModelConfig, Path] = {}
+    for path in FILES:
+        model = load_config(path).model
+        first.setdefault(replace(model, coordination=BASE.model.coordination, competition=BASE.model.competition), path)
+    return list(first.values())
 
 
 @pytest.mark.parametrize("path", architectures(), ids=lambda p: p.stem)

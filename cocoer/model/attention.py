@@ -63,7 +63,9 @@ class AttentionBlock(nn.Module):
             nn.Linear(feed_forward, channels),
         )
 
-    def _attend_to(self, x: Tensor, y: Tensor, x_pos: Tensor | None, y_pos: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _attend_to(
+        self, x: Tensor, y: Tensor, x_pos: Tensor | None, y_pos: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, Nq, c], keys and values [B, Nk, c]; positions are added to queries and keys, never to values."""
         query = self.norm_query(x)
         normed = self.norm_query(y) if self.norm_context is None else self.norm_context(y)

@@ -151,10 +151,8 @@ def _load_trunks(trunks: dict[str, Trunk], model: ModelConfig) -> None:
             f"trunk weights: no such file: {path}; get them with `python scripts/weights.py fetch {model.trunk.name}`, "
             f"or start from random weights with --set model.trunk.weights=null"
         )
-    if path.suffix == ".safetensors":
-        weights = load_file(path)
-    else:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+    safe = path.suffix == ".safetensors"
+    weights = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     for level, trunk in trunks.items():
         load_torchvision(trunk, weights, f"{path} (level {level})")
 
