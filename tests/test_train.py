@@ -33,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(world: Path) -> Path:
-    assert train(world, "--note", "a demonstration", settings=["optim.epochs=3", "optim.lr=0.01"]) == 0
+    assert train(world, "--note", "a demonstration", settings=["optim.epochs=3", "optim.lr=0.01"], drawn=True) == 0
     return world.parent / "run"
 
 
@@ -104,7 +104,7 @@ def test_stages_apart_give_the_run_of_both(
 
 
 def test_selection_on_test_is_said_in_every_result(world: Path, tmp_path: Path) -> None:
-    assert train(world, settings=[f"run.dir={tmp_path}/run", "run.max_steps=1", "data.select_split=test"]) == 0
+    assert train(world, settings=[f"run.dir={tmp_path}/run", "run.max_steps=1", "data.select_split=test"], drawn=True) == 0
     assert load_weights(tmp_path / "run/best.safetensors").metadata["metrics"]["selected_on"] == "test"
     assert "selected on test" in (tmp_path / "run/report.md").read_text()
     evals = [r for r in read_log(tmp_path / "run/log.jsonl") if r["kind"] == "eval"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "safetensors")
 
 
+@lru_cache
 def git_revision(folder: Path | None = None) -> str:
     """The revision of the source tree, with `+changes` where files differ from it; `unknown` outside a checkout."""
     where = str(folder or Path(__file__).resolve().parents[2])

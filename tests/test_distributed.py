@@ -1,0 +1,92 @@
+"""Two processes under torchrun are one process with the doubled batch; killed and resumed they are the uninterrupted two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distributed_worker import gradients
+from training_world import ROOT, make_world, script, train
+
+from cocoer.engine.training_state import find_latest, read_training
+from cocoer.report.runlog import read_log
+
+
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    """Two processes on this machine; warnings are not errors there, for torchrun's own launcher warns."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
+    return subprocess.run(launch, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def done(config: Path) -> Path:
+    """The folder in which two processes have done everything that `distributed_worker` does."""
+    finished = torchrun("tests/distributed_worker.py", str(config), str(config.parent))
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return config.parent
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_losses_and_gradients_are_those_of_one_process_with_the_doubled_batch(
+    config: Path, done: Path, accumulate: int, tmp_path: Path
+) -> None:
+    """Class weights come from the batch over all processes, or this would not hold."""
+    gradients(config, tmp_path, 1)
+    one = torch.load(tmp_path / "gradients-1-1.pt", weights_only=True)
+    two = torch.load(done / f"gradients-2-{accumulate}.pt", weights_only=True)
+    assert one["persons"] == two["persons"] == 16
+    assert two["stop"] and not one["stop"]  # a signal to one process reaches all
+    for name, value in one["terms"].items():
+        torch.testing.assert_close(two["terms"][name], value, rtol=1e-6, atol=1e-6)
+    assert one["gradients"].keys() == two["gradients"].keys()
+    for name, value in one["gradients"].items():
+        torch.testing.assert_close(two["gradients"][name], value, rtol=1e-6, atol=1e-6, msg=name)
+
+
+def test_two_processes_killed_and_resumed_are_the_uninterrupted_two(done: Path) -> None:
+    assert script("scripts/compare_runs.py").main([str(done / "whole"), str(done / "parts")]) == 0
+    steps = [r for r in read_log(done / "parts/log.jsonl") if r["kind"] == "step"]
+    assert [r["step"] for r in steps] == [1, 2, 3, 4, 5, 6]  # 18 persons by 2 x 2 x 2, twice
+    latest = find_latest(done / "whole/states").folder
+    assert latest is not None
+    training = read_training(latest)
+    assert training["world_size"] == 2 and len(training["random"]) == 2
+
+
+def test_an_evaluation_by_two_processes_has_every_person_once(done: Path, tmp_path: Path) -> None:
+    arguments = ["--checkpoint", str(done / "whole/best.safetensors"), "--device", "cpu", "--resamples", "10"]
+    assert script("scripts/evaluate.py").main([*arguments, "--output", str(tmp_path)]) == 0
+    one, two = np.load(tmp_path / "scores.npz"), np.load(done / "evaluation-2/scores.npz")
+    assert list(one["keys"]) == list(two["keys"]) and len(one["keys"]) == 7  # 7 persons by 2 x 2: an odd rest
+    np.testing.assert_allclose(one["pred"], two["pred"], atol=2e-6)
+    numbers = [json.loads((f / "evaluation.json").read_text())["mAP"] for f in (tmp_path, done / "evaluation-2")]
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-6)
+
+
+def test_one_process_goes_on_where_two_stopped_and_says_so(
+    config: Path, done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [f"run.dir={done}/whole", "optim.batch_size=2", "optim.accumulate=2", "optim.ema=0.5", "optim.epochs=3"]
+    assert train(config, "--resume", "latest", settings=settings) == 0
+    assert "written by 2 processes and goes on with 1" in capsys.readouterr().err
+    steps = [r["step"] for r in read_log(done / "whole/log.jsonl") if r["kind"] == "step"]
+    assert steps == list(range(1, 12))  # 6 steps of 8 persons, then 5 of 4
+
+
+def test_a_fault_ends_every_process_with_one_line(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "run/states/step-00000001").mkdir(parents=True)
+    finished = torchrun("train.py", "--config", str(config), "--device", "cpu", "--set", f"run.dir={tmp_path}/run")
+    assert finished.returncode == 1
+    assert "holds training states of an earlier run" in finished.stderr
