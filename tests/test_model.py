@@ -171,7 +171,7 @@ def test_a_bad_crop_spoils_its_person_alone_and_no_level_is_chosen(bad: float) -
 # ---- the full size --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["emotic", "caers", "emotic_release"])
+@pytest.mark.parametrize("name", ["caers", "emotic_release"])  # emotic: test_ablations, test_describe
 def test_full_size_models_are_built_and_run(name: str) -> None:
     config = load_config(ROOT / "configs" / f"{name}.yaml")
     model = blank_model(config)

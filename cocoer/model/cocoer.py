@@ -212,7 +212,7 @@ class CocoER(nn.Module):
     def _check(self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor) -> None:
         """ValueError that names the tensor, what was wanted and what came."""
         persons, side = context.shape[0], self.image_size
-        for name, crop in (("head", head), ("body", body), ("context", context)):
+        for name, crop in (("context", context), ("head", head), ("body", body)):
             if tuple(crop.shape) != (persons, 3, side, side):
                 raise ValueError(f"{name} crops: wanted [{persons}, 3, {side}, {side}], got {list(crop.shape)}")
         for name, boxes in (("head_xyxy", head_xyxy), ("body_xyxy", body_xyxy)):
