@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.data.inputs import is_single_picture
     from cocoer.engine.predict import Recognizer
     from cocoer.engine.runtime import start_runtime
-    from cocoer.report.results import ResultFolder, start_over
+    from cocoer.report.results import ResultFolder, check_same_weights, start_over, write_whole
 
     output = Path(args.output)
     single = is_single_picture(args.input)
@@ -125,11 +126,13 @@ def run(args: argparse.Namespace) -> int:
         recognizer = load(args, str(runtime.device), Recognizer)
         say(args, announce(recognizer, args.device, demo=args.checkpoint is None), runtime.is_main)
         if runtime.is_main:
-            save_config(recognizer.config, output / "config.yaml")
+            if args.resume:
+                check_same_weights(output, recognizer.about["sha256"])
+            write_whole(output / "config.yaml", lambda unfinished: save_config(recognizer.config, unfinished))
         batch = not single or args.table_asked
-        folder = ResultFolder(output, args.formats, args.figure, batch, (runtime.rank, runtime.world_size))
-        counts = process(args, recognizer, boxes, folder, done, (runtime.rank, runtime.world_size))
-        folder.close()
+        share = (runtime.rank, runtime.world_size)
+        with closing(ResultFolder(output, args.formats, args.figure, batch, share)) as folder:
+            counts = process(args, recognizer, boxes, folder, done, share)
         counts = [sum(column) for column in zip(*runtime.gather(counts), strict=True)]
         if runtime.is_main:
             folder.finish()

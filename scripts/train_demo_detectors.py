@@ -166,7 +166,7 @@ def count_hits(folder: Path, scenes: Sequence[Scene], limits: Sequence[float]) -
 
 def calibrate(folder: Path, scenes: Sequence[Scene]) -> None:
     """Shift each file's score bias so that the threshold at which recall and precision are both best becomes 0.5."""
-    limits = [round(0.2 + 0.02 * i, 2) for i in range(26)]
+    limits = [round(0.2 + 0.01 * i, 2) for i in range(51)]
     for kind, counts in count_hits(folder, scenes, limits).items():
         hits, said, there = counts.T
         limit = limits[int(np.minimum(hits / np.maximum(1, there), hits / np.maximum(1, said)).argmax())]
@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
     p.add_argument("--test-scenes", type=int, default=400, help="unseen scenes for the evaluation (default 400)")
     p.add_argument(
-        "--calibration-scenes", type=int, default=200, help="scenes that set the score threshold (default 200)"
+        "--calibration-scenes", type=int, default=400, help="scenes that set the score threshold (default 400)"
     )
     p.add_argument("--evaluate-only", action="store_true")
     args = p.parse_args(argv)

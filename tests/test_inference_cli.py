@@ -197,6 +197,16 @@ def test_resume_does_what_is_left_and_ends_with_the_same_rows(
     assert len(seen) == 4 and written(tmp_path / "part")["results.jsonl"] == whole["results.jsonl"]
 
 
+def test_resume_wants_the_same_weights(
+    run: Run, program: ModuleType, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tiny_checkpoint(tmp_path / "other", seed=1)
+    assert run("--input", folder / "a.jpg", folder / "b.png") == 0
+    args = ["--input", folder, "--checkpoint", other, "--resume", "--output", tmp_path / "out"]
+    assert program.main([str(a) for a in args]) == 2
+    assert "other weights" in capsys.readouterr().err
+
+
 def test_a_results_file_of_something_else_is_not_continued(
     run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

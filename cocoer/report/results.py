@@ -251,6 +251,19 @@ def start_over(folder: Path, resume: bool) -> set[str]:
     return set()
 
 
+def check_same_weights(folder: Path, sha256: str) -> None:
+    """ValueError where the rows that are to be continued were made by other weights than those with this checksum."""
+    if (folder / ROWS).exists():
+        for _, row in read_rows(folder / ROWS):
+            before = row.get("model", {})
+            if before.get("sha256", sha256) != sha256:
+                raise ValueError(
+                    f"--resume: {folder / ROWS} was made with other weights ({before.get('weights')}, SHA-256 "
+                    f"{before['sha256'][:12]}..., now {sha256[:12]}...); use the same, or another --output"
+                )
+            return
+
+
 def write_png(path: Path, image: Image.Image) -> None:
     """The picture as PNG, without time stamps or other notes. Raises OutputError."""
     buffer = io.BytesIO()

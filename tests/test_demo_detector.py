@@ -1,0 +1,120 @@
+"""The demo world's detector: its points are insightface's, its losses point the right way, its file is read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_recognizer import load_program
+from torch import Tensor
+
+from cocoer.data.detect import PeopleDetector
+from cocoer.model.demo_detector import (
+    ANCHORS,
+    KINDS,
+    STRIDES,
+    Head,
+    OneDetector,
+    Trunk,
+    giou_loss,
+    loss_of,
+    points_of,
+    targets_of,
+)
+
+SIDE = 96
+
+
+class Known(torch.nn.Module):
+    """A detector whose answer is set by hand, for the exporter: it reads its input only to have one."""
+
+    def __init__(self, scores: list[Tensor], distances: list[Tensor]) -> None:
+        super().__init__()
+        self.scores, self.distances = torch.nn.ParameterList(scores), torch.nn.ParameterList(distances)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        nothing = x.mean() * 0
+        return tuple(v + nothing for v in (*self.scores, *self.distances))
+
+
+@pytest.mark.parametrize("slot", range(len(STRIDES) * ANCHORS))
+def test_a_box_put_into_the_outputs_comes_out_of_insightface(slot: int, tmp_path: Path) -> None:
+    centres, strides, slots = points_of(SIDE)
+    point = int(torch.nonzero(slots == slot)[3])
+    box = torch.tensor([20.0, 8.0, 61.0, 77.0])
+    scores, distances = torch.zeros(len(centres), 1), torch.zeros(len(centres), 4)
+    scores[point] = 0.9
+    distances[point] = torch.cat([centres[point] - box[:2], box[2:] - centres[point]]) / strides[point]
+    counts = [int((strides == s).sum()) for s in STRIDES]
+    program = load_program("scripts/train_demo_detectors.py")
+    program.SIDE = SIDE
+    program.export(Known(list(scores.split(counts)), list(distances.split(counts))), tmp_path / "one.onnx")
+    detector = PeopleDetector(tmp_path / "one.onnx", tmp_path / "one.onnx", SIDE, device="cpu", threads=1)
+    seen = detector(np.zeros((2 * SIDE, SIDE, 3), dtype=np.uint8))  # scaled by one half
+    np.testing.assert_allclose(seen.faces, [(box * 2).tolist()], atol=1e-3)
+    assert seen.face_scores[0] == pytest.approx(0.9)
+
+
+def test_exported_and_trained_network_agree(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = OneDetector(Trunk(), Head()).eval()
+    program = load_program("scripts/train_demo_detectors.py")
+    program.export(network, tmp_path / "d.onnx")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(tmp_path / "d.onnx"), providers=["CPUExecutionProvider"])
+    for height, width in ((64, 64), (96, 160)):
+        x = torch.randn(1, 3, height, width)
+        with torch.no_grad():
+            wanted = network(x)
+        found = session.run(None, {"input.1": x.numpy()})
+        for a, b in zip(wanted, found, strict=True):
+            np.testing.assert_allclose(a.numpy(), b, atol=1e-4)
+
+
+def test_every_box_has_points_of_its_own_slot_near_its_centre() -> None:
+    centres, strides, slots = points_of(256)
+    boxes = torch.tensor([[10.0, 10, 30, 28], [100, 40, 160, 110], [20, 20, 220, 250]])
+    for kind in KINDS:
+        owner, ignored = targets_of(boxes, kind, centres, strides, slots)
+        assert set(owner.tolist()) == {-1, 0, 1, 2}
+        assert not (ignored & (owner >= 0)).any()
+        middle = (boxes[owner[owner >= 0], :2] + boxes[owner[owner >= 0], 2:]) / 2
+        assert ((centres[owner >= 0] - middle).abs().amax(1) <= 1.5 * strides[owner >= 0]).all()
+    owner, ignored = targets_of(boxes[:0], "face", centres, strides, slots)
+    assert (owner == -1).all() and not ignored.any()
+
+
+def test_the_right_answer_costs_least() -> None:
+    points = points_of(SIDE)
+    centres, strides, _ = points
+    boxes = torch.tensor([[16.0, 12, 56, 66]])
+    owner, _ = targets_of(boxes, "face", *points)
+    logits = torch.where(owner >= 0, 9.0, -9.0).view(1, -1, 1)
+    right = torch.cat([centres - boxes[0, :2], boxes[0, 2:] - centres], 1).clamp(min=0) / strides[:, None]
+    best = loss_of(logits, right[None], [boxes], "face", points)
+    assert best < 0.01
+    for other in (loss_of(-logits, right[None], [boxes], "face", points),
+                  loss_of(logits, 1.5 * right[None], [boxes], "face", points)):  # fmt: skip
+        assert other > best + 0.1
+    assert loss_of(logits * 0 - 20, right[None], [boxes[:0]], "face", points) < 1e-6
+
+
+def test_giou_is_nothing_for_the_same_box_and_grows_with_distance() -> None:
+    box = torch.tensor([[0.0, 0, 10, 10]])
+    losses = [float(giou_loss(box + shift, box)) for shift in (0.0, 2.0, 9.0, 20.0, 40.0)]
+    assert losses[0] == pytest.approx(0, abs=1e-6) and losses == sorted(losses) and losses[-1] > 1.5
+
+
+def test_the_whole_training_runs_and_repeats(tmp_path: Path) -> None:
+    program = load_program("scripts/train_demo_detectors.py")
+    tiny = ["--scenes", "4", "--epochs", "1", "--batch-size", "2", "--test-scenes", "2", "--calibration-scenes", "2"]
+    for name in ("a", "b"):
+        assert program.main([*tiny, "--out", str(tmp_path / name)]) == 0
+    for kind in KINDS:
+        assert (tmp_path / "a" / f"{kind}.onnx").read_bytes() == (tmp_path / "b" / f"{kind}.onnx").read_bytes()
+    about = json.loads((tmp_path / "a" / "detectors.json").read_text())
+    assert set(about["test"]) >= set(KINDS) and "synthetic" in about["note"]
