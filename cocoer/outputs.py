@@ -143,3 +143,57 @@ class PictureResult:
             "persons": [p.to_dict() for p in self.persons],
         }
         return out
+
+
+Grid = tuple[tuple[float, ...], ...]
+"""A map of g x g cells, row by row."""
+
+
+@dataclass(frozen=True)
+class LevelSaliency:
+    """Where a level's trunk looked for one emotion, before and after the coordination (supplement, Fig. 4).
+
+    before, after: Grad-CAM of the level's own logit with theta and with theta~, >= 0, on the crop's g x g cells.
+    score_before, score_after: those two logits.
+    """
+
+    level: str
+    before: Grid
+    after: Grid
+    score_before: float
+    score_after: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; maps as lists of rows."""
+        return {
+            "score_before": self.score_before,
+            "score_after": self.score_after,
+            "before": [list(row) for row in self.before],
+            "after": [list(row) for row in self.after],
+        }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one person got one emotion: saliency of the three levels, and where head and body look in the context.
+
+    saliency: in `names.LEVELS` order. attention: `head` and `body` -> one map per attention head over the cells of the
+    whole picture, each summing to 1 over cells and padding; empty for a model without cross-level attention.
+    probability: of the fused answer.
+    """
+
+    person: int
+    emotion: str
+    probability: float
+    saliency: tuple[LevelSaliency, ...]
+    attention: Mapping[str, tuple[Grid, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is written as JSON."""
+        return {
+            "person": self.person,
+            "emotion": self.emotion,
+            "probability": self.probability,
+            "saliency": {s.level: s.to_dict() for s in self.saliency},
+            "attention": {name: [[list(r) for r in m] for m in maps] for name, maps in self.attention.items()},
+        }

@@ -276,19 +276,23 @@ def updated_gradient(
     label, weights: [B, 1, k]. s = step (`raw`), or step * |theta_m| / |delta| (`relative`; 0 where delta is 0).
     """
     errors, features, coefficients = competition.errors, competition.features, competition.coefficients
-    scale = torch.full_like(competition.losses, step)
-    if step_rule == "relative":
-        theta_sq_norm = heads.prediction_weight.square().sum((-1, -2))  # [L]
-        if competition.biases:
-            theta_sq_norm = theta_sq_norm + heads.prediction_bias.square().sum(-1)
-        scale = step * safe_norm(theta_sq_norm) * inverse_norm(competition.delta_sq_norm).unsqueeze(-1)  # [B, L]
-    scale = scale.unsqueeze(-1)
+    scale = prediction_step(heads, competition, step_rule, step).unsqueeze(-1)
     closeness = _products(features) + float(competition.biases)  # z_j'z_m, [B, L(j), L(m)]
     mixed = closeness * coefficients.unsqueeze(1)  # c_m z_j'z_m
     logits = heads.logits(features) - scale * (mixed @ errors)  # l~, [B, L, k]
     error = error_per_person(logits, label, weights, multi_label=multi_label)  # e~
     through_delta = ((error @ errors.transpose(-1, -2)) * coefficients.unsqueeze(1)) @ features
     return torch.einsum("blk,lkd->bld", error, heads.prediction_weight) - scale * through_delta
+
+
+def prediction_step(heads: HeadParameters, competition: Competition, step_rule: StepRule, step: float) -> Tensor:
+    """s of the updated prediction layer theta^l_m + s * delta, per person and level: [B, L]."""
+    if step_rule == "raw":
+        return torch.full_like(competition.losses, step)
+    theta_sq_norm = heads.prediction_weight.square().sum((-1, -2))  # [L]
+    if competition.biases:
+        theta_sq_norm = theta_sq_norm + heads.prediction_bias.square().sum(-1)
+    return step * safe_norm(theta_sq_norm) * inverse_norm(competition.delta_sq_norm).unsqueeze(-1)
 
 
 def safe_norm(sq_norm: Tensor) -> Tensor:

@@ -1,0 +1,135 @@
+"""Why a person got an emotion: python scripts/explain.py --input PICTURE [--emotion Happiness]
+
+Writes, for each person, the panel of the supplement's Fig. 4 (Grad-CAM per level before and after coordination, and the
+difference), the cross-level attention over the picture, and the numbers as JSON. Exit 0: done. 1: a person could not be
+explained (named, the others written). 2: wrong usage or something needed is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cocoer.weights_catalog import DEMO_CHECKPOINT
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from cocoer.engine.predict import Recognizer
+    from cocoer.outputs import Explanation, PersonBoxes
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--input", required=True, metavar="PICTURE")
+    p.add_argument("--emotion", help="a class name; default: each person's most probable one")
+    p.add_argument("--person", type=int, help="only this person, from 0 (default: all)")
+    p.add_argument(
+        "--boxes", metavar="B.json", help="boxes of the people; NAME.boxes.json beside the picture is found by itself"
+    )
+    p.add_argument("--checkpoint", help="weights; default: the synthetic demonstration's")
+    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
+    p.add_argument("--device", default="auto")
+    p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
+    p.add_argument("--output", default="outputs/explain", metavar="FOLDER")
+    return p.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    args = parse(argv)
+    try:
+        return run(args)
+    except (
+        ValueError,
+        FileNotFoundError,
+        OSError,
+        RuntimeError,
+    ) as err:  # configs, weights, pictures, boxes, detectors
+        print(f"explain.py: error: {err}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace) -> int:
+    """One picture."""
+    from cocoer.data.boxes_file import GivenBoxes
+    from cocoer.data.decode import decode_image
+    from cocoer.data.transforms import make_batch
+    from cocoer.engine.explain import explain
+    from cocoer.engine.predict import Recognizer
+    from cocoer.names import canonical_class
+    from cocoer.outputs import PersonBoxes
+
+    image = decode_image(args.input)
+    given = GivenBoxes(args.boxes, True)(args.input, Path(args.input))
+    if args.config:
+        recognizer = Recognizer.from_config(args.config, args.checkpoint, args.device, args.overrides)
+    else:
+        recognizer = Recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, args.device, args.overrides)
+    if args.emotion is not None:  # before any work: a misspelt name costs nothing
+        args.emotion = canonical_class(args.emotion, recognizer.config.classes)
+    prepared = recognizer.prepare(image, given)
+    wanted = range(len(prepared.rows)) if args.person is None else [args.person]
+    if args.person is not None and not 0 <= args.person < len(prepared.rows):
+        raise ValueError(f"--person: wanted 0 to {len(prepared.rows) - 1}, got {args.person}")
+    crops = iter(prepared.crops)
+    failed = 0
+    for number, who in enumerate(prepared.rows):
+        own = next(crops) if isinstance(who, PersonBoxes) else None
+        if number not in wanted:
+            continue
+        if own is None or not isinstance(who, PersonBoxes):
+            print(f"explain.py: person {number}: {who}", file=sys.stderr)
+            failed += 1
+            continue
+        found = explain(recognizer.model, recognizer.config, make_batch([own], [str(number)]), args.emotion)[0]
+        write(Path(args.output), Path(args.input), image, who, number, found, recognizer)
+    if not prepared.rows:
+        print(f"{args.input}: no person found")
+    return 1 if failed else 0
+
+
+def write(
+    folder: Path,
+    source: Path,
+    image: Image.Image,
+    who: PersonBoxes,
+    number: int,
+    found: Explanation,
+    recognizer: Recognizer,
+) -> None:
+    """Both panels and the numbers of one person."""
+    from dataclasses import replace
+
+    from cocoer.report.saliency import draw_attention, draw_saliency
+    from cocoer.report.text import table
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = replace(found, person=number)
+    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{source.stem}_person{number}_{found.emotion}")
+    crops = {"head": crop(image, who.head), "body": crop(image, who.body), "context": image}
+    title = f"{source.name}, person {number}"
+    draw_saliency(crops, found, title).save(folder / f"{stem}_saliency.png")
+    if found.attention:
+        draw_attention(image, found, title).save(folder / f"{stem}_attention.png")
+    facts = {"image": source.as_posix(), "model": recognizer.about, "boxes": who.to_dict()} | found.to_dict()
+    (folder / f"{stem}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    rows = [[s.level, s.score_before, s.score_after] for s in found.saliency]
+    print(f"person {number}: {found.emotion}, probability {found.probability:.2f} -> {folder / stem}_*.png")
+    print(table(["level", "logit, theta", "logit, theta~"], rows))
+
+
+def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
+    """The part of the picture in a box, at least one pixel."""
+    x1, y1 = (min(int(box[i]), image.size[i] - 1) for i in (0, 1))
+    x2, y2 = (max(round(box[i + 2]), low + 1) for i, low in ((0, x1), (1, y1)))
+    return image.crop((x1, y1, min(x2, image.width), min(y2, image.height)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
