@@ -18,10 +18,10 @@ from typing import Any
 
 import cocoer
 from cocoer.data.caers import CaersError, find_caers, read_face_lists, read_tree
-from cocoer.data.caers_index import FAULTS, StrictError, build_caers_index
+from cocoer.data.caers_index import FAULTS, build_caers_index
 from cocoer.data.detect import DetectorError
 from cocoer.data.detector_choice import StoredDetector, add_detector_options
-from cocoer.data.index import write_index
+from cocoer.data.index import StrictError, write_index
 from cocoer.data.near_duplicates import NEAR
 from cocoer.weights_catalog import MissingWeights
 

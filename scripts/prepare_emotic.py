@@ -20,10 +20,10 @@ import cocoer
 from cocoer.data.detect import DetectorError
 from cocoer.data.detector_choice import StoredDetector, add_detector_options
 from cocoer.data.emotic import AnnotationError, EmoticTree, find_tree, load_annotations
-from cocoer.data.emotic_index import FAULTS, HeadSource, StrictError, build_emotic_index
+from cocoer.data.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.files import file_checksum
 from cocoer.data.heads import HeadFileError, read_head_file
-from cocoer.data.index import write_index
+from cocoer.data.index import StrictError, write_index
 from cocoer.data.people import RULES
 from cocoer.weights_catalog import MissingWeights
 

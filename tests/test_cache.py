@@ -144,4 +144,6 @@ def test_processes_that_start_together_build_one_cache(cached: DataConfig) -> No
 def test_throughput_is_measured_and_the_cache_is_faster(tmp_path: Path) -> None:
     found = measure_throughput(tmp_path, persons=12, batch_size=6, repeats=3)
     assert found.persons == 12 and found.picture == (640, 480)
-    assert found.cached > found.decoding > 0  # the figure itself is the benchmark's; here other work shares the cores
+    assert (
+        found.speedup > 1 and found.decoding > 0
+    )  # the figure itself is the benchmark's; here other work shares the cores

@@ -14,8 +14,9 @@ from real_trees import NAN, image, person, save_annotations, save_picture, save_
 from scipy.io import loadmat
 
 from cocoer.data.emotic import AnnotationError, find_tree, load_annotations, read_annotations
-from cocoer.data.emotic_index import EmoticIndex, HeadSource, StrictError, build_emotic_index
+from cocoer.data.emotic_index import EmoticIndex, HeadSource, build_emotic_index
 from cocoer.data.heads import Candidate, choose_heads, judge_head, match_faces, read_head_file
+from cocoer.data.index import StrictError
 from cocoer.data.people import HEAD_IN_BODY, Detections
 
 LAYOUTS: list[dict[str, bool]] = [

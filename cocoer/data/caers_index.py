@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,22 +11,19 @@ from typing import Any, Literal
 from cocoer.data.batch import PersonRecord
 from cocoer.data.caers import CaersError, CaersImage, FaceList, choose_person, duplicate_report
 from cocoer.data.decode import ImageError, decode_image
+from cocoer.data.detections import DetectAll
 from cocoer.data.files import FileFacts, in_threads, scan_files
+from cocoer.data.heads import shares
+from cocoer.data.index import StrictError
 from cocoer.data.near_duplicates import NEAR, disjoint_split, near_groups, perceptual_hash
 from cocoer.data.people import Detections
 from cocoer.data.published import CAERS_COUNTS
-from cocoer.names import CAERS_CLASSES, HEAD_SOURCES, SPLITS
+from cocoer.names import CAERS_CLASSES, SPLITS
 
 SplitRule = Literal["original", "community", "disjoint"]
 
 FAULTS: tuple[str, ...] = ("missing file", "unreadable picture")
 """Reasons (by their beginning) that are faults of the data; `--strict` refuses them."""
-
-Detect = Callable[[Mapping[str, str]], tuple[dict[str, Detections], dict[str, str]]]
-
-
-class StrictError(ValueError):
-    """`--strict` met pictures that would otherwise be dropped; the text lists them."""
 
 
 @dataclass
@@ -42,7 +39,7 @@ def build_caers_index(
     data_root: Path,
     split: SplitRule = "original",
     faces: FaceList | None = None,
-    detect: Detect | None = None,
+    detect: DetectAll | None = None,
     near: int = NEAR,
     seed: int = 0,
     strict: bool = False,
@@ -209,8 +206,8 @@ def _report(
         },
         "folders": dict(Counter(i.folder for i in images)),
         "sizes": dict(Counter(f"{f.width}x{f.height}" for f in facts.values() if not f.error).most_common(10)),
-        "heads": _sources([(r.split, r.head_source) for r in records]),
-        "bodies": _sources([(r.split, r.extra["body_source"]) for r in records]),
+        "heads": shares((r.split, r.head_source) for r in records),
+        "bodies": shares((r.split, r.extra["body_source"]) for r in records),
         "skipped_because": dict(Counter(_kind(why) for why in dropped.values())),
         "skipped": [{"image": path, "reason": why} for path, why in dropped.items()],
     }
@@ -219,12 +216,3 @@ def _report(
 def _kind(why: str) -> str:
     """The reason without what is special to one picture."""
     return "byte-identical to another" if why.startswith("byte-identical") else why.split(":")[0]
-
-
-def _sources(pairs: Sequence[tuple[str, str]]) -> dict[str, dict[str, Any]]:
-    """Split -> source -> persons and share."""
-    counts, totals = Counter(pairs), Counter(split for split, _ in pairs)
-    return {
-        split: {s: {"persons": counts[split, s], "share": round(counts[split, s] / n, 4)} for s in HEAD_SOURCES}
-        for split, n in totals.items()
-    }

@@ -17,6 +17,9 @@ from cocoer.data.people import Detections
 
 Detector = Callable[[NDArray[np.uint8]], Detections]
 
+DetectAll = Callable[[Mapping[str, str]], tuple[dict[str, Detections], dict[str, str]]]
+"""Image path -> content hash, in; detections and errors by image path, out."""
+
 _AHEAD = 8  # pictures that are decoded while the detector works
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cocoer.boxes import Box, as_box, clip_box
 from cocoer.data.batch import PersonRecord
+from cocoer.data.detections import DetectAll
 from cocoer.data.emotic import EmoticTree, RawImage, RawPerson
 from cocoer.data.files import FileFacts, scan_files
 from cocoer.data.heads import Candidate, Head, HeadKey, choose_heads, head_key, match_faces
+from cocoer.data.index import StrictError
 from cocoer.data.people import Detections
 from cocoer.data.published import EMOTIC_COUNTS, EMOTIC_LABELS, compare_counts, compare_labels
 from cocoer.names import EMOTIC_CLASSES, SPLITS
@@ -24,20 +26,13 @@ FAULTS: tuple[str, ...] = ("missing file", "unreadable picture", "body box")
 MIN_BODY = 1.0
 """Pixels. What is left of a body after clipping must be at least this wide and high."""
 
-Detect = Callable[[Mapping[str, str]], tuple[dict[str, Detections], dict[str, str]]]
-"""Image path -> content hash, in; detections and errors by image path, out."""
-
-
-class StrictError(ValueError):
-    """`--strict` met data that would otherwise be dropped; the text lists them."""
-
 
 @dataclass(frozen=True)
 class HeadSource:
     """Where head boxes come from: a file's candidates, a detector, or (neither) estimates alone."""
 
     given: Mapping[HeadKey, Candidate] | None = None
-    detect: Detect | None = None
+    detect: DetectAll | None = None
     rule: str = "one_to_one"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,15 +102,15 @@ def choose_heads(
     return heads, {
         "relative_box_of_estimates": list(relative),
         "relative_box_from": f"median of {len(places)} heads of train" if enough else "published median of EMOTIC",
-        "sources": _shares(heads, splits),
+        "sources": shares((split, head.source) for head, split in zip(heads, splits, strict=True)),
         "estimated_because": dict(sorted(Counter(h.problem for h in heads if h.problem).items())),
     }
 
 
-def _shares(heads: Sequence[Head], splits: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Per split: how many heads come from where, and their share of the split."""
-    counts = Counter((split, head.source) for head, split in zip(heads, splits, strict=True))
-    totals = Counter(splits)
+def shares(sources: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
+    """From (split, source) of each person: how many boxes of a split come from where, and their share of it."""
+    pairs = list(sources)
+    counts, totals = Counter(pairs), Counter(split for split, _ in pairs)
     return {
         split: {s: {"persons": counts[split, s], "share": round(counts[split, s] / n, 4)} for s in HEAD_SOURCES}
         for split, n in sorted(totals.items())

@@ -22,6 +22,10 @@ class IndexFileError(ValueError):
     """A person index that cannot be used; the text names file, row and fault."""
 
 
+class StrictError(ValueError):
+    """`--strict` met data that would otherwise be left out of an index; the text lists it."""
+
+
 def split_path(index: str | Path, split: str) -> Path:
     """The file of one split: `index` is a folder, or already the file."""
     index = Path(index)
