@@ -72,10 +72,10 @@ def convert_release(
     if config.model.mode != "release":
         raise ValueError(f"conversion needs a config with model.mode: release, got {config.model.mode!r}")
     release, out = Path(release), _output_folder(Path(out), force)
-    clip_file = _clip_file(clip)
     say(f"reading {release}")
     content = read_pickled(release, WHAT)
     published = tensors_of(content, release, WHAT)
+    clip_file = _clip_file(clip)
     notes = _with_omega(published, vocabulary)
     with BlankWeights():
         model = build_model(config, pretrained=False, folded=True)
