@@ -72,12 +72,19 @@ def killed_run(config: Path, settings: list[str]) -> None:
 
 def main(config: Path, folder: Path) -> None:
     """Everything in one start, because starting is what takes time."""
+    with start_runtime("cpu"):  # one group for all that follows: gloo does not like to be joined again and again
+        everything(config, folder)
+
+
+def everything(config: Path, folder: Path) -> None:
+    """Gradients, whole and killed runs, a refused run, an evaluation."""
     for accumulate in (1, 2):
         gradients(config, folder, accumulate)
     settings = ["run.checkpoint_every=1", "optim.batch_size=2", "optim.accumulate=2", "optim.ema=0.5"]
     assert train(config, settings=[*settings, f"run.dir={folder}/whole"]) == 0
     killed_run(config, [*settings, f"run.dir={folder}/parts"])
     assert train(config, "--resume", "latest", settings=[*settings, f"run.dir={folder}/parts"]) == 0
+    assert train(config, settings=[*settings, f"run.dir={folder}/parts"]) == 1  # every process learns what rank 0 found
     code = script("scripts/evaluate.py").main(
         ["--checkpoint", f"{folder}/whole/best.safetensors", "--device", "cpu", "--resamples", "10", "--batch-size", "2",
          "--output", f"{folder}/evaluation-2"]

@@ -17,12 +17,14 @@ from training_world import ROOT, make_world, script, train
 from cocoer.engine.training_state import find_latest, read_training
 from cocoer.report.runlog import read_log
 
+pytestmark = pytest.mark.timeout(900)  # two processes that import torch take long on a busy machine
+
 
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     """Two processes on this machine; warnings are not errors there, for torchrun's own launcher warns."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
-    return subprocess.run(launch, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=280)
+    return subprocess.run(launch, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=800)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def done(config: Path) -> Path:
     """The folder in which two processes have done everything that `distributed_worker` does."""
     finished = torchrun("tests/distributed_worker.py", str(config), str(config.parent))
     assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stderr.count("holds training states of an earlier run") == 2
     return config.parent
 
 
@@ -83,10 +86,3 @@ def test_one_process_goes_on_where_two_stopped_and_says_so(
     assert "written by 2 processes and goes on with 1" in capsys.readouterr().err
     steps = [r["step"] for r in read_log(done / "whole/log.jsonl") if r["kind"] == "step"]
     assert steps == list(range(1, 12))  # 6 steps of 8 persons, then 5 of 4
-
-
-def test_a_fault_ends_every_process_with_one_line(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "run/states/step-00000001").mkdir(parents=True)
-    finished = torchrun("train.py", "--config", str(config), "--device", "cpu", "--set", f"run.dir={tmp_path}/run")
-    assert finished.returncode == 1
-    assert "holds training states of an earlier run" in finished.stderr

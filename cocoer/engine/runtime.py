@@ -92,8 +92,8 @@ def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
         chosen = chosen if device.startswith("cuda:") else torch.device("cuda", local)
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = True  # crops have one size, so the search pays
-    if world_size == 1:
-        yield Runtime(0, 1, chosen)
+    if world_size == 1 or dist.is_initialized():  # joined already: that group is used, and left to whoever joined it
+        yield Runtime(rank, world_size, chosen)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
