@@ -197,3 +197,36 @@ class Explanation:
             "saliency": {s.level: s.to_dict() for s in self.saliency},
             "attention": {name: [[list(r) for r in m] for m in maps] for name, maps in self.attention.items()},
         }
+
+
+@dataclass(frozen=True)
+class CaseStudy:
+    """One person of a split with its ground truth and the numbers by which cases are sorted (supplement, Fig. 5 and 6).
+
+    key: names the person in the index. result: the picture with this person alone. truth: class names.
+    loss: of the fused answer against the truth: mean binary cross-entropy over classes, or -log p of the true class.
+    conflict: how far the levels are apart: mean over the three pairs of levels and the classes of |p - p'|, 0..1.
+    error: labels that are wrong, missing or too many, as a count. remark: what the index knows besides.
+    """
+
+    key: str
+    result: PictureResult
+    truth: tuple[str, ...]
+    loss: float
+    conflict: float
+    error: int
+    remark: str = ""
+
+    @property
+    def person(self) -> PersonPrediction:
+        """The person that the case is about."""
+        return self.result.persons[0]
+
+    @property
+    def first_excluded(self) -> str | None:
+        """The level that left first, None where nothing competed."""
+        return (
+            self.person.competition.exclusion[0]
+            if self.person.competition and self.person.competition.exclusion
+            else None
+        )

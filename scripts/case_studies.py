@@ -1,0 +1,101 @@
+"""Case studies of a split (supplement, Fig. 5 and 6): python scripts/case_studies.py INDEX --num 24 --seed 0
+
+INDEX is a folder with {split}.jsonl, or such a file. Writes case_studies.html (one self-contained page, sortable) and a PNG
+panel of each person. Exit 0: done. 1: the data or weights cannot be used. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cocoer.names import SPLITS
+from cocoer.weights_catalog import DEMO_CHECKPOINT
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from cocoer.outputs import CaseStudy
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("index", metavar="INDEX", help="folder of the person index, or one of its .jsonl files")
+    p.add_argument("--num", type=int, default=24, help="persons, drawn from the seed (default: 24)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--split", choices=SPLITS, help="default: test, or what the .jsonl file is called")
+    p.add_argument("--root", help="folder of the pictures; default: the parent of the index folder")
+    p.add_argument("--checkpoint", default=str(DEMO_CHECKPOINT), help="weights; default: the synthetic demonstration's")
+    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
+    p.add_argument("--device", default="auto")
+    p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
+    p.add_argument("--no-png", action="store_true", help="the page alone")
+    p.add_argument("--output", default="outputs/case_studies", metavar="FOLDER")
+    args = p.parse_args(argv)
+    if args.num < 1 or args.seed < 0:
+        p.error("--num wants a whole number of at least 1 and --seed one of at least 0")
+    stem = Path(args.index).stem
+    args.split = args.split or (stem if args.index.endswith(".jsonl") and stem in SPLITS else "test")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    args = parse(argv)
+    try:
+        run(args)
+    except (ValueError, OSError) as err:  # config, checkpoint, index and picture errors are ValueErrors
+        print(f"case_studies.py: error: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    """Choose, recognise, write."""
+    from cocoer.data.index import read_index, split_path
+    from cocoer.engine.case_studies import case_studies, choose_persons
+    from cocoer.engine.predict import Recognizer
+    from cocoer.report.case_page import case_page
+
+    if args.config:
+        recognizer = Recognizer.from_config(args.config, args.checkpoint, args.device, args.overrides)
+    else:
+        recognizer = Recognizer.from_checkpoint(args.checkpoint, args.device, args.overrides)
+    records = read_index(args.index, args.split, recognizer.config.classes)
+    chosen = [records[i] for i in choose_persons(len(records), args.num, args.seed)]
+    root = Path(args.root) if args.root else split_path(args.index, args.split).parent.parent
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = recognizer.about
+    remarks = [
+        f"{len(chosen)} of {len(records)} persons of {args.split}, seed {args.seed}",
+        f"weights {about['weights']} ({about['dataset']}, {about['mode']} mode)",
+        *([about["note"]] if about["note"] else []),
+    ]
+    cases = case_studies(recognizer, chosen, root)
+    page = case_page(saved(cases, len(chosen), None if args.no_png else folder), f"Case studies, {args.split}", remarks)
+    path = folder / "case_studies.html"
+    path.write_text(page, encoding="utf-8")
+    print(f"{len(chosen)} persons -> {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def saved(
+    cases: Iterator[tuple[CaseStudy, Image.Image]], total: int, folder: Path | None
+) -> Iterator[tuple[CaseStudy, Image.Image]]:
+    """The cases, each drawn into `folder` on its way (None: nowhere); a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    from cocoer.report.figure import draw_case_study
+
+    for place, (case, image) in enumerate(tqdm(cases, total=total, desc="case studies", delay=1, disable=None)):
+        if folder is not None:
+            draw_case_study(image, case.result, 0, case.truth).save(folder / f"case_{place:03d}.png")
+        yield case, image
+
+
+if __name__ == "__main__":
+    sys.exit(main())
