@@ -118,7 +118,7 @@ class VocabularyConfig:
     tower: str = "RN50"  # an open_clip architecture, or the path of an open_clip model config (.json)
     weights: str | None = "openai"  # "openai" = the file in checkpoints/, a path, or null = random
     prompt: str = "This photo shows {emotion} emotion."
-    view: Literal["context", "body"] = "context"  # the crop that the tower sees; the published code: the whole picture
+    view: Literal["context", "body", "levels"] = "context"  # what the tower sees: the whole picture, the body, or all three
     normalisation: Literal["clip", "imagenet"] = "clip"  # mean and std that the tower sees; the release uses ImageNet's
     layout: Literal["repeat", "modulate"] = "repeat"  # how the aligned embedding is laid out per emotion
     train_alignment: bool = True  # omega stays trainable in the recognition stage

@@ -89,14 +89,18 @@ def main() -> int:
     torch.manual_seed(args.seed)
     records = read_index(args.data / "index", "train")
     if not all("synthetic" in record.extra for record in records):
-        parser.error(f"{args.data} is not a demo tree: its index does not say what is shown; make one with make_demo_data.py")
+        parser.error(
+            f"{args.data} is not a demo tree: its index does not say what is shown; make one with make_demo_data.py"
+        )
     trunk = build_trunk(config.model.trunk.name, config.model.trunk.widths)
     crops, shown = load_crops(records, args.data, config.data.image_size)
     train(trunk, crops, shown, args.epochs, args.batch_size, args.lr, args.seed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in trunk.state_dict().items()}
     weights = {k: v.contiguous() for k, v in weights.items()}
-    save_file(weights, args.out, metadata={"note": "synthetic demonstration: trained on the demo world's generated crops"})
+    save_file(
+        weights, args.out, metadata={"note": "synthetic demonstration: trained on the demo world's generated crops"}
+    )
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")
     return 0
 

@@ -45,8 +45,9 @@ def embed_pictures(
     keys: list[str] = []
     rows: list[tuple[Tensor, Tensor]] = []
     for batch in tqdm(batches, desc="embed", leave=False, disable=None if progress and runtime.is_main else True):
-        crops = branch.seen(batch.body, batch.context).to(runtime.device, non_blocking=True)
-        rows.append((branch.image_embedding(crops).cpu(), targets_of(batch)))
+        batch = batch.to(runtime.device)
+        crops = branch.seen(batch.head, batch.body, batch.context)
+        rows.append((branch.image_embedding(*crops).cpu(), targets_of(batch)))
         keys.extend(batch.keys)
     branch.train(was_training)
     parts = [part for part in runtime.gather((keys, rows)) if part[0]]

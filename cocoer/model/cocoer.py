@@ -177,7 +177,7 @@ class CocoER(nn.Module):
         levels = self.level_features(tokens)  # z [B, L, d]
         if self.vocabulary is None:
             return self._without_vocabulary(levels)
-        vocabulary: VocabularyOutput = self.vocabulary(self.vocabulary.seen(body, context))
+        vocabulary: VocabularyOutput = self.vocabulary(*self.vocabulary.seen(head, body, context))
         label = self._label(vocabulary.logits)  # [B, k]
         refined, competition = self.workspace(levels, self.head_parameters(), label)  # [B, L, d]
         fused = torch.cat([refined.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]

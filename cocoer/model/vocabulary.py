@@ -105,19 +105,23 @@ class VocabularyBranch(nn.Module):
             small.bias.copy_(wide.bias)
         self.widen = small
 
-    def seen(self, body: Tensor, context: Tensor) -> Tensor:
-        """The crops that the tower looks at: the whole picture, or the body where the config's `view` says so."""
-        return body if self._view == "body" else context
+    def seen(self, head: Tensor, body: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """The crops [B, 3, S, S] that the tower looks at: the whole picture unless the config's `view` says otherwise."""
+        return {"context": (context,), "body": (body,), "levels": (head, body, context)}[self._view]
 
-    def image_embedding(self, context: Tensor) -> Tensor:
-        """Unit-norm CLIP embeddings [B, e] of context crops [B, 3, S, S] (ImageNet mean and std); no gradient."""
+    def image_embedding(self, *crops: Tensor) -> Tensor:
+        """Unit-norm CLIP embeddings [B, e] of one or more crops [B, 3, S, S] (ImageNet mean and std); no gradient.
+
+        Of several crops the unit-norm embeddings are added up, and the sum has unit norm again.
+        """
         with torch.no_grad():
-            images = context * self._scale + self._shift
+            images = torch.cat(crops) * self._scale + self._shift
             side: Any = self.tower.image_size
             side = side if isinstance(side, int) else side[0]
             if images.shape[-1] != side:
                 images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
-            return F.normalize(self.tower(images).float(), dim=-1)
+            single = F.normalize(self.tower(images).float(), dim=-1)  # [crops * B, e]
+            return single if len(crops) == 1 else F.normalize(torch.stack(single.chunk(len(crops))).sum(0), dim=-1)
 
     def _laid_out(self, aligned: Tensor) -> Tensor:
         """[B, e] -> [B, k*e], or [B, e] itself when the copies have been folded away."""
@@ -136,9 +140,9 @@ class VocabularyBranch(nn.Module):
         z = F.gelu(self.narrow(hidden))  # [B, d]
         return VocabularyOutput(aligned, z, self.prediction(z))
 
-    def forward(self, context: Tensor) -> VocabularyOutput:
-        """context crops [B, 3, S, S] with ImageNet mean and std -> `VocabularyOutput`."""
-        return self.from_embedding(self.image_embedding(context))
+    def forward(self, *crops: Tensor) -> VocabularyOutput:
+        """The crops that `seen` chose, each [B, 3, S, S] with ImageNet mean and std -> `VocabularyOutput`."""
+        return self.from_embedding(self.image_embedding(*crops))
 
 
 def fold_copies(weight: Tensor, copies: int) -> Tensor:
