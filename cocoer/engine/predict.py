@@ -25,6 +25,8 @@ from cocoer.data.decode import ImageError, decode_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
 from cocoer.engine.answers import Answer, LabelRule, answers_of, error_prediction
+from cocoer.engine.exported import SUFFIX as EXPORTED_SUFFIX
+from cocoer.engine.exported import ExportedModel, load_exported
 from cocoer.engine.runtime import choose_device
 from cocoer.model.checkpoint import load_weights
 from cocoer.model.simplex_qp import require_finite
@@ -67,7 +69,7 @@ class Recognizer:
 
     def __init__(
         self,
-        model: CocoER,
+        model: CocoER | ExportedModel,
         config: Config,
         device: torch.device | str = "cpu",
         detector: PeopleDetector | None = None,
@@ -96,6 +98,8 @@ class Recognizer:
         detector: PeopleDetector | None = None,
     ) -> Recognizer:
         """The recogniser of a weights file, which brings its config along. Default: the synthetic demonstration's weights.
+
+        path: weights, or an .onnx file by scripts/export.py, which onnxruntime runs on the CPU whatever `device` says.
 
         device: `auto`, `cpu`, `cuda`, `cuda:N`. overrides: `inference.batch_size=4` and the like, over the file's config.
         Raises CheckpointError (missing or wrong file), ConfigError (bad override), ValueError (a device that is not there).
@@ -129,10 +133,15 @@ class Recognizer:
         overrides: Sequence[str],
         detector: PeopleDetector | None,
     ) -> Recognizer:
+        if path.suffix == EXPORTED_SUFFIX:
+            if config is not None:
+                raise ValueError(f"{path}: an exported file brings its own config; leave the config out")
+            model, stored, metadata = load_exported(path, overrides)
+            fitted = _fitted(metadata, overrides)
+            return cls(model, stored, "cpu", detector, fitted, _about(path, stored, metadata))
         chosen = choose_device(device)
         loaded = load_weights(path, chosen, change=lambda stored: config or change_config(stored, overrides))
-        explicit = any(text.startswith("inference.thresholds.fused") for text in overrides)
-        fitted = {} if explicit else loaded.thresholds.get("classes", {})
+        fitted = _fitted(loaded.metadata, overrides)
         return cls(
             loaded.model, loaded.config, chosen, detector, fitted, _about(loaded.path, loaded.config, loaded.metadata)
         )
@@ -253,6 +262,13 @@ def _checked(raw: PersonBoxes | Mapping[str, Any], width: int, height: int) -> P
         return person_from(raw, width, height)
     except BoxesError as err:
         return str(err)
+
+
+def _fitted(metadata: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, float]:
+    """The thresholds per class that were found in training, unless the user set one of their own."""
+    explicit = any(text.startswith("inference.thresholds.fused") for text in overrides)
+    found: Mapping[str, float] = {} if explicit else (metadata.get("thresholds") or {}).get("classes", {})
+    return found
 
 
 def _about(path: Path, config: Config, metadata: Mapping[str, Any]) -> dict[str, Any]:

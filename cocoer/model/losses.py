@@ -128,7 +128,7 @@ def _check_shapes(logits: Tensor, targets: Tensor, weights: Tensor | None) -> No
         if tensor is None:
             continue
         fits = tensor.ndim <= logits.ndim and tensor.ndim > 0 and tensor.shape[-1] == logits.shape[-1]
-        if not fits or any(t not in (1, n) for t, n in zip(tensor.shape[::-1], logits.shape[::-1], strict=False)):
+        if not fits or any(t not in (n, 1) for t, n in zip(tensor.shape[::-1], logits.shape[::-1], strict=False)):
             raise ValueError(
                 f"{name} must fit logits {tuple(logits.shape)} with the classes last; got {tuple(tensor.shape)}"
             )

@@ -46,7 +46,9 @@ def solve_simplex_qp(gram: Tensor, losses: Tensor, mask: Tensor | None = None) -
 
     candidates, allowed = _candidates(gram, losses, take_part)  # [..., 9, 3], [..., 9]
     best = _best_candidate(gram.detach(), losses.detach(), candidates.detach(), allowed)  # [..., 1]
-    weights = torch.take_along_dim(candidates, best.unsqueeze(-1), dim=-2).squeeze(-2)  # [..., 3]
+    # not take_along_dim: it fixes the batch size when the model is exported
+    place = best.unsqueeze(-1).expand(*best.shape, MAX_LEVELS)  # [..., 1, 3]
+    weights = torch.gather(candidates, -2, place).squeeze(-2)  # [..., 3]
     weights = torch.where(take_part, weights, 0.0)
     return torch.where(finite, weights, torch.nan)[..., :q]
 

@@ -1,0 +1,181 @@
+"""Speed and memory beside the model's own trunks, in one process (`make bench`); docs/performance.md says how to read it.
+
+    python scripts/benchmark.py                               # everything, under 15 minutes on two cores
+    python scripts/benchmark.py --what model --batch 8 --json outputs/speed.json
+    python scripts/benchmark.py --small                       # the demonstration's sizes: does everything run?
+
+Weights are random and no file is needed. Exit 0: measured. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from cocoer.config import Config
+    from cocoer.engine.benchmark import Row
+
+PARTS = ("model", "train", "data", "memory", "scaling")
+ROOT = Path(__file__).resolve().parents[1]
+MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}
+SMALL = "demo_emotic.yaml"
+CPU_BATCHES = (1, 2, 4, 8)
+GPU_BATCHES = tuple(2**i for i in range(10))
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line. Leaves the program with code 2 on wrong usage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=(*PARTS, "all"), default="all", help="default: %(default)s")
+    parser.add_argument("--mode", choices=(*MODES, "both"), default="both", help="default: %(default)s")
+    parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="persons (default: 1 2 4 8; GPU: 1 to 512)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as torch chooses)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="least time per comparison (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=2000, help="pictures of the memory test (default: %(default)s)")
+    parser.add_argument("--small", action="store_true", help="the demonstration's sizes instead of the full ones")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a JSON list")
+    options = parser.parse_args(arguments)
+    if min(options.batch or [1]) < 1 or options.threads < 0 or options.seconds < 0 or options.pictures < 2:
+        parser.error("--batch wants 1 or more, --threads and --seconds 0 or more, --pictures 2 or more")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print a table per part as it is done, write the rows; returns the exit code."""
+    options = parse(arguments)
+    from cocoer.engine.runtime import start_runtime  # behind the parser: torch takes seconds
+
+    rows: list[Row] = []
+    try:
+        with start_runtime(options.device, options.threads) as runtime:
+            say(describe(runtime.device))
+            for part in PARTS if options.what == "all" else (options.what,):
+                new = list(measure(part, options, runtime.device))
+                print(f"\n{part}\n{as_table(new)}", flush=True)
+                print(*growth(new), sep="\n", flush=True)
+                rows += new
+                if options.json:
+                    options.json.parent.mkdir(parents=True, exist_ok=True)
+                    options.json.write_text(json.dumps([row.to_dict() for row in rows], indent=1), encoding="utf-8")
+    except ValueError as err:
+        print(f"benchmark.py: error: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def configs(options: argparse.Namespace) -> Iterator[Config]:
+    """The modes that were asked for, at the size that was asked for; random weights."""
+    from cocoer.config import load_config
+
+    for mode, file in MODES.items():
+        if options.mode not in (mode, "both"):
+            continue
+        if not options.small:
+            yield load_config(ROOT / "configs" / file)
+            continue
+        changes = [f"model.vocabulary.tower={ROOT / 'configs' / 'demo_clip.json'}"]
+        if mode == "release":
+            changes += [
+                "model.mode=release",
+                "model.coordination.update=release",
+                "data.image_size=224",
+                "model.tokens.patch=1",
+            ]
+        yield load_config(ROOT / "configs" / SMALL, changes)
+
+
+def small_config() -> Config:
+    """The demonstration's model, for what does not depend on the model's size."""
+    from cocoer.config import load_config
+
+    return load_config(ROOT / "configs" / SMALL, [f"model.vocabulary.tower={ROOT / 'configs' / 'demo_clip.json'}"])
+
+
+def measure(part: str, options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    """The rows of one part."""
+    from cocoer.engine.benchmark import measure_model
+    from cocoer.engine.benchmark_pictures import measure_data, measure_memory, measure_persons, measure_workspace
+    from cocoer.engine.benchmark_train import measure_train
+
+    gpu = device.type == "cuda"
+    if part == "memory":
+        yield from measure_memory(small_config(), device, options.pictures, max(1, options.pictures // 10))
+        return
+    if part == "scaling":
+        yield from measure_persons(small_config(), device, options.seconds)
+    for config in configs(options):
+        say(f"{part}, {config.model.mode} mode ...")
+        if part == "model":
+            batches = options.batch or (GPU_BATCHES if gpu else CPU_BATCHES)
+            yield from measure_model(config, device, batches, options.seconds, say)
+        elif part == "train":
+            yield from measure_train(config, device, max(options.batch or [64 if gpu else 8]), options.seconds)
+        elif part == "data":
+            yield from measure_data(config, device)
+        else:
+            yield from measure_workspace(config, device, min(options.seconds, 5.0))
+
+
+def as_table(rows: list[Row]) -> str:
+    """The rows for the terminal; columns that are empty throughout are left out."""
+    from cocoer.report.text import table
+
+    columns = [name for name in rows[0].to_dict() if name != "what"] if rows else []
+    columns = [name for name in columns if any(row.to_dict()[name] is not None for row in rows)]
+
+    def cell(value: object) -> str | float | int | None:
+        if isinstance(value, (tuple, list)):
+            return " - ".join(f"{x:.1f}" for x in value)
+        return value if isinstance(value, str | float | int) else None
+
+    return table(columns, [[cell(row.to_dict()[name]) for name in columns] for row in rows], digits=2)
+
+
+def growth(rows: list[Row]) -> Iterator[str]:
+    """How cost grows with the number of persons, one line per series."""
+    from cocoer.engine.benchmark_timing import straightness
+
+    series: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for row in rows:
+        cost = row.total_ms if row.total_ms is not None else row.workspace_ms
+        if row.what == "scaling" and cost is not None:
+            series.setdefault((row.variant, row.mode), []).append((row.batch, cost))
+    for (variant, mode), points in series.items():
+        if len(points) > 1:
+            exponent = straightness(*zip(*points, strict=True))
+            yield f"{variant} ({mode}): cost grows as persons to the power {exponent:.2f}"
+
+
+def describe(device: torch.device) -> str:
+    """The machine, in one line."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return f"{name}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
+
+
+def processor() -> str:
+    """The CPU's name and whether it has bf16 units, as Linux knows them."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = found.get("flags", "").split()
+    extras = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{found.get('model name', 'CPU')} ({', '.join(extras) or 'flags not known'})"
+
+
+def say(text: str) -> None:
+    """A remark, apart from the tables."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The benchmark measures what it says: turns, medians, the floor's work, rows with every key; run at the demonstration's size."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_config
+from tiny_recognizer import load_program
+
+from cocoer.engine.benchmark import Floor, Variant, person_batch, random_model, usable, workspace_task
+from cocoer.engine.benchmark_pictures import classes_task, measure_memory, measure_persons
+from cocoer.engine.benchmark_timing import Timings, memory_mb, peak_mb, straightness, take_turns
+from cocoer.engine.benchmark_train import measure_train
+from cocoer.engine.predict import Recognizer
+from cocoer.names import LEVELS
+
+CPU = torch.device("cpu")
+KEYS = {
+    "mode", "device", "dtype", "batch", "floor_ms", "total_ms", "ratio", "workspace_ms", "persons_per_s", "peak_mb", "variant",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    return load_program("scripts/benchmark.py")
+
+
+def test_tasks_take_turns_and_none_always_comes_first() -> None:
+    calls: list[str] = []
+    tasks = {name: (lambda name=name: calls.append(name)) for name in "abc"}
+    timings = take_turns(tasks, seconds=0.0, device=CPU, least=4)
+    measured = calls[6:]  # after two calls of each to warm up
+    assert timings.count == 4 and sorted(calls[:6]) == list("aabbcc")
+    rounds = [measured[i : i + 3] for i in range(0, 12, 3)]
+    assert [r[0] for r in rounds] == ["a", "b", "c", "a"] and all(sorted(r) == ["a", "b", "c"] for r in rounds)
+
+
+def test_times_are_milliseconds_and_rounds_end_with_the_time() -> None:
+    start = time.perf_counter()
+    timings = take_turns({"sleep": lambda: time.sleep(0.02)}, seconds=0.1, device=CPU, least=2)
+    assert 20 <= timings.median("sleep") < 2000 and time.perf_counter() - start > 0.1
+    assert 2 <= timings.count <= 8
+
+
+def test_ratio_pairs_tasks_of_the_same_round() -> None:
+    drifting = np.array([1.0, 10.0, 100.0, 1000.0, 10000.0])
+    timings = Timings({"floor": drifting.tolist(), "total": (1.25 * drifting[::1]).tolist()})
+    assert timings.ratio("total", "floor") == pytest.approx(1.25)
+    assert timings.median("total") == 125.0 and timings.quartiles("floor") == (10.0, 1000.0)
+
+
+def test_straightness_finds_the_exponent() -> None:
+    sizes = [1, 2, 8, 64]
+    for power in (0.0, 1.0, 2.0):
+        assert straightness(sizes, [3 * s**power for s in sizes]) == pytest.approx(power, abs=1e-9)
+    with pytest.raises(ValueError, match="two or more"):
+        straightness([4], [1.0])
+
+
+def test_peak_sees_memory_that_is_given_back() -> None:
+    before = memory_mb()
+    peak = peak_mb(lambda: np.ones(40_000_000 // 8).sum(), CPU)
+    assert 35 <= peak - before < 400 and not math.isnan(peak)
+
+
+def test_the_floor_is_the_plain_trunks_and_tower_and_survives_fusing() -> None:
+    model = random_model(tiny_config(), CPU)
+    floor = Floor(model).eval()
+    norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in floor.modules())
+    seen: list[int] = []
+    for network in (*floor.trunks, floor.tower):
+        network.register_forward_hook(lambda _module, args, _out: seen.append(args[0].shape[0]))
+    batch = person_batch(tiny_config(), 3, CPU)
+    floor(batch.head, batch.body, batch.context)
+    assert seen == [3, 3, 3, 3]
+    model.fuse()
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in floor.modules()) == norms > 0
+    with torch.no_grad():
+        plain = floor.trunks[0](batch.head)
+        assert torch.allclose(plain, model.trunks[LEVELS[0]](batch.head), atol=1e-4)
+    with pytest.raises(ValueError, match="vocabulary branch"):
+        Floor(random_model(tiny_config("model.vocabulary.enabled=false"), CPU))
+
+
+def test_a_variant_that_cannot_run_is_named_and_left_out() -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, *_: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no compiler\nlong story")
+
+    config, said = tiny_config(), []
+    recognizer = Recognizer(random_model(config, CPU), config)
+    batch = person_batch(config, 2, CPU)
+    task = usable(Variant("fused", recognizer), batch, said.append)
+    assert task is not None and not said
+    answers = task()
+    assert isinstance(answers, list) and len(answers) == 2, "the total ends at answers, not at tensors"
+    recognizer.model = Broken()  # type: ignore[assignment]
+    assert usable(Variant("compiled", recognizer), batch, said.append) is None
+    assert said == ["compiled: cannot run here: no compiler"]
+
+
+def test_workspace_tasks_have_the_size_that_they_say() -> None:
+    model = random_model(tiny_config(), CPU)
+    refined, competition = workspace_task(model, 7, CPU)()  # type: ignore[misc]
+    assert refined.shape[:2] == (7, 3) and competition.exclusion.shape == (7, 3)
+    assert classes_task(300, 16, 5, CPU)().shape == (5, 3, 16)  # type: ignore[attr-defined]
+
+
+def test_training_rows_measure_gradients_and_step() -> None:
+    rows = list(measure_train(tiny_config(), CPU, 2, 0.0))
+    assert [row.variant for row in rows] == ["forward and backward", "whole step"]
+    for row in rows:
+        assert row.ratio is not None and row.floor_ms is not None and row.ratio > 1 and row.floor_ms > 0
+
+
+def test_memory_and_persons_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, last = measure_memory(tiny_config(), CPU, pictures=30, settled=10)
+    assert first.peak_mb is not None and last.peak_mb is not None
+    assert last.ratio == pytest.approx(last.peak_mb / first.peak_mb) and last.variant == "after 30 pictures"
+    with pytest.raises(ValueError, match="more pictures"):
+        next(measure_memory(tiny_config(), CPU, pictures=5, settled=10))
+    monkeypatch.setattr("cocoer.engine.benchmark_pictures.PERSONS_A_PICTURE", (1, 4))
+    assert [row.batch for row in measure_persons(tiny_config(), CPU, 0.0)] == [1, 4]
+
+
+def test_the_command_writes_rows_with_every_key(
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(*_: object, **__: object) -> object:
+        def fail(*_: object) -> None:
+            raise RuntimeError("no compiler here")
+
+        return fail
+
+    monkeypatch.setattr("cocoer.engine.benchmark.compiled", no_compiler)  # a minute of g++ that the test can do without
+    file = tmp_path / "rows.json"
+    arguments = [
+        "--what",
+        "model",
+        "--mode",
+        "paper",
+        "--batch",
+        "1",
+        "2",
+        "--seconds",
+        "0",
+        "--small",
+        "--device",
+        "cpu",
+    ]
+    assert program.main([*arguments, "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())
+    assert all(row.keys() >= KEYS for row in rows) and {row["batch"] for row in rows} == {1, 2}
+    names = {row["variant"] for row in rows}
+    assert {"unfused", "fused", "fused, channels_last", "onnxruntime"} <= names and not any(
+        "compiled" in n for n in names
+    )
+    for row in rows:
+        assert row["workspace_ms"] > 0 and row["floor_ms"] > 0 and row["peak_mb"] > 0
+        assert row["persons_per_s"] == pytest.approx(1000 * row["batch"] / row["total_ms"])
+    said = capsys.readouterr()
+    assert "variant" in said.out and "no compiler here" in said.err
+
+
+def test_wrong_usage_has_code_two(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["--what", "speed"], ["--batch", "0"], ["--pictures", "1"]):
+        with pytest.raises(SystemExit) as left:
+            program.main(wrong)
+        assert left.value.code == 2
+    assert program.main(["--device", "cuda:77"]) == 2 or torch.cuda.is_available()
+    assert "cuda" in capsys.readouterr().err or torch.cuda.is_available()

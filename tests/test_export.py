@@ -1,0 +1,211 @@
+"""The exported file against the model: every answer, any number of persons, both modes, both formats; wrong files are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from tiny_recognizer import load_program, tiny_checkpoint, tiny_config
+
+from cocoer.config import Config, change_config, config_to_dict
+from cocoer.engine.exported import load_exported
+from cocoer.engine.predict import Recognizer
+from cocoer.model.build import build_model
+from cocoer.model.checkpoint import load_weights
+from cocoer.model.cocoer import CocoER
+from cocoer.model.export import (
+    OUTPUTS,
+    ExportError,
+    OnnxFile,
+    TorchFile,
+    example_inputs,
+    export_model,
+    largest_difference,
+)
+from cocoer.model.release_rule import ReleaseCompetition
+
+BOXES = {"persons": [{"body": [10, 5, 60, 90], "head": [25, 8, 45, 30]}, {"body": [50, 0, 118, 88], "id": 7}]}
+RELEASE = ("model.mode=release", "model.coordination.update=release", "data.image_size=224")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeded weights in paper mode; CAER-S, so that the single-label path is exported once too."""
+    return tiny_checkpoint(tmp_path_factory.mktemp("weights"), "caers")
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path) -> Path:
+    """The same weights as ONNX, made by the command."""
+    file = checkpoint.parent / "tiny.onnx"
+    program = load_program("scripts/export.py")
+    assert program.main(["--checkpoint", str(checkpoint), "--format", "onnx", "--out", str(file)]) == 0
+    return file
+
+
+def published(folder: Path) -> tuple[CocoER, Config]:
+    """A tiny release-mode model with seeded weights."""
+    config = change_config(tiny_config(folder), RELEASE)
+    torch.manual_seed(1)
+    return build_model(config, pretrained=False).eval(), config
+
+
+def test_onnx_paper_mode_answers_as_the_model_does_for_any_number_of_persons(checkpoint: Path, exported: Path) -> None:
+    loaded = load_weights(checkpoint)
+    file = OnnxFile(exported)
+    orders = set()
+    for persons in (1, 3, 5, 8):
+        inputs = example_inputs(loaded.config, persons, seed=100 + persons)
+        with torch.no_grad():
+            wanted = loaded.model(*inputs)  # unfused, other inputs than those that the export checked itself with
+        got = file(*inputs)
+        assert set(got) == set(OUTPUTS)
+        assert largest_difference(got["probabilities"], wanted.logits.softmax(-1)) <= 1e-4
+        assert largest_difference(got["level_probabilities"], wanted.level_logits.softmax(-1)) <= 1e-4
+        assert largest_difference(got["losses"], wanted.competition.losses) <= 1e-4
+        assert largest_difference(got["lambda"], wanted.competition.weights) <= 1e-4
+        assert largest_difference(got["delta_norm"], wanted.competition.delta_sq_norm.sqrt()) <= 1e-4
+        assert torch.equal(got["exclusion"], wanted.competition.exclusion)
+        orders |= {tuple(row) for row in got["exclusion"].tolist()}
+    assert len(orders) > 1, "all persons excluded the same levels, so the order could be a constant"
+
+
+def test_onnx_release_mode_answers_as_the_model_does(tmp_path: Path) -> None:
+    model, config = published(tmp_path)
+    metadata = {"config": config_to_dict(config), "classes": list(config.classes)}
+    worst = export_model(model, config, metadata, tmp_path / "release.onnx")
+    assert 0 <= worst <= 1e-4
+    run, stored, _ = load_exported(tmp_path / "release.onnx")
+    assert stored == config
+    for persons in (1, 5):
+        inputs = example_inputs(config, persons, seed=persons + 50)
+        with torch.no_grad():
+            wanted, got = model(*inputs), run(*inputs)
+        assert isinstance(got.competition, ReleaseCompetition)
+        assert largest_difference(got.logits, wanted.logits) <= 1e-4
+        assert largest_difference(got.competition.distance, wanted.competition.distance) <= 1e-4
+        assert torch.equal(got.competition.exclusion, wanted.competition.exclusion)
+    moved = (*inputs[:3], inputs[3] * 0.5, inputs[4])
+    assert not torch.equal(run(*moved).level_logits, got.level_logits), "release mode reads the boxes"
+
+
+def test_torch_program_answers_as_the_model_does(checkpoint: Path, tmp_path: Path) -> None:
+    loaded = load_weights(checkpoint)
+    worst = export_model(loaded.model, loaded.config, loaded.metadata, tmp_path / "tiny.pt2", "torch")
+    assert worst <= 1e-4
+    file = TorchFile(tmp_path / "tiny.pt2")
+    assert file.metadata["classes"] == list(loaded.config.classes)
+    inputs = example_inputs(loaded.config, 7, seed=9)
+    with torch.no_grad():
+        wanted = loaded.model(*inputs)
+    assert largest_difference(file(*inputs)["logits"], wanted.logits) <= 1e-4
+
+
+def test_the_file_carries_names_thresholds_and_preprocess(checkpoint: Path, exported: Path) -> None:
+    stored, metadata = load_weights(checkpoint), OnnxFile(exported).metadata
+    assert metadata["classes"] == list(stored.config.classes)
+    assert metadata["config"] == config_to_dict(stored.config)
+    assert metadata["preprocess"] == stored.metadata["preprocess"]
+    assert metadata["thresholds"] == stored.metadata["thresholds"]
+    assert metadata["exported_from"] == "tiny.safetensors"
+
+
+def test_inference_with_the_file_writes_what_it_writes_with_the_weights(
+    checkpoint: Path, exported: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (96, 120, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "boxes.json").write_text(json.dumps(BOXES))
+    program = load_program("inference.py")
+    trees: list[dict[str, Any]] = []
+    for weights in (checkpoint, exported):
+        out = tmp_path / weights.suffix[1:]
+        common = ["--boxes", str(tmp_path / "boxes.json"), "--format", "json", "--device", "cpu", "--quiet"]
+        assert (
+            program.main(
+                ["--input", str(tmp_path / "a.png"), "--checkpoint", str(weights), "--output", str(out), *common]
+            )
+            == 0
+        )
+        trees.append(json.loads((out / "a.json").read_text()))
+    first, second = trees
+    assert second["model"]["weights"] == "tiny.onnx" and len(first["persons"]) == len(second["persons"]) == 2
+    for a, b in zip(first["persons"], second["persons"], strict=True):
+        assert [a[key] for key in ("pred", "emo_process", "pseudo_label", "boxes", "preprocess")] == [
+            b[key] for key in ("pred", "emo_process", "pseudo_label", "boxes", "preprocess")
+        ]
+        for source, by_name in a["probabilities"].items():
+            assert b["probabilities"][source] == pytest.approx(by_name, abs=1e-4)
+
+
+def test_thresholds_of_an_exported_file_can_be_set_and_its_model_cannot(exported: Path) -> None:
+    recognizer = Recognizer.from_checkpoint(exported, overrides=["inference.thresholds.fused=0.9"])
+    assert recognizer.rule.fused == 0.9 and recognizer.device.type == "cpu"
+    with pytest.raises(ExportError, match="model are fixed"):
+        Recognizer.from_checkpoint(exported, overrides=["model.coordination.step=0.5"])
+    with pytest.raises(ValueError, match="head: wanted"):
+        recognizer.model(*example_inputs(change_config(recognizer.config, ["data.image_size=64"]), 2))
+
+
+def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, exported: Path) -> None:
+    with pytest.raises(ExportError, match="no such file"):
+        OnnxFile(tmp_path / "missing.onnx")
+    (tmp_path / "half.onnx").write_bytes(exported.read_bytes()[:5000])
+    with pytest.raises(ExportError, match="cannot read it"):
+        OnnxFile(tmp_path / "half.onnx")
+    foreign = onnx.load(exported)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    with pytest.raises(ExportError, match="without a description"):
+        OnnxFile(tmp_path / "foreign.onnx")
+    (tmp_path / "noise.pt2").write_bytes(b"noise")
+    with pytest.raises(ExportError, match="cannot read it"):
+        TorchFile(tmp_path / "noise.pt2")
+
+
+def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    for change, words in (
+        ("model.level_head.mapping=vit", "by autograd"),
+        ("model.vocabulary.enabled=false", "nothing to compete"),
+    ):
+        changed = change_config(config, [change])
+        with pytest.raises(ExportError, match=words):
+            export_model(build_model(changed, pretrained=False).eval(), changed, {}, tmp_path / "m.onnx")
+    model = build_model(config, pretrained=False).eval()
+    with pytest.raises(ExportError, match="wanted one of onnx, torch"):
+        export_model(model, config, {}, tmp_path / "m.onnx", "coreml")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_file_that_disagrees_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path)
+    model = build_model(config, pretrained=False).eval()
+    monkeypatch.setattr("cocoer.model.export.TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="differs by"):
+        export_model(model, config, {}, tmp_path / "m.pt2", "torch")
+    assert not list(tmp_path.glob("*m.pt2*"))
+
+
+def test_wrong_names_leave_the_command_with_code_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = load_program("scripts/export.py")
+    with pytest.raises(SystemExit) as left:
+        program.main(["--checkpoint", "x", "--format", "onnx", "--out", "model.pt2"])
+    assert left.value.code == 2 and ".onnx" in capsys.readouterr().err
+    assert program.main(["--checkpoint", str(tmp_path / "no.safetensors"), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gap", [0.0, 2e-4, float("nan")])
+def test_difference_is_absolute_below_one_and_relative_above(gap: float) -> None:
+    small, large = torch.tensor([0.5, -0.2]), torch.tensor([1000.0, -0.2])
+    assert largest_difference(small + gap, small) == pytest.approx(gap, abs=1e-6, nan_ok=True)
+    assert largest_difference(large * (1 + gap), large) == pytest.approx(gap, abs=1e-6, nan_ok=True)
+    with pytest.raises(ExportError, match="shape"):
+        largest_difference(small, small[:1])
