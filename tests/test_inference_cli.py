@@ -338,14 +338,26 @@ def test_a_video_gives_a_row_per_frame_and_person(run: Run, tmp_path: Path) -> N
     assert (tmp_path / "out" / "clip_000002.png").exists()
 
 
-def test_a_real_photograph_with_given_boxes(run: Run, tmp_path: Path) -> None:
-    Image.fromarray(sample_data.astronaut()).save(tmp_path / "astronaut.png")
-    (tmp_path / "astronaut.boxes.json").write_text(
-        json.dumps({"persons": [{"body": [20, 0, 430, 512], "head": [150, 20, 290, 210]}]})
-    )
-    assert run("--input", tmp_path / "astronaut.png") == 0
-    tree = json.loads((tmp_path / "out" / "astronaut.json").read_text())
-    assert tree["persons"][0]["status"] == "ok"
+def test_real_photographs_with_given_boxes(run: Run, tmp_path: Path) -> None:
+    from importlib.resources import files
+
+    place = tmp_path / "in"
+    place.mkdir()
+    Image.fromarray(sample_data.astronaut()).save(place / "astronaut.png")
+    (place / "t1.jpg").write_bytes(files("insightface").joinpath("data/images/t1.jpg").read_bytes())
+    heads = [(60, 270, 160, 390), (290, 130, 380, 270), (480, 250, 590, 400), (745, 320, 850, 450), (900, 30, 1030, 190),
+             (1110, 250, 1220, 390)]  # fmt: skip
+    boxes = {
+        "astronaut.png": {"persons": [{"body": [20, 0, 430, 512], "head": [150, 20, 290, 210]}]},
+        "t1.jpg": {"persons": [{"head": list(head), "id": f"friend {i}"} for i, head in enumerate(heads)]},
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    assert run("--input", place, "--boxes", tmp_path / "boxes.json") == 0
+    rows = {Path(row["image"]).name: row for _, row in read_rows(tmp_path / "out" / "results.jsonl")}
+    assert len(rows["astronaut.png"]["persons"]) == 1
+    assert [p["track"] for p in rows["t1.jpg"]["persons"]] == [f"friend {i}" for i in range(6)]
+    assert all(p["status"] == "ok" and p["boxes"]["body_source"] == "estimated" for p in rows["t1.jpg"]["persons"])
+    assert whole_picture(tmp_path / "out" / "t1.png") >= (1280, 886)
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from cocoer.boxes import Box, area, clip_box, intersections, iou, place_relative
 from cocoer.outputs import PersonBoxes
@@ -66,6 +65,12 @@ def assign_one_to_one(bodies: ArrayLike, faces: ArrayLike) -> list[int | None]:
     chosen: list[int | None] = [None] * scores.shape[0]
     if scores.size == 0:
         return chosen
+    if min(scores.shape) == 1:  # one body or one face: the best pair, without half a second of importing scipy
+        row, column = (int(i) for i in np.unravel_index(scores.argmax(), scores.shape))
+        chosen[row] = column if np.isfinite(scores[row, column]) else None
+        return chosen
+    from scipy.optimize import linear_sum_assignment
+
     # An impossible pair costs more than any set of possible ones can gain, so it is taken only where nothing else is left.
     impossible = 10.0 * (1 + min(scores.shape))
     rows, columns = linear_sum_assignment(np.where(np.isfinite(scores), -scores, impossible))
