@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from cocoer.model.checkpoint import CheckpointError
 from cocoer.model.release_pickle import is_torchscript, read_pickled, tensors_of
 from cocoer.names import nearest
+from cocoer.weights_catalog import PROJECT
 
 CLIP_MEAN: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_MEAN)
 CLIP_STD: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_STD)
@@ -35,12 +36,14 @@ def _architecture(tower: str) -> str:
     Raises ValueError for a name that open_clip does not know.
     """
     if tower.endswith(".json"):
-        if not Path(tower).is_file():
+        # The demo configs name a file of this project; they work from any folder.
+        file = next((path for path in (Path(tower), PROJECT / tower) if path.is_file()), None)
+        if file is None:
             raise ValueError(
                 f"model.vocabulary.tower: no such file: {tower}; wanted an open_clip model config or a name"
             )
-        open_clip.add_model_config(Path(tower))
-        return Path(tower).stem
+        open_clip.add_model_config(file)
+        return file.stem
     if tower not in open_clip.list_models():
         hint = nearest(tower, open_clip.list_models())
         raise ValueError(
