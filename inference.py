@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Everything slow is imported behind the parser, so that --help and wrong usage answer at once.
     from cocoer.config import ConfigError
     from cocoer.data.boxes_file import BoxesError
-    from cocoer.model.checkpoint import CheckpointError
+    from cocoer.model.checkpoint_error import CheckpointError
     from cocoer.report.results import OutputError
 
     try:

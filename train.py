@@ -21,7 +21,8 @@ from cocoer.engine.recognition import FitResult, Sink
 from cocoer.engine.resume import Start, find_start, states_folder
 from cocoer.engine.runtime import EXIT_STOPPED, Runtime, environment, start_runtime
 from cocoer.engine.train_epoch import NonFiniteLoss
-from cocoer.model.checkpoint import CheckpointError, write_durably
+from cocoer.model.checkpoint import write_durably
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.outputs import PictureResult
 from cocoer.report.draw import draw_result
 from cocoer.report.run_report import write_run_report
@@ -121,7 +122,8 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
         result = fit(config, runtime, start, sink, stage=stage)
     if result.best is not None:
         name, split = "mAP" if config.multi_label else "accuracy", config.data.select_split
-        best = f"{100 * result.best:.2f} % {name}, selected on {split}, in best.safetensors"
+        epoch = f" of epoch {result.place.best_epoch}" if result.place.best_epoch else ""
+        best = f"{100 * result.best:.2f} % {name}{epoch}, selected on {split}, in best.safetensors"
         facts = {"best": best, "seed": f"seed {config.run.seed}, {result.place.step} steps"}
         report = write_run_report(folder, facts | ({"note": args.note} if args.note else {}))
         say(

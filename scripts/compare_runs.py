@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from cocoer.engine.training_state import find_latest, read_training
-from cocoer.model.checkpoint import CheckpointError, read_tensors
+from cocoer.model.checkpoint import read_tensors
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.report.runlog import LOG_NAME, read_log
 
 NOT_COMPARED = ("persons_per_second", "memory_gib")

@@ -95,7 +95,8 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
         f"             without coordination {100 * off['headline']['value']:.1f} %",
         f"competition  first excluded level is the contradicting one in {100 * first['value']:.0f} % of "
         f"{on['contradiction']['persons']} contradicted persons (chance 33 %)",
-        f"short run    from scratch: loss {start:.2f} -> {end:.2f}, validation mAP {100 * scores[0]:.1f} -> {100 * scores[-1]:.1f} %",
+        f"short run    from scratch: loss {start:.2f} -> {end:.2f}, "
+        f"validation mAP {100 * scores[0]:.1f} -> {100 * scores[-1]:.1f} %",
         "time         " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()),
         "",
         "next         python inference.py --input YOUR_PICTURE      see README.md for real weights and data",

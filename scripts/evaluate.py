@@ -28,7 +28,8 @@ from cocoer.engine import summary as s
 from cocoer.engine.evaluate import Evaluation, evaluate
 from cocoer.engine.metrics import DEFINITIONS, ScoreError, break_even_thresholds
 from cocoer.engine.runtime import Runtime, start_runtime
-from cocoer.model.checkpoint import CheckpointError, Loaded, load_weights
+from cocoer.model.checkpoint import Loaded, load_weights
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.names import LEVELS
 from cocoer.report.text import table
 

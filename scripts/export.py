@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out.suffix != wanted:
         parser.error(f"--out: wanted a name that ends in {wanted} for --format {options.format}, got {options.out}")
     from cocoer.config import ConfigError, change_config, config_to_dict  # behind the parser: torch takes seconds
-    from cocoer.model.checkpoint import CheckpointError, load_weights
+    from cocoer.model.checkpoint import load_weights
+    from cocoer.model.checkpoint_error import CheckpointError
     from cocoer.model.export import ExportError, export_model
     from cocoer.report.text import human_size
 

@@ -146,7 +146,8 @@ def run_verify(names: Sequence[str]) -> int:
 def verify_checkpoint(path: Path) -> bool:
     """Read every tensor of a cocoer weights file and see that its model can be built. Prints what it is."""
     from cocoer.config import ConfigError
-    from cocoer.model.checkpoint import CheckpointError, load_weights
+    from cocoer.model.checkpoint import load_weights
+    from cocoer.model.checkpoint_error import CheckpointError
     from cocoer.weights_fetch import checksum
 
     try:
@@ -169,7 +170,7 @@ def verify_checkpoint(path: Path) -> bool:
 def run_convert(args: argparse.Namespace) -> int:
     """Hand over to `cocoer.model.convert_release`, which prints what became of every key."""
     from cocoer.config import load_config
-    from cocoer.model.checkpoint import CheckpointError
+    from cocoer.model.checkpoint_error import CheckpointError
     from cocoer.model.convert_release import convert_release
 
     try:

@@ -26,7 +26,8 @@ from cocoer.engine import training_state
 from cocoer.engine.training_state import MANIFEST, TRAINING_FILE, find_latest, read_training, save_state, set_aside_torn
 from cocoer.model import checkpoint as ck
 from cocoer.model.build import build_model
-from cocoer.model.checkpoint import CheckpointError, load_state, load_weights, save_weights
+from cocoer.model.checkpoint import load_state, load_weights, save_weights
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
 from cocoer.model.workspaces import give_class_counts
 
@@ -280,7 +281,8 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def test_a_kill_at_every_line_of_a_save_leaves_a_complete_state(tmp_path: Path, quick_disk: None) -> None:
+@pytest.mark.usefixtures("quick_disk")
+def test_a_kill_at_every_line_of_a_save_leaves_a_complete_state(tmp_path: Path) -> None:
     """SIGKILL before each executed line of the writer (and of a file written in pieces): the old or the new is whole."""
     files = (training_state.__file__, ck.__file__, __file__)
 
@@ -314,9 +316,8 @@ def test_a_kill_at_every_line_of_a_save_leaves_a_complete_state(tmp_path: Path, 
     assert outcomes == sorted(outcomes) and set(outcomes) == {2, 3}
 
 
-def test_a_kill_at_every_line_of_writing_weights_leaves_the_old_file_or_the_new(
-    tmp_path: Path, quick_disk: None
-) -> None:
+@pytest.mark.usefixtures("quick_disk")
+def test_a_kill_at_every_line_of_writing_weights_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
 
     def work() -> None:
@@ -377,7 +378,8 @@ def small_files() -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_no_room_for_a_state_leaves_the_earlier_one(tmp_path: Path, small_files: None) -> None:
+@pytest.mark.usefixtures("small_files")
+def test_no_room_for_a_state_leaves_the_earlier_one(tmp_path: Path) -> None:
     small = {"place": {"step": 1}}
     save_state(tmp_path, 1, lambda path: save_file({"w": torch.ones(10)}, path), small)
     for big in ("model", "training"):

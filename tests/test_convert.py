@@ -28,7 +28,8 @@ from release_files import (
 from torch import Tensor
 
 from cocoer.config import Config, load_config
-from cocoer.model.checkpoint import CheckpointError, load_weights, read_tensors
+from cocoer.model.checkpoint import load_weights, read_tensors
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
 from cocoer.model.convert_release import Conversion, convert_release
 from cocoer.model.release_pickle import StoredOptimizer, read_pickled

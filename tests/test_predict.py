@@ -26,7 +26,7 @@ from cocoer.data.inputs import InputItem
 from cocoer.data.transforms import crop_levels, make_batch
 from cocoer.engine.answers import LabelRule, answers_of
 from cocoer.engine.predict_many import predict_many
-from cocoer.model.checkpoint import CheckpointError
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES, LEVELS
 from cocoer.outputs import SOURCES, PersonBoxes, PersonPrediction
 from cocoer.weights_catalog import MissingWeights

@@ -19,7 +19,7 @@ from cocoer.engine.resume import MAY_DIFFER, config_differences, find_start
 from cocoer.engine.runtime import EXIT_STOPPED, random_state, restore_random_state, seed_everything
 from cocoer.engine.training_state import find_latest, read_training
 from cocoer.engine.weight_average import WeightAverage
-from cocoer.model.checkpoint import CheckpointError
+from cocoer.model.checkpoint_error import CheckpointError
 
 
 class Killed(BaseException):
@@ -77,7 +77,11 @@ def test_killed_in_mid_epoch_and_resumed_is_the_uninterrupted_run(
     assert identical(tmp_path / "whole", tmp_path / "parts", capsys)
 
 
-def test_a_real_kill_of_the_process(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("ending", ["os.kill(os.getpid(), signal.SIGKILL)", "os.killpg(0, signal.SIGTERM)"])
+def test_a_real_end_of_the_process(
+    config: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL of the process; and SIGTERM to its whole group, whose loader workers must not die before the state is saved."""
     settings = ["run.checkpoint_every=1", "data.workers=2"]
     code = (
         "import os, signal, sys\n"
@@ -87,13 +91,16 @@ def test_a_real_kill_of_the_process(config: Path, tmp_path: Path, capsys: pytest
         "inner, seen = recognition.train_step, []\n"
         "def step(*args):\n"
         "    seen.append(1)\n"
-        "    if len(seen) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"    if len(seen) == 4: {ending}\n"
         "    return inner(*args)\n"
         "recognition.train_step = step\n"
-        f"train.main(['--config', {str(config)!r}, '--device', 'cpu', '--set', 'run.dir={tmp_path}/parts', *{settings!r}])\n"
+        f"sys.exit(train.main(['--config', {str(config)!r}, '--device', 'cpu', "
+        f"'--set', 'run.dir={tmp_path}/parts', *{settings!r}]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, start_new_session=True
+    )
+    assert done.returncode == (-signal.SIGKILL if "SIGKILL" in ending else EXIT_STOPPED), done.stderr
     assert train(config, settings=[*settings, f"run.dir={tmp_path}/whole"]) == 0
     assert train(config, "--resume", "latest", settings=[*settings, f"run.dir={tmp_path}/parts"]) == 0
     assert identical(tmp_path / "whole", tmp_path / "parts", capsys)

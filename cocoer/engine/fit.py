@@ -16,7 +16,8 @@ from cocoer.engine.recognition import FitResult, Log, Sink, prepare, quiet_loade
 from cocoer.engine.resume import Place, Start, check_persons
 from cocoer.engine.runtime import Runtime, StopSignals, seed_everything
 from cocoer.model.build import build_model
-from cocoer.model.checkpoint import CheckpointError, load_state, read_tensors, write_durably
+from cocoer.model.checkpoint import load_state, read_tensors, write_durably
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
 
 Stage = Literal["both", "vocabulary", "recognition"]

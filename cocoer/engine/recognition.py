@@ -35,7 +35,8 @@ from cocoer.engine.summary import fitted_thresholds, headline, summarise
 from cocoer.engine.train_epoch import Learner, grouped, step_facts, train_step, training_mode
 from cocoer.engine.training_state import save_state
 from cocoer.engine.weight_average import WeightAverage
-from cocoer.model.checkpoint import CheckpointError, save_weights
+from cocoer.model.checkpoint import save_weights
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
 from cocoer.model.workspaces import give_class_counts
 

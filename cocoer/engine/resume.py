@@ -10,7 +10,8 @@ from typing import Any
 
 from cocoer.config import Config, config_from_dict, config_to_dict
 from cocoer.engine.training_state import find_latest, read_training, set_aside_torn
-from cocoer.model.checkpoint import CheckpointError, check_classes, read_metadata
+from cocoer.model.checkpoint import check_classes, read_metadata
+from cocoer.model.checkpoint_error import CheckpointError
 
 MAY_DIFFER = (
     "run.dir", "run.seeds", "run.max_steps", "run.checkpoint_every", "run.keep_checkpoints", "run.log_every", "run.threads",

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from cocoer.model.checkpoint import FILE_NAME, CheckpointError, sync_folder
+from cocoer.model.checkpoint import FILE_NAME, sync_folder
+from cocoer.model.checkpoint_error import CheckpointError
 
 TRAINING_FILE = "training.pt"
 MANIFEST = "manifest.json"

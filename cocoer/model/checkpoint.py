@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cocoer.config import Config, config_from_dict, config_to_dict
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.provenance import git_revision, library_versions
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 FILE_NAME = "model.safetensors"
 _LFS_START = b"version https://git-lfs"
-
-
-class CheckpointError(ValueError):
-    """A weights file that cannot be used; the text names the file, what was wanted, what is there, and the remedy."""
 
 
 @dataclass(frozen=True)

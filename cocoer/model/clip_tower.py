@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cocoer.model.checkpoint import CheckpointError
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.release_pickle import is_torchscript, read_pickled, tensors_of
 from cocoer.names import nearest
 from cocoer.weights_catalog import PROJECT

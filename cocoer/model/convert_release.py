@@ -20,7 +20,8 @@ from torch import Tensor
 
 from cocoer.config import Config
 from cocoer.model.build import BlankWeights, build_model
-from cocoer.model.checkpoint import FILE_NAME, CheckpointError, save_weights
+from cocoer.model.checkpoint import FILE_NAME, save_weights
+from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
 from cocoer.model.cocoer import CocoER
 from cocoer.model.release_keys import CLASS_LAYER, OMEGA, KeyFates, key_fates, our_state

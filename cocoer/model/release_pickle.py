@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocoer.model.checkpoint import CheckpointError
+from cocoer.model.checkpoint_error import CheckpointError
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """How torch.save began its files before version 1.6."""
