@@ -20,7 +20,7 @@ import cocoer
 from cocoer.data.caers import CaersError, find_caers, read_face_lists, read_tree
 from cocoer.data.caers_index import FAULTS, build_caers_index
 from cocoer.data.detect import DetectorError
-from cocoer.data.detector_choice import StoredDetector, add_detector_options
+from cocoer.data.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.index import StrictError, write_index
 from cocoer.data.near_duplicates import NEAR
 from cocoer.weights_catalog import MissingWeights
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         images = read_tree(base, data_root)
         faces = read_face_lists(args.faces, images) if args.faces else None
         detector = (
-            StoredDetector(args.face_detector, args.person_detector, args.device, data_root, args.out)
+            StoredDetector(detector_config(parser, args), args.device, data_root, args.out)
             if args.boxes == "detect"
             else None
         )

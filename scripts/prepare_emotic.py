@@ -18,7 +18,7 @@ from typing import Any
 
 import cocoer
 from cocoer.data.detect import DetectorError
-from cocoer.data.detector_choice import StoredDetector, add_detector_options
+from cocoer.data.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.emotic import AnnotationError, EmoticTree, find_tree, load_annotations
 from cocoer.data.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.files import file_checksum
@@ -63,7 +63,7 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, tree
         }
     if kind == "estimate":
         return HeadSource(), {"heads": "estimate"}
-    detector = StoredDetector(args.face_detector, args.person_detector, args.device, tree.data_root, args.out)
+    detector = StoredDetector(detector_config(parser, args), args.device, tree.data_root, args.out)
     return HeadSource(detect=detector, rule=args.rule), {"heads": "detect", "rule": args.rule} | detector.settings
 
 

@@ -104,6 +104,7 @@ def test_prepare_emotic_exit_codes(emotic: Path, tmp_path: Path, capsys: pytest.
         [*common[:4], "--heads", "guess"],
         [*common[:4], "--heads", "boxes", tmp_path / "none.csv"],
         [*common, "--release", "cvpr17"],
+        [*common[:4], "--face-threshold", "2"],
         [],
     ):
         assert run("prepare_emotic", *words) == 2

@@ -90,7 +90,7 @@ def _draw_cell(sheet: Image.Image, corner: tuple[int, int], record: PersonRecord
     score = record.extra.get("head_score")
     head = f"head {record.head_source}" + (f" {score:.2f}" if isinstance(score, float) else "")
     text = (
-        f"{record.image.rsplit('/', 1)[-1][-34:]} #{record.person}  {head}\n{_wrapped(', '.join(record.labels), 50, 3)}"
+        f"{record.image.rsplit('/', 1)[-1][-26:]} #{record.person}  {head}\n{_wrapped(', '.join(record.labels), 50, 3)}"
     )
     draw.multiline_text((x + 2, y + _HIGH + 2), text, fill=(235, 235, 235), font=font, spacing=2)
 
