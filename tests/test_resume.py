@@ -77,6 +77,7 @@ def test_killed_in_mid_epoch_and_resumed_is_the_uninterrupted_run(
     assert identical(tmp_path / "whole", tmp_path / "parts", capsys)
 
 
+@pytest.mark.timeout(900)  # a second interpreter imports torch, slow on a busy machine
 @pytest.mark.parametrize("ending", ["os.kill(os.getpid(), signal.SIGKILL)", "os.killpg(0, signal.SIGTERM)"])
 def test_a_real_end_of_the_process(
     config: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]

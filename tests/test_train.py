@@ -104,7 +104,9 @@ def test_stages_apart_give_the_run_of_both(
 
 
 def test_selection_on_test_is_said_in_every_result(world: Path, tmp_path: Path) -> None:
-    assert train(world, settings=[f"run.dir={tmp_path}/run", "run.max_steps=1", "data.select_split=test"], drawn=True) == 0
+    assert (
+        train(world, settings=[f"run.dir={tmp_path}/run", "run.max_steps=1", "data.select_split=test"], drawn=True) == 0
+    )
     assert load_weights(tmp_path / "run/best.safetensors").metadata["metrics"]["selected_on"] == "test"
     assert "selected on test" in (tmp_path / "run/report.md").read_text()
     evals = [r for r in read_log(tmp_path / "run/log.jsonl") if r["kind"] == "eval"]
@@ -133,6 +135,18 @@ def test_options_and_ablations_train(world: Path, tmp_path: Path, setting: str) 
     record = read_log(tmp_path / "run/log.jsonl")[-1]
     assert math.isfinite([r for r in read_log(tmp_path / "run/log.jsonl") if r["kind"] == "step"][-1]["loss"])
     assert record["kind"] in ("eval", "picture")
+
+
+def test_the_published_code_s_model_trains(tmp_path: Path) -> None:
+    settings = [
+        "model.mode=release", "data.image_size=224", "model.trunk.widths=[4,4,4,4,8]", "model.tokens.patch=1",
+        "model.coordination.update=release", "model.vocabulary.normalisation=imagenet", "optim.name=adamw",
+        "run.max_steps=2",
+    ]  # fmt: skip
+    config = make_world(tmp_path, train=8, other=2)
+    assert train(config, settings=settings) == 0
+    step = [r for r in read_log(tmp_path / "run/log.jsonl") if r["kind"] == "step"][-1]
+    assert "penalty" not in step and step["delta_norm"] > 0 and math.isfinite(step["loss"])
 
 
 def test_single_label_data_are_selected_by_accuracy(tmp_path: Path) -> None:

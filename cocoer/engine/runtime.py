@@ -91,7 +91,7 @@ def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
         local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         chosen = chosen if device.startswith("cuda:") else torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-        torch.backends.cudnn.benchmark = True  # crops have one size, so the search pays
+        torch.backends.cudnn.set_flags(_benchmark=True)  # crops have one size, so the search pays
     if world_size == 1 or dist.is_initialized():  # joined already: that group is used, and left to whoever joined it
         yield Runtime(rank, world_size, chosen)
         return

@@ -159,9 +159,11 @@ def train_step(
     terms = backward(learner, batches, facts, runtime)
     total = runtime.sum(torch.stack([value.double() for value in terms.values()]))
     values = dict(zip(terms, total.tolist(), strict=True))
-    trained = [p for p in learner.model.parameters() if p.requires_grad]
-    limit = learner.optim.grad_clip if learner.optim.grad_clip is not None else math.inf
-    values["grad_norm"] = float(nn.utils.clip_grad_norm_(trained, limit))
+    trained = [p for p in learner.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+    if learner.optim.grad_clip is not None:
+        nn.utils.clip_grads_with_norm_(trained, learner.optim.grad_clip, norm)
+    values["grad_norm"] = float(norm)
     if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
         keys = [key for part in runtime.gather([key for b in batches for key in b.keys]) for key in part]
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
