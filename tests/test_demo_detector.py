@@ -44,7 +44,7 @@ class Known(torch.nn.Module):
 def test_a_box_put_into_the_outputs_comes_out_of_insightface(slot: int, tmp_path: Path) -> None:
     centres, strides, slots = points_of(SIDE)
     point = int(torch.nonzero(slots == slot)[3])
-    box = torch.tensor([20.0, 8.0, 61.0, 77.0])
+    box = torch.tensor([10.0, 8.0, 41.0, 77.0])
     scores, distances = torch.zeros(len(centres), 1), torch.zeros(len(centres), 4)
     scores[point] = 0.9
     distances[point] = torch.cat([centres[point] - box[:2], box[2:] - centres[point]]) / strides[point]
