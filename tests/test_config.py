@@ -22,7 +22,9 @@ from cocoer.config import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-RUN_CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+RUN_CONFIGS = sorted(
+    p for p in (ROOT / "configs").rglob("*.yaml") if p.name != "vlm_prompts.yaml"
+)  # wordings: test_vlm
 
 
 # ---- the shipped files ----------------------------------------------------------------------------------------------

@@ -18,13 +18,13 @@ _MOST_LABELS = 12
 _KEYS = {"loss": "loss", "conflict": "conflict of levels", "excluded": "level excluded first", "error": "wrong labels"}
 
 _STYLE = """
-:root { --head: #b08400; --body: #1a7e36; --context: #266ebe; --ink: #1a1d21; --grey: #5f666e; --rule: #d6dadf; }
+:root { --head: #8a6700; --body: #1a7e36; --context: #266ebe; --ink: #1a1d21; --grey: #5f666e; --rule: #d6dadf; }
 * { box-sizing: border-box; }
 body { margin: 0; font: 16px/1.45 system-ui, sans-serif; color: var(--ink); background: #f4f5f7; }
 header { padding: 16px; background: #fff; border-bottom: 1px solid var(--rule); }
 h1 { font-size: 1.3rem; margin: 0 0 4px; } header p { margin: 4px 0; color: var(--grey); }
-.controls { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: 8px 16px; padding: 10px 16px;
-  background: #fff; border-bottom: 1px solid var(--rule); }
+.controls { position: sticky; top: 0; z-index: 1; display: flex; align-items: center; flex-wrap: wrap;
+  gap: 8px 16px; padding: 10px 16px; background: #fff; border-bottom: 1px solid var(--rule); }
 select, button { font: inherit; min-height: 40px; padding: 4px 10px; border: 1px solid #9aa1a9; border-radius: 6px;
   background: #fff; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 16px; padding: 16px; }
@@ -36,6 +36,7 @@ h2 { font-size: .95rem; margin: 0 0 8px; } h3 { font-size: .85rem; margin: 0; co
 ul { margin: 0; padding: 0; list-style: none; } .missed { color: var(--grey); font-style: italic; }
 .wrong, del { color: #a24b00; } .right { font-weight: 600; }
 table { width: 100%; border-collapse: collapse; font-size: .88rem; }
+th[scope=row] { white-space: nowrap; overflow-wrap: normal; } th { overflow-wrap: normal; }
 td, th { text-align: left; vertical-align: top; padding: 3px 6px 3px 0; border-top: 1px solid var(--rule); }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .head { color: var(--head); } .body { color: var(--body); } .context { color: var(--context); }

@@ -97,12 +97,12 @@ def draw_saliency(crops: Mapping[str, Image.Image], explanation: Explanation, ti
         shown = crop.convert("RGB").resize((_CELL, _CELL), Image.Resampling.BICUBIC)
         most = _largest(level)
         moved, by = change(shown, level.before, level.after)
-        share = f"{100 * by / most:.0f} % of the peak" if most > 0 else "no saliency"
+        share = f"up to {100 * by / most:.0f} %" if most > 0 else ""
         cells = (
             (shown, f"{level.level}, {crop.width}x{crop.height} px"),
             (heat(shown, level.before, most), f"theta: logit {level.score_before:.2f}"),
             (heat(shown, level.after, most), f"theta~: logit {level.score_after:.2f}"),
-            (moved, f"change, at most {share}" if by else "no change"),
+            (moved, f"theta~ - theta, {share}" if by else "no change"),
         )
         _cells(paper, draw, cells, y)
     return paper

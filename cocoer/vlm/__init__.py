@@ -1,0 +1,1 @@
+"""Questions to a vision-language model, helped by the exclusion of an inconsistent level (supplement, section 10)."""

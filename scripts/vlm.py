@@ -1,0 +1,232 @@
+"""Help a vision-language model with CocoER's exclusion (supplement, section 10).
+
+    python scripts/vlm.py --input PICTURE [--endpoint URL --model NAME]
+    python scripts/vlm.py --index INDEX --num 200 --endpoint URL --model NAME
+
+Four questions a person: prompt, multi_level, and both with kappa (the first excluded level named, or its crop left out).
+Nothing is sent anywhere without --endpoint: then the questions are only written. With it, pictures of the people go to that
+address. The key comes from the environment variable --key-variable (default OPENAI_API_KEY). Over an index: mAP (EMOTIC) or
+accuracy (CAER-S) of every variant. Stopped or failed runs go on from the cache with the same command.
+Exit 0: done. 1: some questions have no answer, or the endpoint gave up. 2: wrong usage or something needed is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cocoer.names import SPLITS
+from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_wordings
+from cocoer.weights_catalog import DEMO_CHECKPOINT
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from cocoer.engine.predict import Recognizer
+    from cocoer.outputs import PersonPrediction
+    from cocoer.vlm.run import Row
+
+Person = tuple[str, "PersonPrediction", "Image.Image", "tuple[str, ...] | None"]
+"""Key, prediction, picture, and labels where they are known."""
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--input", metavar="PICTURE")
+    what.add_argument("--index", metavar="INDEX", help="folder of a person index, or one of its .jsonl files")
+    p.add_argument(
+        "--endpoint", metavar="URL", help="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1; default: nothing is sent"
+    )
+    p.add_argument("--model", help="the model's name at the endpoint")
+    p.add_argument(
+        "--key-variable", default="OPENAI_API_KEY", metavar="NAME", help="environment variable that holds the key"
+    )
+    p.add_argument("--variants", default=",".join(VARIANTS), metavar="LIST", help=f"of {', '.join(VARIANTS)}")
+    p.add_argument("--prompts", default=str(DEFAULT_WORDINGS), metavar="YAML", help="wordings")
+    p.add_argument("--split", choices=SPLITS, default="test")
+    p.add_argument("--root", help="folder of the index's pictures; default: the parent of the index folder")
+    p.add_argument("--num", type=int, default=100, help="persons of the index, drawn from the seed (default: 100)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--boxes", metavar="B.json", help="boxes of the people in --input, instead of detection")
+    p.add_argument("--checkpoint", default=str(DEMO_CHECKPOINT))
+    p.add_argument("--device", default="auto")
+    p.add_argument("--timeout", type=float, default=60.0, help="seconds for one request")
+    p.add_argument("--attempts", type=int, default=4, help="per question, with growing waits between them")
+    p.add_argument("--max-requests", type=int, default=10_000)
+    p.add_argument("--output", default="outputs/vlm", metavar="FOLDER")
+    args = p.parse_args(argv)
+    args.variants = tuple(args.variants.split(","))
+    if unknown := [name for name in args.variants if name not in VARIANTS]:
+        p.error(f"--variants: unknown {', '.join(unknown)}; the choices are {', '.join(VARIANTS)}")
+    if args.endpoint and not args.model:
+        p.error("--endpoint wants --model, the model's name there")
+    if args.timeout <= 0 or min(args.attempts, args.num, args.max_requests) < 1 or args.seed < 0:
+        p.error("--timeout, --attempts, --num and --max-requests want more than 0, --seed at least 0")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    args = parse(argv)
+    from cocoer.vlm.client import EndpointError
+
+    try:
+        return run(args)
+    except EndpointError as err:
+        print(f"vlm.py: {err}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, RuntimeError) as err:  # config, weights, picture, index, boxes and wordings errors
+        print(f"vlm.py: error: {err}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace) -> int:
+    """Recognise, then write the questions, or ask them."""
+    from cocoer.engine.predict import Recognizer
+
+    wordings = read_wordings(args.prompts)
+    recognizer = Recognizer.from_checkpoint(args.checkpoint, args.device)
+    classes, multi_label = recognizer.config.classes, recognizer.config.multi_label
+    truth: dict[str, tuple[str, ...]] = {}
+
+    def asked() -> Iterator[tuple[str, dict[str, Question]]]:
+        for key, person, image, labels in people(args, recognizer):
+            if person.status == "error":
+                print(f"vlm.py: {key}: {person.message}", file=sys.stderr)
+                continue
+            if labels is not None:
+                truth[key] = labels
+            found = questions(image, person, wordings, classes, multi_label)
+            yield key, {name: found[name] for name in args.variants}
+
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not args.endpoint:
+        return write_questions(asked(), folder / "questions.jsonl")
+    return ask(args, asked(), truth, folder, (classes, multi_label))
+
+
+def people(args: argparse.Namespace, recognizer: Recognizer) -> Iterator[Person]:
+    """The persons of the picture, or those drawn from the index, with their predictions."""
+    from cocoer.data.boxes_file import GivenBoxes
+    from cocoer.data.decode import decode_image
+    from cocoer.data.index import read_index, split_path
+    from cocoer.engine.case_studies import case_studies, choose_persons
+
+    if args.input:
+        image = decode_image(args.input)
+        for person in recognizer(image, GivenBoxes(args.boxes, True)(args.input, Path(args.input))):
+            yield f"{Path(args.input).name}#{person.person}", person, image, None
+        return
+    records = read_index(args.index, args.split, recognizer.config.classes)
+    chosen = [records[i] for i in choose_persons(len(records), args.num, args.seed)]
+    root = Path(args.root) if args.root else split_path(args.index, args.split).parent.parent
+    for case, image in case_studies(recognizer, chosen, root):
+        yield case.key, case.person, image, case.truth
+
+
+def write_questions(asked: Iterator[tuple[str, dict[str, Question]]], path: Path) -> int:
+    """What would be sent, without the pictures' bytes."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for key, variants in asked:
+            for name, question in variants.items():
+                sizes = [list(p.size) for p in question.pictures]
+                row = {"key": key, "variant": name, "system": question.system, "text": question.text, "pictures": sizes}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += 1
+    print(f"{count} questions -> {path}; no --endpoint, so nothing was sent")
+    return 0
+
+
+def ask(
+    args: argparse.Namespace,
+    asked: Iterator[tuple[str, dict[str, Question]]],
+    truth: dict[str, tuple[str, ...]],
+    folder: Path,
+    task: tuple[tuple[str, ...], bool],
+) -> int:
+    """Send the questions and sum up what came."""
+    from tqdm import tqdm
+
+    from cocoer.vlm.client import ChatClient, Limits
+    from cocoer.vlm.run import ask_all
+
+    limits = Limits(timeout=args.timeout, attempts=args.attempts, requests=args.max_requests)
+    key = os.environ.get(args.key_variable, "")
+    client = ChatClient(args.endpoint, args.model, folder / "cache", key, limits)
+    rows: list[Row] = []
+    try:
+        for row in tqdm(
+            ask_all(client, asked, *task, folder / "answers.jsonl"), desc="questions", delay=1, disable=None
+        ):
+            rows.append(row)
+            if args.input:
+                print(f"{row.key} {row.variant}: {', '.join(row.labels) or row.status} {row.message}".rstrip())
+    finally:
+        report(rows, truth, folder, task, args.variants, args.model)
+        print(
+            f"{client.sent} requests, {sum(r.cached for r in rows)} answers from the cache -> {folder / 'answers.jsonl'}"
+        )
+    return 1 if any(row.status == "failed" for row in rows) else 0
+
+
+def report(
+    rows: list[Row],
+    truth: dict[str, tuple[str, ...]],
+    folder: Path,
+    task: tuple[tuple[str, ...], bool],
+    variants: Sequence[str],
+    model: str,
+) -> None:
+    """summary.json and, where labels are known, a table: one row per variant over the persons that all variants answered.
+
+    A failed question leaves its person out of every variant, so that they are compared on the same persons; a refusal or an
+    answer without a label counts as no label.
+    """
+    import numpy as np
+
+    from cocoer.engine.metrics import average_precision, mean_over_classes
+    from cocoer.report.text import table
+    from cocoer.vlm.run import scores_of
+
+    classes, multi_label = task
+    answered = Counter(row.key for row in rows if row.status != "failed")
+    keys = [key for key in truth if answered[key] == len(variants)]
+    metric = "mAP" if multi_label else "accuracy"
+    summary: dict[str, Any] = {"model": model, "persons": len(keys), "variants": {}}
+    for variant in variants:
+        counts = Counter(row.status for row in rows if row.variant == variant)
+        said: dict[str, Any] = dict(counts)
+        if keys:
+            scores = scores_of(rows, keys, variant, classes)
+            targets = np.array([[name in truth[key] for name in classes] for key in keys], dtype=np.float64)
+            said[metric] = (
+                mean_over_classes(average_precision(scores, targets))
+                if multi_label
+                else float((scores * targets).sum(1).mean())
+            )
+        summary["variants"][variant] = said
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    if keys:
+        statuses = ("ok", "refused", "no_label", "failed")
+        lines = [
+            [name, 100 * said[metric], *(said.get(s, 0) for s in statuses)]
+            for name, said in summary["variants"].items()
+        ]
+        print(f"{model} on {len(keys)} persons, percent")
+        print(table(["variant", metric, *statuses], lines, digits=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,393 @@
+"""Questions, answers and the client against a small local server that errs, stalls, refuses and talks rubbish."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_recognizer import load_program, tiny_checkpoint
+from training_world import make_people
+
+from cocoer.data.index import write_index
+from cocoer.names import CAERS_CLASSES, CLASSES, EMOTIC_CLASSES
+from cocoer.outputs import CompetitionRecord, PersonBoxes, PersonPrediction
+from cocoer.vlm.client import ChatClient, EndpointError, Limits
+from cocoer.vlm.parse import parse_labels
+from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, PromptError, Question, questions, read_wordings
+from cocoer.vlm.run import MOST_FAILURES, Row, ask_all, scores_of
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDINGS = read_wordings(ROOT / DEFAULT_WORDINGS)
+PICTURE = Image.effect_noise((100, 80), 60).convert("RGB")
+QUESTION = Question("prompt", "judge", "Which?", (PICTURE,))
+
+
+def person(exclusion: tuple[str, ...] = ("body", "head", "context")) -> PersonPrediction:
+    labels = {"pred": ("Peace",), "head": ("Peace",), "body": ("Anger", "Peace", "Fear"), "ctx": ("Pain",)}
+    record = CompetitionRecord((1.0, 2.0, 0.5), ((0.2, 0.3, 0.5),), exclusion, 0.1)
+    return PersonPrediction(0, labels, {}, record, PersonBoxes((10, 10, 60.5, 70), (20, 12, 40, 30)))
+
+
+def test_each_variant_asks_what_section_ten_says() -> None:
+    asked = questions(PICTURE, person(), WORDINGS, EMOTIC_CLASSES, True)
+    assert tuple(asked) == VARIANTS
+    for question in asked.values():
+        assert ", ".join(EMOTIC_CLASSES) in question.text
+    assert [p.size for p in asked["multi_level"].pictures] == [(20, 18), (51, 60), (100, 80)]
+    assert "body gives an inconsistent result here: Anger, Fear. Avoid" in asked["prompt_kappa"].text
+    assert "inconsistent" not in asked["prompt"].text + asked["multi_level"].text + asked["multi_level_kappa"].text
+    kept = asked["multi_level_kappa"]
+    assert [p.size for p in kept.pictures] == [(20, 18), (100, 80)]
+    assert WORDINGS.levels["body"] not in kept.text and WORDINGS.levels["head"] in kept.text
+    two = questions(PICTURE, person(), replace(WORDINGS, drop=2), EMOTIC_CLASSES, True)["multi_level_kappa"]
+    assert [p.size for p in two.pictures] == [(100, 80)]
+    assert np.asarray(asked["prompt"].pictures[0])[10, 10:60].tolist() == [[0, 255, 0]] * 50
+
+
+def test_single_label_sets_have_their_own_question_and_a_consistent_level_no_labels() -> None:
+    asked = questions(PICTURE, person(("head", "body", "context")), WORDINGS, CAERS_CLASSES, False)
+    assert "exactly one" in asked["prompt"].text and ", ".join(CAERS_CLASSES) in asked["prompt"].text
+    assert "The head gives an inconsistent result here. Avoid relying" in asked["prompt_kappa"].text
+
+
+def test_where_nothing_competed_kappa_changes_nothing() -> None:
+    asked = questions(PICTURE, replace(person(), competition=None), WORDINGS, EMOTIC_CLASSES, True)
+    assert asked["prompt_kappa"].text == asked["prompt"].text
+    assert asked["multi_level_kappa"].text == asked["multi_level"].text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("drop: 1", "drop: 3", "drop: wanted 1 or 2"),
+        ("drop: 1", "dorp: 1", "did you mean 'drop'"),
+        ("{labels}. Answer with a JSON list.", "{names}", "multi_label: wanted the places"),
+        ("{views}", "{views", "multi_level"),
+        ("body: the", "torso: the", "levels"),
+        ("system: You", "system: [You", "cannot be read"),
+    ],
+)
+def test_a_wrong_wordings_file_says_what_is_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (ROOT / DEFAULT_WORDINGS).read_text()
+    assert old in text
+    (tmp_path / "w.yaml").write_text(text.replace(old, new))
+    with pytest.raises(PromptError, match=message.replace("{", "\\{")):
+        read_wordings(tmp_path / "w.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "status"),
+    [
+        ('["Peace", "happiness"]', ("Peace", "Happiness"), "ok"),
+        ('Sure!\n```json\n{"emotions": ["Doubt / Confusion"]}\n```', ("Doubt/Confusion",), "ok"),
+        ('{"Anger": true, "Fear": false}', ("Anger",), "ok"),
+        ("The person seems happy and a bit tired.", ("Happiness", "Fatigue"), "ok"),
+        ("- **Fear**\n- Surprise\n- Fear", ("Fear", "Surprise"), "ok"),
+        ("Not anger, but Sadness. There is no fear.", ("Sadness",), "ok"),
+        ("She isn't angry. Answer: Esteem", ("Esteem",), "ok"),
+        ("<think>Anger? Fear?</think> Excitement", ("Excitement",), "ok"),
+        ("He looks confused", (), "no_label"),
+        ("painful engagementring", (), "no_label"),
+        ('["Joyless", "Grumpy"]', (), "no_label"),
+        ("I'm sorry, but I can't help with identifying emotions.", (), "refused"),
+        ("I\u2019m unable to determine that.", (), "refused"),
+        ("", (), "no_label"),
+        (", ".join(EMOTIC_CLASSES), (), "no_label"),
+        ("[" * 3000, (), "no_label"),
+        ('["Anger"] or rather ["Pain"]', ("Pain",), "ok"),
+    ],
+)
+def test_labels_come_out_of_whatever_is_said(text: str, labels: tuple[str, ...], status: str) -> None:
+    parsed = parse_labels(text, EMOTIC_CLASSES)
+    assert (parsed.labels, parsed.status) == (labels, status)
+
+
+def test_one_label_a_person_takes_the_first() -> None:
+    assert parse_labels("angry, then Sad", CAERS_CLASSES, multi_label=False).labels == ("Anger",)
+
+
+@pytest.mark.parametrize("dataset", ["emotic", "caers"])
+def test_a_list_of_names_comes_back(dataset: str) -> None:
+    classes = CLASSES[dataset]
+    for name in classes:
+        for form in (name, name.lower(), f"* {name.upper()} *", f'["{name}"]', f"It is {name}."):
+            assert parse_labels(form, classes).labels == (name,), form
+
+
+@given(st.text(max_size=300))
+def test_rubbish_never_breaks_the_parser(text: str) -> None:
+    parsed = parse_labels(text, EMOTIC_CLASSES)
+    assert set(parsed.labels) <= set(EMOTIC_CLASSES)
+    assert (parsed.status == "ok") == bool(parsed.labels)
+
+
+Act = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
+
+
+def say(text: str, status: int = 200, **headers: str) -> Act:
+    """Answer with a chat completion, or with bare text where the status is an error."""
+    body = text if status != 200 else json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+    return raw(body.encode(), status, **headers)
+
+
+def raw(body: bytes, status: int = 200, **headers: str) -> Act:
+    def act(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return act
+
+
+class Server:
+    """A chat-completions server on 127.0.0.1: plays its acts in order, the last one for ever; keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.acts: list[Act] = [say('["Peace"]')]
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.gate = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append(request | {"path": self.path})
+                outer.keys.append(self.headers.get("Authorization"))
+                act = outer.acts.pop(0) if len(outer.acts) > 1 else outer.acts[0]
+                with contextlib.suppress(OSError):  # the client may have left
+                    act(self, request)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    def close(self) -> None:
+        self.gate.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    running = Server()
+    yield running
+    running.close()
+
+
+def client(server: Server, folder: Path, waits: list[float] | None = None, key: str = "", **limits: Any) -> ChatClient:
+    kept = [] if waits is None else waits
+    return ChatClient(server.url, "model-a", folder, key, Limits(**({"timeout": 20.0} | limits)), kept.append)
+
+
+def test_the_request_speaks_the_protocol(server: Server, tmp_path: Path) -> None:
+    reply = client(server, tmp_path, key="secret", side=50).ask(QUESTION)
+    assert reply.text == '["Peace"]' and not reply.cached
+    sent = server.requests[0]
+    assert sent["path"] == "/v1/chat/completions" and server.keys == ["Bearer secret"]
+    assert sent["model"] == "model-a" and [m["role"] for m in sent["messages"]] == ["system", "user"]
+    text, picture = sent["messages"][1]["content"]
+    assert text == {"type": "text", "text": "Which?"} and picture["type"] == "image_url"
+    kind, _, data = picture["image_url"]["url"].partition(",")
+    assert kind == "data:image/jpeg;base64" and Image.open(io.BytesIO(base64.b64decode(data))).size == (50, 40)
+    assert "secret" not in "".join(p.read_text() for p in tmp_path.iterdir())
+
+
+def test_the_same_question_is_sent_once(server: Server, tmp_path: Path) -> None:
+    assert not client(server, tmp_path).ask(QUESTION).cached
+    again = client(server, tmp_path).ask(QUESTION)
+    assert again.cached and again.text == '["Peace"]' and len(server.requests) == 1
+    client(server, tmp_path).ask(replace(QUESTION, text="What?"))
+    assert len(server.requests) == 2
+    for file in tmp_path.iterdir():
+        file.write_text("{broken")
+    assert not client(server, tmp_path).ask(QUESTION).cached
+
+
+def test_passing_faults_are_retried_with_growing_waits(server: Server, tmp_path: Path) -> None:
+    server.acts = [
+        say("busy", 500),
+        say("slow down", 429, Retry_After="7"),
+        raw(b"<html>rubbish"),
+        raw(b'{"choices": []}'),
+        say("Fear"),
+    ]
+    waits: list[float] = []
+    assert client(server, tmp_path, waits, attempts=5).ask(QUESTION).text == "Fear"
+    assert 0.75 <= waits[0] <= 1 and waits[1] == 7 and 3 <= waits[2] <= 4 and 6 <= waits[3] <= 8
+    server.acts = [say("no", 503, Retry_After="9999")]
+    waits.clear()
+    failed = client(server, tmp_path, waits, longest_wait=5.0, attempts=3).ask(replace(QUESTION, text="b"))
+    assert failed.text == "" and "HTTP 503 no" in failed.fault and "3 attempts" in failed.fault
+    assert waits == [5.0, 5.0]
+
+
+def stall(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+    """Take the request and say nothing until the client has given up."""
+    time.sleep(0.8)
+
+
+def drip(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+    """A byte now and then, so that no single read ever times out."""
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(200):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+def hang_up(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+    handler.connection.close()
+
+
+@pytest.mark.parametrize("act", [stall, drip, hang_up])
+def test_a_server_without_an_answer_costs_a_bounded_time(server: Server, tmp_path: Path, act: Act) -> None:
+    server.acts = [act]
+    reply = client(server, tmp_path, timeout=0.3, attempts=2).ask(QUESTION)
+    assert reply.text == "" and reply.fault and len(server.requests) == 2
+    assert not list(tmp_path.iterdir())  # a failure is not an answer to keep
+
+
+def test_nobody_at_the_address(tmp_path: Path, server: Server) -> None:
+    lonely = client(server, tmp_path, attempts=2)
+    lonely.url = "http://127.0.0.1:9/v1/chat/completions"
+    assert "no answer" in lonely.ask(QUESTION).fault
+
+
+@pytest.mark.parametrize(("status", "hint"), [(401, "the key"), (404, "the address"), (302, "redirects")])
+def test_what_no_retry_can_help_stops_the_run(server: Server, tmp_path: Path, status: int, hint: str) -> None:
+    server.acts = [say("nope", status, Location="http://127.0.0.1:9/elsewhere")]
+    with pytest.raises(EndpointError, match=hint):
+        client(server, tmp_path, key="secret").ask(QUESTION)
+    assert len(server.requests) == 1
+
+
+def test_a_question_that_the_server_does_not_take_fails_alone_and_at_once(server: Server, tmp_path: Path) -> None:
+    server.acts = [say("picture too large", 400)]
+    assert "picture too large" in client(server, tmp_path).ask(QUESTION).fault
+    assert len(server.requests) == 1
+    server.acts = [raw(b"x" * 3_000_000)]
+    assert "larger than" in client(server, tmp_path).ask(QUESTION).fault
+
+
+def test_requests_are_bounded_and_keys_stay_private(server: Server, tmp_path: Path) -> None:
+    server.acts = [say("busy", 500)]
+    with pytest.raises(EndpointError, match="3 requests"):
+        client(server, tmp_path, requests=3, attempts=10).ask(QUESTION)
+    assert len(server.requests) == 3
+    with pytest.raises(EndpointError, match="unencrypted"):
+        ChatClient("http://example.org/v1", "m", tmp_path, "secret")
+    for wrong in ("example.org", "ftp://example.org", "http://"):
+        with pytest.raises(EndpointError, match="wants http"):
+            ChatClient(wrong, "m", tmp_path)
+
+
+def test_refusals_in_their_own_field_and_answers_in_parts_are_read(server: Server, tmp_path: Path) -> None:
+    server.acts = [raw(json.dumps({"choices": [{"message": {"content": None, "refusal": "I cannot help."}}]}).encode())]
+    assert client(server, tmp_path).ask(QUESTION).text == "I cannot help."
+    server.acts = [
+        raw(json.dumps({"choices": [{"message": {"content": [{"type": "text", "text": "Fear"}]}}]}).encode())
+    ]
+    assert client(server, tmp_path).ask(replace(QUESTION, text="parts")).text == "Fear"
+
+
+def test_a_dead_endpoint_ends_the_run_and_what_was_answered_is_kept(server: Server, tmp_path: Path) -> None:
+    asked = [(f"p{i}", {"prompt": replace(QUESTION, text=f"who is {i}")}) for i in range(20)]
+    server.acts = [say("Fear"), say("Fear"), say("gone", 500)]
+    path, rows = tmp_path / "answers.jsonl", []
+    with pytest.raises(EndpointError, match="goes on from there"):
+        for row in ask_all(client(server, tmp_path / "cache", attempts=1), asked, EMOTIC_CLASSES, True, path):
+            rows.append(row)
+    assert [r.status for r in rows] == ["ok"] * 2 + ["failed"] * MOST_FAILURES
+    assert len(path.read_text().splitlines()) == len(rows)
+    server.acts, before = [say("Pain")], len(server.requests)
+    again = list(ask_all(client(server, tmp_path / "cache", attempts=1), asked, EMOTIC_CLASSES, True, path))
+    assert [r.labels for r in again] == [("Fear",)] * 2 + [("Pain",)] * 18
+    assert len(server.requests) - before == 18
+
+
+def test_scores_are_one_for_named_classes() -> None:
+    rows = [
+        Row("a", "prompt", "ok", ("Fear", "Pain")),
+        Row("b", "prompt", "refused", ()),
+        Row("a", "multi_level", "ok", ("Anger",)),
+    ]
+    scores = scores_of(rows, ["b", "a"], "prompt", EMOTIC_CLASSES)
+    assert scores.sum() == 2 and scores[1, EMOTIC_CLASSES.index("Fear")] == scores[1, EMOTIC_CLASSES.index("Pain")] == 1
+
+
+@pytest.mark.parametrize("dataset", ["emotic", "caers"])
+def test_the_command_reports_every_variant(
+    server: Server, tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("TEST_KEY", "k")
+    weights = tiny_checkpoint(tmp_path / "weights", dataset)
+    records = make_people(tmp_path / "data", dataset, {"test": 4})
+    write_index(tmp_path / "data" / "index", records, {})
+    program, out = load_program("scripts/vlm.py"), tmp_path / "out"
+    command = [
+        "--index",
+        str(tmp_path / "data" / "index"),
+        "--checkpoint",
+        str(weights),
+        "--device",
+        "cpu",
+        "--output",
+        str(out),
+    ]
+    assert program.main(command) == 0
+    assert "nothing was sent" in capsys.readouterr().out and not server.requests
+    assert len((out / "questions.jsonl").read_text().splitlines()) == 16
+
+    def oracle(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+        """Knows the labels when it sees one or two pictures, and refuses where it sees three."""
+        count = len(request["messages"][1]["content"]) - 1
+        place = len(server.requests) - 1
+        right = json.dumps(records[place // 4].labels)
+        say("I'm sorry, I can't help." if count == 3 else right)(handler, request)
+
+    server.acts = [oracle]
+    asked = [*command, "--endpoint", server.url, "--model", "m", "--key-variable", "TEST_KEY"]
+    assert program.main(asked) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    metric = "mAP" if dataset == "emotic" else "accuracy"
+    found = {name: said[metric] for name, said in summary["variants"].items()}
+    assert found["prompt"] == found["prompt_kappa"] == found["multi_level_kappa"] == pytest.approx(1.0)
+    assert found["multi_level"] < 1.0 and summary["variants"]["multi_level"]["refused"] == 4
+    assert server.keys == ["Bearer k"] * 16 and metric in capsys.readouterr().out
+    assert program.main(asked) == 0 and len(server.requests) == 16  # all from the cache
+    server.acts = [say("nope", 401)]
+    assert program.main([*asked, "--num", "1", "--seed", "3", "--model", "other"]) == 1
+    assert "HTTP 401" in capsys.readouterr().err
+    picture = ["--input", str(tmp_path / "data" / "test" / "000.png"), *command[2:]]
+    boxes = tmp_path / "b.json"
+    boxes.write_text(json.dumps([{"body": [6, 2, 40, 38], "head": [14, 3, 28, 15]}]))
+    server.acts = [say('["Fear"]')]
+    assert program.main([*picture, "--boxes", str(boxes), "--endpoint", server.url, "--model", "m2"]) == 0
+    assert "000.png#0 prompt_kappa: Fear" in capsys.readouterr().out
