@@ -121,7 +121,10 @@ class VocabularyBranch(nn.Module):
             if images.shape[-1] != side:
                 images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
             single = F.normalize(self.tower(images).float(), dim=-1)  # [crops * B, e]
-            return single if len(crops) == 1 else F.normalize(torch.stack(single.chunk(len(crops))).sum(0), dim=-1)
+            if len(crops) == 1:
+                return single
+            together = single.unflatten(0, (len(crops), -1)).sum(0)  # not chunk: ONNX cannot cut a free number of rows
+            return F.normalize(together, dim=-1)
 
     def _laid_out(self, aligned: Tensor) -> Tensor:
         """[B, e] -> [B, k*e], or [B, e] itself when the copies have been folded away."""
