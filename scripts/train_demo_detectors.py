@@ -197,8 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument(
         "--out", type=Path, default=PROJECT / "checkpoints" / "demo", help="folder of face.onnx and person.onnx"
     )
-    p.add_argument("--scenes", type=int, default=1200, help="training scenes (default 1200)")
-    p.add_argument("--epochs", type=int, default=10)
+    p.add_argument("--scenes", type=int, default=1400, help="training scenes (default 1400)")
+    p.add_argument("--epochs", type=int, default=12)
     p.add_argument("--batch-size", type=int, default=8)
     p.add_argument("--lr", type=float, default=2e-3)
     p.add_argument("--seed", type=int, default=0)
