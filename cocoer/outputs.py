@@ -230,3 +230,45 @@ class CaseStudy:
             if self.person.competition and self.person.competition.exclusion
             else None
         )
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One figure with what is needed to believe it and to repeat it. All values in percent (or in points of a percent).
+
+    ours: mean over the seeds, None where nothing was measured, and then `note` says what is wanted.
+    deviation: sample standard deviation over seeds, None for fewer than two. interval: ends of the 95 % bootstrap interval
+    over persons, given for one seed. paper: the published figure, None where it is not at hand; source: who published it.
+    definition: which average precision, or accuracy. selection: the split on which the weights were chosen.
+    """
+
+    name: str
+    ours: float | None = None
+    deviation: float | None = None
+    interval: tuple[float, float] | None = None
+    paper: float | None = None
+    source: str = ""
+    seeds: int = 0
+    persons: int | None = None
+    definition: str = ""
+    selection: str = ""
+    commit: str = ""
+    command: str = ""
+    note: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the published figure, None where either is missing."""
+        return None if self.ours is None or self.paper is None else self.ours - self.paper
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Rows under one heading. key: for file names and links. reference: text and value of a line in the plot, such as chance."""
+
+    key: str
+    title: str
+    caption: str
+    rows: tuple[TableRow, ...]
+    plotted: bool = False
+    reference: tuple[str, float] | None = None
