@@ -69,7 +69,7 @@ def case_studies(
     multi_label, step = recognizer.config.multi_label, recognizer.config.inference.batch_size
     for start in range(0, len(records), step):
         part = records[start : start + step]
-        pictures = [decode_record(record, Path(root)) for record in part]
+        pictures = tuple(decode_record(record, Path(root)) for record in part)
         boxes = [[PersonBoxes(r.body, r.head, head_source=r.head_source)] for r in part]
         answers = recognizer(pictures, boxes)
         for record, picture, (prediction,) in zip(part, pictures, answers, strict=True):

@@ -63,7 +63,7 @@ def change(image: Image.Image, before: Grid, after: Grid) -> tuple[Image.Image, 
     if top == 0.0:
         return image.convert("RGB"), 0.0
     value = _upscaled(tuple(tuple(row) for row in difference.tolist()), image.size) / top
-    colour = np.where(value[..., None] > 0, np.float32(_GAIN), np.float32(_LOSS)).astype(np.float32)
+    colour = np.where(value[..., None] > 0, np.array(_GAIN, np.float32), np.array(_LOSS, np.float32))
     grey = image.convert("L").convert("RGB")  # the two hues stand out on grey alone
     return _blend(grey, colour, _STRONGEST * np.abs(value).clip(0, 1)), top
 
