@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="least time per comparison (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=2000, help="pictures of the memory test (default: %(default)s)")
     parser.add_argument("--small", action="store_true", help="the demonstration's sizes instead of the full ones")
+    parser.add_argument("--eager", action="store_true", help="leave out the variants that are compiled or exported")
+    parser.add_argument(
+        "--busy",
+        action="store_true",
+        help="model: one thread, and its CPU time instead of wall time (for a busy machine)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a JSON list")
     options = parser.parse_args(arguments)
     if min(options.batch or [1]) < 1 or options.threads < 0 or options.seconds < 0 or options.pictures < 2:
@@ -55,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     rows: list[Row] = []
     try:
-        with start_runtime(options.device, options.threads) as runtime:
+        with start_runtime(options.device, 1 if options.busy else options.threads) as runtime:
             say(describe(runtime.device))
             for part in PARTS if options.what == "all" else (options.what,):
                 new = list(measure(part, options, runtime.device))
@@ -115,7 +122,8 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
         say(f"{part}, {config.model.mode} mode ...")
         if part == "model":
             batches = options.batch or (GPU_BATCHES if gpu else CPU_BATCHES)
-            yield from measure_model(config, device, batches, options.seconds, say)
+            clock = time.process_time if options.busy else time.perf_counter
+            yield from measure_model(config, device, batches, options.seconds, say, clock, options.eager)
         elif part == "train":
             yield from measure_train(config, device, max(options.batch or [64 if gpu else 8]), options.seconds)
         elif part == "data":

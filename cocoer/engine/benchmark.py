@@ -8,6 +8,7 @@ in every round, so that whatever else the machine does hits both; medians of the
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from cocoer.config import Config, config_to_dict
 from cocoer.data.batch import Batch
 from cocoer.engine.answers import answers_of
-from cocoer.engine.benchmark_timing import Task, Timings, peak_mb, take_turns
+from cocoer.engine.benchmark_timing import Clock, Task, Timings, peak_mb, take_turns
 from cocoer.engine.exported import ExportedModel, load_exported
 from cocoer.engine.predict import Recognizer
 from cocoer.model.build import build_model
@@ -135,7 +136,9 @@ def compiled(model: nn.Module, device: torch.device) -> Any:
     return torch.compile(model, mode="reduce-overhead") if device.type == "cuda" else torch.compile(model)
 
 
-def variants(config: Config, model: CocoER, device: torch.device, largest: int, folder: Path) -> Iterator[Variant]:
+def variants(
+    config: Config, model: CocoER, device: torch.device, largest: int, folder: Path, eager: bool = False
+) -> Iterator[Variant]:
     """Every way to run `model`, which must not be fused yet. An exported file is made in `folder`, on the CPU only.
 
     Compiling and exporting take longer than measuring, so these run at the smallest and the largest batch alone.
@@ -147,6 +150,8 @@ def variants(config: Config, model: CocoER, device: torch.device, largest: int, 
     last = Recognizer(deepcopy(model).to(memory_format=torch.channels_last), config, device)
     yield Variant("fused, channels_last", last, channels_last=True)
     yield Variant("fused, channels_last, bf16", last, bf16=True, channels_last=True)
+    if eager:
+        return
     ends = frozenset({1, largest})
     for bf16 in (False, True):
         whole = Recognizer(last.model, config, device)
@@ -196,13 +201,22 @@ def workspace_task(model: CocoER, persons: int, device: torch.device) -> Task:
 
 
 def measure_model(
-    config: Config, device: torch.device, batches: Sequence[int], seconds: float, warn: Callable[[str], None]
+    config: Config,
+    device: torch.device,
+    batches: Sequence[int],
+    seconds: float,
+    warn: Callable[[str], None],
+    clock: Clock = time.perf_counter,
+    eager: bool = False,
 ) -> Iterator[Row]:
-    """Rows of one mode: every variant at every batch size, beside the floor. `seconds`: for one batch size, at least."""
+    """Rows of one mode: every variant at every batch size, beside the floor. `seconds`: for one batch size, at least.
+
+    clock: see `take_turns`. eager: leave out what must be compiled or exported first.
+    """
     model = random_model(config, device)
     floor = Floor(model).to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
-        ways = list(variants(config, model, device, max(batches), Path(folder)))
+        ways = list(variants(config, model, device, max(batches), Path(folder), eager))
         for persons in batches:
             batch = person_batch(config, persons, device)
             tasks: dict[str, Task] = {
@@ -218,7 +232,7 @@ def measure_model(
                     found[way.name], tasks[way.name] = way, task
             if any(way.bf16 for way in found.values()):
                 tasks["floor bf16"] = _floor_task(floor, batch, device, True)
-            timings = take_turns(tasks, seconds, device)
+            timings = take_turns(tasks, seconds, device, clock=clock)
             yield from _rows(config, device, persons, timings, found, tasks)
 
 

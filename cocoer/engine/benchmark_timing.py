@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 
 Task = Callable[[], object]
+Clock = Callable[[], float]
+"""Seconds since some moment."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,17 @@ class Timings:
 
 
 def take_turns(
-    tasks: Mapping[str, Task], seconds: float, device: torch.device, least: int = 5, most: int = 50
+    tasks: Mapping[str, Task],
+    seconds: float,
+    device: torch.device,
+    least: int = 5,
+    most: int = 50,
+    clock: Clock = time.perf_counter,
 ) -> Timings:
     """Time tasks in turns, each once a round, until `seconds` are over; at least `least` and at most `most` rounds.
 
+    clock: wall time, or `time.process_time`: what this process itself computed, for a machine that is busy with other work
+    (then with one thread, for threads that wait for each other compute too).
     Two calls of each warm it up. Every round starts with another task, so that none always follows the same one.
     """
     for task in tasks.values():
@@ -59,21 +68,21 @@ def take_turns(
     for number in range(most):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            rounds[name].append(_milliseconds(tasks[name], device))
+            rounds[name].append(_milliseconds(tasks[name], device, clock))
         if number + 1 >= least and time.perf_counter() - start > seconds:
             break
     return Timings(rounds)
 
 
-def _milliseconds(task: Task, device: torch.device) -> float:
+def _milliseconds(task: Task, device: torch.device, clock: Clock) -> float:
     """One call, until the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     task()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (clock() - start)
 
 
 def peak_mb(task: Task, device: torch.device) -> float:
