@@ -5,6 +5,7 @@
     python scripts/weights.py fetch resnet50 --from /media/stick/resnet50-0676ba61.pth
     python scripts/weights.py verify
     python scripts/weights.py convert --release GWT.pth --clip checkpoints/clip/RN50.pt --out checkpoints/release
+    python scripts/weights.py pack outputs/run/best.safetensors --out small.safetensors
 
 Exit code 0: done. 1: a file could not be had, or is wrong. 2: wrong usage.
 """
@@ -51,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     converts.add_argument("--config", type=Path, default=PROJECT / "configs" / "emotic_release.yaml")
     converts.add_argument("--out", type=Path, default=PROJECT / "checkpoints" / "release", metavar="FOLDER")
     converts.add_argument("--force", action="store_true", help="replace an earlier conversion")
+    packs = commands.add_parser("pack", help="trained weights as a smaller file with the same answers, for inference")
+    packs.add_argument("weights", type=Path, help="weights that train.py wrote")
+    packs.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
     return p
 
 
@@ -189,6 +193,34 @@ def run_convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_pack(weights: Path, out: Path) -> int:
+    """Fold the repeated V-I input and store the frozen CLIP tower in half precision. Returns the exit code."""
+    import torch
+
+    from cocoer.model.checkpoint import load_weights, save_weights
+    from cocoer.model.checkpoint_error import CheckpointError
+
+    try:
+        loaded = load_weights(weights)
+        if loaded.model.vocabulary is not None and loaded.config.model.vocabulary.layout == "repeat":
+            loaded.model.vocabulary.fold()
+        about = loaded.metadata
+        file = save_weights(
+            out,
+            loaded.model,
+            loaded.config,
+            metrics=about.get("metrics", {}),
+            thresholds=loaded.thresholds,
+            note=about.get("note", ""),
+            dtype=torch.float16,
+        )
+    except CheckpointError as err:
+        print(f"weights.py: error: {err}", file=sys.stderr)
+        return 1
+    print(f"{file}: {human_size(file.stat().st_size)}, from {human_size(loaded.path.stat().st_size)}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
@@ -199,6 +231,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_fetch(args.names, args.source, args.offline, args.force)
         if args.command == "verify":
             return run_verify(args.names)
+        if args.command == "pack":
+            return run_pack(args.weights, args.out)
         return run_convert(args)
     except ValueError as err:
         print(f"weights.py: error: {err}", file=sys.stderr)

@@ -105,7 +105,7 @@ def sample_posture(rng: np.random.Generator, archetype: str, intensity: float) -
     """
     variants = POSTURES[archetype]
     full = variants[int(rng.integers(len(variants)))]
-    share = 1.0 if intensity > 0.75 else float(rng.uniform(0.35, 0.65))
+    share = 1.0 if intensity > 0.75 else float(rng.uniform(0.6, 0.85))
 
     def towards(low: float, high: float) -> float:
         return low + (high - low) * share + float(rng.normal(0.0, 0.07))
@@ -118,11 +118,11 @@ def sample_posture(rng: np.random.Generator, archetype: str, intensity: float) -
         head=(full.head[0] * share, full.head[1] * share),
         tilt=full.tilt * share + float(rng.normal(0.0, 3.0)),
     )
-    if full.prop and rng.random() < 0.4:
+    if full.prop and rng.random() < 0.6:
         posture = replace(posture, prop="palms" if full.prop == "palms" else "")
-    if rng.random() < 0.2:  # one arm rests: half of the cue is gone
+    if rng.random() < 0.1:  # one arm rests: half of the cue is gone
         posture = replace(posture, left=NEUTRAL.left)
-    if rng.random() < 0.35:
+    if rng.random() < 0.2:
         posture = replace(posture, legs=("stand", "wide", "bent", "sit")[int(rng.integers(4))])
     if rng.random() < 0.5:
         posture = replace(
