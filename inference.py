@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except (ConfigError, BoxesError, CheckpointError, OutputError, FileNotFoundError, ValueError) as err:
-        print(f"inference.py: error: {err}", file=sys.stderr)
+        print(f"inference.py: error: {shortened(str(err))}", file=sys.stderr)
         return 1 if isinstance(err, OutputError) else 2
     except KeyboardInterrupt:
         print("inference.py: stopped; the same command with --resume continues", file=sys.stderr)
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     with start_runtime(args.device) as runtime:
         done = runtime.from_main(start_over(output, args.resume) if runtime.is_main else None)
         recognizer = load(args, str(runtime.device), Recognizer)
-        say(args, announce(recognizer, args.device, demo=args.checkpoint is None), runtime.is_main)
+        say(args, announce(recognizer, args.device), runtime.is_main)
         if runtime.is_main:
             if args.resume:
                 check_same_weights(output, recognizer.about["sha256"])
@@ -141,18 +141,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load(args: argparse.Namespace, device: str, recognizer: type[Recognizer]) -> Recognizer:
-    """The recogniser that the command line asks for."""
-    if args.config:
-        return recognizer.from_config(args.config, args.checkpoint or DEMO_CHECKPOINT, device, args.overrides)
-    return recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, device, args.overrides)
+    """The recogniser that the command line asks for; the shipped demonstration's where nothing else is named."""
+    if args.config is None:
+        return recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, device, args.overrides)
+    shipped = DEMO_CHECKPOINT if Path(args.config).stem == DEMO_CHECKPOINT.stem else None
+    return recognizer.from_config(args.config, args.checkpoint or shipped, device, args.overrides)
 
 
-def announce(recognizer: Recognizer, asked: str, demo: bool) -> str:
+def announce(recognizer: Recognizer, asked: str) -> str:
     """What runs, in one line or two."""
     about = recognizer.about
     chosen = " (chosen by --device auto)" if asked == "auto" else ""
     lines = [f"weights {about['weights']} ({about['dataset']}, {about['mode']} mode) on {about['device']}{chosen}"]
-    if demo:
+    if about["weights"] == DEMO_CHECKPOINT.name:
         lines.append(
             "These are the DEMONSTRATION weights, trained on synthetic scenes: not for real photographs. "
             "For those give --checkpoint; see `python scripts/weights.py list`."
@@ -226,6 +227,12 @@ def summary(counts: Sequence[int], skipped: int, output: Path) -> str:
     parts += [f"{failed} with errors"] if failed else []
     parts += [f"{skipped} done before"] if skipped else []
     return f"{', '.join(parts)}; results in {output}"
+
+
+def shortened(text: str, most: int = 8) -> str:
+    """The first lines of a long message (weights that do not fit name every key)."""
+    lines = text.splitlines()
+    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"  ... and {len(lines) - most + 1} more"])
 
 
 def say(args: argparse.Namespace, text: str, aloud: bool) -> None:

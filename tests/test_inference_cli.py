@@ -163,6 +163,15 @@ def test_wrong_use_is_one_line_and_code_2(
     assert len(lines) == 1 and lines[0].startswith("inference.py: error:") and said in lines[0]
 
 
+def test_weights_of_another_model_are_refused_in_a_few_lines(
+    program: ModuleType, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--input", "x.jpg", "--config", ROOT / "configs" / "demo_emotic.yaml", "--checkpoint", checkpoint]
+    assert program.main([str(a) for a in (*args, "--output", tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) <= 8 and "does not fit" in lines[0] and lines[-1].strip().startswith("... and")
+
+
 @pytest.mark.parametrize(
     "args", [[], ["--input"], ["--input", "a", "--format", "gif"], ["--input", "a", "--every", "0"]]
 )
