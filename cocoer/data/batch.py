@@ -66,7 +66,9 @@ class PersonRecord:
             raise ValueError(f"{where}: wanted a JSON object a line, got {line[:60]!r} ({err})") from None
         names = ("image", "width", "height", "person", "body", "head", "head_source", "labels", "vad", "split")
         if not isinstance(raw, dict) or (missing := [n for n in names if n not in raw]):
-            raise ValueError(f"{where}: a person needs the keys {', '.join(names)}; missing: {missing if isinstance(raw, dict) else 'all'}")
+            raise ValueError(
+                f"{where}: a person needs the keys {', '.join(names)}; missing: {missing if isinstance(raw, dict) else 'all'}"
+            )
         if raw["head_source"] not in HEAD_SOURCES or raw["split"] not in SPLITS:
             raise ValueError(
                 f"{where}: head_source is one of {', '.join(HEAD_SOURCES)} and split one of {', '.join(SPLITS)}; "
