@@ -126,6 +126,8 @@ def test_cuda_that_is_not_there_is_an_error_and_auto_is_not(monkeypatch: pytest.
     assert choose_providers("auto") == choose_providers("cpu") == ["CPUExecutionProvider"]
     monkeypatch.setattr(detect, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     assert choose_providers("auto")[0] == choose_providers("cuda")[0] == "CUDAExecutionProvider"
+    assert choose_providers("cuda:1")[0] == ("CUDAExecutionProvider", {"device_id": 1})
+    assert choose_providers("cpu") == ["CPUExecutionProvider"]
 
 
 def test_a_runtime_that_silently_falls_back_to_the_cpu_is_an_error(

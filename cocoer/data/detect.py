@@ -113,7 +113,10 @@ def available_providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def choose_providers(device: str) -> list[str]:
+Provider = str | tuple[str, dict[str, int]]
+
+
+def choose_providers(device: str) -> list[Provider]:
     """onnxruntime providers for `auto`, `cpu` or `cuda[:N]`; `auto` takes CUDA where this onnxruntime has it.
 
     Raises DetectorError for `cuda` where onnxruntime has no CUDA.
@@ -126,11 +129,17 @@ def choose_providers(device: str) -> list[str]:
             f"--device {device}: this onnxruntime has no CUDA; `make gpu` puts onnxruntime-gpu in its place, "
             "or give boxes (--boxes), or use --device cpu"
         )
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
+    if not has_cuda:
+        return ["CPUExecutionProvider"]
+    number = device.partition(":")[2]
+    cuda: Provider = (
+        ("CUDAExecutionProvider", {"device_id": int(number)}) if number.isdigit() else "CUDAExecutionProvider"
+    )
+    return [cuda, "CPUExecutionProvider"]
 
 
 def _load(
-    path: Path, kind: str, providers: list[str], input_size: int, threshold: float, nms: float, threads: int
+    path: Path, kind: str, providers: list[Provider], input_size: int, threshold: float, nms: float, threads: int
 ) -> Any:
     """One detector, by insightface's loader, ready for pictures."""
     if not path.is_file():
