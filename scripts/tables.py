@@ -159,7 +159,7 @@ def remarks(target: Target, weights: list[Path]) -> list[str]:
     )
     out.append(
         f"Data {target.root.as_posix()}, split {target.split}, {len(target.records)} persons, sha256 {target.digest[:16]}."
-        f" All values in percent; {seeds}. 'Paper' holds published figures only; those that could not be found read 'not at hand'."
+        f" Values in percent; {seeds}. 'Paper' holds published figures only; 'not at hand' where none could be found."
     )
     return out
 
