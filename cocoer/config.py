@@ -40,7 +40,9 @@ class RunConfig:
 
     dir: str = "outputs/run"  # everything of the run goes here; one folder below it per seed when there are several
     seed: Count = 0  # weights, order of persons and augmentation follow from it
-    seeds: tuple[Count, ...] = ()  # several runs, one per seed, with mean and deviation at the end; empty = `seed` alone
+    seeds: tuple[
+        Count, ...
+    ] = ()  # several runs, one per seed, with mean and deviation at the end; empty = `seed` alone
     max_steps: Positive | None = None  # stop the recognition stage early, after this many optimizer steps
     checkpoint_every: Count = 0  # steps between training-state checkpoints inside an epoch; 0 = at epoch ends only
     keep_checkpoints: Positive = 2  # complete training states that stay on disk
@@ -118,7 +120,9 @@ class VocabularyConfig:
     tower: str = "RN50"  # an open_clip architecture, or the path of an open_clip model config (.json)
     weights: str | None = "openai"  # "openai" = the file in checkpoints/, a path, or null = random
     prompt: str = "This photo shows {emotion} emotion."
-    view: Literal["context", "body", "levels"] = "context"  # what the tower sees: the whole picture, the body, or all three
+    view: Literal["context", "body", "levels"] = (
+        "context"  # what the tower sees: the whole picture, the body, or all three
+    )
     normalisation: Literal["clip", "imagenet"] = "clip"  # mean and std that the tower sees; the release uses ImageNet's
     layout: Literal["repeat", "modulate"] = "repeat"  # how the aligned embedding is laid out per emotion
     train_alignment: bool = True  # omega stays trainable in the recognition stage
@@ -331,12 +335,13 @@ def _explain(error: Mapping[str, Any]) -> str:
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         keys = _keys_at(loc[:-1])
         hint = nearest(str(loc[-1]), keys)
-        return f"{place}: unknown key" + (f", did you mean {hint!r}?" if hint else "") + f" Keys here: {', '.join(keys)}"
+        return (
+            f"{place}: unknown key" + (f", did you mean {hint!r}?" if hint else "") + f" Keys here: {', '.join(keys)}"
+        )
     if error["type"] == "literal_error":
         hint = nearest(str(error["input"]), _choices_at(loc))
-        return (
-            f"{place}: wanted one of {', '.join(map(repr, _choices_at(loc)))}, got {error['input']!r}"
-            + (f"; did you mean {hint!r}?" if hint else "")
+        return f"{place}: wanted one of {', '.join(map(repr, _choices_at(loc)))}, got {error['input']!r}" + (
+            f"; did you mean {hint!r}?" if hint else ""
         )
     if error["type"] == "dataclass_type":
         return f"{place}: wanted a section with the keys {', '.join(_keys_at(loc))}, got {error['input']!r}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cocoer.boxes import Box
-from cocoer.names import LEVELS
+from cocoer.names import LEVELS, STATUSES
 
 SOURCES: tuple[str, ...] = ("pred", "VI", "head", "body", "ctx")
 """Whose labels and probabilities a result holds, in the release's words: the fused answer, the vocabulary branch,
@@ -84,6 +84,11 @@ class PersonPrediction:
     message: str = ""
     pseudo_label: tuple[str, ...] = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a status that readers of the results would not know."""
+        if self.status not in STATUSES:
+            raise ValueError(f"status: wanted one of {', '.join(STATUSES)}, got {self.status!r}")
 
     @property
     def inconsistent(self) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -274,7 +275,7 @@ class TorchFile:
         try:
             with Path(path).open("rb") as handle:
                 program = torch.export.load(handle, extra_files=extra)
-        except (OSError, RuntimeError, ValueError) as err:
+        except (OSError, RuntimeError, ValueError, BadZipFile) as err:
             raise ExportError(f"{path}: torch cannot read it: {str(err).splitlines()[0]}; export it again") from None
         if not extra[METADATA_KEY]:
             raise ExportError(
