@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +19,10 @@ from typing import TYPE_CHECKING
 from cocoer.weights_catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from cocoer.data.boxes_file import GivenBoxes
+    from cocoer.data.inputs import InputItem
     from cocoer.engine.predict import Recognizer
     from cocoer.outputs import PictureResult
     from cocoer.report.results import ResultFolder
@@ -25,6 +31,9 @@ FORMATS = ("json", "csv", "png")
 ROWS = "results.jsonl"
 MOST_SUMMARIES = 30
 """Up to so many pictures each answer is printed; above it there is a progress bar."""
+
+SMALL_NETWORK = 20_000_000
+"""Parameters below which threads inside a network do not pay."""
 
 MOST_ERRORS = 20
 """Errors that are printed; the rest stands in the results."""
@@ -124,6 +133,8 @@ def run(args: argparse.Namespace) -> int:
     with start_runtime(args.device) as runtime:
         done = runtime.from_main(start_over(output, args.resume) if runtime.is_main else None)
         recognizer = load(args, str(runtime.device), Recognizer)
+        if not single:
+            side_by_side(recognizer)
         say(args, announce(recognizer, args.device), runtime.is_main)
         if runtime.is_main:
             if args.resume:
@@ -133,11 +144,11 @@ def run(args: argparse.Namespace) -> int:
         share = (runtime.rank, runtime.world_size)
         with closing(ResultFolder(output, args.formats, args.figure, batch, share)) as folder:
             counts = process(args, recognizer, boxes, folder, done, share)
-        counts = [sum(column) for column in zip(*runtime.gather(counts), strict=True)]
+        totals = [sum(column) for column in zip(*runtime.gather(counts), strict=True)]
         if runtime.is_main:
             folder.finish()
-            say(args, summary(counts, len(done), output), True)
-        return 1 if counts[2] else 0
+            say(args, summary(totals, len(done), output), True)
+        return 1 if totals[2] else 0
 
 
 def load(args: argparse.Namespace, device: str, recognizer: type[Recognizer]) -> Recognizer:
@@ -146,6 +157,20 @@ def load(args: argparse.Namespace, device: str, recognizer: type[Recognizer]) ->
         return recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, device, args.overrides)
     shipped = DEMO_CHECKPOINT if Path(args.config).stem == DEMO_CHECKPOINT.stem else None
     return recognizer.from_config(args.config, args.checkpoint or shipped, device, args.overrides)
+
+
+def side_by_side(recognizer: Recognizer) -> None:
+    """One thread each for detection and recognition where the network is small, for they run at the same time.
+
+    Small networks gain little from a second thread: with the demonstration's weights on 2 cores a folder takes 2.3 s
+    instead of 3.0 s so. Large ones share all cores as the system deals them out.
+    """
+    import torch
+
+    small = sum(p.numel() for p in recognizer.model.parameters()) < SMALL_NETWORK
+    if recognizer.device.type == "cpu" and small:
+        torch.set_num_threads(1)
+        recognizer.detector_threads = 1
 
 
 def announce(recognizer: Recognizer, asked: str) -> str:
@@ -196,8 +221,7 @@ def process(
     pictures = persons = failed = 0
     talk = not args.quiet and total is not None and total <= MOST_SUMMARIES and processes == 1
     with tqdm(total=left, unit="picture", disable=args.quiet or talk or not sys.stderr.isatty(), delay=2) as bar:
-        for result, item, image in results:
-            files = folder.add(result, item.stem, item.position, image)
+        for result, files in written(results, folder):
             pictures, persons = pictures + 1, persons + len(result.persons)
             wrong = faults(result)
             failed += bool(wrong)
@@ -209,6 +233,35 @@ def process(
     if failed > MOST_ERRORS:
         print(f"inference.py: {failed - MOST_ERRORS} more errors, see {folder.folder / ROWS}", file=sys.stderr)
     return pictures, persons, failed
+
+
+def written(
+    results: Generator[tuple[PictureResult, InputItem, Image | None], None, None], folder: ResultFolder
+) -> Iterator[tuple[PictureResult, list[Path]]]:
+    """Write results in a thread while the next ones are recognised; yields them with their files, in order, at most 4 late.
+
+    After a write that fails nothing more is written, and what failed is raised.
+    """
+    failed = threading.Event()
+
+    def add(result: PictureResult, item: InputItem, image: Image | None) -> list[Path]:
+        if failed.is_set():
+            return []
+        try:
+            return folder.add(result, item.stem, item.position, image)
+        except BaseException:
+            failed.set()
+            raise
+
+    with closing(results), ThreadPoolExecutor(1, "cocoer-writer") as pool:
+        pending: deque[tuple[PictureResult, Future[list[Path]]]] = deque()
+        for result, item, image in results:
+            pending.append((result, pool.submit(add, result, item, image)))
+            if len(pending) > 4:
+                first, files = pending.popleft()
+                yield first, files.result()
+        for first, files in pending:
+            yield first, files.result()
 
 
 def faults(result: PictureResult) -> str:

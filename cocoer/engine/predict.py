@@ -85,6 +85,7 @@ class Recognizer:
             "image_size": config.data.image_size,
             "mean_std": "imagenet",
         }
+        self.detector_threads = 0  # CPU threads of detectors that are yet to be built; 0 = as onnxruntime chooses
         self._about = dict(about or {})
         self._detector = detector
         self._building = threading.Lock()
@@ -225,7 +226,7 @@ class Recognizer:
             if self._detector is None:
                 from cocoer.data.detect import build_detector
 
-                self._detector = build_detector(self.config.inference.detector, str(self.device))
+                self._detector = build_detector(self.config.inference.detector, str(self.device), self.detector_threads)
             return self._detector
 
     @property

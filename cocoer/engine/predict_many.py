@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ def predict_many(
     persons_of: PersonsOf = lambda item: None,
     keep_side: int = 0,
     prefetch: int = 4,
-) -> Iterator[tuple[PictureResult, InputItem, Image.Image | None]]:
+) -> Generator[tuple[PictureResult, InputItem, Image.Image | None], None, None]:
     """One result per item, in order, with the picture for drawing on.
 
     keep_side: longest side of the picture that comes back, larger ones reduced (the result keeps the full size and boxes);
