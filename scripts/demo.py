@@ -17,9 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cocoer.weights_catalog import DEMO_CHECKPOINT
+from cocoer.weights_catalog import DEMO_CHECKPOINT, PROJECT
 
 CONFIG = "configs/demo_emotic.yaml"
+CHECKPOINT = DEMO_CHECKPOINT.relative_to(PROJECT).as_posix()
 UNSEEN_SEED = 7041
 """Seed of the demo's own scenes; the shipped weights were trained on seed 0."""
 
@@ -116,7 +117,7 @@ def main() -> int:
     out: Path = args.out
     data, seconds = out / "data", {}
     out.mkdir(parents=True, exist_ok=True)
-    places = ["--config", CONFIG, "--root", str(data), "--index", str(data / "index"), "--checkpoint", DEMO_CHECKPOINT]
+    places = ["--config", CONFIG, "--root", str(data), "--index", str(data / "index"), "--checkpoint", CHECKPOINT]
     split = ["--train", str(args.persons), "--val", "150", "--test", str(args.test)]
     try:
         seconds["scenes"] = run(
