@@ -1,7 +1,7 @@
 """Look at a person index: does every picture decode, and do boxes and labels make sense.
 
-    python scripts/data.py check data/emotic/index --root data/emotic
-    python scripts/data.py show data/emotic/index --root data/emotic --out outputs/sheet.png
+    python scripts/data.py check data/emotic/index
+    python scripts/data.py show data/emotic/index --out outputs/sheet.png
     python scripts/data.py convert SOURCE --format tandon-csv --root data/emotic --out data/emotic/index
 
 check reads every picture completely and names each one that is broken, with the persons it takes along.
@@ -20,7 +20,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import CacheError, CropCache
 from cocoer.data.checks import check_pictures, contact_sheet
 from cocoer.data.derived import FORMATS, DerivedError, convert
-from cocoer.data.index import IndexFileError, read_records, split_path, write_index
+from cocoer.data.index import IndexFileError, data_root_of, read_records, split_path, write_index
 from cocoer.names import SPLITS
 
 
@@ -31,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="contact sheet with boxes and labels")
     for command in (check, show):
         command.add_argument("index", type=Path, help="folder with train.jsonl ..., or one .jsonl file")
-        command.add_argument("--root", type=Path, required=True, help="folder that the image paths are relative to")
+        command.add_argument(
+            "--root", type=Path, help="folder that the image paths are relative to; default: the index's own"
+        )
         command.add_argument("--split", choices=SPLITS, help="this split alone; default all")
     check.add_argument("--cache", type=Path, help="also verify the checksums of the crop caches in this folder")
     show.add_argument("--out", type=Path, required=True, help="the PNG to write")
@@ -108,6 +110,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.command == "show" and (args.count < 1 or args.seed < 0):
         parser.error(f"--count: wanted 1 or more persons, and --seed 0 or more, got {args.count} and {args.seed}")
+    if args.root is None:
+        args.root = data_root_of(args.index)
     if not args.root.is_dir() and args.command != "convert":
         parser.error(f"--root: wanted a folder, got {args.root}")
     try:

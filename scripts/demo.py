@@ -1,7 +1,7 @@
 """The whole system on synthetic scenes, from nothing to answers: what `make demo` runs after the install.
 
 Generates a small demo world, looks at the pictures of test_imgs/ and at one real photograph that comes with insightface,
-evaluates the shipped demonstration weights with coordination on and off, trains a short run from scratch, and ends with
+evaluates the shipped demonstration weights with coordination on and off, trains a short run, and ends with
 one screen. Each step is a command that you can run yourself; it is printed before it runs. Exit 1 when a step fails.
 """
 
@@ -96,8 +96,7 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
         f"             without coordination {100 * off['headline']['value']:.1f} %",
         f"competition  first excluded level is the contradicting one in {100 * first['value']:.0f} % of "
         f"{on['contradiction']['persons']} contradicted persons (chance 33 %)",
-        f"short run    from scratch: loss {start:.2f} -> {end:.2f}, "
-        f"validation mAP {100 * scores[0]:.1f} -> {100 * scores[-1]:.1f} %",
+        f"short run    loss {start:.2f} -> {end:.2f}, validation mAP {100 * scores[0]:.1f} -> {100 * scores[-1]:.1f} %",
         "time         " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()),
         "",
         "next         python inference.py --input YOUR_PICTURE      see README.md for real weights and data",
@@ -146,7 +145,7 @@ def main() -> int:
             "--set", "model.coordination.update=none", "--output", str(out / "evaluation_no_update"),
         )  # fmt: skip
         seconds["training"] = run(
-            "a short training run from scratch", "train.py", "--config", CONFIG, "--overwrite",
+            "a short training run (CLIP and trunk start from checkpoints/demo)", "train.py", "--config", CONFIG, "--overwrite",
             "--set", f"run.dir={out / 'short_run'}", f"data.root={data}", f"data.index={data / 'index'}",
             f"optim.epochs={args.epochs}", "optim.decay_every=3", "vocabulary_stage.epochs=2",
         )  # fmt: skip

@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         "options": {"split": args.split, "near": args.near, "seed": args.seed, "strict": args.strict},
         "detector": {"boxes": args.boxes} | (detector.settings if detector else {}),
     }
-    written = write_index(args.out, index.records, made | index.sidecar)
+    written = write_index(args.out, index.records, made | index.sidecar | {"data_root": str(data_root)})
     _tell(index.sidecar)
     print(f"data.root for a config: {data_root}\nindex: {args.out} ({', '.join(p.name for p in written.values())})")
     return 1 if any(row["reason"].startswith(FAULTS) for row in index.sidecar["skipped"]) else 0

@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         "options": {"drop_overlap": args.drop_overlap, "require_vad": args.require_vad, "strict": args.strict},
         "detector": detector,
     }
-    written = write_index(args.out, index.records, made | index.sidecar)
+    written = write_index(args.out, index.records, made | index.sidecar | {"data_root": str(tree.data_root)})
     _tell(index.sidecar, tree)
     print(f"index: {args.out} ({', '.join(p.name for p in written.values())})")
     return 1 if any(row["reason"].startswith(FAULTS) for row in index.sidecar["skipped"]) else 0

@@ -16,7 +16,7 @@ from real_trees import NAN, image, person, save_annotations, save_caers, save_tr
 from cocoer.data import detector_choice
 from cocoer.data.detect import DetectorInfo
 from cocoer.data.detections import detect_all
-from cocoer.data.index import read_index
+from cocoer.data.index import data_root_of, read_index
 from cocoer.data.people import Detections
 from cocoer.names import EMOTIC_CLASSES
 
@@ -232,3 +232,14 @@ def test_data_convert_and_the_check_of_a_crop_cache(
     content[-1] ^= 255
     pixels.write_bytes(content)
     assert run("data", "check", out, "--root", emotic, "--cache", tmp_path / "cache") == 1
+
+
+def test_root_of_an_index_is_the_sidecars_or_the_folder_above(tmp_path: Path) -> None:
+    index = tmp_path / "world" / "index"
+    index.mkdir(parents=True)
+    assert data_root_of(index) == tmp_path / "world"
+    assert data_root_of(index / "train.jsonl") == tmp_path / "world"
+    (index / "sidecar.json").write_text('{"data_root": "pictures"}', encoding="utf-8")
+    assert data_root_of(index) == Path("pictures")
+    (index / "sidecar.json").write_text("half", encoding="utf-8")
+    assert data_root_of(index) == tmp_path / "world"

@@ -123,3 +123,16 @@ def _write_whole(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+def data_root_of(index: str | Path) -> Path:
+    """The folder to which an index's image paths are relative: as its sidecar says, else the folder that holds the index.
+
+    index: folder with train.jsonl ..., or one .jsonl file. A relative folder in the sidecar is one of the current directory.
+    """
+    folder = Path(index) if Path(index).is_dir() else Path(index).parent
+    try:
+        said = json.loads((folder / SIDECAR).read_text(encoding="utf-8")).get("data_root")
+    except (OSError, ValueError, AttributeError):
+        said = None
+    return Path(said) if said else folder.parent
