@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import decode_image
 from cocoer.data.index import read_index
+from cocoer.data.loaders import load_level_crops
 from cocoer.data.synthetic.emotions import ARCHETYPES
-from cocoer.data.transforms import crop_levels
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip
 from cocoer.names import LEVELS
 
@@ -36,14 +35,6 @@ PROMPT_SHARE = 0.25
 
 VIEWS = {"head": 0.3, "body": 0.4, "context": 0.3}
 """How often a person is shown as head, body or whole picture; close views teach what distant ones are too coarse for."""
-
-
-def load_crops(records: Sequence[PersonRecord], root: Path, side: int) -> NDArray[np.uint8]:
-    """Head, body and whole picture of every person, uint8 [P, 3, side, side, 3], levels in `names.LEVELS` order."""
-    crops = np.empty((len(records), 3, side, side, 3), dtype=np.uint8)
-    for i, record in enumerate(tqdm(records, desc="pictures", disable=not sys.stderr.isatty())):
-        crops[i] = crop_levels(decode_image(root / record.image), record.body, record.head, side).pixels
-    return crops
 
 
 def draw_caption(record: PersonRecord, view: str, rng: np.random.Generator) -> str:
@@ -93,7 +84,7 @@ def train(
 ) -> list[float]:
     """Train in place; returns the mean loss of each epoch."""
     rng = np.random.default_rng(seed)
-    crops = load_crops(records, root, clip.visual.image_size)
+    crops = load_level_crops(records, root, clip.visual.image_size)
     tokenizer = open_clip.get_tokenizer(Path(tower).stem)
     optimizer = torch.optim.AdamW(clip.parameters(), lr=lr, weight_decay=0.05)
     steps = epochs * (len(records) // batch_size)

@@ -24,22 +24,21 @@ from tqdm import tqdm
 
 from cocoer.config import load_config
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import decode_image
 from cocoer.data.index import read_index
+from cocoer.data.loaders import load_level_crops
 from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES
-from cocoer.data.transforms import crop_levels, normalise
+from cocoer.data.transforms import normalise
 from cocoer.model.backbone import Trunk, build_trunk
 from cocoer.names import LEVELS
 
 
 def load_crops(records: Sequence[PersonRecord], root: Path, side: int) -> tuple[NDArray[np.uint8], Tensor]:
     """Every crop, uint8 [3 P, side, side, 3], and its class [3 P]: level times archetype."""
-    crops = np.empty((len(records), len(LEVELS), side, side, 3), dtype=np.uint8)
-    shown = np.empty((len(records), len(LEVELS)), dtype=np.int64)
-    for i, record in enumerate(tqdm(records, desc="pictures", disable=not sys.stderr.isatty())):
-        crops[i] = crop_levels(decode_image(root / record.image), record.body, record.head, side).pixels
-        archetypes = record.extra["synthetic"]["archetypes"]
-        shown[i] = [ARCHETYPE_NAMES.index(archetypes[m]) + len(ARCHETYPE_NAMES) * j for j, m in enumerate(LEVELS)]
+    crops = load_level_crops(records, root, side)
+    cues = [record.extra["synthetic"]["archetypes"] for record in records]
+    shown = np.array(
+        [[ARCHETYPE_NAMES.index(c[m]) + len(ARCHETYPE_NAMES) * j for j, m in enumerate(LEVELS)] for c in cues]
+    )
     return crops.reshape(-1, side, side, 3), torch.from_numpy(shown.reshape(-1))
 
 
