@@ -26,31 +26,33 @@ from tqdm import tqdm
 from cocoer.data.batch import PersonRecord
 from cocoer.data.index import read_index
 from cocoer.data.loaders import load_level_crops
-from cocoer.data.synthetic.emotions import ARCHETYPES
+from cocoer.data.synthetic.emotions import ARCHETYPES, PROMPT
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip
 from cocoer.names import LEVELS
 
-PROMPT_SHARE = 0.25
-"""How often a person's caption is one of the prompts that name an emotion, rather than a description of what is visible."""
+PROMPT_SHARE = 0.5
+"""How often a view's caption is a prompt that names an emotion it shows, rather than a description of what is visible."""
 
-VIEWS = {"head": 0.3, "body": 0.4, "context": 0.3}
+VIEWS = {"head": 0.25, "body": 0.45, "context": 0.3}
 """How often a person is shown as head, body or whole picture; close views teach what distant ones are too coarse for."""
 
 
 def draw_caption(record: PersonRecord, view: str, rng: np.random.Generator) -> str:
-    """One caption of what a view shows: a prompt that names an emotion, or the part of the description that fits the view.
+    """One caption of what a view shows: a prompt with an emotion that its cue stands for, or a description of the cue.
 
-    The parts (face, posture, surroundings) make each view speak of its own cue: from whole descriptions the tower would learn
-    the surroundings, which tell most pictures of a batch apart, and from bodies again the face, which then counts twice.
+    Each view speaks of its own cue (face, posture, surroundings): from whole descriptions the tower would learn the
+    surroundings, which tell most pictures of a batch apart. The prompts bring the views of one feeling together, so that the
+    sum of a person's three embeddings is a vote.
     """
     made = record.extra["synthetic"]
-    *prompts, free = made["captions"]
-    face, body = ARCHETYPES[made["archetypes"]["head"]].face_words, ARCHETYPES[made["archetypes"]["body"]].body_words
-    if view == "head":
-        return f"{face} person"
+    cue = ARCHETYPES[made["archetypes"][view]]
     if rng.random() < PROMPT_SHARE:
-        return str(prompts[int(rng.integers(len(prompts)))])
-    return f"a person {body}" if view == "body" else free.partition(body)[2].strip()
+        return PROMPT.format(emotion=cue.core[int(rng.integers(len(cue.core)))])
+    if view == "head":
+        return f"{cue.face_words} person"
+    if view == "body":
+        return f"a person {cue.body_words}"
+    return str(made["captions"][-1]).partition(ARCHETYPES[made["archetypes"]["body"]].body_words)[2].strip()
 
 
 def augmented(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -120,7 +122,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="a tree written by scripts/make_demo_data.py")
     parser.add_argument("--config", default="configs/demo_clip.json", help="open_clip model config")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument("--epochs", type=int, default=70)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)

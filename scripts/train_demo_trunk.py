@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="a tree written by scripts/make_demo_data.py")
     parser.add_argument("--config", default="configs/demo_emotic.yaml", help="whose trunk and crop size are meant")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
