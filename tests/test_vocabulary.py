@@ -9,7 +9,14 @@ from tiny_models import ROOT
 from torch import Tensor, nn
 
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, encode_prompts, read_clip_weights
-from cocoer.model.vocabulary import IMAGENET_MEAN, IMAGENET_STD, VocabularyBranch, fold_copies, pseudo_label
+from cocoer.model.vocabulary import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    RepeatedInputLinear,
+    VocabularyBranch,
+    fold_copies,
+    pseudo_label,
+)
 
 SIZE, CLASSES, FEATURES = 12, 5, 7
 
@@ -55,11 +62,25 @@ def test_layouts_are_their_definition(layout: str) -> None:
     copies = []
     for j in range(CLASSES):
         copies.append(aligned if layout == "repeat" else aligned * SIZE**0.5 * made.text_embeddings[j])
-    hidden = F.gelu(made.widen(F.gelu(torch.cat(copies, dim=1))))
+    hidden = F.gelu(F.linear(F.gelu(torch.cat(copies, dim=1)), made.widen.weight, made.widen.bias))
     z = F.gelu(made.narrow(hidden))
     output = made.from_embedding(embedding)
     torch.testing.assert_close(output.z, z)
     torch.testing.assert_close(output.logits, made.prediction(z))
+
+
+def test_repeated_input_gives_answers_and_gradients_of_the_written_out_copies() -> None:
+    torch.manual_seed(0)
+    layer = RepeatedInputLinear(SIZE, CLASSES, 9).double()
+    x = torch.randn(4, SIZE, dtype=torch.float64, requires_grad=True)
+    seen = torch.randn(4, 9, dtype=torch.float64)  # a gradient that differs from output to output
+    wanted = F.linear(x.repeat(1, CLASSES), layer.weight, layer.bias)
+    inputs = (x, layer.weight, layer.bias)
+    gradients = torch.autograd.grad((wanted * seen).sum(), inputs)
+    got = layer(x)
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+    for a, b in zip(torch.autograd.grad((got * seen).sum(), inputs), gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_the_vocabulary_speaks_at_inference_only_where_it_modulates() -> None:

@@ -27,6 +27,22 @@ class VocabularyOutput(NamedTuple):
     logits: Tensor
 
 
+class RepeatedInputLinear(nn.Linear):
+    """A Linear over `copies` times the same vector, which is handed in once: [..., size] -> [..., outputs].
+
+    The blocks of columns are added up first. So the weight, half of the model's, is read once, and no product of its size is
+    taken, forward or backward; every block gets the same gradient. docs/performance.md says what that saves in training.
+    """
+
+    def __init__(self, size: int, copies: int, outputs: int) -> None:
+        super().__init__(size * copies, outputs)
+        self._copies = copies
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As `nn.Linear` would answer to `copies` times the input."""
+        return F.linear(input, self.weight.unflatten(1, (self._copies, -1)).sum(1), self.bias)
+
+
 class VocabularyBranch(nn.Module):
     """Frozen CLIP image tower -> unit norm -> omega -> laid out per emotion -> FFN1 -> z_t and logits.
 
@@ -59,8 +75,14 @@ class VocabularyBranch(nn.Module):
         nn.init.orthogonal_(self.alignment.weight)
         if folded and layout != "repeat":
             raise ValueError(_CANNOT_FOLD.format(layout))
-        self.widen = nn.Linear(size if folded else classes * size, classes * size // 4)
-        self.narrow = nn.Linear(classes * size // 4, features)
+        hidden = classes * size // 4
+        repeated = layout == "repeat" and not folded
+        self.widen: nn.Linear = (
+            RepeatedInputLinear(size, classes, hidden)
+            if repeated
+            else nn.Linear(size if folded else classes * size, hidden)
+        )
+        self.narrow = nn.Linear(hidden, features)
         self.prediction = nn.Linear(features, classes)
         self.register_buffer("text_embeddings", text_embeddings.clone())
         # crops come with ImageNet's mean and std; one affine map gives the tower its own
@@ -127,14 +149,11 @@ class VocabularyBranch(nn.Module):
             return F.normalize(together, dim=-1)
 
     def _laid_out(self, aligned: Tensor) -> Tensor:
-        """[B, e] -> [B, k*e], or [B, e] itself when the copies have been folded away."""
-        if self.folded:
+        """What FFN1's first Linear looks at, [B, e] -> [B, e] or [B, k*e]: of equal copies it wants one."""
+        if self.layout == "repeat":
             return aligned
-        classes, size = self.text_embeddings.shape
-        copies = aligned[:, None, :].expand(-1, classes, -1)  # [B, k, e]
-        if self.layout == "modulate":
-            copies = copies * (size**0.5 * self.text_embeddings)
-        return copies.flatten(1)
+        size = self.text_embeddings.shape[-1]
+        return (aligned[:, None, :] * (size**0.5 * self.text_embeddings)).flatten(1)
 
     def from_embedding(self, embedding: Tensor) -> VocabularyOutput:
         """The trainable part of the branch, from unit-norm image embeddings [B, e]."""
