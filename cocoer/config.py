@@ -134,6 +134,9 @@ class CompetitionConfig:
     """Which level leaves first, and the direction delta (Algorithm 1)."""
 
     enabled: bool = True  # off = ablation: delta is 0, each level updates through its own prediction layer
+    pseudo_label: Literal["vocabulary", "fused"] = (
+        "vocabulary"  # who judges the levels: V-I (the paper), or the fused answer of a first look without update
+    )
     biases: bool = False  # the prediction layer's biases count as rows of G too
     negative_weight: NonNegative | None = None  # weight of negatives in L_hier against positives; null = class weights
 
@@ -159,6 +162,9 @@ class ModelConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     competition: CompetitionConfig = field(default_factory=CompetitionConfig)
     coordination: CoordinationConfig = field(default_factory=CoordinationConfig)
+    single_level: Literal["head", "body", "context"] | None = (
+        None  # baseline: this level's trunk, tokens and head alone; needs vocabulary and attention off
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -379,6 +385,11 @@ def _check_together(config: Config, where: str) -> None:
     if model.coordination.update == "release" and model.mode != "release":
         raise ConfigError(
             f"{where}: model.coordination.update: 'release' needs model.mode: release; in paper mode use one, two or none"
+        )
+    if model.single_level is not None and (model.vocabulary.enabled or model.attention.enabled):
+        raise ConfigError(
+            f"{where}: model.single_level: {model.single_level!r} has nothing to attend to and nobody to be judged by; "
+            f"set model.vocabulary.enabled and model.attention.enabled to false"
         )
     if "{emotion}" not in model.vocabulary.prompt:
         raise ConfigError(

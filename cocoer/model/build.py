@@ -20,6 +20,7 @@ from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens,
 from cocoer.model.level_head import LevelHead
 from cocoer.model.mappings import ResNetMapping, TransformerMapping
 from cocoer.model.positions import RegionPositions
+from cocoer.model.single_level import SingleLevel
 from cocoer.model.vocabulary import VocabularyBranch, pseudo_label
 from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
@@ -37,14 +38,17 @@ def build_model(config: Config, pretrained: bool = True, folded: bool = False) -
     Raises FileNotFoundError for a missing weights file, ValueError for one that does not fit.
     """
     model, size = config.model, config.data.image_size
-    trunks = {level: build_trunk(model.trunk.name, model.trunk.widths) for level in LEVELS}
+    chosen = LEVELS if model.single_level is None else (model.single_level,)
+    trunks = {level: build_trunk(model.trunk.name, model.trunk.widths) for level in chosen}
     if pretrained and model.trunk.weights is not None:
         _load_trunks(trunks, model)
-    grid = trunks["context"].grid(size)
+    grid = trunks[chosen[0]].grid(size)
     tokens = {m: PatchTokens(t.channels, grid, model.tokens.patch, model.tokens.size) for m, t in trunks.items()}
-    num_tokens, classes, features = tokens["context"].num_tokens, len(config.classes), model.level_head.feature_size
+    num_tokens, classes, features = tokens[chosen[0]].num_tokens, len(config.classes), model.level_head.feature_size
     inputs = num_tokens * model.tokens.size
-    heads = {m: LevelHead(inputs, features, classes, _mapping(model, num_tokens)) for m in LEVELS}
+    heads = {m: LevelHead(inputs, features, classes, _mapping(model, num_tokens)) for m in chosen}
+    if model.single_level is not None:
+        return SingleLevel(trunks, tokens, NoCrossLevel(num_tokens, model.tokens.size), heads, size)
     vocabulary = _vocabulary(config, pretrained, folded) if model.vocabulary.enabled else None
     sources = len(LEVELS) + (vocabulary is not None)
     return CocoER(
@@ -57,6 +61,7 @@ def build_model(config: Config, pretrained: bool = True, folded: bool = False) -
         workspace=build_workspace(config),
         label=lambda logits: pseudo_label(logits, config.multi_label, model.vocabulary.threshold),
         image_size=size,
+        judge=model.competition.pseudo_label,
     )
 
 

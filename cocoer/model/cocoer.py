@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,7 @@ class CocoER(nn.Module):
 
     trunks, tokens, heads: one module per level, by name. cross_level: three sets of tokens in, three out.
     vocabulary: the V-I branch or None (ablation). workspace: competition and coordination, a plain function.
+    label: logits [B, k] -> pseudo label. judge: whose logits, see `pseudo_label`.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class CocoER(nn.Module):
         workspace: Workspace,
         label: Callable[[Tensor], Tensor],
         image_size: int,
+        judge: Literal["vocabulary", "fused"] = "vocabulary",
     ) -> None:
         super().__init__()
         self.trunks = nn.ModuleDict({level: trunks[level] for level in LEVELS})
@@ -111,6 +113,7 @@ class CocoER(nn.Module):
         self.image_size = image_size
         self.workspace = workspace
         self._label = label
+        self._judge = judge
         self.fused = False
 
     def fuse(self) -> None:
@@ -178,7 +181,7 @@ class CocoER(nn.Module):
         if self.vocabulary is None:
             return self._without_vocabulary(levels)
         vocabulary: VocabularyOutput = self.vocabulary(*self.vocabulary.seen(head, body, context))
-        label = self._label(vocabulary.logits)  # [B, k]
+        label = self.pseudo_label(levels, vocabulary)  # [B, k]
         refined, competition = self.workspace(levels, self.head_parameters(), label)  # [B, L, d]
         fused = torch.cat([refined.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
         return ModelOutput(
@@ -191,6 +194,18 @@ class CocoER(nn.Module):
             fused_features=fused,
             competition=competition,
         )
+
+    def pseudo_label(self, levels: LevelStack, vocabulary: VocabularyOutput) -> Tensor:
+        """y_t [B, k] of 0 and 1, against which the levels are held; no gradient.
+
+        Of the V-I branch, as in the paper; or, where the model was built with judge `fused`, of a first fused answer without
+        any update. The V-I branch sees less than the levels do, and a wrong label excludes the wrong level.
+        """
+        if self._judge == "vocabulary":
+            return self._label(vocabulary.logits)
+        with torch.no_grad():
+            first_look = torch.cat([levels.z.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
+            return self._label(self.fusion(first_look))
 
     def attention_maps(
         self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor
