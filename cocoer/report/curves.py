@@ -145,11 +145,19 @@ def line_plot(
     x_label: str = "step",
     size: tuple[int, int] = (640, 400),
     from_zero: bool = False,
+    intervals: Mapping[str, Sequence[Point]] | None = None,
 ) -> Image.Image:
     """Lines through (x, y) points, one per name, with a legend that tells each last value; RGB of `size` pixels.
 
     A NaN or infinite y breaks its line. from_zero: the y axis contains 0. An empty series is named in the legend only.
+    intervals: name -> (low, high) of each of its points, drawn as whiskers, side by side where series share an x.
     """
+    intervals = intervals or {}
+    for name, pairs in intervals.items():
+        if len(pairs) != len(series[name]):
+            raise ValueError(
+                f"plot: wanted an interval per point of {name!r}, got {len(pairs)} for {len(series[name])}"
+            )
     if min(size) < 160:
         raise ValueError(f"plot size: wanted at least 160x160 pixels, got {size[0]}x{size[1]}")
     width, height = size[0] * _TWICE, size[1] * _TWICE
@@ -158,14 +166,29 @@ def line_plot(
     top = _paint_title(draw, title, width)
     top = _paint_legend(draw, series, _EM, top, width - _EM) + _EM
     x_range = _range((x for points in series.values() for x, _ in points), from_zero=False)
-    y_range = _range((y for points in series.values() for _, y in points), from_zero)
+    whiskers = (end for pairs in intervals.values() for pair in pairs for end in pair)
+    y_range = _range([*(y for points in series.values() for _, y in points), *whiskers], from_zero)
     numbers = [tick_text(v, _step(ticks(*y_range))) for v in ticks(*y_range)]
     left = round(1.3 * _EM) + max(ink.text_width(text, _EM) for text in numbers)
     axes = _Axes((left, min(top, height - 6 * _EM), width - _EM, height - round(3.2 * _EM)), x_range, y_range)
     axes.paint(draw, x_label)
-    for i, points in enumerate(series.values()):
-        _paint_series(draw, axes, points, SERIES_COLOURS[i % len(SERIES_COLOURS)])
+    for i, (name, points) in enumerate(series.items()):
+        colour = SERIES_COLOURS[i % len(SERIES_COLOURS)]
+        aside = (i - (len(series) - 1) / 2) * 3 * _TWICE
+        for (x, _), (low, high) in zip(points, intervals.get(name, ()), strict=False):
+            if math.isfinite(low) and math.isfinite(high):
+                _paint_whisker(draw, axes, x, (low, high), aside, ink.mix(colour, ink.PAPER, 0.35))
+        _paint_series(draw, axes, points, colour)
     return drawing.resize(size, Image.Resampling.BOX)
+
+
+def _paint_whisker(draw: ImageDraw.ImageDraw, axes: _Axes, x: float, ends: Point, aside: float, colour: Colour) -> None:
+    """A vertical bar with caps from low to high, `aside` pixels beside x."""
+    (middle, bottom), (_, top) = axes.at(x, ends[0]), axes.at(x, ends[1])
+    at = middle + aside
+    draw.line([(at, bottom), (at, top)], fill=colour, width=_TWICE)
+    for y in (bottom, top):
+        draw.line([(at - 2 * _TWICE, y), (at + 2 * _TWICE, y)], fill=colour, width=_TWICE)
 
 
 def _paint_title(draw: ImageDraw.ImageDraw, title: str, width: int) -> int:

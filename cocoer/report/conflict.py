@@ -1,0 +1,213 @@
+"""The conflict benchmark as a page: what it shows in words, plots, tables; and every figure as CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cocoer.names import LEVELS
+from cocoer.outputs import ConflictPoint
+from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
+from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, RULES, Points, where_contradicted
+from cocoer.report.conflict_words import findings
+from cocoer.report.text import markdown_table
+
+FILES = ("conflict.md", "conflict.csv", "conflict.json")
+PLOTS = ("conflict_exclusion.png", "conflict_map.png", "conflict_gain.png")
+
+_SHARES = (0.0, 0.3, 0.7)  # columns of the tables
+
+
+def write_conflict(
+    points: Sequence[ConflictPoint], facts: Mapping[str, Any], folder: str | Path, command: str
+) -> list[Path]:
+    """Write `FILES` and `PLOTS` into `folder`; returns the paths. facts: plain values as `run_benchmark` gives them."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = Points(points)
+    content = {"command": command, "facts": without_rows(facts), "points": [asdict(p) for p in points]}
+    texts = (
+        as_markdown(found, facts, command),
+        as_csv(found, facts, command),
+        json.dumps(content, indent=1) + "\n",
+    )
+    paths = [folder / name for name in FILES]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text, encoding="utf-8", newline="")
+    return [*paths, *_save_plots(found, folder)]
+
+
+def publish_conflict(
+    points: Sequence[ConflictPoint], facts: Mapping[str, Any], docs: str | Path, command: str
+) -> list[Path]:
+    """The page as a part of the documentation: `docs/conflict.md`, its plots in `docs/images`; returns the paths."""
+    docs = Path(docs)
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    found = Points(points)
+    page = docs / FILES[0]
+    page.write_text(as_markdown(found, facts, command, "images/"), encoding="utf-8")
+    return [page, *_save_plots(found, docs / "images")]
+
+
+def _save_plots(points: Points, folder: Path) -> list[Path]:
+    paths = [folder / name for name in PLOTS]
+    for path, picture in zip(paths, (exclusion_plot(points), score_plot(points), gain_plot(points)), strict=True):
+        picture.save(path, optimize=True)
+    return paths
+
+
+def without_rows(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts without the seeds' rows, which the points hold."""
+    seeds = [{key: value for key, value in seed.items() if key not in ("rows", "identity")} for seed in facts["seeds"]]
+    return dict(facts) | {"seeds": seeds}
+
+
+def as_csv(points: Points, facts: Mapping[str, Any], command: str) -> str:
+    """One line a point, in percent, with what a figure needs to be believed."""
+    buffer = io.StringIO()
+    lines = csv.writer(buffer, lineterminator="\n")
+    lines.writerow(
+        ["data", "measure", "fusion", "rule", "pseudo_label", "contradicted_level", "share", "mean", "deviation", "low", "high",
+         "models", "persons", "paper", "definition", "selected_on", "commit", "command"]
+    )  # fmt: skip
+    selected = ", ".join(sorted({seed["selected_on"] for seed in facts["seeds"]}))
+    for p in points.all:
+        definition = "share of persons" if p.measure.startswith("first_excluded") else "mAP non_interpolated"
+        low, high = p.interval or (None, None)
+        lines.writerow(
+            ["synthetic", p.measure, p.fusion, p.rule, p.label, p.condition, p.share, p.mean, p.deviation, low, high,
+             len(p.values), p.persons, "not at hand", definition, selected, facts["commit"], command]
+        )  # fmt: skip
+    return buffer.getvalue()
+
+
+def value(p: ConflictPoint, signed: bool = False) -> str:
+    """Mean and deviation as text."""
+    text = f"{p.mean:+.2f}" if signed else f"{p.mean:.2f}"
+    return text if p.deviation is None else f"{text} ± {p.deviation:.2f}"
+
+
+def _score_rows(points: Points, fusion: str) -> list[list[str]]:
+    """One row per rule and pseudo label: mAP where any level contradicts, then at the highest share for each level."""
+    last = points.shares[-1]
+    rows = []
+    for label, name in LABELS.items():
+        for rule in RULES:
+            plain = rule in ("none", "late_fusion")
+            if (plain and label != "vocabulary") or (fusion == "refitted" and rule.startswith("late")):
+                continue
+            row = [RULES[rule], "-" if plain else name]
+            row += [value(points("score", share, "any", rule, label, fusion)) for share in _SHARES]
+            row += [value(points("score", last, level, rule, label, fusion)) for level in LEVELS]
+            row.append("" if rule == "none" else value(points("gain", last, "any", rule, label, fusion), signed=True))
+            rows.append(row)
+    return rows
+
+
+def as_markdown(points: Points, facts: Mapping[str, Any], command: str, where: str = "") -> str:
+    """The whole page. where: what stands before the plots' names in links."""
+    sizes, seeds, last = facts["settings"]["sizes"], facts["seeds"], points.shares[-1]
+    columns = ["rule", "pseudo label", *(f"any, {share:g}" for share in _SHARES)]
+    columns += [*(f"{level}, {last:g}" for level in LEVELS), f"gain, any, {last:g}"]
+    first = [
+        [name, *(value(points("first_excluded", last, condition, label=label)) for condition in CONDITIONS)]
+        for label, name in LABELS.items()
+    ]
+    models = [
+        [str(s["seed"]), f"{100 * s['val_mAP']:.2f}", str(s["epoch"]), s["selected_on"], s["weights_sha256"][:12]]
+        for s in seeds
+    ]
+    return _PAGE.format(
+        quick=_QUICK if sizes["pool"] < _FEW else "",
+        command=command,
+        findings="\n".join(f"- {line}" for line in findings(points)),
+        last=f"{last:g}",
+        models=len(seeds),
+        chance=f"{CHANCE:.2f}",
+        first=markdown_table(["pseudo label", *(where_contradicted(c) for c in CONDITIONS)], first),
+        trained=markdown_table(columns, _score_rows(points, "trained")),
+        refitted=markdown_table(columns, _score_rows(points, "refitted")),
+        plots=[f"{where}{name}" for name in PLOTS],
+        seeds=", ".join(str(s["seed"]) for s in seeds),
+        sizes=sizes,
+        step=f"{facts['step']:g}",
+        threshold=f"{facts['threshold']:g}",
+        commit=facts["commit"][:20],
+        device=facts["device"],
+        cores=facts["cores"],
+        spent=", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in facts["seconds"].items()),
+        weights=markdown_table(["seed", "mAP on val", "epoch", "selected on", "sha256 of the weights"], models),
+    )
+
+
+_FEW = 400  # persons a pool; below, the page says that its figures mean nothing
+_QUICK = "\n**A quick run that only shows that everything works; its figures mean nothing.**\n"
+
+_PAGE = """# Conflict benchmark
+
+Everything on this page is **synthetic**: drawn scenes, small models, nothing about EMOTIC, CAER-S or photographs. In the demo
+world it is known which level contradicts the label, so it can be asked what competition and coordination do there.
+{quick}
+This page, its plots and its tables are written by one command, which continues where it was interrupted:
+
+```
+{command}
+```
+
+## What it shows
+
+{findings}
+
+A gain or a cost is stated only where the 95 % interval over the models (Student's t, paired by model) leaves out zero.
+
+## Which level leaves first
+
+Percent of the contradicted persons whose contradicting level leaves first, at share {last}; mean ± deviation over {models}
+models. Chance: {chance}.
+
+{first}
+
+![First excluded level]({plots[0]})
+
+## mAP as the share grows
+
+mAP (non-interpolated, percent) of {sizes[pool]} persons; mean ± deviation over {models} models. Columns: which level contradicts,
+and the share of contradicted persons. The last column is the gain over no update, paired by model. Pseudo label of the
+plots: V-I.
+
+{trained}
+
+![mAP under every rule]({plots[1]})
+
+The same with FFN2 trained anew for each rule, on persons that no training used. The models' own FFN2 has seen nothing but
+the rule that it was trained with; this takes that advantage away. Whiskers of the gains: 95 % intervals over the models.
+
+{refitted}
+
+![Gain over no update]({plots[2]})
+
+## How it is measured
+
+- One recognition model per seed ({seeds}): {sizes[train]} training persons, 35 % of them contradicted at any level, epochs:
+  {sizes[epochs]}, update type one with step {step}. All models share the training scenes and the demonstration's CLIP and trunk
+  weights; the seed decides every other weight, the order and the augmentation. So deviations say how training varies, and
+  nothing about another CLIP.
+- Test persons: four pools of {sizes[pool]} from one seed, without contradiction and with it at head, body or context; the same
+  person has the same key and kind of scene in each. A share takes that part of the persons from a contradicted pool, always
+  the same ones, so rules and shares are compared on the same persons.
+- Every person goes through the networks once; the rules start from the stored level features. Types one and two are those of
+  `model.coordination.update`; the release rule is the published code's with its training step 0.1.
+- Pseudo label: V-I (sigmoid > {threshold}); the fused answer of a first look without update, which is ours
+  (`model.competition.pseudo_label: fused`); or the ground truth, which hands the model the answer: an upper bound, no result.
+- FFN2 anew: {sizes[refit]} further persons, 15 epochs from random weights, the same start for every rule.
+- Selected on val; mAP non-interpolated. Commit {commit}. Device {device}, {cores} cores; minutes spent: {spent}.
+
+{weights}
+
+The paper has no such table, so no figure of its stands beside these.
+"""

@@ -1,0 +1,82 @@
+"""The conflict benchmark on the demo world (SYNTHETIC): what competition and coordination do as levels contradict each other.
+
+    python scripts/conflict_benchmark.py                            # everything, continues where it was interrupted
+    python scripts/conflict_benchmark.py --publish docs             # the same, and docs/conflict.md with its plots
+    python scripts/conflict_benchmark.py --quick                    # minutes; shows that it runs, its figures mean nothing
+
+Draws scenes, trains one small recognition model per seed (CLIP and trunk start from checkpoints/demo), and measures mAP and
+first-exclusion accuracy as the share of contradicted persons grows, for each contradicting level, update rule and pseudo
+label. Writes conflict.md, conflict.csv, conflict.json and plots. Exit code 0: done. 1: something cannot be used. 2: usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from cocoer.config import ConfigError
+from cocoer.data.decode import ImageError
+from cocoer.data.index import IndexFileError
+from cocoer.engine.conflict import Benchmark, run_benchmark
+from cocoer.engine.conflict_summary import over_models
+from cocoer.engine.conflict_world import QUICK, ConflictError, Sizes
+from cocoer.engine.runtime import start_runtime
+from cocoer.engine.train_runs import TrainingError
+from cocoer.model.checkpoint_error import CheckpointError
+from cocoer.report.conflict import publish_conflict, write_conflict
+
+_PROJECT = Path(__file__).resolve().parent.parent
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="folder; default: outputs/conflict, with _quick for --quick")
+    parser.add_argument("--config", type=Path, default=_PROJECT / "configs/demo_emotic.yaml", help="of the models")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
+    parser.add_argument("--quick", action="store_true", help="two tiny models, few persons")
+    parser.add_argument("--jobs", type=int, help="trainings at a time; default: one per core, on a GPU all")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--publish", type=Path, metavar="DOCS", help="copy the page to DOCS, its plots to DOCS/images")
+    args = parser.parse_args(argv)
+    if args.jobs is not None and args.jobs < 1:
+        parser.error(f"--jobs: wanted 1 or more, got {args.jobs}")
+    if args.quick and args.publish:
+        parser.error("--publish: the figures of --quick mean nothing and do not belong into the documentation")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    args = arguments(argv)
+    output: Path = args.output or Path("outputs/conflict_quick" if args.quick else "outputs/conflict")
+    benchmark = Benchmark(output, QUICK if args.quick else Sizes(), args.config, tuple(args.set))
+    try:
+        with start_runtime(args.device) as runtime:
+            facts = run_benchmark(benchmark, runtime, args.device, args.jobs)
+        command = shlex.join(["python", "scripts/conflict_benchmark.py", *given])
+        points = over_models(facts["seeds"])
+        paths = write_conflict(points, facts, output, command)
+        if args.publish:
+            paths += publish_conflict(points, facts, args.publish, command)
+    except ConfigError as err:
+        print(f"conflict_benchmark.py: {err}", file=sys.stderr)
+        return 2
+    except (
+        CheckpointError, ConflictError, TrainingError, IndexFileError, ImageError, OSError, ValueError,
+    ) as err:  # fmt: skip
+        print(f"conflict_benchmark.py: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("conflict_benchmark.py: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 1
+    for path in paths:
+        print(path.as_posix())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
