@@ -286,7 +286,8 @@ class ConflictPoint:
     measure: `score` (mAP of all persons); `gain` (score minus that of "no update", model by model); `first_excluded` (share of
     the contradicted persons whose contradicting level left first); `first_excluded_gain` (minus that with V-I's label).
     rule: an update, or a late fusion. fusion: FFN2 as `trained` with the model, or `refitted` to the rule.
-    label: whose pseudo label. condition: the level that contradicts, `any` = each equally often. share: of contradicted persons, 0..1.
+    label: whose pseudo label. condition: the level that contradicts, `any` = each equally often. share: of contradicted
+    persons, 0..1.
     values: one per model. deviation: sample standard deviation, interval: 95 % interval of the mean (Student's t) over models;
     None for one model. persons: all of them, for `first_excluded` the contradicted ones.
     """
