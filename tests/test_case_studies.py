@@ -7,8 +7,6 @@ import html
 import io
 import math
 import re
-import shutil
-import subprocess
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import BROWSER, browse
 from PIL import Image
 from tiny_recognizer import load_program, tiny_checkpoint
 from training_world import make_people
@@ -25,10 +24,6 @@ from cocoer.engine.case_studies import choose_persons, level_conflict, truth_los
 from cocoer.names import LEVELS
 from cocoer.outputs import CaseStudy, CompetitionRecord, PersonBoxes, PersonPrediction, PictureResult
 from cocoer.report.case_page import case_page, picture_uri
-
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 
 
 def case(
@@ -70,7 +65,7 @@ class Cards(HTMLParser):
         if tag == "article":
             self.cards.append(values)
         self.addresses += [values[name] for name in ("src", "href") if name in values]
-        if tag not in ("meta", "img", "link", "br"):
+        if tag not in ("meta", "img", "link", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -103,17 +98,6 @@ def sorted_in_browser(page: str, folder: Path, key: str, clicks: int, only: str 
     return [int(c["data-place"]) for c in after.cards if "hidden" not in c], shown[1]
 
 
-def browse(path: Path, *options: str) -> str:
-    """Headless Chromium on a local file; its standard output."""
-    assert BROWSER is not None
-    profile = f"--user-data-dir={path.parent / 'profile'}"
-    fixed = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", profile]
-    done = subprocess.run(
-        [BROWSER, *fixed, *options, path.as_uri()], capture_output=True, text=True, timeout=200, check=True
-    )
-    return done.stdout
-
-
 @pytest.mark.parametrize(
     ("key", "clicks", "only", "expected"),
     [
@@ -133,13 +117,15 @@ def test_the_page_sorts_and_filters(tmp_path: Path, key: str, clicks: int, only:
 def test_the_page_fits_a_phone(tmp_path: Path) -> None:
     page = case_page([(c, PICTURE) for c in CASES], "Cases")
     assert 'name="viewport" content="width=device-width' in page
-    if BROWSER is not None:  # a frame of a phone's width that reports how wide its contents are
+    if BROWSER is not None:  # a frame of a phone's size that reports how wide its contents and how high its bar are
         (tmp_path / "page.html").write_text(page)
         frame = f'<iframe id="f" width="360" height="640" srcdoc="{html.escape(page)}"></iframe>'
-        measure = "f.onload=()=>{document.title='wide '+f.contentDocument.documentElement.scrollWidth}"
+        bar = "f.contentDocument.querySelector('.controls').offsetHeight"
+        measure = f"f.onload=()=>{{document.title='wide '+f.contentDocument.documentElement.scrollWidth+' bar '+{bar}}}"
         (tmp_path / "phone.html").write_text(f"<!doctype html><title></title>{frame}<script>{measure}</script>")
-        found = re.search(r"<title>wide (\d+)</title>", browse(tmp_path / "phone.html", "--dump-dom"))
+        found = re.search(r"<title>wide (\d+) bar (\d+)</title>", browse(tmp_path / "phone.html", "--dump-dom"))
         assert found is not None and int(found[1]) <= 360
+        assert int(found[2]) <= 640 / 5, "the bar that stays on top leaves too little of the screen"
         browse(tmp_path / "page.html", f"--screenshot={tmp_path / 'page.png'}", "--window-size=500,900")
         assert len(Image.open(tmp_path / "page.png").convert("RGB").getcolors(2**20) or ()) > 50
 

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from PIL import Image, ImageDraw
 
 from cocoer.names import LEVELS
-from cocoer.outputs import LEVEL_SOURCES, CaseStudy
+from cocoer.outputs import CaseStudy
 from cocoer.report import canvas as ink
+from cocoer.report.person_html import STYLE, answer_list, data_uri, exclusion_chain, label_list, level_table
 
 _SIDE = 480
-_MOST_LABELS = 12
-_KEYS = {"loss": "loss", "conflict": "conflict of levels", "excluded": "level excluded first", "error": "wrong labels"}
+_KEYS = {"loss": "loss", "conflict": "conflict", "excluded": "first excluded", "error": "wrong labels"}
 
 _STYLE = """
-:root { --head: #8a6700; --body: #1a7e36; --context: #266ebe; --ink: #1a1d21; --grey: #5f666e; --rule: #d6dadf; }
+:root { --ink: #1a1d21; --grey: #5f666e; --rule: #d6dadf; }
 * { box-sizing: border-box; }
 body { margin: 0; font: 16px/1.45 system-ui, sans-serif; color: var(--ink); background: #f4f5f7; }
 header { padding: 16px; background: #fff; border-bottom: 1px solid var(--rule); }
-h1 { font-size: 1.3rem; margin: 0 0 4px; } header p { margin: 4px 0; color: var(--grey); }
+h1 { font-size: 1.3rem; margin: 0 0 4px; } header p { margin: 4px 0; color: var(--grey); } header sub { line-height: 0; }
 .controls { position: sticky; top: 0; z-index: 1; display: flex; align-items: center; flex-wrap: wrap;
   gap: 8px 16px; padding: 10px 16px; background: #fff; border-bottom: 1px solid var(--rule); }
+.controls label { display: flex; align-items: center; gap: 6px; min-width: 0; } .controls select { flex: 1; min-width: 0; }
 select, button { font: inherit; min-height: 40px; padding: 4px 10px; border: 1px solid #9aa1a9; border-radius: 6px;
-  background: #fff; }
+  background: #fff; color: inherit; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 16px; padding: 16px; }
 article { background: #fff; border: 1px solid var(--rule); border-radius: 8px; padding: 12px; overflow-wrap: anywhere; }
 article[hidden] { display: none; }
 article img { display: block; max-width: 100%; max-height: 320px; margin: 0 auto 8px; }
-h2 { font-size: .95rem; margin: 0 0 8px; } h3 { font-size: .85rem; margin: 0; color: var(--grey); }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 8px; margin-bottom: 8px; }
-ul { margin: 0; padding: 0; list-style: none; } .missed { color: var(--grey); font-style: italic; }
-.wrong, del { color: #a24b00; } .right { font-weight: 600; }
-table { width: 100%; border-collapse: collapse; font-size: .88rem; }
-th[scope=row] { white-space: nowrap; overflow-wrap: normal; } th { overflow-wrap: normal; }
-td, th { text-align: left; vertical-align: top; padding: 3px 6px 3px 0; border-top: 1px solid var(--rule); }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.head { color: var(--head); } .body { color: var(--body); } .context { color: var(--context); }
-.sequence { margin: 8px 0 0; font-size: .9rem; } .facts { margin: 4px 0 0; font-size: .85rem; color: var(--grey); }
-.error { color: #b3261e; font-weight: 600; }
+h2 { font-size: .95rem; margin: 0 0 8px; }
+@media (max-width: 560px) {
+  .controls { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 6px 8px; padding: 6px 12px; font-size: .9rem; }
+  .controls select { padding: 4px; }
+  main { padding: 12px; } header { padding: 12px; }
+}
 """
 
 _SCRIPT = """
@@ -87,68 +81,37 @@ def picture_uri(image: Image.Image, case: CaseStudy) -> str:
         ) * 2
         for box, colour in ((boxes.body, ink.BODY_GREEN), (boxes.head, ink.HEAD_YELLOW)):
             ink.outline(draw, [v * s for v, s in zip(box, scale, strict=True)], colour, 2)
-    buffer = io.BytesIO()
-    shown.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_uri(shown)
 
 
-def _items(names: Sequence[str], tag: str = "{}", empty: str = "none") -> str:
-    rows = [f"<li>{tag.format(escape(name))}</li>" for name in names[:_MOST_LABELS]]
-    if len(names) > _MOST_LABELS:
-        rows.append(f"<li>+{len(names) - _MOST_LABELS} more</li>")
-    return "<ul>" + ("".join(rows) or f'<li class="missed">{empty}</li>') + "</ul>"
+def _truth(case: CaseStudy) -> str:
+    """The ground truth; what the answer lacks is marked."""
+    said = case.person.labels.get("pred", ())
+    return label_list([escape(n) if n in said else f'<span class="none">{escape(n)}</span>' for n in case.truth])
 
 
-def _answer(case: CaseStudy) -> str:
-    """The fused labels with probabilities: right ones bold, wrong ones marked."""
-    by_name = case.person.probabilities.get("pred", {})
-    rows = []
-    for name in sorted(case.person.labels.get("pred", ()), key=lambda n: -by_name.get(n, 0.0)):
-        kind = "right" if name in case.truth else "wrong"
-        rows.append(f'<span class="{kind}">{escape(name)}</span> {by_name.get(name, 0.0):.2f}')
-    items = "".join(f"<li>{row}</li>" for row in rows[:_MOST_LABELS])
-    return f"<ul>{items or '<li class=missed>none</li>'}</ul>"
-
-
-def _levels(case: CaseStudy) -> str:
-    """One row per level: L_hier and labels, those that the answer does not share struck out."""
-    person, rows = case.person, []
-    for i, level in enumerate(LEVELS):
-        source = LEVEL_SOURCES[level]
-        struck, by_name = person.inconsistent.get(source, ()), person.probabilities.get(source, {})
-        names = sorted(person.labels.get(source, ()), key=lambda n: -by_name.get(n, 0.0))
-        said = [f"<del>{escape(n)}</del>" if n in struck else escape(n) for n in names[:_MOST_LABELS]]
-        if len(names) > _MOST_LABELS:
-            said.append(f"+{len(names) - _MOST_LABELS} more")
-        loss = f"{person.competition.losses[i]:.3f}" if person.competition else "-"
-        rows.append(
-            f'<tr><th scope="row" class="{level}">{level}</th><td>{", ".join(said) or "none"}</td>'
-            f'<td class="number">{loss}</td></tr>'
-        )
-    head = '<tr><th scope="col">level</th><th scope="col">says</th><th scope="col">L<sub>hier</sub></th></tr>'
-    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+def _name(key: str) -> str:
+    """A key that may be broken after the separators of paths, not in the middle of a word."""
+    return escape(key).replace("/", "/<wbr>").replace("_", "_<wbr>").replace("#", "<wbr>#")
 
 
 def _card(case: CaseStudy, image: Image.Image, place: int) -> str:
     """One person as an article with its sort keys as data attributes."""
     person, first = case.person, case.first_excluded
     excluded = -1 if first is None else LEVELS.index(first)
-    chain = " &rarr; ".join(
-        f'<span class="{n}">{n}</span>' for n in (person.competition.exclusion if person.competition else ())
-    )
     remark = f'<p class="facts">{escape(case.remark)}</p>' if case.remark and person.status != "error" else ""
     data = f'data-place="{place}" data-loss="{case.loss:.6f}" data-conflict="{case.conflict:.6f}" data-error="{case.error}"'
     if person.status == "error":
         inside = f'<p class="error">not scored: {escape(person.message)}</p>'
     else:
         inside = (
-            f'<div class="pair"><div><h3>Ground truth</h3>{_items(case.truth)}</div>'
-            f"<div><h3>Prediction</h3>{_answer(case)}</div></div>{_levels(case)}"
-            f'<p class="sequence">Excluded: {chain + " (stays)" if chain else "nothing competed"}</p>'
+            f'<div class="pair"><div><h3>Ground truth</h3>{_truth(case)}</div>'
+            f"<div><h3>Prediction</h3>{answer_list(person, case.truth)}</div></div>"
+            f"{level_table(person)}{exclusion_chain(person)}"
             f'<p class="facts">loss {case.loss:.3f}, conflict {case.conflict:.3f}, wrong labels {case.error}</p>{remark}'
         )
     return (
-        f'<article {data} data-excluded="{excluded}"><h2>{escape(case.key)}</h2>'
+        f'<article class="person" {data} data-excluded="{excluded}"><h2>{_name(case.key)}</h2>'
         f'<img src="{picture_uri(image, case)}" alt="person {person.person} of {escape(case.result.image)}">{inside}</article>'
     )
 
@@ -167,10 +130,10 @@ def case_page(cases: Iterable[tuple[CaseStudy, Image.Image]], title: str, remark
     notes = "".join(f"<p>{escape(line)}</p>" for line in remarks)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title><style>{_STYLE}</style></head>
+<title>{escape(title)}</title><style>{_STYLE}{STYLE}</style></head>
 <body><header><h1>{escape(title)}</h1>{notes}<p>Struck out: what a level says and the answer does not share.
-Bold: right. Orange: wrong. L<sub>hier</sub>: a level's loss against the pseudo label.</p></header>
-<div class="controls"><label>sort by <select id="key"><option value="index">order of the index</option>{keys}</select></label>
+Bold: right. Orange: wrong. Grey: missed. L<sub>hier</sub>: a level's loss against the pseudo label.</p></header>
+<div class="controls"><label>sort by <select id="key"><option value="index">index order</option>{keys}</select></label>
 <button id="turn" type="button">largest first</button>
 <label>excluded <select id="only"><option value="">any level</option>{levels}</select></label>
 <span>showing <output id="shown">{len(cards)} of {len(cards)}</output></span></div>
