@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     image = decode_image(args.input)
     given = GivenBoxes(args.boxes, True)(args.input, Path(args.input))
     if args.config:
-        recognizer = Recognizer.from_config(args.config, args.checkpoint, args.device, args.overrides)
+        shipped = DEMO_CHECKPOINT if Path(args.config).stem == DEMO_CHECKPOINT.stem else None
+        recognizer = Recognizer.from_config(args.config, args.checkpoint or shipped, args.device, args.overrides)
     else:
         recognizer = Recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, args.device, args.overrides)
     if args.emotion is not None:  # before any work: a misspelt name costs nothing
@@ -106,15 +107,14 @@ def write(
     """Both panels and the numbers of one person."""
     from dataclasses import replace
 
-    from cocoer.report.saliency import draw_attention, draw_saliency
+    from cocoer.report.saliency import draw_attention, draw_saliency, level_pictures
     from cocoer.report.text import table
 
     folder.mkdir(parents=True, exist_ok=True)
     found = replace(found, person=number)
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{source.stem}_person{number}_{found.emotion}")
-    crops = {"head": crop(image, who.head), "body": crop(image, who.body), "context": image}
     title = f"{source.name}, person {number}"
-    draw_saliency(crops, found, title).save(folder / f"{stem}_saliency.png")
+    draw_saliency(level_pictures(image, who), found, title).save(folder / f"{stem}_saliency.png")
     if found.attention:
         draw_attention(image, found, title).save(folder / f"{stem}_attention.png")
     facts = {"image": source.as_posix(), "model": recognizer.about, "boxes": who.to_dict()} | found.to_dict()
@@ -122,13 +122,6 @@ def write(
     rows = [[s.level, s.score_before, s.score_after] for s in found.saliency]
     print(f"person {number}: {found.emotion}, probability {found.probability:.2f} -> {folder / stem}_*.png")
     print(table(["level", "logit, theta", "logit, theta~"], rows))
-
-
-def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
-    """The part of the picture in a box, at least one pixel."""
-    x1, y1 = (min(int(box[i]), image.size[i] - 1) for i in (0, 1))
-    x2, y2 = (max(round(box[i + 2]), low + 1) for i, low in ((0, x1), (1, y1)))
-    return image.crop((x1, y1, min(x2, image.width), min(y2, image.height)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.engine.answers import probabilities_of
+from cocoer.engine.exported import ExportedModel
 from cocoer.model.backbone import Trunk
 from cocoer.model.cocoer import CocoER, ModelOutput
 from cocoer.model.coordination import Competition, HeadParameters, prediction_step
@@ -110,12 +111,18 @@ def chosen_classes(probabilities: Tensor, emotion: str | None, classes: Sequence
     return torch.full((len(probabilities),), number, device=probabilities.device)
 
 
-def explain(model: CocoER, config: Config, batch: Batch, emotion: str | None = None) -> list[Explanation]:
+def explain(
+    model: CocoER | ExportedModel, config: Config, batch: Batch, emotion: str | None = None
+) -> list[Explanation]:
     """Saliency and attention of every person of a batch, in order; the model is used in eval mode, its mode restored.
 
     emotion: a class name, any case; None = each person's most probable one.
-    Raises ValueError for an unknown emotion (the nearest is named).
+    Raises ValueError for an unknown emotion (the nearest is named) and for an exported model, which has no gradients.
     """
+    if not isinstance(model, CocoER):
+        raise ValueError(
+            "saliency wants weights with gradients (.safetensors), got an exported .onnx file; use its checkpoint"
+        )
     training, device = model.training, next(model.parameters()).device
     model.eval()
     batch = batch.to(device)

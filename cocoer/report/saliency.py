@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cocoer.names import LEVELS
-from cocoer.outputs import Explanation, Grid, LevelSaliency
+from cocoer.outputs import Explanation, Grid, LevelSaliency, PersonBoxes
 from cocoer.report import canvas as ink
 
 EM = 18
@@ -28,6 +27,9 @@ _HEAT = (
     (1.0, (252, 255, 164)),
 )
 _GAIN, _LOSS = (178, 24, 43), (33, 102, 172)
+Cell = tuple[Image.Image, str]
+"""A picture and its caption."""
+
 _STRONGEST = 0.75  # opacity of the strongest cell; the picture must stay visible
 
 
@@ -72,48 +74,55 @@ def _largest(level: LevelSaliency) -> float:
     return max((v for grid in (level.before, level.after) for row in grid for v in row), default=0.0)
 
 
-def _sheet(columns: int, rows: int, row_height: int, title: str) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
-    """White paper for rows of cells below a title; the y of the first row."""
-    top = _GAP + 2 * EM
-    size = columns * (_CELL + _GAP) + _GAP, top + rows * row_height + _GAP
-    paper = Image.new("RGB", size, ink.PAPER)
-    draw = ImageDraw.Draw(paper)
-    ink.write(
-        draw, (_GAP, _GAP + EM // 2), ink.shorten(title, EM, size[0] - 2 * _GAP, bold=True), EM, ink.INK, bold=True
-    )
-    return paper, draw, top
+def level_pictures(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
+    """What each level sees of a person: level name -> part of the picture (at least one pixel), the context all of it."""
+    out = {"context": image}
+    for name, box in (("head", boxes.head), ("body", boxes.body)):
+        x1, y1 = (min(int(box[i]), image.size[i] - 1) for i in (0, 1))
+        x2, y2 = (max(round(box[i + 2]), low + 1) for i, low in ((0, x1), (1, y1)))
+        out[name] = image.crop((x1, y1, min(x2, image.width), min(y2, image.height)))
+    return out
 
 
-def draw_saliency(crops: Mapping[str, Image.Image], explanation: Explanation, title: str = "") -> Image.Image:
-    """The panel of Fig. 4: per level the crop, Grad-CAM with theta, with theta~, and the difference; a new RGB picture.
+def saliency_rows(crops: Mapping[str, Image.Image], explanation: Explanation) -> dict[str, tuple[Cell, ...]]:
+    """Per level the crop, Grad-CAM with theta, with theta~, and the difference, as captioned squares.
 
-    crops: level name -> what the level saw, any size and mode (a crop of one pixel too). Same input, same bytes.
+    crops: level name -> what the level saw, any size and mode (a crop of one pixel too).
     """
-    row = _CELL + 2 * EM + _GAP
-    said = f"{title}   {explanation.emotion}, fused probability {explanation.probability:.2f}".strip()
-    paper, draw, top = _sheet(4, len(LEVELS), row, said)
-    for number, level in enumerate(explanation.saliency):
-        crop, y = crops[level.level], top + number * row
+    rows: dict[str, tuple[Cell, ...]] = {}
+    for level in explanation.saliency:
+        crop = crops[level.level]
         shown = crop.convert("RGB").resize((_CELL, _CELL), Image.Resampling.BICUBIC)
         most = _largest(level)
         moved, by = change(shown, level.before, level.after)
         share = f"up to {100 * by / most:.0f} %" if most > 0 else ""
-        cells = (
+        rows[level.level] = (
             (shown, f"{level.level}, {crop.width}x{crop.height} px"),
             (heat(shown, level.before, most), f"theta: logit {level.score_before:.2f}"),
             (heat(shown, level.after, most), f"theta~: logit {level.score_after:.2f}"),
             (moved, f"theta~ - theta, {share}" if by else "no change"),
         )
-        _cells(paper, draw, cells, y)
-    return paper
+    return rows
 
 
-def _cells(paper: Image.Image, draw: ImageDraw.ImageDraw, cells: Sequence[tuple[Image.Image, str]], y: int) -> None:
-    """Pictures side by side, each under its caption."""
-    for place, (picture, caption) in enumerate(cells):
-        x = _GAP + place * (_CELL + _GAP)
-        ink.write(draw, (x, y + EM), ink.shorten(caption, EM - 3, _CELL), EM - 3, ink.INK)
-        paper.paste(picture, (x, y + 2 * EM))
+def attention_rows(image: Image.Image, explanation: Explanation) -> dict[str, tuple[Cell, ...]]:
+    """Per looking level the mean over attention heads and each head, over the whole picture; empty without attention maps."""
+    high = max(1, min(2 * _CELL, round(_CELL * image.height / image.width)))
+    shown = image.convert("RGB").resize((_CELL, high), Image.Resampling.BICUBIC)
+    rows = {}
+    for name, maps in explanation.attention.items():
+        mean = np.mean(np.asarray(maps), axis=0)
+        grids = [tuple(tuple(r) for r in mean.tolist()), *maps]
+        captions = [f"{name} -> context, mean", *(f"attention head {i + 1}" for i in range(len(maps)))]
+        pictures = [heat(shown, _above_even(grid), _peak(grid)) for grid in grids]
+        rows[f"{name} -> context"] = tuple(zip(pictures, captions, strict=True))
+    return rows
+
+
+def draw_saliency(crops: Mapping[str, Image.Image], explanation: Explanation, title: str = "") -> Image.Image:
+    """The panel of Fig. 4, a row of `saliency_rows` per level, as a new RGB picture. Same input, same bytes."""
+    said = f"{title}   {explanation.emotion}, fused probability {explanation.probability:.2f}".strip()
+    return _panel(saliency_rows(crops, explanation), said)
 
 
 def draw_attention(image: Image.Image, explanation: Explanation, title: str = "") -> Image.Image:
@@ -123,19 +132,26 @@ def draw_attention(image: Image.Image, explanation: Explanation, title: str = ""
     """
     if not explanation.attention:
         raise ValueError("wanted attention maps, got none: this model was built without cross-level attention")
-    most_heads = max(len(maps) for maps in explanation.attention.values())
-    high = max(1, min(2 * _CELL, round(_CELL * image.height / image.width)))
-    shown = image.convert("RGB").resize((_CELL, high), Image.Resampling.BICUBIC)
-    row = high + 2 * EM + _GAP
-    paper, draw, top = _sheet(
-        1 + most_heads, len(explanation.attention), row, f"{title}   cross-level attention".strip()
+    return _panel(attention_rows(image, explanation), f"{title}   cross-level attention".strip())
+
+
+def _panel(rows: Mapping[str, Sequence[Cell]], title: str) -> Image.Image:
+    """Rows of pictures of one height, each under its caption, below a title, on white paper."""
+    high = next(iter(rows.values()))[0][0].height
+    row, top = high + 2 * EM + _GAP, _GAP + 2 * EM
+    columns = max(len(cells) for cells in rows.values())
+    size = columns * (_CELL + _GAP) + _GAP, top + len(rows) * row + _GAP
+    paper = Image.new("RGB", size, ink.PAPER)
+    draw = ImageDraw.Draw(paper)
+    ink.write(
+        draw, (_GAP, _GAP + EM // 2), ink.shorten(title, EM, size[0] - 2 * _GAP, bold=True), EM, ink.INK, bold=True
     )
-    for number, (name, maps) in enumerate(explanation.attention.items()):
-        mean = np.mean(np.asarray(maps), axis=0)
-        grids = [tuple(tuple(r) for r in mean.tolist()), *maps]
-        captions = [f"{name} -> context, mean", *(f"attention head {i + 1}" for i in range(len(maps)))]
-        pictures = [heat(shown, _above_even(grid), _peak(grid)) for grid in grids]
-        _cells(paper, draw, list(zip(pictures, captions, strict=True)), top + number * row)
+    for number, cells in enumerate(rows.values()):
+        y = top + number * row
+        for place, (picture, caption) in enumerate(cells):
+            x = _GAP + place * (_CELL + _GAP)
+            ink.write(draw, (x, y + EM), ink.shorten(caption, EM - 3, _CELL), EM - 3, ink.INK)
+            paper.paste(picture, (x, y + 2 * EM))
     return paper
 
 
