@@ -32,9 +32,6 @@ ROWS = "results.jsonl"
 MOST_SUMMARIES = 30
 """Up to so many pictures each answer is printed; above it there is a progress bar."""
 
-SMALL_NETWORK = 20_000_000
-"""Parameters below which threads inside a network do not pay."""
-
 MOST_ERRORS = 20
 """Errors that are printed; the rest stands in the results."""
 
@@ -124,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.inputs import is_single_picture
     from cocoer.engine.predict import Recognizer
+    from cocoer.engine.predict_many import share_cores
     from cocoer.engine.runtime import start_runtime
     from cocoer.report.results import ResultFolder, check_same_weights, start_over, write_whole
 
@@ -134,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
         done = runtime.from_main(start_over(output, args.resume) if runtime.is_main else None)
         recognizer = load(args, str(runtime.device), Recognizer)
         if not single:
-            side_by_side(recognizer)
+            share_cores(recognizer)
         say(args, announce(recognizer, args.device), runtime.is_main)
         if runtime.is_main:
             if args.resume:
@@ -157,20 +155,6 @@ def load(args: argparse.Namespace, device: str, recognizer: type[Recognizer]) ->
         return recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, device, args.overrides)
     shipped = DEMO_CHECKPOINT if Path(args.config).stem == DEMO_CHECKPOINT.stem else None
     return recognizer.from_config(args.config, args.checkpoint or shipped, device, args.overrides)
-
-
-def side_by_side(recognizer: Recognizer) -> None:
-    """One thread each for detection and recognition where the network is small, for they run at the same time.
-
-    Small networks gain little from a second thread: with the demonstration's weights on 2 cores a folder takes 2.3 s
-    instead of 3.0 s so. Large ones share all cores as the system deals them out.
-    """
-    import torch
-
-    small = sum(p.numel() for p in recognizer.model.parameters()) < SMALL_NETWORK
-    if recognizer.device.type == "cpu" and small:
-        torch.set_num_threads(1)
-        recognizer.detector_threads = 1
 
 
 def announce(recognizer: Recognizer, asked: str) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cocoer.config import Config
     from cocoer.engine.benchmark import Row
 
-PARTS = ("model", "train", "data", "memory", "scaling")
+PARTS = ("model", "train", "data", "overlap", "memory", "scaling")
 ROOT = Path(__file__).resolve().parents[1]
 MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}
 SMALL = "demo_emotic.yaml"
@@ -115,6 +115,13 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
     gpu = device.type == "cuda"
     if part == "memory":
         yield from measure_memory(small_config(), device, options.pictures, max(1, options.pictures // 10))
+        return
+    if part == "overlap":
+        from cocoer.engine.benchmark_overlap import measure_overlap
+        from cocoer.weights_catalog import DEMO_CHECKPOINT
+
+        pictures = sorted((ROOT / "test_imgs").glob("demo_*.jpg"))
+        yield from measure_overlap(DEMO_CHECKPOINT, pictures, options.device, options.seconds)
         return
     if part == "scaling":
         yield from measure_persons(small_config(), device, options.seconds)

@@ -17,11 +17,13 @@ from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
 from cocoer.engine.benchmark import Floor, Variant, person_batch, random_model, usable, workspace_task
+from cocoer.engine.benchmark_overlap import measure_overlap
 from cocoer.engine.benchmark_pictures import classes_task, measure_memory, measure_persons
 from cocoer.engine.benchmark_timing import Timings, memory_mb, peak_mb, straightness, take_turns
 from cocoer.engine.benchmark_train import measure_train
 from cocoer.engine.predict import Recognizer
 from cocoer.names import LEVELS
+from cocoer.weights_catalog import DEMO_CHECKPOINT, PROJECT
 
 CPU = torch.device("cpu")
 KEYS = {
@@ -138,6 +140,17 @@ def test_memory_and_persons_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         next(measure_memory(tiny_config(), CPU, pictures=5, settled=10))
     monkeypatch.setattr("cocoer.engine.benchmark_pictures.PERSONS_A_PICTURE", (1, 4))
     assert [row.batch for row in measure_persons(tiny_config(), CPU, 0.0)] == [1, 4]
+
+
+def test_overlap_is_set_beside_the_slower_of_its_two_parts() -> None:
+    pictures = sorted((PROJECT / "test_imgs").glob("demo_0[12].jpg"))
+    threads = torch.get_num_threads()
+    detection, recognition, together = measure_overlap(DEMO_CHECKPOINT, pictures, "cpu", 0.0, count=3)
+    assert [row.batch for row in (detection, recognition, together)] == [3, 3, 3]
+    assert together.floor_ms == max(detection.total_ms or 0, recognition.total_ms or 0) and (together.ratio or 0) > 0
+    assert detection.ratio is recognition.ratio is None and torch.get_num_threads() == threads
+    with pytest.raises(ValueError, match="test_imgs"):
+        next(measure_overlap(DEMO_CHECKPOINT, [], "cpu", 0.0))
 
 
 def test_the_command_writes_rows_with_every_key(

@@ -86,10 +86,10 @@ class PeopleDetector:
         Safe to call from several threads (one runs at a time).
         """
         height, width = picture.shape[:2]
-        bgr = _paddable(picture)[..., ::-1]  # insightface reads pictures as OpenCV does
+        bgr = np.ascontiguousarray(_paddable(picture)[..., ::-1])  # insightface reads pictures as OpenCV does
         with self._lock:
-            bodies, body_scores = _detect(self._person, np.ascontiguousarray(bgr), width, height)
-            faces, face_scores = _detect(self._face, np.ascontiguousarray(bgr), width, height)
+            bodies, body_scores = _detect(self._person, bgr, width, height)
+            faces, face_scores = _detect(self._face, bgr, width, height)
         return Detections(bodies, body_scores, faces, face_scores)
 
 
