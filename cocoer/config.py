@@ -231,6 +231,7 @@ class DetectorConfig:
     input_size: Annotated[int, Field(ge=32)] = 640  # side of the square that the detectors see, pixels
     face_threshold: Fraction = 0.5
     person_threshold: Fraction = 0.5
+    faces_to_bodies: Literal["one_to_one", "published"] = "one_to_one"  # published: columns only, a face may serve several
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -147,6 +147,17 @@ def test_people_are_detected_where_nobody_gives_boxes(checkpoint: Path) -> None:
     assert nobody(picture(0)) == []
 
 
+def test_the_published_rule_for_faces_can_be_chosen(checkpoint: Path) -> None:
+    # Both bodies' columns hold the one face; only the first body holds it in height too.
+    detector = FixedDetector([[0.1, 0.0, 0.6, 0.4], [0.1, 0.5, 0.6, 1.0]], [[0.3, 0.1, 0.4, 0.3]])
+    statuses = []
+    for rule in ("one_to_one", "published"):
+        change = [f"inference.detector.faces_to_bodies={rule}"]
+        chosen = Recognizer.from_checkpoint(checkpoint, "cpu", change, detector=detector)  # type: ignore[arg-type]
+        statuses.append([p.status for p in chosen(picture(0))])
+    assert statuses == [["ok", "no_face_estimated"], ["ok", "ok"]]
+
+
 def test_detectors_are_built_when_needed_and_missing_ones_are_named(checkpoint: Path) -> None:
     recognizer = Recognizer.from_checkpoint(checkpoint, "cpu", ["inference.detector.face=absent.onnx"])
     recognizer(picture(0), BOXES)

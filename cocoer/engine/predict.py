@@ -179,7 +179,8 @@ class Recognizer:
         rows: list[PersonBoxes | str] = []
         found_by = None
         if persons is None:
-            rows += people_from_detections(self.detector(np.asarray(image)), width, height)
+            rule = self.config.inference.detector.faces_to_bodies
+            rows += people_from_detections(self.detector(np.asarray(image)), width, height, rule)
             found_by = self.detector.info.to_dict()
         else:
             rows += [_checked(raw, width, height) for raw in persons]
