@@ -53,6 +53,12 @@ def scale_box(box: Box, width: int, height: int, size: int) -> Box:
     return x1 * size / width, y1 * size / height, x2 * size / width, y2 * size / height
 
 
+def touched_pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """The pixels (x1, y1, x2, y2) of a width x height picture that the box touches, at least one, as Pillow's crop wants them."""
+    x1, y1 = min(max(math.floor(box[0]), 0), width - 1), min(max(math.floor(box[1]), 0), height - 1)
+    return x1, y1, max(min(math.ceil(box[2]), width), x1 + 1), max(min(math.ceil(box[3]), height), y1 + 1)
+
+
 def area(boxes: ArrayLike) -> NDArray[np.float64]:
     """Areas [N] of boxes [N, 4]."""
     b = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)

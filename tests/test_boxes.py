@@ -19,6 +19,7 @@ from cocoer.boxes import (
     place_relative,
     relative_box,
     scale_box,
+    touched_pixels,
 )
 
 COORDINATE = st.floats(-2000, 2000, allow_nan=False, width=32)
@@ -146,3 +147,14 @@ def test_a_box_is_the_unit_square_of_itself(box: Box) -> None:
 def test_relative_box_keeps_x_and_y_apart() -> None:
     assert relative_box((10.0, 20.0, 20.0, 60.0), (10.0, 20.0, 30.0, 100.0)) == (0, 0, 0.5, 0.5)
     assert place_relative((0.25, 0.5, 0.5, 1.0), (10.0, 20.0, 30.0, 100.0)) == (15, 60, 20, 100)
+
+
+@given(st.tuples(*[st.floats(-20, 60)] * 4))
+def test_touched_pixels_are_those_that_the_box_overlaps_and_at_least_one(corners: Box) -> None:
+    x1, x2, y1, y2 = *sorted(corners[:2]), *sorted(corners[2:])
+    left, top, right, bottom = touched_pixels((x1, y1, x2, y2), 31, 17)
+    assert 0 <= left < right <= 31 and 0 <= top < bottom <= 17
+    columns = [x for x in range(31) if x < x2 and x + 1 > x1]
+    rows = [y for y in range(17) if y < y2 and y + 1 > y1]
+    if columns and rows and x1 < x2 and y1 < y2:
+        assert (left, right, top, bottom) == (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1)

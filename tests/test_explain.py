@@ -19,7 +19,7 @@ from cocoer.model.cocoer import CocoER
 from cocoer.model.coordination import Competition
 from cocoer.names import EMOTIC_CLASSES, LEVELS
 from cocoer.outputs import Explanation, LevelSaliency
-from cocoer.report.saliency import draw_attention, draw_saliency, heat
+from cocoer.report.saliency import draw_attention, draw_saliency, heat, saliency_rows
 
 STRONG = ("model.coordination.step=0.5",)
 
@@ -188,6 +188,8 @@ def test_the_panel_shows_a_gain_and_a_loss_in_different_colours() -> None:
 def test_a_crop_of_one_pixel_and_an_empty_map_are_drawn() -> None:
     tiny = CROPS | {"head": Image.new("RGB", (1, 1))}
     assert draw_saliency(tiny, explanation(0.0, 0.0)).width > 400
+    said = {caption for cells in saliency_rows(tiny, explanation(0.0, 0.0)).values() for _, caption in cells}
+    assert "head, 1x1 px" in said and "both maps are empty" in said
     assert draw_attention(CROPS["context"], explanation()).width > 400
 
 

@@ -7,7 +7,6 @@ finished crops, so that crops from the disk cache go through the same steps and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cocoer.boxes import Box, clip_box, scale_box
+from cocoer.boxes import Box, clip_box, scale_box, touched_pixels
 from cocoer.config import AugmentConfig
 from cocoer.data.batch import Batch
 from cocoer.names import BODY, CONTEXT, HEAD
@@ -68,18 +67,13 @@ def crop_levels(image: Image.Image, body: Box, head: Box, size: int) -> LevelCro
     body, head = clip_box(body, width, height, "body"), clip_box(head, width, height, "head")
     pixels = np.empty((3, size, size, 3), dtype=np.uint8)
     for level, box in ((HEAD, head), (BODY, body), (CONTEXT, None)):
-        part = image if box is None else image.crop(_whole_pixels(box))
+        part = image if box is None else image.crop(touched_pixels(box, width, height))
         pixels[level] = np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
     return LevelCrops(
         pixels=pixels,
         head_xyxy=np.array(scale_box(head, width, height, size), dtype=np.float32),
         body_xyxy=np.array(scale_box(body, width, height, size), dtype=np.float32),
     )
-
-
-def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
-    """The pixels that a box touches, as Pillow's crop wants them."""
-    return math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
 
 
 def normalise(pixels: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -131,7 +125,7 @@ def augment_picture(
     cuts, shifts = rng.random((2, 2)), rng.uniform(-1.0, 1.0, (2, 4))
     if augment.crop > 0:
         inside = (min(body[0], head[0]), min(body[1], head[1]), max(body[2], head[2]), max(body[3], head[3]))
-        keep = _whole_pixels(clip_box(inside, *image.size, "person"))
+        keep = touched_pixels(clip_box(inside, *image.size, "person"), *image.size)
         left, right = _cut(image.width, keep[0], keep[2], augment.crop, cuts[0])
         top, bottom = _cut(image.height, keep[1], keep[3], augment.crop, cuts[1])
         image = image.crop((left, top, right, bottom))

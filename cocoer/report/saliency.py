@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from cocoer.boxes import touched_pixels
 from cocoer.outputs import Explanation, Grid, LevelSaliency, PersonBoxes
 from cocoer.report import canvas as ink
 
@@ -75,13 +76,9 @@ def _largest(level: LevelSaliency) -> float:
 
 
 def level_pictures(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
-    """What each level sees of a person: level name -> part of the picture (at least one pixel), the context all of it."""
-    out = {"context": image}
-    for name, box in (("head", boxes.head), ("body", boxes.body)):
-        x1, y1 = (min(int(box[i]), image.size[i] - 1) for i in (0, 1))
-        x2, y2 = (max(round(box[i + 2]), low + 1) for i, low in ((0, x1), (1, y1)))
-        out[name] = image.crop((x1, y1, min(x2, image.width), min(y2, image.height)))
-    return out
+    """What each level sees of a person: level name -> part of the picture, at least one pixel."""
+    head, body = (image.crop(touched_pixels(box, *image.size)) for box in (boxes.head, boxes.body))
+    return {"head": head, "body": body, "context": image}
 
 
 def saliency_rows(crops: Mapping[str, Image.Image], explanation: Explanation) -> dict[str, tuple[Cell, ...]]:
@@ -100,7 +97,7 @@ def saliency_rows(crops: Mapping[str, Image.Image], explanation: Explanation) ->
             (shown, f"{level.level}, {crop.width}x{crop.height} px"),
             (heat(shown, level.before, most), f"theta: logit {level.score_before:.2f}"),
             (heat(shown, level.after, most), f"theta~: logit {level.score_after:.2f}"),
-            (moved, f"theta~ - theta, {share}" if by else "no change"),
+            (moved, f"theta~ - theta, {share}" if by else "no change" if most > 0 else "both maps are empty"),
         )
     return rows
 

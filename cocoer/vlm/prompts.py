@@ -15,13 +15,14 @@ from pathlib import Path
 import yaml
 from PIL import Image, ImageDraw
 
-from cocoer.boxes import Box
+from cocoer.boxes import touched_pixels
 from cocoer.names import LEVELS, nearest
 from cocoer.outputs import LEVEL_SOURCES, PersonBoxes, PersonPrediction
+from cocoer.weights_catalog import PROJECT
 
 VARIANTS: tuple[str, ...] = ("prompt", "multi_level", "prompt_kappa", "multi_level_kappa")
 
-DEFAULT_WORDINGS = Path("configs") / "vlm_prompts.yaml"
+DEFAULT_WORDINGS = PROJECT / "configs" / "vlm_prompts.yaml"
 
 _PLACES = {
     "multi_label": {"labels"}, "single_label": {"labels"}, "multi_level": {"views"}, "kappa": {"level", "inconsistent"},
@@ -103,17 +104,11 @@ def _check_text(name: str, value: object, path: Path) -> None:
         raise PromptError(f"{path}: {name}: wanted the places {sorted(wanted)} in braces, got {sorted(found)}")
 
 
-def _part(image: Image.Image, box: Box) -> Image.Image:
-    """The pixels that a box touches, at least one."""
-    x1, y1 = min(max(int(box[0]), 0), image.width - 1), min(max(int(box[1]), 0), image.height - 1)
-    x2, y2 = -int(-box[2] // 1), -int(-box[3] // 1)
-    return image.crop((x1, y1, max(min(x2, image.width), x1 + 1), max(min(y2, image.height), y1 + 1)))
-
-
 def level_pictures(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
     """What each level sees, RGB, in the picture's own pixels."""
     image = image.convert("RGB")
-    return {"head": _part(image, boxes.head), "body": _part(image, boxes.body), "context": image}
+    head, body = (image.crop(touched_pixels(box, *image.size)) for box in (boxes.head, boxes.body))
+    return {"head": head, "body": body, "context": image}
 
 
 def _marked(image: Image.Image, boxes: PersonBoxes) -> Image.Image:
