@@ -88,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as err:  # config, weights, picture, index, boxes and wordings errors
         print(f"vlm.py: error: {err}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("vlm.py: stopped; the same command goes on from the cache", file=sys.stderr)
+        return 130
 
 
 def run(args: argparse.Namespace) -> int:

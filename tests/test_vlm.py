@@ -30,8 +30,7 @@ from cocoer.vlm.parse import parse_labels
 from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, PromptError, Question, questions, read_wordings
 from cocoer.vlm.run import MOST_FAILURES, Row, ask_all, scores_of
 
-ROOT = Path(__file__).resolve().parents[1]
-WORDINGS = read_wordings(ROOT / DEFAULT_WORDINGS)
+WORDINGS = read_wordings()
 PICTURE = Image.effect_noise((100, 80), 60).convert("RGB")
 QUESTION = Question("prompt", "judge", "Which?", (PICTURE,))
 
@@ -82,7 +81,7 @@ def test_where_nothing_competed_kappa_changes_nothing() -> None:
     ],
 )
 def test_a_wrong_wordings_file_says_what_is_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:
-    text = (ROOT / DEFAULT_WORDINGS).read_text()
+    text = DEFAULT_WORDINGS.read_text()
     assert old in text
     (tmp_path / "w.yaml").write_text(text.replace(old, new))
     with pytest.raises(PromptError, match=message.replace("{", "\\{")):
@@ -340,11 +339,16 @@ def test_scores_are_one_for_named_classes() -> None:
     assert scores.sum() == 2 and scores[1, EMOTIC_CLASSES.index("Fear")] == scores[1, EMOTIC_CLASSES.index("Pain")] == 1
 
 
+def interrupt(*_: object) -> None:
+    """Ctrl-C while an answer is waited for."""
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("dataset", ["emotic", "caers"])
 def test_the_command_reports_every_variant(
     server: Server, tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TEST_KEY", "k")
     weights = tiny_checkpoint(tmp_path / "weights", dataset)
     records = make_people(tmp_path / "data", dataset, {"test": 4})
@@ -381,6 +385,11 @@ def test_the_command_reports_every_variant(
     assert found["multi_level"] < 1.0 and summary["variants"]["multi_level"]["refused"] == 4
     assert server.keys == ["Bearer k"] * 16 and metric in capsys.readouterr().out
     assert program.main(asked) == 0 and len(server.requests) == 16  # all from the cache
+    (out / "answers.jsonl").unlink()
+    with monkeypatch.context() as stopped:
+        stopped.setattr("cocoer.vlm.client.ChatClient.ask", interrupt)
+        assert program.main(asked) == 130 and "the same command goes on" in capsys.readouterr().err
+    assert program.main(asked) == 0 and len(server.requests) == 16  # nothing was lost
     server.acts = [say("nope", 401)]
     assert program.main([*asked, "--num", "1", "--seed", "3", "--model", "other"]) == 1
     assert "HTTP 401" in capsys.readouterr().err
