@@ -269,7 +269,10 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Rows under one heading. key: for file names and links. reference: text and value of a line in the plot, such as chance."""
+    """Rows under one heading. key: for file names and links. reference: text and value of a line in the plot, such as chance.
+
+    grid: a matrix of percentages as texts, such as a confusion matrix; first row and first column are its headings.
+    """
 
     key: str
     title: str
@@ -277,6 +280,7 @@ class ResultTable:
     rows: tuple[TableRow, ...]
     plotted: bool = False
     reference: tuple[str, float] | None = None
+    grid: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

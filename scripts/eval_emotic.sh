@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The paper's tables on EMOTIC: bash scripts/eval_emotic.sh [DATA] [CHECKPOINTS...] | --demo   (--help for the rest)
+# The paper's tables on EMOTIC: bash scripts/eval_emotic.sh [DATA] [CHECKPOINTS...] [--train]   (--help for the rest)
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$here/.venv/bin/python"

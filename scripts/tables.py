@@ -1,11 +1,12 @@
 """The paper's tables from weights and a prepared data set: Markdown, CSV, LaTeX and one HTML page with the plots.
 
     bash scripts/eval_emotic.sh data/emotic outputs/emotic/seed-*/best.safetensors
-    bash scripts/eval_caers.sh data/caers outputs/caers/best.safetensors
-    bash scripts/eval_emotic.sh --demo                     # synthetic scenes and the small weights in checkpoints/demo
+    bash scripts/eval_caers.sh data/caers --train          # trains all seeds first; what is done is not done again
+    bash scripts/eval_emotic.sh                            # without data: synthetic scenes and the demonstration's weights
 
 Several weights are several seeds: rows are their mean and deviation. Without weights, those that training leaves are taken.
-Runs are kept in `--output/runs` by a hash of weights, data and overrides, so an interrupted table continues where it was.
+`--train` trains the seeds that are not done (an interrupted one goes on), `--with` also ablations and baselines. Runs are kept
+in `--output/runs` by a hash of weights, data and overrides, so an interrupted table continues where it was.
 Exit code 0: done. 1: weights or data cannot be used. 2: wrong usage, or no data at the place.
 """
 
@@ -19,17 +20,27 @@ from pathlib import Path
 
 from cocoer.config import ConfigError
 from cocoer.data.decode import ImageError
+from cocoer.data.files import available_cores
 from cocoer.data.index import IndexFileError
-from cocoer.engine.ablations import find_ablations
 from cocoer.engine.metrics import ScoreError
 from cocoer.engine.runtime import start_runtime
 from cocoer.engine.table_runs import TableError, Target, check_weights, open_target
-from cocoer.engine.tables import Study, gather
+from cocoer.engine.table_study import Study
+from cocoer.engine.table_training import TrainingPlan, train_plan, trainable
+from cocoer.engine.tables import gather
+from cocoer.engine.train_runs import TrainingError
+from cocoer.engine.variants import Variant, chosen_variants, find_variants, weights_of
+from cocoer.engine.zero_shot import Tower
 from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.report.tables import write_tables
+from cocoer.weights_catalog import DEMO_CHECKPOINT
 
 _NAMES = {"emotic": "EMOTIC", "caers": "CAER-S"}
 _PROJECT = Path(__file__).resolve().parent.parent
+_DEMO_NOTE = "synthetic demonstration: trained on drawn scenes, not for photographs"
+_DEMO_SIZES = {"emotic": (0, 0, 1200), "caers": (2400, 240, 800)}
+_DEMO_SIZES_TO_TRAIN = {"emotic": (6000, 600, 1200), "caers": (2400, 240, 800)}
+"""Persons of train, val and test of the drawn trees: EMOTIC's demonstration has shipped weights, CAER-S's trains its own."""
 
 
 class UsageError(ValueError):
@@ -40,27 +51,60 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "data", nargs="?", help="root of the prepared data, with index/; default: data/emotic, data/caers"
+        "data",
+        nargs="?",
+        help="root of the prepared data, with index/; default: data/emotic, data/caers, else the demo's",
     )
     parser.add_argument(
         "checkpoints", nargs="*", help="weights, one per seed; default: outputs/DATASET[/seed-N]/best.safetensors"
     )
     parser.add_argument("--dataset", choices=sorted(_NAMES), required=True)
     parser.add_argument(
-        "--demo", action="store_true", help="synthetic scenes (made first where absent) and the demo weights"
+        "--demo", action="store_true", help="synthetic scenes (made first where absent), even where there are real data"
     )
+    parser.add_argument("--train", action="store_true", help="train the seeds that are not done, then make the tables")
+    parser.add_argument("--seeds", type=_seeds, default=(0, 1, 2), metavar="0,1,2", help="what --train trains")
+    parser.add_argument(
+        "--with", nargs="+", action="extend", default=[], dest="variants", metavar="NAME",
+        help="--train also trains these configs of configs/ablations and configs/baselines; or ablations, baselines, all",
+    )  # fmt: skip
+    parser.add_argument("--config", type=Path, help="what --train trains; default: configs/[demo_]DATASET.yaml")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes for --train"
+    )
+    parser.add_argument("--jobs", type=int, help="trainings at a time; default: 1, for the demo one per core")
+    parser.add_argument(
+        "--clip", action="append", default=[], metavar="TOWER[=FILE]",
+        help="zero-shot CLIP with this open_clip tower, may be given several times; default: the weights' own tower",
+    )  # fmt: skip
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--limit", type=int, help="only the first persons of the split; every row then says how many")
     parser.add_argument("--output", help="folder; default: outputs/tables/DATASET, with _demo for synthetic scenes")
-    parser.add_argument("--ablations", help="folder with NAME/best.safetensors per config of configs/ablations")
+    parser.add_argument("--trained", type=Path, help="folder with ablations/NAME and baselines/NAME; default: outputs")
     parser.add_argument("--resamples", type=int, default=500, help="bootstrap draws for the intervals")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
     args = parser.parse_intermixed_args(argv)
-    for name in ("limit", "resamples", "batch_size"):
+    for name in ("limit", "resamples", "batch_size", "jobs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: wanted 1 or more, got {getattr(args, name)}")
+    if args.train and args.checkpoints:
+        parser.error(f"--train makes its own weights, so none are named; got {', '.join(args.checkpoints)}")
+    for flag, given in (("--with", args.variants), ("--set", args.set), ("--config", args.config)):
+        if given and not args.train:
+            parser.error(f"{flag} says what --train trains; give --train too")
     return args
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """`0,1,2` as numbers."""
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"wanted different whole numbers like 0,1,2, got {text!r}")
+    return seeds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,68 +112,128 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     try:
-        root = data_root(args)
-        target = open_target(root, args.dataset, args.split, args.limit)
-        weights = check_weights(args.checkpoints or default_weights(args.dataset, target.synthetic), target)
-        name = args.dataset + ("_demo" if target.synthetic else "")
-        output = Path(args.output or f"outputs/tables/{name}")
-        trained = Path(args.ablations or f"outputs/ablations{'_demo' if target.synthetic else ''}")
-        # the configs under configs/ablations are EMOTIC's
-        ablations = find_ablations(_PROJECT / "configs/ablations", trained) if args.dataset == "emotic" else []
+        target = open_target(data_root(args), args.dataset, args.split, args.limit)
+        output = Path(args.output or f"outputs/tables/{args.dataset}{'_demo' if target.synthetic else ''}")
+        weights = check_weights(trained_weights(args, target, output) or named_weights(args, target, output), target)
         with start_runtime(args.device) as runtime:
             study = Study(
                 target, tuple(weights), output / "runs", runtime, shlex.join(["python", "scripts/tables.py", *given]),
                 batch_size=args.batch_size, resamples=args.resamples, progress=True,
+                towers=tuple(Tower.parse(text) for text in args.clip), variants=tuple(variants_of(args, target, output)),
             )  # fmt: skip
-            tables = gather(study, ablations)
+            tables = gather(study)
         for path in write_tables(tables, output, heading(target), remarks(target, weights)):
             print(path.as_posix())
     except UsageError as err:
         print(f"tables.py: {err}", file=sys.stderr)
         return 2
     except (
-        CheckpointError, ConfigError, IndexFileError, ImageError, ScoreError, TableError, OSError, ValueError,
+        CheckpointError, ConfigError, IndexFileError, ImageError, ScoreError, TableError, TrainingError, OSError, ValueError,
         subprocess.CalledProcessError,
     ) as err:  # fmt: skip
         print(f"tables.py: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tables.py: interrupted; the same command goes on where it was", file=sys.stderr)
         return 1
     return 0
 
 
 def data_root(args: argparse.Namespace) -> Path:
-    """Where the data are; the demo world is drawn first where it is absent. UsageError where there are none."""
-    if args.demo:
-        root = Path(args.data or f"outputs/demo_data/{args.dataset}")
+    """Where the data are. Without any, the demo world takes their place and is drawn where it is absent or half-drawn.
+
+    Raises UsageError where a named place holds no prepared data.
+    """
+    name, real = _NAMES[args.dataset], Path(f"data/{args.dataset}")
+    if args.data and not args.demo:
+        root = Path(args.data)
         if not (root / "index").is_dir():
-            command = [sys.executable, str(_PROJECT / "scripts/make_demo_data.py"), "--out", str(root)]
-            subprocess.run([*command, "--dataset", args.dataset], check=True)
+            raise UsageError(
+                f"wanted {name}, prepared, at {root}: a folder with index/ in it, got none. Make it with"
+                f" `python scripts/prepare_{args.dataset}.py --help`, or name another place:"
+                f" `bash scripts/eval_{args.dataset}.sh DATA [CHECKPOINTS...]`. Without {name}:"
+                f" `bash scripts/eval_{args.dataset}.sh --demo` shows the tables on synthetic scenes"
+            )
         return root
-    root = Path(args.data or f"data/{args.dataset}")
-    if not (root / "index").is_dir():
-        name = _NAMES[args.dataset]
-        raise UsageError(
-            f"wanted {name}, prepared, at {root}: a folder with index/ in it, got none. Make it with"
-            f" `python scripts/prepare_{args.dataset}.py --help`, or name another place:"
-            f" `bash scripts/eval_{args.dataset}.sh DATA [CHECKPOINTS...]`. Without {name}:"
-            f" `bash scripts/eval_{args.dataset}.sh --demo` shows the tables on synthetic scenes"
-        )
+    if not args.demo and (real / "index").is_dir():
+        return real
+    if not args.demo:
+        say(f"no DATA given and no {name} at {real.as_posix()}: SYNTHETIC scenes take its place, a demonstration")
+    sizes = (_DEMO_SIZES_TO_TRAIN if args.train else _DEMO_SIZES)[args.dataset]
+    # of EMOTIC's demonstration only the test persons are drawn unless something is to be trained
+    root = Path(args.data or f"outputs/demo_data/{args.dataset}{'' if sizes[0] else '_test'}")
+    if not (root / "index" / "sidecar.json").is_file():  # it is written last
+        say(f"drawing the demo world into {root.as_posix()}")
+        command = [sys.executable, str(_PROJECT / "scripts/make_demo_data.py"), "--out", str(root), "--force"]
+        counts = [
+            word for split, n in zip(("train", "val", "test"), sizes, strict=True) for word in (f"--{split}", str(n))
+        ]
+        subprocess.run([*command, "--dataset", args.dataset, "--workers", str(available_cores()), *counts], check=True)
     return root
 
 
-def default_weights(dataset: str, synthetic: bool) -> list[str]:
-    """The weights that are taken when none are named. UsageError where there are none."""
-    run = Path("outputs") / dataset
-    found = sorted(run.glob("seed-*/best.safetensors")) or sorted(run.glob("best.safetensors"))
-    shipped = Path(f"checkpoints/demo/demo_{dataset}.safetensors")
-    if synthetic:
-        found = [shipped] if shipped.is_file() else []
-    if not found:
-        wanted, config = (shipped, f"demo_{dataset}") if synthetic else (run / "best.safetensors", dataset)
+def trained_weights(args: argparse.Namespace, target: Target, output: Path) -> list[Path]:
+    """What --train trains, done or made now; also, on synthetic scenes, one seed where nobody has trained yet. Else nothing."""
+    nothing_yet = target.synthetic and not (args.checkpoints or known_weights(args.dataset, target, output))
+    if not args.train and not nothing_yet:
+        return []
+    if not args.train:
+        name = _NAMES[args.dataset]
+        say(f"no weights for synthetic scenes in {name}'s format yet: training a small model, which takes minutes")
+    if not trainable(target):
         raise UsageError(
-            f"wanted weights, got none: name them after DATA, or make {wanted.as_posix()} with"
-            f" `python train.py --config configs/{config}.yaml --set run.seeds=[0,1,2]` (one run per seed)"
+            f"--train: wanted persons in train.jsonl and val.jsonl of {target.index}, to train on and to select with; one has"
+            " none. Prepare the data again with all splits, or name weights after DATA"
         )
-    return [str(path) for path in found]
+    config = args.config or _PROJECT / f"configs/{'demo_' if target.synthetic else ''}{args.dataset}.yaml"
+    plan = TrainingPlan(
+        config, models(args.dataset, target, output), trained_folder(args, target, output), target.root,
+        args.seeds if args.train else args.seeds[:1], tuple(args.set), target.synthetic, _DEMO_NOTE if target.synthetic else "",
+    )  # fmt: skip
+    jobs = args.jobs or (min(available_cores(), len(plan.seeds)) if target.synthetic else 1)
+    chosen = chosen_variants(variants_of(args, target, output), args.variants)
+    return train_plan(plan, chosen, args.device, jobs)
+
+
+def models(dataset: str, target: Target, output: Path) -> Path:
+    """Where --train puts the full model's seeds: as `train.py` does; for synthetic scenes beside their tables."""
+    return output / "models" if target.synthetic else Path("outputs") / dataset
+
+
+def trained_folder(args: argparse.Namespace, target: Target, output: Path) -> Path:
+    """What holds the folders `ablations` and `baselines`."""
+    return args.trained or (output / "models" if target.synthetic else Path("outputs"))
+
+
+def variants_of(args: argparse.Namespace, target: Target, output: Path) -> list[Variant]:
+    """Ablations and baselines with the weights that are there. Their configs are EMOTIC's, so on CAER-S only the demo has any."""
+    if args.dataset == "caers" and not target.synthetic:
+        return []
+    again = f"bash scripts/eval_{args.dataset}.sh --demo --train --with" if target.synthetic else ""
+    return find_variants(_PROJECT / "configs", trained_folder(args, target, output), again)
+
+
+def known_weights(dataset: str, target: Target, output: Path) -> list[str]:
+    """Weights that lie where they are looked for: the demonstration's, or those that training left."""
+    shipped = DEMO_CHECKPOINT.parent / f"demo_{dataset}.safetensors"
+    if target.synthetic and shipped.is_file():
+        return [str(shipped)]
+    return [str(path) for path in weights_of(models(dataset, target, output))]
+
+
+def named_weights(args: argparse.Namespace, target: Target, output: Path) -> list[str]:
+    """The weights that the caller named, else those that are known. UsageError where there are none."""
+    found = args.checkpoints or known_weights(args.dataset, target, output)
+    if not found:
+        raise UsageError(
+            f"wanted weights, got none: name them after DATA, or train them: `bash scripts/eval_{args.dataset}.sh DATA --train`"
+        )
+    return list(found)
+
+
+def say(text: str) -> None:
+    """A line for the user, on standard error; the files that were written go to standard output."""
+    print(f"tables.py: {text}", file=sys.stderr, flush=True)
 
 
 def heading(target: Target) -> str:

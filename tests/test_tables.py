@@ -15,11 +15,14 @@ import torch
 from training_world import make_world, read, script
 
 from cocoer.data.index import IndexFileError
-from cocoer.engine import table_runs, tables
-from cocoer.engine.ablations import find_ablations
+from cocoer.engine import table_runs, table_study, tables
 from cocoer.engine.metrics import ScoreError, average_precision, mean_over_classes
 from cocoer.engine.runtime import Runtime
-from cocoer.engine.table_runs import CLIP_WHOLE, TableError, check_weights, measure, open_target, read_run
+from cocoer.engine.table_runs import CLIP_WHOLE, TableError, averaged, check_weights, measure, open_target, read_run
+from cocoer.engine.table_training import TrainingPlan
+from cocoer.engine.train_runs import TrainingError, TrainingRun, is_done, seeds_of, train_all
+from cocoer.engine.variants import BASELINES, TABLE_4, chosen_variants, find_variants, own_settings
+from cocoer.engine.zero_shot import TEMPLATES, Tower, source, zero_shot
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, save_weights
 from cocoer.model.checkpoint_error import CheckpointError
@@ -75,9 +78,12 @@ def test_rows_are_the_metrics_of_the_weights_and_nothing_is_done_twice(
     shares = [float(x["ours"]) for x in lines if x["table"].endswith("first excluded level")]
     assert sum(shares) == pytest.approx(100)
     missing = [x for x in lines if "no weights at" in x["note"]]
-    assert len(missing) == len(list((ROOT / "configs/ablations").glob("*.yaml"))) and not any(
-        x["ours"] for x in missing
-    )
+    variants = [*(ROOT / "configs/ablations").glob("*.yaml"), *(ROOT / "configs/baselines").glob("*.yaml")]
+    assert len(missing) == len(variants) and not any(x["ours"] for x in missing)
+    assert len({x["table"] for x in lines if ": Table 4: " in x["table"]}) == 5
+    labels = [x for x in lines if x["table"].endswith("Labels and calibration")]
+    quality = runs[0].numbers["labels"], runs[1].numbers["labels"]
+    assert float(labels[0]["ours"]) == pytest.approx(50 * (quality[0]["f1_macro"] + quality[1]["f1_macro"]))
     for text in ((tmp_path / "tables.html").read_text(), (tmp_path / "tables.md").read_text()):
         assert all(x["table"].startswith("SYNTHETIC") for x in lines) and "SYNTHETIC DATA" in text
         assert "src=http" not in text and "not at hand" in text
@@ -97,7 +103,7 @@ def test_an_interrupted_table_continues(world: tuple[Path, list[Path]], tmp_path
         done.append(path)
         return load_weights(path, *more)  # type: ignore[arg-type]
 
-    study = tables.Study(target, tuple(weights), tmp_path, HERE, "command", resamples=20)
+    study = table_study.Study(target, tuple(weights), tmp_path, HERE, "command", resamples=20)
     with mock.patch.object(table_runs, "load_weights", side_effect=stop_at_second), pytest.raises(KeyboardInterrupt):
         study.runs()
     with mock.patch.object(table_runs, "load_weights", side_effect=load_weights) as loads:
@@ -194,25 +200,206 @@ def test_the_script_says_what_it_wants(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     main = script("scripts/tables.py").main
-    assert main(["--dataset", "emotic"]) == 2
+    assert main(["--dataset", "emotic", "nowhere"]) == 2
     assert main(["--dataset", "caers", str(world[0])]) == 1  # other labels
-    assert main(["--dataset", "emotic", str(world[0])]) == 2  # no weights
     assert main(["--dataset", "emotic", str(world[0]), str(tmp_path / "none.safetensors")]) == 1
+    assert main(["--dataset", "emotic", str(world[0]), "--train", "--with", "head_onyl"]) == 1
     said = capsys.readouterr().err.splitlines()
-    assert "wanted EMOTIC, prepared, at data/emotic" in said[0] and "--demo" in said[0]
-    assert any("wanted weights, got none" in line for line in said) and "no such file" in said[-1]
+    assert "wanted EMOTIC, prepared, at nowhere" in said[0] and "--demo" in said[0]
+    assert any("none.safetensors" in line and "no such file" in line for line in said)
+    assert "--with: wanted names out of ablations, all, alpha_0," in said[-1] and "got head_onyl" in said[-1]
+    for words in (["--with", "all"], ["--seeds", "0,0"], ["--seeds", "x"], ["--limit", "0"], ["x", "w", "--train"]):
+        with pytest.raises(SystemExit):
+            main(["--dataset", "emotic", *words])
+    said = capsys.readouterr().err
+    assert "--with says what --train trains" in said and "wanted different whole numbers like 0,1,2, got '0,0'" in said
+    assert "--train makes its own weights" in said
 
 
-def test_every_ablation_has_its_place_and_finds_its_weights(tmp_path: Path) -> None:
-    (tmp_path / "alpha_0/seed-1").mkdir(parents=True)
-    (tmp_path / "alpha_0/seed-1/best.safetensors").touch()
-    found = {a.config.stem: a for a in find_ablations(ROOT / "configs/ablations", tmp_path)}
-    assert len(found) == len(list((ROOT / "configs/ablations").glob("*.yaml")))
+def test_without_data_the_demo_world_takes_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = script("scripts/tables.py")
+    monkeypatch.setattr(module, "_DEMO_SIZES", {"emotic": (0, 0, 3), "caers": (2, 1, 3)})
+    args = module.arguments(["--dataset", "emotic"])
+    root = module.data_root(args)
+    assert (
+        root == Path("outputs/demo_data/emotic_test") and "SYNTHETIC scenes take its place" in capsys.readouterr().err
+    )
+    target = open_target(root, "emotic")
+    assert target.synthetic and len(target.records) == 3
+    monkeypatch.setattr(module.subprocess, "run", None)  # drawn once
+    assert module.data_root(args) == root
+    (tmp_path / "data/emotic/index").mkdir(parents=True)
+    assert module.data_root(args) == Path("data/emotic")
+    assert module.data_root(module.arguments(["--dataset", "emotic", "--demo"])) == root
+    caers = module.arguments(["--dataset", "caers"])
+    with pytest.raises(module.UsageError, match="wanted persons in train.jsonl and val.jsonl"):  # nothing to train on
+        module.trained_weights(caers, target.__class__(**{**vars(target), "dataset": "caers"}), tmp_path / "out")
+
+
+def test_train_makes_the_seeds_once_and_the_baselines_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = world_with_weights(tmp_path / "w", seeds=1)
+    config = read(tmp_path / "w/config.yaml")
+    module, out = script("scripts/tables.py"), tmp_path / "out"
+    words = ["--dataset", "emotic", str(root), "--train", "--seeds", "0,5", "--config", str(tmp_path / "w/config.yaml")]
+    words += [
+        "--with",
+        "head_only",
+        "--set",
+        "run.max_steps=1",
+        "--output",
+        str(out),
+        "--resamples",
+        "20",
+        "--device",
+        "cpu",
+    ]
+    assert module.main(words) == 0
+    folders = {p.parent.relative_to(out / "models").as_posix() for p in (out / "models").rglob("best.safetensors")}
+    assert folders == {"seed-0", "seed-5", "baselines/head_only/seed-0", "baselines/head_only/seed-5"}
+    alone = load_weights(out / "models/baselines/head_only/seed-5/best.safetensors")
+    assert alone.config.model.single_level == "head" and alone.config.run.seed == 5
+    assert (
+        alone.config.model.tokens == config.model.tokens
+    )  # laid over the config that is trained, not over emotic.yaml
+    lines = lines_of(out)
+    assert lines[0]["seeds"] == "2"
+    (row,) = [x for x in lines if x["row"] == "head only, trained alone"]
+    assert row["ours"] and row["seeds"] == "2" and row["selected_on"] == "val"
+    # made again with everything there: no training starts, and no weights are read
+    monkeypatch.setattr("cocoer.engine.train_runs.subprocess.Popen", None)
+    with mock.patch.object(table_runs, "load_weights", side_effect=AssertionError("measured again")):
+        assert module.main(words) == 0
+    with pytest.raises(TrainingError, match=r"holds a run of another config:\n  optim.lr: was 0.001, is now 0.5"):
+        is_done(TrainingRun(tmp_path / "w/config.yaml", (
+            f"data.root={root}", f"data.index={root / 'index'}", "optim.lr=0.5", f"run.dir={out / 'models/seed-0'}", "run.seed=0",
+        )))  # fmt: skip
+    longer = TrainingRun(tmp_path / "w/config.yaml", (f"data.root={root}", f"data.index={root / 'index'}"))
+    (longer,) = seeds_of(longer, [5], out / "models")
+    assert not is_done(longer)  # without max_steps it has two epochs to go
+
+
+def test_a_training_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
+    config = make_world(tmp_path)
+    (run,) = seeds_of(TrainingRun(config, ("data.index=nowhere",)), [0], tmp_path / "runs")
+    with pytest.raises(TrainingError, match=r"runs/seed-0: the training ended with 1: train.py: .*nowhere.*train.log"):
+        train_all([run], "cpu")
+    assert not is_done(run)
+
+
+def test_the_plan_of_a_page_is_train_py_s_own(tmp_path: Path) -> None:
+    variants = find_variants(ROOT / "configs", tmp_path)
+    chosen = chosen_variants(variants, ["alpha_0", "baselines"])
+    plan = TrainingPlan(
+        ROOT / "configs/emotic.yaml", Path("outputs/emotic"), Path("outputs"), Path("data/emotic"), (0, 1)
+    )
+    runs = plan.runs(chosen)
+    assert [r.config.run.dir for r in runs[:3]] == [
+        "outputs/emotic/seed-0", "outputs/emotic/seed-1", "outputs/ablations/alpha_0/seed-0",
+    ]  # fmt: skip
+    assert len(runs) == 2 * (1 + 1 + 4) and runs[2].config.loss.alpha == 0 and runs[1].config.run.seed == 1
+    assert {r.config.data.root for r in runs} == {"data/emotic"}
+    words = runs[1].words("cpu")
+    assert words[:3] == ["train.py", "--config", str(ROOT / "configs/emotic.yaml")] and "--resume" in words
+
+
+def test_zero_shot_with_any_tower_and_an_ensemble(world: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    import open_clip
+    from safetensors.torch import save_file
+
+    from cocoer.model.clip_tower import build_clip
+
+    torch.manual_seed(0)
+    spec = json.dumps({
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 48, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+    })  # fmt: skip
+    (tmp_path / "other_tower.json").write_text(spec)
+    clip = build_clip(str(tmp_path / "other_tower.json"), quick_gelu=False, with_text=True).eval()
+    save_file({k: v.contiguous() for k, v in clip.state_dict().items()}, tmp_path / "other.safetensors")
+    tower = Tower.parse(f"{tmp_path / 'other_tower.json'}={tmp_path / 'other.safetensors'}")
+    target = open_target(world[0], "emotic")
+    run = zero_shot(tower, target, "a {emotion} photo", tmp_path / "runs", HERE, batch_size=3, resamples=20)
+    people = table_runs.PersonDataset(target.records, world[0], target.classes, 48)
+    batch = next(iter(table_runs.build_loader(load_weights(world[1][0]).config.data, "test", 7, dataset=people)))
+    tokenizer = open_clip.get_tokenizer("other_tower")
+
+    def texts(templates: tuple[str, ...]) -> torch.Tensor:
+        every = [
+            torch.nn.functional.normalize(
+                clip.encode_text(tokenizer([t.format(emotion=c) for c in target.classes])), dim=-1
+            )
+            for t in templates
+        ]
+        return torch.stack(every).mean(0)
+
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    want_mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1)
+    want_std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1)
+    with torch.inference_mode():
+        for view, crop in (("picture", batch.context), ("body", batch.body)):  # type: ignore[attr-defined]
+            image = clip.encode_image((crop * std + mean - want_mean) / want_std)
+            for prompts, templates in (("paper", ("a {emotion} photo",)), ("ensemble", TEMPLATES)):
+                expected = torch.cosine_similarity(image[:, None], texts(templates)[None], dim=-1)
+                np.testing.assert_allclose(run.scores[source(view, prompts)], expected.numpy(), atol=2e-5)
+    with mock.patch("cocoer.engine.zero_shot.load_clip", side_effect=AssertionError("measured again")):
+        again = zero_shot(tower, target, "a {emotion} photo", tmp_path / "runs", HERE, batch_size=3, resamples=20)
+    assert again.numbers == run.numbers
+    with pytest.raises(TableError, match=r"CLIP RN50: wanted its weights at checkpoints/clip/RN50.pt.*fetch clip-rn50"):
+        zero_shot(Tower.parse("RN50"), target, "{emotion}", tmp_path / "runs", HERE)
+    assert (
+        run_script(
+            world[0], world[1][:1], tmp_path / "out", "--clip", "ViT-B-32", "--clip", f"{tower.name}={tower.weights}"
+        )
+        == 0
+    )
+    rows = {x["row"]: x for x in lines_of(tmp_path / "out") if x["table"].endswith("Zero-shot CLIP")}
+    assert "no CLIP weights at checkpoints/clip/ViT-B-32.pt" in rows["ViT-B-32, zero-shot"]["note"]
+    assert (
+        rows["other_tower, body, template ensemble"]["ours"]
+        and rows["other_tower, body, template ensemble"]["seeds"] == "0"
+    )
+
+
+def test_late_fusion_of_models_trained_apart_is_their_mean(world: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    target = open_target(world[0], "emotic")
+    runs = [measure(file, target, [], tmp_path, HERE, resamples=20) for file in world[1]]
+    both = averaged(runs, target, resamples=20)
+    expected = (runs[0].scores["pred"] + runs[1].scores["pred"]) / 2
+    np.testing.assert_allclose(both.scores["pred"], expected, atol=1e-6)
+    value = both.numbers["sources"]["pred"]["value"]
+    assert value == pytest.approx(mean_over_classes(average_precision(expected, runs[0].targets)))
+
+
+def test_every_variant_has_its_place_and_finds_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "ablations/alpha_0/seed-1").mkdir(parents=True)
+    (tmp_path / "ablations/alpha_0/seed-1/best.safetensors").touch()
+    (tmp_path / "baselines/head_only").mkdir(parents=True)
+    (tmp_path / "baselines/head_only/best.safetensors").touch()
+    found = {v.config.stem: v for v in find_variants(ROOT / "configs", tmp_path)}
+    assert len(found) == len(
+        [p for kind in ("ablations", "baselines") for p in (ROOT / "configs" / kind).glob("*.yaml")]
+    )
     assert found["alpha_0"].weights and found["alpha_0"].place == "Tab. 4" and not found["alpha_1"].weights
-    assert {a.place for a in found.values()} == {"Tab. 3", "Tab. 4", "Fig. 2", "Fig. 3"}
-    (tmp_path / "x.yaml").write_text("base: y\n")
-    with pytest.raises(TableError, match="x.yaml: wanted a first line"):
-        find_ablations(tmp_path, tmp_path)
+    assert found["head_only"].weights and found["head_only"].what == "head only, trained alone"
+    assert found["body_only"].train == "python train.py --config configs/baselines/body_only.yaml"
+    assert {v.place for v in found.values()} == {"Tab. 3", "Tab. 4", "Fig. 2", "Fig. 3", BASELINES}
+    families = {family for group in TABLE_4.values() for family in group}
+    assert families == {v.family for v in found.values() if v.place == "Tab. 4"}  # no ablation of Table 4 is in no part
+    assert set(own_settings(ROOT / "configs/baselines/head_only.yaml")) == {
+        'model.single_level="head"', "model.vocabulary.enabled=false", "model.attention.enabled=false",
+    }  # fmt: skip
+    for kind in ("ablations", "baselines"):
+        (tmp_path / "configs" / kind).mkdir(parents=True)
+        (tmp_path / "configs" / kind / "x.yaml").write_text("base: y\n")
+        with pytest.raises(TableError, match=r"x.yaml: wanted a first line like '# (Ablation|Baseline): WHAT"):
+            find_variants(tmp_path / "configs", tmp_path)
+        (tmp_path / "configs" / kind / "x.yaml").unlink()
 
 
 ROWS = (
@@ -243,3 +430,28 @@ def test_only_measured_rows_are_drawn() -> None:
     assert report.plot(ResultTable("t", "T", "", ROWS)) is None
     two = report.plot(ResultTable("t", "T", "", ROWS, plotted=True))
     assert two is not None and two.width == 1000
+
+
+def test_a_grid_is_in_every_format(tmp_path: Path) -> None:
+    grid = (("true, then predicted", "A & B", "C|D"), ("A & B (3)", "66.7", "33.3"), ("C|D (0)", "-", "-"))
+    table = ResultTable("confusion", "Confusion", "Caption", ROWS[:1], grid=grid)
+    page, text, tex = report.as_html([table], "H"), report.as_markdown([table], "H"), report.as_latex([table], "H")
+    assert "| A & B (3) | 66.7 | 33.3 |" in text and "C\\|D (0)" in text
+    assert 'rgb(38 110 190 / 0.367)">66.7<' in page and 'rgb(38 110 190 / 0.000)">-<' in page
+    assert r"A \& B (3) & 66.7 & 33.3 \\" in tex and tex.count(r"\begin{tabular}") == 2
+    back = {row["row"]: row["ours"] for row in csv.DictReader(io.StringIO(report.as_csv([table])))}
+    assert back["A & B (3): C|D"] == "33.3" and len(back) == 5
+
+
+def test_a_confusion_matrix_has_the_persons_of_every_class(tmp_path: Path) -> None:
+    root, weights = world_with_weights(tmp_path, "caers", seeds=2)
+    target = open_target(root, "caers")
+    study = table_study.Study(target, tuple(weights), tmp_path / "runs", HERE, "command", resamples=20)
+    runs = study.runs()
+    table = tables.confusion_table(study, runs)
+    for i, (name, *cells) in enumerate(table.grid[1:]):
+        persons = [j for j in range(7) if runs[0].targets[j, i]]
+        assert name == f"{target.classes[i]} ({len(persons)})"
+        for k, cell in enumerate(cells):
+            hits = [np.mean([run.scores["pred"][j].argmax() == k for j in persons]) for run in runs]
+            assert cell == f"{100 * np.mean(hits):.1f}"

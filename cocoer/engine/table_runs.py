@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cocoer.config import Config, change_config
 from cocoer.data.batch import PersonRecord
+from cocoer.data.files import file_checksum
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.engine import metrics as m
@@ -36,7 +37,7 @@ Kind = Literal["model", "clip"]
 
 CLIP_WHOLE, CLIP_VIEW = "clip_whole_picture", "clip_as_the_branch_looks"
 
-_FORMAT = 1  # of a stored run; a change of what is measured raises it
+_FORMAT = 2  # of a stored run; a change of what is measured raises it
 
 
 class TableError(ValueError):
@@ -129,6 +130,20 @@ def check_weights(paths: Sequence[str | Path], target: Target) -> list[Path]:
     return files
 
 
+def stored_run(identity: Sequence[Any], store: Path, make: Callable[[], Run]) -> Run:
+    """The run of this identity (plain values): read from `store` where it is done, else made now and stored.
+
+    Raises TableError for a damaged stored run, and what `make` raises.
+    """
+    name = hashlib.sha256(json.dumps([_FORMAT, *identity]).encode()).hexdigest()[:20]
+    if (store / name / "result.json").is_file():
+        return read_run(store / name)
+    run = make()
+    run = replace(run, numbers=dict(run.numbers) | {"commit": git_revision()})
+    _write_run(store / name, run)
+    return run
+
+
 def measure(
     weights: Path, target: Target, overrides: Sequence[str], store: Path, runtime: Runtime,
     *, kind: Kind = "model", batch_size: int = 64, resamples: int = 500, progress: bool = False,
@@ -138,41 +153,57 @@ def measure(
     kind: `model` = the whole model; `clip` = cosine of the V-I tower's image embedding with the prompts' text embeddings.
     Raises TableError for a damaged stored run, ScoreError for scores that are not finite (person and class named).
     """
-    checksum = _sha256(weights)
-    identity = json.dumps([_FORMAT, checksum, target.digest, sorted(overrides), kind, resamples])
-    folder = store / hashlib.sha256(identity.encode()).hexdigest()[:20]
-    if (folder / "result.json").is_file():
-        return read_run(folder)
-    loaded = load_weights(weights, runtime.device, lambda stored: _at(stored, target, overrides))
-    people = PersonDataset(target.records, target.root, target.classes, loaded.config.data.image_size)
-    loader = build_loader(loaded.config.data, target.split, batch_size, dataset=people)
-    keys = [r.key for r in target.records]
-    if kind == "model":
-        result = evaluate(
-            loaded.model, loader, multi_label=target.multi_label, order=keys, runtime=runtime, progress=progress
-        )
-    else:
-        result = _zero_shot(loaded, loader, keys, runtime)
-    numbers = _numbers(result, target, resamples)
-    numbers["weights"] = {
-        "file": weights.as_posix(),
-        "sha256": checksum,
-        "selected_on": loaded.metadata.get("metrics", {}).get("selected_on"),
-        "note": loaded.metadata.get("note", ""),
-        "update": loaded.config.model.coordination.update,
-        "prompt": loaded.config.model.vocabulary.prompt,
-        "view": loaded.config.model.vocabulary.view,
-        "tower": loaded.config.model.vocabulary.tower,
-    }
-    numbers |= {"commit": git_revision(), "overrides": list(overrides), "data": target.root.as_posix()}
-    run = Run(numbers, result.probabilities, result.targets)
-    _write_run(folder, run)
-    return run
+    checksum = file_checksum(weights)
+
+    def make() -> Run:
+        loaded = load_weights(weights, runtime.device, lambda stored: _at(stored, target, overrides))
+        people = PersonDataset(target.records, target.root, target.classes, loaded.config.data.image_size)
+        loader = build_loader(loaded.config.data, target.split, batch_size, dataset=people)
+        keys = [r.key for r in target.records]
+        if kind == "model":
+            result = evaluate(
+                loaded.model, loader, multi_label=target.multi_label, order=keys, runtime=runtime, progress=progress
+            )
+        else:
+            result = _zero_shot(loaded, loader, keys, runtime)
+        numbers = numbers_of(result, target, resamples)
+        if kind == "model" and target.multi_label:
+            numbers["labels"] = _label_quality(result, loaded, target)
+        branch = loaded.config.model.vocabulary
+        numbers["weights"] = {
+            "file": weights.as_posix(),
+            "sha256": checksum,
+            "selected_on": loaded.metadata.get("metrics", {}).get("selected_on"),
+            "note": loaded.metadata.get("note", ""),
+            "update": loaded.config.model.coordination.update,
+            "prompt": branch.prompt,
+            "view": branch.view,
+            "tower": branch.tower,
+            "clip_weights": branch.weights,
+        }
+        numbers["overrides"] = list(overrides)
+        return Run(numbers, result.probabilities, result.targets)
+
+    return stored_run([checksum, target.digest, sorted(overrides), kind, resamples], store, make)
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def averaged(runs: Sequence[Run], target: Target, resamples: int) -> Run:
+    """Late fusion of models that were trained apart: the mean of their fused answers on the same persons, nothing learned."""
+    keys = tuple(r.key for r in target.records)
+    mean: Scores = np.stack([run.scores["pred"] for run in runs]).mean(0)
+    result = Evaluation(keys, runs[0].targets, {"pred": mean}, None, None, None, None, None)
+    numbers = numbers_of(result, target, resamples)
+    del numbers["summary"]  # no single evaluation gives these numbers
+    numbers |= {"weights": runs[0].numbers["weights"], "commit": runs[0].numbers["commit"], "overrides": []}
+    return Run(numbers, result.probabilities, result.targets)
+
+
+def _label_quality(result: Evaluation, loaded: Loaded, target: Target) -> dict[str, Any]:
+    """F1 and Jaccard at the thresholds that the weights carry."""
+    fitted = loaded.thresholds.get("classes", {})
+    default = loaded.config.inference.thresholds.fused
+    where = f"precision = recall on {loaded.thresholds['split']}" if fitted else f"threshold {default:g}"
+    return s.label_quality(result, target.classes, fitted, default) | {"thresholds": where}
 
 
 def _at(stored: Config, target: Target, overrides: Sequence[str]) -> Config:
@@ -202,7 +233,7 @@ def _zero_shot(loaded: Loaded, batches: Any, keys: Sequence[str], runtime: Runti
     return Evaluation(tuple(keys), np.concatenate(targets), scores, None, None, None, None, None)
 
 
-def _numbers(result: Evaluation, target: Target, resamples: int) -> dict[str, Any]:
+def numbers_of(result: Evaluation, target: Target, resamples: int) -> dict[str, Any]:
     """Headline, the other definitions and interval of every source; per class of the fused answer; who leaves when."""
     classes, multi_label = target.classes, target.multi_label
     out: dict[str, Any] = {"persons": len(result), "split": target.split, "sources": {}}
@@ -238,7 +269,7 @@ def _write_run(folder: Path, run: Run) -> None:
             np.savez_compressed(handle, targets=run.targets, **arrays)
 
     write_durably(scores, fill)
-    text = json.dumps({"scores_sha256": _sha256(scores), "numbers": run.numbers}, indent=1) + "\n"
+    text = json.dumps({"scores_sha256": file_checksum(scores), "numbers": run.numbers}, indent=1) + "\n"
 
     def write(path: Path) -> None:
         path.write_text(text, encoding="utf-8")
@@ -252,7 +283,7 @@ def read_run(folder: Path) -> Run:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         numbers, wanted = content["numbers"], content["scores_sha256"]
-        if _sha256(scores) != wanted:
+        if file_checksum(scores) != wanted:
             raise ValueError(f"{scores.name} is not the file that was written with it")
         with np.load(scores) as arrays:
             by_source = {name[2:]: arrays[name] for name in arrays.files if name.startswith("p_")}

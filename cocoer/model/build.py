@@ -122,7 +122,7 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
     clip = build_clip(spec.tower, quick_gelu=spec.weights == "openai", with_text=pretrained)
     if pretrained and spec.weights is not None:
         path = f"checkpoints/clip/{spec.tower}.pt" if spec.weights == "openai" else spec.weights
-        _load_clip(clip, read_clip_weights(path), path)
+        load_clip(clip, read_clip_weights(path), path)
     prompts = [spec.prompt.format(emotion=name) for name in config.classes]
     visual: Any = clip.visual
     embed_size: int = visual.output_dim
@@ -133,8 +133,11 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
     return branch
 
 
-def _load_clip(clip: nn.Module, weights: dict[str, Tensor], path: str) -> None:
-    """Load a CLIP state dict; OpenAI's archive carries three numbers of its own that are no weights."""
+def load_clip(clip: nn.Module, weights: dict[str, Tensor], path: str) -> None:
+    """Load a CLIP state dict; OpenAI's archive carries three numbers of its own that are no weights.
+
+    Raises ValueError, with the keys, where they do not fit the tower.
+    """
     known = clip.state_dict()
     fitting = {k: v.float() if v.is_floating_point() else v for k, v in weights.items() if k in known}
     missing = sorted(set(known) - set(fitting) - {"attn_mask"})

@@ -119,9 +119,18 @@ def as_markdown(tables: Sequence[ResultTable], heading: str, remarks: Sequence[s
         commands = _commands(table)
         lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
         lines += ["| " + " | ".join(c.replace("|", "\\|") for c in _cells(r, commands)) + " |" for r in table.rows]
-        parts += [f"## {table.title}", table.caption, "\n".join(lines)]
+        parts += [f"## {table.title}", table.caption]
+        if table.grid:
+            parts.append(_pipes(table.grid))
+        parts.append("\n".join(lines))
         parts.append("\n".join(f"{i}. `{command}`" for command, i in commands.items()))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _pipes(grid: Sequence[Sequence[str]]) -> str:
+    """A grid as a pipe table."""
+    head, *body = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in grid)
+    return "\n".join([head, "|" + "---|" * len(grid[0]), *body])
 
 
 def as_csv(tables: Sequence[ResultTable]) -> str:
@@ -140,6 +149,9 @@ def as_csv(tables: Sequence[ResultTable]) -> str:
                 [table.title, row.name, paper, row.source, row.ours, row.deviation, low, high, row.difference,
                  row.persons, row.seeds, row.definition, row.selection, row.commit, row.command, row.note]
             )  # fmt: skip
+        for name, *cells in table.grid[1:]:
+            for column, cell in zip(table.grid[0][1:], cells, strict=True):
+                lines.writerow([table.title, f"{name}: {column}", NOT_AT_HAND, "", cell, *[""] * 10, table.grid[0][0]])
     return buffer.getvalue()
 
 
@@ -172,6 +184,15 @@ def as_latex(tables: Sequence[ResultTable], heading: str) -> str:
             rf"\caption{{{_tex(heading)}. {_tex(table.title)}. {_tex(table.caption)}}}",
         ]
         lines += [rf"\label{{tab:{table.key.replace('_', '-')}}}", r"\end{table}"]
+        if table.grid:
+            lines += [
+                r"\begin{table}[t]",
+                r"\centering\small",
+                rf"\begin{{tabular}}{{l{'r' * (len(table.grid[0]) - 1)}}}",
+            ]
+            cells = [" & ".join(_tex(text) for text in line) + r" \\" for line in table.grid]
+            lines += [r"\toprule", cells[0], r"\midrule", *cells[1:], r"\bottomrule", r"\end{tabular}"]
+            lines += [rf"\caption{{{_tex(table.title)}. {_tex(table.caption)}}}", r"\end{table}"]
         lines += [f"% command: {command}" for command in commands]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
@@ -225,9 +246,31 @@ def _section(table: ResultTable) -> str:
     body = "".join(_html_rows(table, commands))
     return (
         f'<section id="{table.key}"><h2>{escape(table.title)}</h2><p>{escape(table.caption)}</p>'
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'{_html_grid(table)}<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         f"{_picture(table)}{below}</section>"
     )
+
+
+def _html_grid(table: ResultTable) -> str:
+    """The grid as a table whose cells are the darker the larger their number."""
+    if not table.grid:
+        return ""
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.grid[0])
+    lines = []
+    for name, *cells in table.grid[1:]:
+        shown = "".join(f'<td class="number" style="background:{_shade(text)}">{escape(text)}</td>' for text in cells)
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{shown}</tr>')
+    body = "".join(lines)
+    return f'<div class="wide"><table class="grid"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _shade(percent: str) -> str:
+    """A background for a percentage, light enough for dark letters at 100."""
+    try:
+        share = min(1.0, max(0.0, float(percent) / 100))
+    except ValueError:
+        share = 0.0
+    return f"rgb(38 110 190 / {0.55 * share:.3f})"
 
 
 def as_html(tables: Sequence[ResultTable], heading: str, remarks: Sequence[str] = ()) -> str:
