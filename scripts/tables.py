@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cocoer.config import ConfigError
 from cocoer.data.decode import ImageError
-from cocoer.data.files import available_cores
+from cocoer.data.files import available_cores, file_checksum
 from cocoer.data.index import IndexFileError
 from cocoer.engine.metrics import ScoreError
 from cocoer.engine.runtime import start_runtime
@@ -32,6 +32,7 @@ from cocoer.engine.train_runs import TrainingError
 from cocoer.engine.variants import Variant, chosen_variants, find_variants, weights_of
 from cocoer.engine.zero_shot import Tower
 from cocoer.model.checkpoint_error import CheckpointError
+from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import write_tables
 from cocoer.weights_catalog import DEMO_CHECKPOINT
 
@@ -80,6 +81,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--limit", type=int, help="only the first persons of the split; every row then says how many")
     parser.add_argument("--output", help="folder; default: outputs/tables/DATASET, with _demo for synthetic scenes")
+    parser.add_argument(
+        "--publish", type=Path, metavar="FILE", help="also write the measured rows into their place in docs/results.md"
+    )
     parser.add_argument("--trained", type=Path, help="folder with ablations/NAME and baselines/NAME; default: outputs")
     parser.add_argument("--resamples", type=int, default=500, help="bootstrap draws for the intervals")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -88,6 +92,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ("limit", "resamples", "batch_size", "jobs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: wanted 1 or more, got {getattr(args, name)}")
+    if args.publish and args.limit is not None:
+        parser.error(
+            "--publish: figures of the first persons only do not belong into the documentation; leave --limit out"
+        )
     if args.train and args.checkpoints:
         parser.error(f"--train makes its own weights, so none are named; got {', '.join(args.checkpoints)}")
     for flag, given in (("--with", args.variants), ("--set", args.set), ("--config", args.config)):
@@ -122,8 +130,11 @@ def main(argv: list[str] | None = None) -> int:
                 towers=tuple(Tower.parse(text) for text in args.clip), variants=tuple(variants_of(args, target, output)),
             )  # fmt: skip
             tables = gather(study)
-        for path in write_tables(tables, output, heading(target), remarks(target, weights)):
-            print(path.as_posix())
+        paths = write_tables(tables, output, heading(target), remarks(target, weights))
+        if args.publish:
+            key = f"{args.dataset}{'_demo' if target.synthetic else ''}"
+            paths.append(publish(args.publish, key, summary(tables, remarks(target, weights))))
+        print("\n".join(path.as_posix() for path in paths))
     except UsageError as err:
         print(f"tables.py: {err}", file=sys.stderr)
         return 2
@@ -261,6 +272,8 @@ def remarks(target: Target, weights: list[Path]) -> list[str]:
         if len(weights) > 1
         else "one seed, 95 % bootstrap interval over persons"
     )
+    named = ", ".join(f"{path.as_posix()} (sha256 {file_checksum(path)[:12]})" for path in weights)
+    out.append(f"Weights: {named}.")
     out.append(
         f"Data {target.root.as_posix()}, split {target.split}, {len(target.records)} persons, sha256 {target.digest[:16]}."
         f" Values in percent; {seeds}. 'Paper' holds published figures only; 'not at hand' where none could be found."

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from browser import BROWSER, browse
+from PIL import Image
 from training_world import make_world, read, script
 
 from cocoer.data.index import IndexFileError
@@ -28,6 +33,7 @@ from cocoer.model.checkpoint import load_weights, save_weights
 from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report import tables as report
+from cocoer.report.table_summary import publish, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Runtime(0, 1, torch.device("cpu"))
@@ -455,3 +461,56 @@ def test_a_confusion_matrix_has_the_persons_of_every_class(tmp_path: Path) -> No
         for k, cell in enumerate(cells):
             hits = [np.mean([run.scores["pred"][j].argmax() == k for j in persons]) for run in runs]
             assert cell == f"{100 * np.mean(hits):.1f}"
+
+
+def test_the_page_fits_a_phone_and_says_every_column_there(tmp_path: Path) -> None:
+    long = TableRow("a row with a name that goes on", ours=51.0, note="x" * 90, command="python train.py " + "y" * 200)
+    tables_of = [
+        ResultTable("t", "Title", "Caption " * 20, (*ROWS, long), plotted=True),
+        ResultTable(
+            "c",
+            "Confusion",
+            "",
+            ROWS[:1],
+            grid=(("true", *"ABCDEFG"), *((f"class {n}", *["14.3"] * 7) for n in range(7))),
+        ),
+    ]
+    page = report.as_html(tables_of, "Heading", ["a remark"])
+    assert 'name="viewport" content="width=device-width' in page and page.count('data-label="definition"') == 5
+    if BROWSER is None:
+        return
+    frame = f'<iframe id="f" width="360" height="640" srcdoc="{html.escape(page)}"></iframe>'
+    measure_it = "f.onload=()=>{document.title='wide '+f.contentDocument.documentElement.scrollWidth}"
+    (tmp_path / "phone.html").write_text(f"<!doctype html><title></title>{frame}<script>{measure_it}</script>")
+    found = re.search(r"<title>wide (\d+)</title>", browse(tmp_path / "phone.html", "--dump-dom"))
+    assert found is not None and int(found[1]) <= 360
+    (tmp_path / "page.html").write_text(page)
+    browse(tmp_path / "page.html", f"--screenshot={tmp_path / 'page.png'}", "--window-size=500,900")
+    assert len(Image.open(tmp_path / "page.png").convert("RGB").getcolors(2**20) or ()) > 50
+
+
+def test_measured_rows_go_into_their_place_of_a_page(tmp_path: Path) -> None:
+    made = [
+        ResultTable("main", "SYNTHETIC: Table 1", "", ROWS),
+        ResultTable("per_class", "AP per class", "", (replace(ROWS[0], name="Fear"),)),
+    ]
+    text = summary(made, ["A remark."])
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 4 and "A remark." in text and "1. `run me`" in text and "0123456789abcdef+changes" in text
+    assert "Table 1" in lines[2] and "50.00 [40.00, 60.00]" in lines[2] and "+22.62" in lines[2] and "[1]" in lines[2]
+    assert "no weights" not in text and "Fear" not in text
+    page = tmp_path / "results.md"
+    page.write_text("before\n<!-- begin x -->\nold\n<!-- end x -->\nafter\n<!-- begin y -->\nkept\n<!-- end y -->\n")
+    for _ in range(2):  # again writes the same
+        publish(page, "x", text)
+        assert page.read_text() == (
+            f"before\n<!-- begin x -->\n\n{text.strip()}\n\n<!-- end x -->\nafter\n<!-- begin y -->\nkept\n<!-- end y -->\n"
+        )
+    with pytest.raises(ValueError, match=r"results.md: wanted the marks <!-- begin z --> and <!-- end z --> once each"):
+        publish(page, "z", text)
+
+
+def test_the_results_page_has_a_place_for_every_data_set() -> None:
+    page = (ROOT / "docs/results.md").read_text()
+    for key in ("emotic", "caers", "emotic_demo", "caers_demo"):
+        assert page.count(f"<!-- begin {key} -->") == page.count(f"<!-- end {key} -->") == 1

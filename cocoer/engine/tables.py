@@ -104,7 +104,7 @@ def published_table(study: Study, runs: Sequence[Run]) -> ResultTable:
             rows.append(
                 TableRow(name, paper=figure, source=source, note="real data; synthetic scenes have no place beside it")
             )
-    caption = "Figures of other people's runs, quoted from those named. `ours` is the fused answer above."
+    caption = "Figures of other people's runs, quoted from those named; ours is the fused answer above."
     caption += "" if real else " Nothing of ours stands beside them, because ours was not measured on those pictures."
     return ResultTable("published", "Published baselines on the real data set", caption, tuple(rows))
 

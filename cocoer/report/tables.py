@@ -22,23 +22,39 @@ _COLUMNS = (
 )  # fmt: skip
 _COMMIT = 10  # characters of a revision that are shown; the CSV has them all
 
+_NUMBERS = ("paper", "ours", "difference", "persons", "seeds")
+
 _STYLE = """
-:root { --ink: #1a1d21; --grey: #5f666e; --rule: #d6dadf; --warn: #a24b00; }
+:root { --ink: #1a1d21; --grey: #5f666e; --rule: #d6dadf; --warn: #a24b00; --link: #1f62b4; }
 * { box-sizing: border-box; }
 body { margin: 0; font: 16px/1.45 system-ui, sans-serif; color: var(--ink); background: #f4f5f7; }
-header, section { max-width: 1240px; margin: 0 auto 16px; padding: 16px; background: #fff; border: 1px solid var(--rule);
+header, section { max-width: 1280px; margin: 0 auto 16px; padding: 16px; background: #fff; border: 1px solid var(--rule);
   border-radius: 8px; }
 header { margin-top: 16px; } h1 { font-size: 1.4rem; margin: 0 0 6px; } h2 { font-size: 1.1rem; margin: 0 0 4px; }
-p { margin: 4px 0 8px; color: var(--grey); } .warn { color: var(--warn); font-weight: 600; }
-nav { display: flex; flex-wrap: wrap; gap: 4px 16px; } nav a { color: #266ebe; }
+p { margin: 4px 0 8px; color: var(--grey); max-width: 85ch; } .warn { color: var(--warn); font-weight: 600; }
+nav { display: flex; flex-wrap: wrap; gap: 4px 18px; } a { color: var(--link); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .88rem; }
-th, td { text-align: left; vertical-align: top; padding: 4px 12px 4px 0; border-top: 1px solid var(--rule); }
+th, td { text-align: left; vertical-align: top; padding: 4px 14px 4px 0; border-top: 1px solid var(--rule); }
 thead th { border-top: 0; color: var(--grey); font-weight: 600; white-space: nowrap; }
-tbody th { font-weight: 500; min-width: 15em; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.empty { color: var(--grey); } .note { display: block; color: var(--grey); font-size: .82rem; font-weight: 400; }
-code { font-size: .82rem; overflow-wrap: anywhere; } img { max-width: 100%; height: auto; display: block; margin: 12px 0 0; }
+tbody th { font-weight: 500; min-width: 14em; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.ours { font-weight: 600; } .empty { color: var(--grey); white-space: nowrap; font-weight: 400; }
+.note { display: block; color: var(--grey); font-size: .82rem; font-weight: 400; overflow-wrap: anywhere; }
+.grid { width: auto; margin-bottom: 12px; } .grid td, .grid th { padding: 4px 10px; }
+code { font-size: .82rem; overflow-wrap: anywhere; }
+img { display: block; width: 100%; max-width: 1000px; min-width: 620px; height: auto; margin: 12px 0 0; }
 summary { cursor: pointer; color: var(--grey); font-size: .88rem; margin-top: 8px; } ol { padding-left: 2.4em; margin: 6px 0; }
+.up { float: right; font-size: .82rem; }
+@media (max-width: 720px) {
+  header, section { border-radius: 0; border-width: 1px 0; padding: 12px; margin-bottom: 10px; }
+  .rows, .rows tbody, .rows tr, .rows th, .rows td { display: block; width: auto; }
+  .rows thead, .rows td.gap { display: none; }
+  .rows tr { border-top: 1px solid var(--rule); padding: 6px 0; }
+  .rows th, .rows td { border: 0; padding: 0; text-align: left; white-space: normal; }
+  .rows td::before { content: attr(data-label) ": "; color: var(--grey); font-weight: 400; }
+  .rows td { display: inline; margin-right: 1em; font-size: .84rem; }
+  .rows td.ours { display: block; font-size: 1rem; }
+}
 """
 
 
@@ -222,32 +238,36 @@ def _picture(table: ResultTable) -> str:
     image.save(buffer, "PNG", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     size = f'width="{image.width}" height="{image.height}"'
-    return f'<img src="data:image/png;base64,{data}" {size} alt="{escape(table.title, quote=True)}: bars of the table above">'
+    words = f"{escape(table.title, quote=True)}: bars of the table above"
+    return f'<div class="wide"><img src="data:image/png;base64,{data}" {size} alt="{words}"></div>'
 
 
 def _html_rows(table: ResultTable, commands: dict[str, int]) -> Iterator[str]:
-    """<tr> by <tr>; the note stands under the row's name."""
+    """<tr> by <tr>; the note stands under the row's name. Each cell carries its column's name, for narrow screens."""
     for row in table.rows:
         name, *cells, note = _cells(row, commands)
         notes = f'<span class="note">{escape(note)}</span>' if note else ""
         out = [f'<th scope="row">{escape(name)}{notes}</th>']
-        for i, text in enumerate(cells):
-            missing = text in (NOT_AT_HAND, "not measured", "")
-            kind = "empty" if missing else "number" if i < 5 else ""
-            out.append(f'<td class="{kind}">{escape(text) or "-"}</td>' if kind else f"<td>{escape(text)}</td>")
+        for column, text in zip(_COLUMNS[1:], cells, strict=False):
+            kinds = ["number"] if column in _NUMBERS else []
+            kinds += ["ours"] if column == "ours" else []
+            kinds += ["empty"] if text in (NOT_AT_HAND, "not measured", "") else []
+            kinds += [] if text else ["gap"]
+            out.append(f'<td class="{" ".join(kinds)}" data-label="{column}">{escape(text) or "-"}</td>')
         yield f"<tr>{''.join(out)}</tr>"
 
 
 def _section(table: ResultTable) -> str:
     commands = _commands(table)
-    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in _COLUMNS[:-1])
+    head = "".join(f'<th scope="col"{" class=number" * (c in _NUMBERS)}>{escape(c)}</th>' for c in _COLUMNS[:-1])
     listed = "".join(f"<li><code>{escape(command)}</code></li>" for command in commands)
-    below = f"<details><summary>{len(commands)} commands</summary><ol>{listed}</ol></details>" if commands else ""
+    many = "1 command" if len(commands) == 1 else f"{len(commands)} commands"
+    below = f"<details><summary>{many}</summary><ol>{listed}</ol></details>" if commands else ""
     body = "".join(_html_rows(table, commands))
     return (
-        f'<section id="{table.key}"><h2>{escape(table.title)}</h2><p>{escape(table.caption)}</p>'
-        f'{_html_grid(table)}<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f"{_picture(table)}{below}</section>"
+        f'<section id="{table.key}"><a class="up" href="#top">up</a><h2>{escape(table.title)}</h2>'
+        f'<p>{escape(table.caption)}</p>{_html_grid(table)}<div class="wide"><table class="rows">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_picture(table)}{below}</section>"
     )
 
 
@@ -275,12 +295,12 @@ def _shade(percent: str) -> str:
 
 def as_html(tables: Sequence[ResultTable], heading: str, remarks: Sequence[str] = ()) -> str:
     """The page: no outside file, font or script; plots are PNG inside it. The first remark is set off as the warning it is."""
-    links = "".join(f'<a href="#{table.key}">{escape(table.title)}</a>' for table in tables)
+    links = "".join(f'<a href="#{t.key}">{escape(t.title.removeprefix("SYNTHETIC: "))}</a>' for t in tables)
     said = "".join(f"<p{' class=warn' if not i else ''}>{escape(text)}</p>" for i, text in enumerate(remarks))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(heading)}</title><style>{_STYLE}</style></head><body>"
-        f"<header><h1>{escape(heading)}</h1>{said}<nav>{links}</nav></header>"
+        f'<header id="top"><h1>{escape(heading)}</h1>{said}<nav>{links}</nav></header>'
         f"{''.join(_section(table) for table in tables)}</body></html>\n"
     )

@@ -1,0 +1,52 @@
+"""The measured rows of a page of tables as one section of the documentation, written between two marks of a Markdown file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cocoer.outputs import ResultTable
+from cocoer.report.tables import NOT_AT_HAND, measured, number
+from cocoer.report.text import markdown_table
+
+_LEFT_OUT = ("per_class", "confusion")
+"""Tables of many rows that say little on a page of results; the files that the command writes have them."""
+
+_COLUMNS = (
+    "table", "row", "paper", "ours", "difference", "persons", "seeds", "definition", "selected on", "command",
+)  # fmt: skip
+
+
+def summary(tables: Sequence[ResultTable], remarks: Sequence[str]) -> str:
+    """Remarks, one table of every measured row, its commands by number, and the commits."""
+    rows = [
+        (table, row) for table in tables if table.key not in _LEFT_OUT for row in table.rows if row.ours is not None
+    ]
+    commands = {command: i for i, command in enumerate(dict.fromkeys(row.command for _, row in rows), start=1)}
+    lines = [
+        [
+            table.title.removeprefix("SYNTHETIC: "), row.name, number(row.paper) or NOT_AT_HAND, measured(row),
+            "" if row.difference is None else f"{row.difference:+.2f}", str(row.persons or ""), str(row.seeds or ""),
+            row.definition, row.selection, f"[{commands[row.command]}]",
+        ]
+        for table, row in rows
+    ]  # fmt: skip
+    commits = ", ".join(dict.fromkeys(c for _, row in rows for c in row.commit.split(", ") if c))
+    listed = "\n".join(f"{i}. `{command}`" for command, i in commands.items())
+    return "\n\n".join([*remarks, markdown_table(_COLUMNS, lines), listed, f"Commit {commits}."])
+
+
+def publish(file: str | Path, key: str, text: str) -> Path:
+    """Replace what stands between `<!-- begin KEY -->` and `<!-- end KEY -->` in a Markdown file; returns its path.
+
+    Raises ValueError where the marks are not there once each, in this order.
+    """
+    file = Path(file)
+    begin, end = f"<!-- begin {key} -->", f"<!-- end {key} -->"
+    content = file.read_text(encoding="utf-8")
+    if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
+        raise ValueError(f"{file}: wanted the marks {begin} and {end} once each, to write the tables between them")
+    before, _, rest = content.partition(begin)
+    after = rest.partition(end)[2]
+    file.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+    return file
