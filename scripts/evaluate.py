@@ -14,6 +14,7 @@ import argparse
 import csv
 import json
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from cocoer.data.index import IndexFileError
 from cocoer.data.loaders import build_dataset, build_loader
 from cocoer.engine import summary as s
 from cocoer.engine.evaluate import Evaluation, evaluate
-from cocoer.engine.metrics import DEFINITIONS, ScoreError, break_even_thresholds
+from cocoer.engine.metrics import DEFINITIONS, ScoreError, break_even_thresholds, checked
 from cocoer.engine.runtime import Runtime, start_runtime
 from cocoer.model.checkpoint import Loaded, load_weights
 from cocoer.model.checkpoint_error import CheckpointError
@@ -143,11 +144,24 @@ def study(
 
 
 def compared(result: Evaluation, other: Path, multi_label: bool, resamples: int) -> dict[str, Any]:
-    """The paired difference of the fused answer, this minus the other one. Raises ValueError for other persons."""
-    with np.load(other) as stored:
-        keys, scores = list(stored["keys"]), stored["pred"]
+    """The paired difference of the fused answer, this minus the other one.
+
+    Raises ValueError for other persons or classes, a truncated or foreign file, and scores that are not finite.
+    """
+    try:
+        with open(other, "rb") as handle, np.load(handle, allow_pickle=False) as stored:
+            keys, scores = list(stored["keys"]), stored["pred"]
+    except (zipfile.BadZipFile, KeyError, EOFError, TypeError, ValueError) as err:
+        raise ValueError(
+            f"--against {other}: truncated or no scores of scripts/evaluate.py ({err}); wanted the scores.npz that it writes,"
+            " make it again"
+        ) from None
     if keys != list(result.keys):
         raise ValueError(f"--against {other}: holds {len(keys)} persons that are not these {len(result)} in this order")
+    try:
+        checked(scores, result.targets, keys)
+    except ScoreError as err:
+        raise ValueError(f"--against {other}: {err}") from None
     difference = s.paired_difference(result.targets, result.probabilities["pred"], scores, multi_label, resamples)
     return {"file": other.as_posix(), "difference": difference.to_dict()}
 

@@ -205,6 +205,39 @@ def evaluate_directly(world: Path, weights: Path) -> Evaluation:
     return evaluate(model, loader, multi_label=True, order=[r.key for r in people.records], runtime=HERE)  # type: ignore[arg-type]
 
 
+def test_scores_to_compare_with_that_cannot_be_used_are_named(world: Path, weights: Path, tmp_path: Path) -> None:
+    result = evaluate_directly(world, weights)
+    compared = script("scripts/evaluate.py").compared
+    file, scores = tmp_path / "scores.npz", result.probabilities["pred"]
+
+    def store(**arrays: object) -> None:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    store(keys=np.array(result.keys), pred=scores)
+    assert compared(result, file, True, 20)["difference"]["value"] == 0
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"keys"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"scores.npz: truncated or no scores of scripts/evaluate.py"):
+            compared(result, file, True, 20)
+    store(pred=scores)
+    with pytest.raises(ValueError, match=r"no scores of scripts/evaluate.py.*keys"):
+        compared(result, file, True, 20)
+    store(keys=np.array([*result.keys[1:], result.keys[1]]), pred=scores)  # one person twice
+    with pytest.raises(ValueError, match="persons that are not these 11 in this order"):
+        compared(result, file, True, 20)
+    store(keys=np.array(result.keys), pred=scores[:, :7])
+    with pytest.raises(ValueError, match=r"--against .*wanted scores and targets of one shape"):
+        compared(result, file, True, 20)
+    broken = scores.copy()
+    broken[2, 3] = np.nan
+    store(keys=np.array(result.keys), pred=broken)
+    with pytest.raises(
+        ValueError, match=r"--against .*score of person test/002.png#0, .*wanted a finite number, got nan"
+    ):
+        compared(result, file, True, 20)
+
+
 def test_the_script_says_what_is_wrong(
     world: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
