@@ -199,8 +199,10 @@ class OptimConfig:
     grad_clip: AboveZero | None = None  # largest norm of the whole gradient
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of the averaged weights that are evaluated; 0 = off
     precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = False
-    compile: bool = False  # torch.compile the model
+    channels_last: bool = (
+        True  # lay pictures and weights out as convolutions like them; very narrow trunks stay as they are
+    )
+    compile: bool = False  # torch.compile the model; the first step takes minutes
     sync_batch_norm: bool = False  # batch statistics over all processes (GPU only)
 
 
@@ -231,7 +233,9 @@ class DetectorConfig:
     input_size: Annotated[int, Field(ge=32)] = 640  # side of the square that the detectors see, pixels
     face_threshold: Fraction = 0.5
     person_threshold: Fraction = 0.5
-    faces_to_bodies: Literal["one_to_one", "published"] = "one_to_one"  # published: columns only, a face may serve several
+    faces_to_bodies: Literal["one_to_one", "published"] = (
+        "one_to_one"  # published: columns only, a face may serve several
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -239,6 +243,11 @@ class InferenceConfig:
     """What the recogniser adds to the model."""
 
     batch_size: Positive = 8  # persons per forward
+    fuse: bool = True  # batch norms into convolutions, V-I's repeated input into one
+    channels_last: bool = True  # lay pictures and weights out as convolutions like them
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: weights and products in bfloat16; changes the answers a little
+    compile: bool = False  # torch.compile, which takes a minute at the first picture
+    cuda_graph: bool = False  # GPU: record the forward pass of each batch size once
     channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the trunks see colours; the published code: bgr
     thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)

@@ -132,7 +132,7 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
             clock = time.process_time if options.busy else time.perf_counter
             yield from measure_model(config, device, batches, options.seconds, say, clock, options.eager)
         elif part == "train":
-            yield from measure_train(config, device, max(options.batch or [64 if gpu else 8]), options.seconds)
+            yield from measure_train(config, device, options.batch or [64 if gpu else 8], options.seconds)
         elif part == "data":
             yield from measure_data(config, device)
         else:

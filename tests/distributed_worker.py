@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 from training_world import read, script, train
 
 from cocoer.data.loaders import build_loader
 from cocoer.engine import recognition
 from cocoer.engine import train_epoch as te
+from cocoer.engine.learner import build_learner, training_mode
 from cocoer.engine.runtime import start_runtime
 from cocoer.model.build import build_model
 
@@ -29,12 +29,8 @@ def gradients(config: Path, folder: Path, accumulate: int) -> None:
         settings = read(config, FROZEN)
         torch.manual_seed(0)
         model = build_model(settings)
-        te.training_mode(model, True)
-        wrapped = DistributedDataParallel(model) if runtime.world_size > 1 else None
-        learner = te.Learner(
-            model, wrapped or model, wrapped, torch.optim.SGD(model.parameters()), None, settings.loss, settings.optim,
-            True, None, True,
-        )  # fmt: skip
+        learner = build_learner(settings, model, runtime)
+        training_mode(model, True)
         size = 16 // runtime.world_size // accumulate
         loader = build_loader(
             settings.data, "train", size, 0, train=True, rank=runtime.rank, world_size=runtime.world_size

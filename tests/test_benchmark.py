@@ -16,11 +16,11 @@ import torch
 from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
-from cocoer.engine.benchmark import Floor, Variant, person_batch, random_model, usable, workspace_task
+from cocoer.engine.benchmark import Floor, Variant, person_batch, random_model, usable, variants, workspace_task
 from cocoer.engine.benchmark_overlap import measure_overlap
 from cocoer.engine.benchmark_pictures import classes_task, measure_memory, measure_persons
 from cocoer.engine.benchmark_timing import Timings, memory_mb, peak_mb, straightness, take_turns
-from cocoer.engine.benchmark_train import measure_train
+from cocoer.engine.benchmark_train import floor_task, measure_train
 from cocoer.engine.predict import Recognizer
 from cocoer.names import LEVELS
 from cocoer.weights_catalog import DEMO_CHECKPOINT, PROJECT
@@ -113,8 +113,9 @@ def test_a_variant_that_cannot_run_is_named_and_left_out() -> None:
     assert task is not None and not said
     answers = task()
     assert isinstance(answers, list) and len(answers) == 2, "the total ends at answers, not at tensors"
-    recognizer.model = Broken()  # type: ignore[assignment]
-    assert usable(Variant("compiled", recognizer), batch, said.append) is None
+    broken = Variant("compiled", recognizer)
+    recognizer._forward = Broken()
+    assert usable(broken, batch, said.append) is None
     assert said == ["compiled: cannot run here: no compiler"]
 
 
@@ -125,11 +126,39 @@ def test_workspace_tasks_have_the_size_that_they_say() -> None:
     assert classes_task(300, 16, 5, CPU)().shape == (5, 3, 16)  # type: ignore[attr-defined]
 
 
-def test_training_rows_measure_gradients_and_step() -> None:
-    rows = list(measure_train(tiny_config(), CPU, 2, 0.0))
-    assert [row.variant for row in rows] == ["forward and backward", "whole step"]
+def test_training_rows_measure_gradients_step_and_bare_networks() -> None:
+    wide = "model.trunk.widths=[16, 16, 16, 16]"  # narrower ones are not laid out channels-last
+    rows = list(measure_train(tiny_config(wide), CPU, [2, 3], 0.0))
+    names = ["forward and backward", "whole step", "trunks and tower alone"]
+    assert [(row.variant, row.batch) for row in rows] == [(f"{n}, channels_last", b) for b in (2, 3) for n in names]
     for row in rows:
-        assert row.ratio is not None and row.floor_ms is not None and row.ratio > 1 and row.floor_ms > 0
+        assert row.ratio is not None and row.floor_ms is not None and row.floor_ms > 0
+        assert row.ratio > 1 or row.variant.startswith(names[2])
+    plain = list(measure_train(tiny_config(wide, "optim.channels_last=false", "optim.precision=bf16"), CPU, [2], 0.0))
+    assert [row.variant for row in plain] == [f"{name}, bf16" for name in names[:2]]
+    assert all(row.dtype == "bfloat16" and row.eager_ratio != row.ratio for row in plain)
+
+
+def test_the_floor_of_training_is_every_trunk_both_ways_and_the_tower_forward() -> None:
+    floor = Floor(random_model(tiny_config(), CPU))
+    floor_task(floor, person_batch(tiny_config(), 2, CPU), CPU, "fp32")()
+    assert all(p.grad is not None for p in floor.trunks.parameters())
+    assert all(p.grad is None for p in floor.tower.parameters())
+
+
+def test_every_way_to_run_the_model_is_another_one(tmp_path: Path) -> None:
+    config, said = tiny_config(), []
+    ways = {way.name: way for way in variants(config, random_model(config, CPU), CPU, 8, tmp_path, said.append, True)}
+    assert list(ways) == ["unfused", "fused", "fused, channels_last", "fused, channels_last, bf16"] and not said
+    assert [way.recognizer.model.fused for way in ways.values()] == [False, True, True, True]
+    assert [way.floor for way in ways.values()] == ["floor", "floor", "floor", "floor bf16"]
+    batch, answers = person_batch(config, 2, CPU), []
+    for way in ways.values():
+        answers.append(way.task(batch)())
+    first = answers[0][0].probabilities["pred"]
+    for answer in answers[1:3]:
+        assert answer[0].probabilities["pred"] == pytest.approx(first, abs=1e-5)
+    assert answers[3][0].probabilities["pred"] == pytest.approx(first, abs=0.05)
 
 
 def test_memory_and_persons_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,12 +186,10 @@ def test_the_command_writes_rows_with_every_key(
     program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_compiler(*_: object, **__: object) -> object:
-        def fail(*_: object) -> None:
-            raise RuntimeError("no compiler here")
+        raise ValueError("no compiler here")
 
-        return fail
-
-    monkeypatch.setattr("cocoer.engine.benchmark.compiled", no_compiler)  # a minute of g++ that the test can do without
+    # minutes of g++ that the test can do without
+    monkeypatch.setattr("cocoer.engine.acceleration.compiled", no_compiler)
     file = tmp_path / "rows.json"
     arguments = [
         "--what",

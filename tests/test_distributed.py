@@ -29,7 +29,9 @@ def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
+    # wide enough to be laid out channels-last, as real trunks are
+    trunk = {"name": "small", "weights": None, "widths": [16, 16]}
+    return make_world(tmp_path_factory.mktemp("world"), model={"trunk": trunk})
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from cocoer.data.batch import Batch
 from cocoer.data.loaders import build_loader
 from cocoer.engine import train_epoch as te
 from cocoer.engine.fit_vocabulary import alignment_loss
+from cocoer.engine.learner import Learner, build_learner, build_optimizer, channels_last_can_train, training_mode
 from cocoer.engine.runtime import Runtime, choose_device
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights
@@ -158,16 +159,12 @@ def test_single_label_data_are_selected_by_accuracy(tmp_path: Path) -> None:
 # ---- one step -----------------------------------------------------------------------------------------------------
 
 
-def learner(world: Path, *settings: str) -> te.Learner:
+def learner(world: Path, *settings: str) -> Learner:
     config = read(world, *settings)
     torch.manual_seed(0)
-    model = build_model(config)
-    te.training_mode(model, config.model.trunk.frozen_norms)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return te.Learner(
-        model, model, None, torch.optim.Adam(trained), None, config.loss, config.optim, True, None,
-        config.model.trunk.frozen_norms,
-    )  # fmt: skip
+    made = build_learner(config, build_model(config), HERE)
+    training_mode(made.model, made.frozen_norms)
+    return made
 
 
 def batches(world: Path, size: int) -> list[Batch]:
@@ -262,6 +259,72 @@ def test_clipping_bounds_the_gradient_and_reports_its_norm(world: Path) -> None:
     assert values["grad_norm"] > 0.01 and float(norm) == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_fused_optimizer_is_the_textbook_s(world: Path, name: str) -> None:
+    optim = read(world, f"optim.name={name}", "optim.beta2=0.96", "optim.weight_decay=0.1", "optim.lr=0.01").optim
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(50, generator=rng))
+    wanted = weight.detach().double()
+    first, second = torch.zeros(50, dtype=torch.float64), torch.zeros(50, dtype=torch.float64)
+    optimizer = build_optimizer([weight], optim)
+    assert optimizer.param_groups[0]["fused"]
+    for step in range(1, 6):
+        weight.grad = torch.randn(50, generator=rng)
+        gradient = weight.grad.double()
+        if name == "adam":
+            gradient = gradient + 0.1 * wanted
+        else:
+            wanted = wanted * (1 - 0.01 * 0.1)
+        first, second = 0.9 * first + 0.1 * gradient, 0.96 * second + 0.04 * gradient.square()
+        wanted = wanted - 0.01 * (first / (1 - 0.9**step)) / ((second / (1 - 0.96**step)).sqrt() + 1e-8)
+        optimizer.step()
+    torch.testing.assert_close(weight.detach().double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+WIDE = "model.trunk.widths=[16, 16]"
+
+
+def test_channels_last_lays_the_weights_out_and_gives_the_same_gradients(world: Path) -> None:
+    results = []
+    for on in (True, False):
+        mine = learner(world, WIDE, f"optim.channels_last={str(on).lower()}")
+        assert mine.channels_last == on
+        weight = next(p for p in mine.model.trunks.parameters() if p.ndim == 4 and p.shape[1] > 1 < p.shape[2])
+        assert weight.is_contiguous(memory_format=torch.channels_last) == on
+        parts = batches(world, 6)[:1]
+        terms = te.backward(mine, parts, te.step_facts(parts, False, HERE), HERE)
+        results.append((gradients(mine.model), terms))
+    for name, value in results[0][1].items():
+        torch.testing.assert_close(value, results[1][1][name], rtol=1e-5, atol=1e-5)
+    for name, grad in results[0][0].items():
+        torch.testing.assert_close(grad, results[1][0][name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_that_cannot_be_trained_channels_last_keeps_the_model_as_it_is(world: Path) -> None:
+    narrow = learner(world)  # widths 4 and 8: oneDNN would write past its memory
+    assert narrow.optim.channels_last and not narrow.channels_last
+    assert channels_last_can_train(narrow.model, torch.device("meta"))
+    narrow.model.requires_grad_(False)
+    assert channels_last_can_train(narrow.model, HERE.device), "a frozen layer has no such gradient"
+
+
+@pytest.mark.slow  # the compiler takes minutes
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own
+def test_compiled_training_is_eager_training(world: Path) -> None:
+    results = []
+    for on in ("true", "false"):
+        mine = learner(world, f"optim.compile={on}", "optim.lr=1e-4")
+        losses = []
+        for part in batches(world, 7):  # 7, 7 and 4 persons: another batch size is compiled too
+            facts = te.step_facts([part], False, HERE)
+            losses.append(te.train_step(mine, [part], facts, 1e-4, HERE, "step"))
+        results.append((losses, gradients(mine.model)))
+    for compiled, eager in zip(results[0][0], results[1][0], strict=True):
+        assert compiled == pytest.approx(eager, rel=1e-3, abs=1e-5)
+    for name, grad in results[0][1].items():
+        torch.testing.assert_close(grad, results[1][1][name], rtol=1e-2, atol=1e-3)
+
+
 def test_step_facts_know_persons_and_their_order(world: Path) -> None:
     parts = batches(world, 6)
     facts = te.step_facts(parts, False, HERE)
@@ -314,6 +377,17 @@ def test_every_fault_is_one_line_and_a_code(
     monkeypatch.chdir(tmp_path)
     assert train(world, *arguments, settings=[*settings, f"run.dir={tmp_path}/run"]) == code
     assert message in capsys.readouterr().err
+
+
+def test_compiling_without_a_compiler_is_said(world: Path, tmp_path: Path, capsys: Any) -> None:
+    from torch._inductor import config
+
+    with config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
+        assert (
+            train(world, settings=[f"run.dir={tmp_path}/run", "optim.compile=true", "vocabulary_stage.epochs=0"]) == 1
+        )
+    said = capsys.readouterr().err
+    assert "torch.compile does not work here" in said and "It wants a C++ compiler (g++)" in said
 
 
 def test_an_unknown_option_is_wrong_usage(world: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,15 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cocoer.config import Config, config_to_dict
+from cocoer.config import Config, change_config, config_to_dict
 from cocoer.data.batch import Batch
 from cocoer.engine.answers import answers_of
 from cocoer.engine.benchmark_timing import Clock, Task, Timings, peak_mb, take_turns
 from cocoer.engine.exported import ExportedModel, load_exported
 from cocoer.engine.predict import Recognizer
+from cocoer.engine.runtime import autocast
 from cocoer.model.build import build_model
 from cocoer.model.cocoer import CocoER, LevelStack
-from cocoer.model.export import ExportError, example_inputs, export_model
+from cocoer.model.export import example_inputs, export_model
 from cocoer.names import LEVELS
 
 
@@ -61,12 +61,12 @@ class Row:
         return asdict(self)
 
 
-def person_batch(config: Config, persons: int, device: torch.device, channels_last: bool = False) -> Batch:
+def person_batch(config: Config, persons: int, device: torch.device) -> Batch:
     """Made-up persons in model units, with one emotion each."""
     head, body, context, head_xyxy, body_xyxy = example_inputs(config, persons)
     targets = torch.eye(len(config.classes))[torch.arange(persons) % len(config.classes)]
     keys = tuple(str(i) for i in range(persons))
-    return Batch(head, body, context, head_xyxy, body_xyxy, targets, keys).to(device, channels_last)
+    return Batch(head, body, context, head_xyxy, body_xyxy, targets, keys).to(device)
 
 
 def random_model(config: Config, device: torch.device) -> CocoER:
@@ -104,9 +104,12 @@ class Variant:
 
     name: str
     recognizer: Recognizer
-    bf16: bool = False
-    channels_last: bool = False
     batches: frozenset[int] | None = None
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it computes in bfloat16, and so has a floor of its own."""
+        return self.recognizer.config.inference.precision == "bf16"
 
     @property
     def floor(self) -> str:
@@ -114,53 +117,62 @@ class Variant:
         return "floor bf16" if self.bf16 else "floor"
 
     def task(self, batch: Batch) -> Task:
-        """From normalised crops to answers."""
-        batch = batch.to(self.recognizer.device, self.channels_last)
-        device = self.recognizer.device
-
-        def run() -> object:
-            with autocast(device, self.bf16):
-                output = self.recognizer.predict_tensors(batch)
-            return answers_of(output, self.recognizer.rule)
-
-        return run
+        """From normalised crops on the device to answers."""
+        batch = batch.to(self.recognizer.device)
+        return lambda: answers_of(self.recognizer.predict_tensors(batch), self.recognizer.rule)
 
 
-def autocast(device: torch.device, on: bool) -> AbstractContextManager[object]:
-    """bf16 where asked for."""
-    return torch.autocast(device.type, torch.bfloat16) if on else nullcontext()
-
-
-def compiled(model: nn.Module, device: torch.device) -> Any:
-    """The model through torch.compile; on a GPU with CUDA graphs."""
-    return torch.compile(model, mode="reduce-overhead") if device.type == "cuda" else torch.compile(model)
+SWITCHES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("unfused", ("fuse=false", "channels_last=false")),
+    ("fused", ("channels_last=false",)),
+    ("fused, channels_last", ()),
+    ("fused, channels_last, bf16", ("precision=bf16",)),
+)
+COMPILED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("fused, channels_last, compiled", ("compile=true",)),
+    ("fused, channels_last, compiled, bf16", ("compile=true", "precision=bf16")),
+)
+GRAPHED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("fused, channels_last, graph", ("cuda_graph=true",)),
+    ("fused, channels_last, graph, bf16", ("cuda_graph=true", "precision=bf16")),
+    ("fused, channels_last, compiled, graph, bf16", ("cuda_graph=true", "compile=true", "precision=bf16")),
+)
+"""Ways to run the model: name, and what differs in `inference.*` from its defaults."""
 
 
 def variants(
-    config: Config, model: CocoER, device: torch.device, largest: int, folder: Path, eager: bool = False
+    config: Config,
+    model: CocoER,
+    device: torch.device,
+    largest: int,
+    folder: Path,
+    warn: Callable[[str], None],
+    eager: bool = False,
 ) -> Iterator[Variant]:
     """Every way to run `model`, which must not be fused yet. An exported file is made in `folder`, on the CPU only.
 
-    Compiling and exporting take longer than measuring, so these run at the smallest and the largest batch alone.
+    Compiling and exporting take longer than measuring, so on a CPU these run at the largest batch alone. A way that this
+    machine cannot go is named to `warn` and left out.
     """
-    yield Variant("unfused", Recognizer(deepcopy(model), config, device))
-    model.fuse()
-    fused = Recognizer(model, config, device)
-    yield Variant("fused", fused)
-    last = Recognizer(deepcopy(model).to(memory_format=torch.channels_last), config, device)
-    yield Variant("fused, channels_last", last, channels_last=True)
-    yield Variant("fused, channels_last, bf16", last, bf16=True, channels_last=True)
-    if eager:
-        return
-    ends = frozenset({1, largest})
-    for bf16 in (False, True):
-        whole = Recognizer(last.model, config, device)
-        whole.model = compiled(last.model, device)
-        name = "fused, channels_last, compiled" + ", bf16" * bf16
-        yield Variant(name, whole, bf16=bf16, channels_last=True, batches=ends)
-    if device.type == "cpu":
-        exported = exported_model(model, config, folder)
-        yield Variant("onnxruntime", Recognizer(exported, config, device), batches=ends)
+    gpu = device.type == "cuda"
+    ways = SWITCHES + (() if eager else COMPILED) + (GRAPHED if gpu else ())
+    fused: CocoER | None = None
+    for name, switches in ways:
+        settings = change_config(config, [f"inference.{text}" for text in switches])
+        batches = frozenset({largest}) if settings.inference.compile and not gpu else None
+        # variants that are laid out alike share one model
+        own = fused if fused is not None and settings.inference.channels_last else deepcopy(model)
+        try:
+            recognizer = Recognizer(own, settings, device)
+        except ValueError as err:
+            warn(f"{name}: {err}")
+            continue
+        if settings.inference.channels_last and isinstance(recognizer.model, CocoER):
+            fused = recognizer.model
+        yield Variant(name, recognizer, batches)
+    if not gpu and not eager:
+        model.fuse()
+        yield Variant("onnxruntime", Recognizer(exported_model(model, config, folder), config), frozenset({largest}))
 
 
 def exported_model(model: CocoER, config: Config, folder: Path) -> ExportedModel:
@@ -176,7 +188,7 @@ def usable(variant: Variant, batch: Batch, warn: Callable[[str], None]) -> Task 
     task = variant.task(batch)
     try:
         task()
-    except (RuntimeError, ExportError, ImportError) as err:
+    except (RuntimeError, ValueError, ImportError) as err:
         warn(f"{variant.name}: cannot run here: {str(err).strip().splitlines()[0][:200]}")
         return None
     return task
@@ -216,7 +228,7 @@ def measure_model(
     model = random_model(config, device)
     floor = Floor(model).to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
-        ways = list(variants(config, model, device, max(batches), Path(folder), eager))
+        ways = list(variants(config, model, device, max(batches), Path(folder), warn, eager))
         for persons in batches:
             batch = person_batch(config, persons, device)
             tasks: dict[str, Task] = {
@@ -240,7 +252,7 @@ def _floor_task(floor: Floor, batch: Batch, device: torch.device, bf16: bool) ->
     """The floor's forward pass."""
 
     def run() -> None:
-        with torch.inference_mode(), autocast(device, bf16):
+        with torch.inference_mode(), autocast(device, "bf16" if bf16 else "fp32"):
             floor(batch.head, batch.body, batch.context)
 
     return run

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from cocoer.data.batch import Batch
 from cocoer.engine.answers import probabilities_of
 from cocoer.engine.metrics import ScoreError
-from cocoer.engine.runtime import Runtime
-from cocoer.engine.train_epoch import autocast, targets_of
+from cocoer.engine.runtime import Runtime, autocast
+from cocoer.engine.train_epoch import targets_of
 from cocoer.model.cocoer import CocoER, ModelOutput
 from cocoer.model.objective import delta_norms
 from cocoer.names import LEVELS

@@ -24,6 +24,7 @@ from cocoer.data.boxes_file import BoxesError, person_from
 from cocoer.data.decode import ImageError, decode_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
+from cocoer.engine.acceleration import accelerated
 from cocoer.engine.answers import Answer, LabelRule, answers_of, error_prediction
 from cocoer.engine.exported import SUFFIX as EXPORTED_SUFFIX
 from cocoer.engine.exported import ExportedModel, load_exported
@@ -62,7 +63,8 @@ class PreparedPicture:
 class Recognizer:
     """A model in eval mode on a device, with its preprocessing, thresholds and detectors.
 
-    model, config: as `checkpoint.load_weights` gives them. device: where the model is. detector: called with uint8
+    model, config: as `checkpoint.load_weights` gives them; the model is fused and laid out in place, as the switches in
+    `config.inference` say (`acceleration`). device: where the model is. detector: called with uint8
     [H, W, 3] RGB for pictures that come without boxes; None builds the config's insightface detectors when first needed.
     fitted: thresholds of the fused answer per class name. about: what results say of the weights.
     """
@@ -79,6 +81,7 @@ class Recognizer:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.config = config
+        self._forward = accelerated(self.model, config.inference, self.device)
         self.rule = LabelRule.of(config, fitted)
         self.preprocess = {
             "channel_order": config.inference.channel_order,
@@ -213,12 +216,14 @@ class Recognizer:
 
         Raises ValueError for tensors of another shape, or with NaN or infinity in them.
         """
-        b = batch.to(self.device)
         require_finite(
-            head=b.head, body=b.body, context=b.context, head_xyxy=b.head_xyxy, body_xyxy=b.body_xyxy
+            head=batch.head,
+            body=batch.body,
+            context=batch.context,
+            head_xyxy=batch.head_xyxy,
+            body_xyxy=batch.body_xyxy,
         )  # or a bad crop would look like bad weights
-        output: ModelOutput = self.model(b.head, b.body, b.context, b.head_xyxy, b.body_xyxy)
-        return output
+        return self._forward(batch)
 
     @property
     def detector(self) -> PeopleDetector:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -20,6 +18,7 @@ from cocoer.data.loaders import PersonDataset, Sample, build_loader
 from cocoer.data.sampler import PersonBatchSampler
 from cocoer.engine.evaluate import evaluate
 from cocoer.engine.examples import Show, examples
+from cocoer.engine.learner import Learner, build_learner, training_mode
 from cocoer.engine.resume import Place, Start, persons_fingerprint, states_folder
 from cocoer.engine.runtime import (
     Runtime,
@@ -32,13 +31,11 @@ from cocoer.engine.runtime import (
 )
 from cocoer.engine.schedule import learning_rate
 from cocoer.engine.summary import fitted_thresholds, headline, summarise
-from cocoer.engine.train_epoch import Learner, grouped, step_facts, train_step, training_mode
+from cocoer.engine.train_epoch import grouped, step_facts, train_step
 from cocoer.engine.training_state import save_state
-from cocoer.engine.weight_average import WeightAverage
 from cocoer.model.checkpoint import save_weights
 from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
-from cocoer.model.workspaces import give_class_counts
 
 Log = Callable[[dict[str, Any]], None]
 """Takes one record a step, epoch and evaluation; see `report.runlog` for one."""
@@ -122,35 +119,8 @@ def prepare(
     config: Config, model: CocoER, people: PersonDataset, runtime: Runtime, sink: Sink, stop: StopSignals
 ) -> Run:
     """Optimizer, wrapping, averages and loaders of the recognition stage."""
-    optim, multi_label = config.optim, config.multi_label
-    if optim.sync_batch_norm and runtime.world_size > 1:
-        if runtime.device.type != "cuda":
-            raise ValueError(
-                "optim.sync_batch_norm: works on GPUs only; with CPU processes use model.trunk.frozen_norms"
-            )
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     counts = None if people.targets is None else people.targets.sum(0)
-    give_class_counts(model, counts)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    kind = torch.optim.AdamW if optim.name == "adamw" else torch.optim.Adam
-    optimizer = kind(trained, lr=optim.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay)
-    wrapped = None
-    if runtime.world_size > 1:
-        devices = [runtime.device] if runtime.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
-    forward: Callable[..., Any] = wrapped or model
-    learner = Learner(
-        model=model,
-        forward=torch.compile(forward) if optim.compile else forward,
-        wrapped=wrapped,
-        optimizer=optimizer,
-        average=WeightAverage(model, optim.ema) if optim.ema else None,
-        loss=config.loss,
-        optim=optim,
-        multi_label=multi_label,
-        class_counts=counts,
-        frozen_norms=config.model.trunk.frozen_norms,
-    )
+    learner = build_learner(config, model, runtime, counts)
     train = quiet_loader(config, config.data.train_split, runtime, people, train=True)
     select = quiet_loader(config, config.data.select_split, runtime)
     keys = [r.key for r in people.records]

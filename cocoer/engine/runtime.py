@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cocoer.engine.heap import keep_freed_memory
 from cocoer.model.provenance import git_revision, library_versions
 
 EXIT_STOPPED = 75
@@ -80,12 +81,15 @@ def choose_device(name: str = "auto") -> torch.device:
 def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
     """Join the other processes where torchrun (or SLURM's variables RANK, WORLD_SIZE, LOCAL_RANK) says there are any.
 
-    gloo carries CPU tensors and nccl GPU tensors. threads: CPU threads of torch, 0 = as torch chooses.
+    gloo carries CPU tensors and nccl GPU tensors. threads: CPU threads of torch, 0 = as torch chooses. On a CPU the process
+    keeps the memory that its tensors free (`heap.keep_freed_memory`).
     Raises ValueError as `choose_device` does.
     """
     if threads:
         torch.set_num_threads(threads)
     chosen = choose_device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if chosen.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
@@ -100,6 +104,11 @@ def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
         yield Runtime(rank, world_size, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """bf16 where asked for (the workspace itself stays in float32), else nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def seed_everything(seed: int, stream: int = 0) -> None:

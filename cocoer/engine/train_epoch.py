@@ -9,20 +9,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from cocoer.config import LossConfig, OptimConfig
 from cocoer.data.batch import Batch
-from cocoer.engine.runtime import Runtime
+from cocoer.engine.learner import Learner
+from cocoer.engine.runtime import Runtime, autocast
 from cocoer.engine.schedule import set_learning_rate
-from cocoer.engine.weight_average import WeightAverage
-from cocoer.model.cocoer import CocoER, ModelOutput
+from cocoer.model.cocoer import ModelOutput
 from cocoer.model.losses import class_weights
 from cocoer.model.objective import delta_norms, total_loss
 from cocoer.names import LEVELS
@@ -30,25 +28,6 @@ from cocoer.names import LEVELS
 
 class NonFiniteLoss(RuntimeError):
     """A loss or gradient that is not a number; the text gives the terms and the persons of the step."""
-
-
-@dataclass(frozen=True)
-class Learner:
-    """What a step works on. forward: the model itself, wrapped or compiled, with the same parameters.
-
-    wrapped: the model as several processes share it, whose `no_sync` saves an exchange of gradients; None for one process.
-    """
-
-    model: CocoER
-    forward: Callable[..., ModelOutput]
-    wrapped: DistributedDataParallel | None
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    loss: LossConfig
-    optim: OptimConfig
-    multi_label: bool
-    class_counts: Tensor | None
-    frozen_norms: bool
 
 
 @dataclass(frozen=True)
@@ -62,20 +41,6 @@ class StepFacts:
     persons: int
     stop: bool
     order: int
-
-
-def training_mode(model: nn.Module, frozen_norms: bool) -> None:
-    """Training mode; with frozen_norms every batch norm stays in eval (the frozen CLIP tower always does)."""
-    model.train()
-    if frozen_norms:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """bf16 where asked for (the workspace itself stays in float32), else nothing."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -132,7 +97,7 @@ def backward(learner: Learner, batches: Sequence[Batch], facts: StepFacts, runti
         weights = class_weights(rule, facts.positives[None], learner.class_counts).to(runtime.device)
     terms: dict[str, Tensor] = {}
     for i, batch in enumerate(batches):
-        batch = batch.to(runtime.device, learner.optim.channels_last)
+        batch = batch.to(runtime.device, learner.channels_last)
         more = learner.wrapped is not None and i + 1 < len(batches)
         with learner.wrapped.no_sync() if more else nullcontext():  # type: ignore[union-attr]
             with autocast(runtime.device, learner.optim.precision):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from cocoer.config import Config
@@ -38,6 +39,7 @@ class PaperWorkspace(LevelLoss):
         self._competition = config.model.competition
         self._coordination = config.model.coordination
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, Competition]:
         """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
         weights = self.class_weights(label)
@@ -70,6 +72,7 @@ class ReleaseWorkspace(LevelLoss):
         super().__init__(config)
         self._step = config.model.coordination.step
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, ReleaseCompetition]:
         """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
         weights = self.class_weights(label)
