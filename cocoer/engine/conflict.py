@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from cocoer.config import config_to_dict
 from cocoer.data.batch import PersonRecord
@@ -99,7 +100,8 @@ def run_benchmark(
         weights = train_all(benchmark.runs, device, min(at_once, len(benchmark.sizes.seeds)))
     seeds = []
     with stage(folder, "measuring"):
-        for seed, file in zip(benchmark.sizes.seeds, weights, strict=True):
+        both = zip(benchmark.sizes.seeds, weights, strict=True)
+        for seed, file in tqdm(both, desc="models measured", total=len(weights), disable=None):
             seeds.append(measured(benchmark, seed, file, pools, runtime))
     return {
         "synthetic": True,

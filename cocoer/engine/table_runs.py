@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from cocoer.config import Config, change_config
 from cocoer.data.batch import PersonRecord
@@ -221,7 +222,7 @@ def _zero_shot(loaded: Loaded, batches: Any, keys: Sequence[str], runtime: Runti
     texts = F.normalize(branch.text_embeddings.float(), dim=-1)
     found: dict[str, list[NDArray[np.float32]]] = {CLIP_WHOLE: [], CLIP_VIEW: []}
     targets = []
-    for batch in batches:
+    for batch in tqdm(batches, desc="CLIP", leave=False, disable=None):
         here = batch.to(runtime.device)
         for name, crops in (
             (CLIP_WHOLE, (here.context,)),

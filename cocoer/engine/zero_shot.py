@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from cocoer.config import DataConfig
 from cocoer.data.files import file_checksum
@@ -107,7 +108,7 @@ def zero_shot(
         loader = build_loader(DataConfig(), target.split, batch_size, dataset=people)
         scores: dict[str, list[Tensor]] = {}
         targets = []
-        for batch in loader:
+        for batch in tqdm(loader, desc=f"CLIP {tower.title}", leave=False, disable=None):
             here = batch.to(runtime.device)
             targets.append(targets_of(batch))
             for view, crop in zip(VIEWS, (here.context, here.body), strict=True):
