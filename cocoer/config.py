@@ -137,6 +137,7 @@ class CompetitionConfig:
     pseudo_label: Literal["vocabulary", "fused"] = (
         "vocabulary"  # who judges the levels: V-I (the paper), or the fused answer of a first look without update
     )
+    vote: bool = False  # half of the answer comes from the two levels that did not leave first; not in training
     biases: bool = False  # the prediction layer's biases count as rows of G too
     negative_weight: NonNegative | None = None  # weight of negatives in L_hier against positives; null = class weights
 
@@ -400,6 +401,11 @@ def _check_together(config: Config, where: str) -> None:
         raise ConfigError(
             f"{where}: model.single_level: {model.single_level!r} has nothing to attend to and nobody to be judged by; "
             f"set model.vocabulary.enabled and model.attention.enabled to false"
+        )
+    if model.competition.vote and not model.vocabulary.enabled:
+        raise ConfigError(
+            f"{where}: model.competition.vote: without V-I nothing competes, so nobody stays to vote; "
+            f"set model.vocabulary.enabled to true"
         )
     if "{emotion}" not in model.vocabulary.prompt:
         raise ConfigError(

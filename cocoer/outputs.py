@@ -287,9 +287,10 @@ class ResultTable:
 class ConflictPoint:
     """One figure of the conflict benchmark: mean over trained models, all values in percent.
 
-    measure: `score` (mAP of all persons); `gain` (score minus that of "no update", model by model); `first_excluded` (share of
-    the contradicted persons whose contradicting level left first); `first_excluded_gain` (minus that with V-I's label).
-    rule: an update, or a late fusion. fusion: FFN2 as `trained` with the model, or `refitted` to the rule.
+    measure: `score` (mAP of all persons); `gain` (score minus that of "no update", model by model); `vote_gain` (score of the
+    survivors' vote minus that of its control); `first_excluded` (share of the contradicted persons whose contradicting level
+    left first); `first_excluded_gain` (minus that with V-I's label).
+    rule: an update, late fusion or vote. fusion: FFN2 as `trained` with the model, or `refitted` to the rule.
     label: whose pseudo label. condition: the level that contradicts, `any` = each equally often. share: of contradicted
     persons, 0..1.
     values: one per model. deviation: sample standard deviation, interval: 95 % interval of the mean (Student's t) over models;

@@ -21,7 +21,7 @@ from cocoer.config import change_config
 from cocoer.data.batch import Batch
 from cocoer.data.index import write_index
 from cocoer.engine import conflict
-from cocoer.engine.conflict_rules import LABELS, UPDATES, Features, Rules, features_of
+from cocoer.engine.conflict_rules import LABELS, LATE, Features, Rules, features_of
 from cocoer.engine.conflict_summary import over_models, point
 from cocoer.engine.conflict_world import POOLS, SHARES, ConflictError, Mixing, Sizes, Tree, plan_scenes, read_pools
 from cocoer.engine.metrics import average_precision, mean_over_classes
@@ -123,6 +123,17 @@ def test_late_fusion_by_hand(model: CocoER, features: Features) -> None:
         np.testing.assert_allclose(row, (scores[person[1]] + scores[person[2]]) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("judge", ["vocabulary", "fused"])
+def test_the_vote_is_the_option_and_its_control_asks_all_three(
+    model: CocoER, batch: Batch, features: Features, judge: str
+) -> None:
+    output = answers(("model.competition.vote=true", f"model.competition.pseudo_label={judge}"), model, batch)
+    rules = rules_of(model)
+    np.testing.assert_allclose(rules.scores(features, "vote", judge), output.logits.sigmoid(), atol=1e-6)
+    three = rules.scores(features, "one", judge) / 2 + features.levels.logits.sigmoid().numpy().mean(1) / 2
+    np.testing.assert_allclose(rules.scores(features, "vote_three", judge), three, atol=1e-6)
+
+
 def test_a_refitted_fusion_learns_and_touches_nothing_else(model: CocoER, features: Features) -> None:
     rules = rules_of(model)
     before, state = model.fusion.state_dict(), torch.get_rng_state()
@@ -166,7 +177,7 @@ def test_rows_are_the_metrics_of_the_mixture(model: CocoER) -> None:
     rows = conflict.measure_rules(rules, pools, pools["none"], seed=0)
     keys = [tuple(r[k] for k in ("measure", "fusion", "rule", "label", "condition", "share")) for r in rows]
     mixtures = 1 + 4 * (len(SHARES) - 1)
-    trained, refitted = 2 + 3 * 4, 1 + 3 * 3
+    trained, refitted = 2 + 3 * 6, 1 + 3 * 5
     assert len(set(keys)) == len(keys) == (trained + refitted) * mixtures + 3 * (mixtures - 1)
     by_key = dict(zip(keys, rows, strict=True))
     mixing = Mixing.of(12)
@@ -194,7 +205,7 @@ def made_rows(seed: int) -> dict[str, Any]:
     rows = []
     for condition, share in conflict._mixtures():
         for rule, label in conflict._combinations():
-            for fusion in ("trained", "refitted") if rule in UPDATES else ("trained",):
+            for fusion in ("trained",) if rule in LATE else ("trained", "refitted"):
                 what = {"measure": "score", "fusion": fusion, "rule": rule, "label": label}
                 rows.append(
                     what | {"condition": condition, "share": share, "value": rng.uniform(0.5, 0.9), "persons": 600}
@@ -231,6 +242,11 @@ def test_means_deviations_and_paired_gains() -> None:
         values(fusion="trained", **base)
     )
     assert late.mean == pytest.approx(100 * expected)
+    vote, control = (
+        values(rule=r, label="true", fusion="refitted", condition="head", share=0.7) for r in ("vote", "vote_three")
+    )
+    over = found("vote_gain", 0.7, "head", "vote", "true", "refitted")
+    assert over.mean == pytest.approx(100 * (np.mean(vote) - np.mean(control)))
     where = {"measure": "first_excluded", "condition": "any", "share": 0.7}
     ours = np.mean(values(label="fused", **where)) - np.mean(values(label="vocabulary", **where))
     assert found("first_excluded_gain", 0.7, label="fused").mean == pytest.approx(100 * ours)

@@ -25,7 +25,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.files import available_cores, file_checksum
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
-from cocoer.engine.conflict_rules import LABELS, LATE, UPDATES, Features, Rules, features_of
+from cocoer.engine.conflict_rules import LABELS, LATE, UPDATES, VOTES, Features, Rules, features_of
 from cocoer.engine.conflict_world import (
     CONDITIONS,
     POOLS,
@@ -41,6 +41,7 @@ from cocoer.engine.metrics import average_precision, mean_over_classes
 from cocoer.engine.runtime import Runtime
 from cocoer.engine.train_runs import TrainingRun, seeds_of, train_all
 from cocoer.model.checkpoint import load_weights, write_durably
+from cocoer.model.cocoer import FusionHead
 from cocoer.model.provenance import git_revision
 
 _FORMAT = 1  # of a stored measurement; a change of what is measured raises it
@@ -125,7 +126,7 @@ def settings_of(benchmark: Benchmark) -> dict[str, Any]:
     for name in (config.model.trunk.weights, config.model.vocabulary.weights, config.model.vocabulary.tower):
         if name is not None and Path(name).is_file():
             files[name] = file_checksum(Path(name))
-    return {"format": _FORMAT, "sizes": benchmark.sizes.to_dict(), "config": tree, "files": files}
+    return {"sizes": benchmark.sizes.to_dict(), "config": tree, "files": files}
 
 
 def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
@@ -195,7 +196,7 @@ def measured(
 ) -> dict[str, Any]:
     """One model's rows, read from `seed-N.json` where that holds just these, else measured and stored."""
     file = benchmark.folder / f"seed-{seed}.json"
-    found = hashlib.sha256(json.dumps([_FORMAT, SHARES, UPDATES, LATE, LABELS, file_checksum(weights)]).encode())
+    found = hashlib.sha256(json.dumps([_FORMAT, SHARES, UPDATES, LATE, VOTES, LABELS, file_checksum(weights)]).encode())
     for tree in (benchmark.scenes.refit, *benchmark.scenes.pools.values()):
         found.update((tree.root / "index" / "test.jsonl").read_bytes())
     identity = found.hexdigest()
@@ -231,11 +232,14 @@ def measure_rules(rules: Rules, pools: Mapping[str, Features], refit: Features, 
     targets = np.stack([pools[name].targets.numpy() for name in POOLS])  # [4, n, k]
     mixing = Mixing.of(targets.shape[1])
     rows: Rows = []
+    anew: dict[tuple[str, str], FusionHead] = {}
     for rule, label in _combinations():
         scores = np.stack([rules.scores(pools[name], rule, label) for name in POOLS])
         rows += _score_rows(scores, targets, mixing, {"fusion": "trained", "rule": rule, "label": label})
         if rule in UPDATES:
-            fusion = rules.refitted(refit, rule, label, seed)
+            anew[rule, label] = rules.refitted(refit, rule, label, seed)
+        if rule not in LATE:
+            fusion = anew[rule if rule in UPDATES else "one", label]
             scores = np.stack([rules.scores(pools[name], rule, label, fusion) for name in POOLS])
             rows += _score_rows(scores, targets, mixing, {"fusion": "refitted", "rule": rule, "label": label})
     for name in LABELS:
@@ -247,7 +251,7 @@ def measure_rules(rules: Rules, pools: Mapping[str, Features], refit: Features, 
 def _combinations() -> list[tuple[str, str]]:
     """(rule, label); the label is empty where none is read."""
     alone = [("none", ""), ("late_fusion", "")]
-    return alone + [(r, name) for name in LABELS for r in (*UPDATES[1:], "late_fusion_two")]
+    return alone + [(r, name) for name in LABELS for r in (*UPDATES[1:], "late_fusion_two", *VOTES)]
 
 
 def _mixtures() -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""What the levels become under each rule: no update, type one, type two, the published code's; and late fusion beside them.
+"""What the levels become under each rule: no update, type one, type two, the published code's; late fusion and votes beside them.
 
 A person goes through trunks, cross-level attention, level heads and the V-I branch once; every rule then starts from what
 those gave (`Features`), which is all that competition and coordination read.
@@ -21,11 +21,16 @@ from cocoer.engine.train_epoch import targets_of
 from cocoer.model.cocoer import CocoER, FusionHead, LevelStack
 from cocoer.model.losses import class_weights, loss_per_person
 from cocoer.model.vocabulary import pseudo_label
+from cocoer.model.vote import FUSED_SHARE, survivors_vote
 from cocoer.model.workspaces import PaperWorkspace, ReleaseWorkspace, build_workspace
 
 UPDATES: tuple[str, ...] = ("none", "one", "two", "release")
 LATE: tuple[str, ...] = ("late_fusion", "late_fusion_two")
 """Mean of the three levels' probabilities, and of the two that are left when the first excluded level goes."""
+
+VOTES: tuple[str, ...] = ("vote", "vote_three")
+"""Type one, with half of the answer from the two levels that stay (`model.competition.vote`); its control, in which all three
+levels have that half."""
 
 LABELS: tuple[str, ...] = ("vocabulary", "fused", "true")
 """Whose pseudo label: the V-I branch's (the paper), a first fused answer's (ours), or the ground truth (an upper bound)."""
@@ -105,11 +110,17 @@ class Rules:
     def scores(
         self, features: Features, rule: str, label: str, fusion: FusionHead | None = None
     ) -> NDArray[np.float32]:
-        """Probabilities [n, k] under `UPDATES` or `LATE`; fusion: in place of the model's own FFN2."""
-        if rule in UPDATES:
-            fused, _ = self.fused_features(features, rule, label)
-            return torch.sigmoid((fusion or self.model.fusion)(fused)).numpy()
+        """Probabilities [n, k] under `UPDATES`, `LATE` or `VOTES`; fusion: in place of the model's own FFN2."""
         levels = torch.sigmoid(features.levels.logits)  # [n, L, k]
+        if rule in (*UPDATES, *VOTES):
+            fused, exclusion = self.fused_features(features, rule if rule in UPDATES else "one", label)
+            logits = (fusion or self.model.fusion)(fused)
+            if rule == "vote_three":
+                return (FUSED_SHARE * torch.sigmoid(logits) + (1 - FUSED_SHARE) * levels.mean(1)).numpy()
+            if rule == "vote":
+                order = torch.from_numpy(exclusion)
+                logits = survivors_vote(logits, features.levels.logits, order, multi_label=self.config.multi_label)
+            return torch.sigmoid(logits).numpy()
         if rule == "late_fusion":
             return levels.mean(1).numpy()
         _, exclusion = self.fused_features(features, "none", label)

@@ -44,6 +44,10 @@ def over_models(results: Sequence[Mapping[str, Any]]) -> list[ConflictPoint]:
             base = ("score", "refitted" if fusion == "refitted" else "trained", "none", "", condition, share)
             gains = [rows[key]["value"] - rows[base]["value"] for rows in by_seed]
             out.append(point(("gain", *key[1:]), gains, persons))
+        if rule == "vote":
+            control = (measure, fusion, "vote_three", *key[3:])
+            gains = [rows[key]["value"] - rows[control]["value"] for rows in by_seed]
+            out.append(point(("vote_gain", *key[1:]), gains, persons))
         if measure == "first_excluded" and key[3] != "vocabulary":
             base = (*key[:3], "vocabulary", condition, share)
             gains = [rows[key]["value"] - rows[base]["value"] for rows in by_seed]

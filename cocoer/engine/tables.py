@@ -67,7 +67,7 @@ def gather(study: Study) -> list[ResultTable]:
     if study.target.synthetic:
         tables.append(contradiction_table(study, runs))
     tables += coordination_tables(study, [a for a in study.variants if a.place == "Fig. 2"])
-    tables += [*ablation_tables(study, runs), judge_table(study, runs)]
+    tables += [*ablation_tables(study, runs), own_table(study, runs)]
     mark = "SYNTHETIC: " if study.target.synthetic else ""
     return [replace(table, title=mark + table.title) for table in tables if table.rows or table.grid]
 
@@ -248,24 +248,28 @@ def ablation_tables(study: Study, runs: Sequence[Run]) -> list[ResultTable]:
     ]
 
 
-def judge_table(study: Study, runs: Sequence[Run]) -> ResultTable:
-    """Our own change: the fused answer gives the pseudo label; on the same weights, and trained so."""
-    trained = [b for b in study.baselines if b.family == "fused"]
+def own_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+    """Our own changes: the fused answer judges the levels, the survivors vote; on the same weights, and trained so."""
+    trained = [b for b in study.baselines if b.family in ("fused", "survivors")]
     if "exclusion" not in runs[0].numbers["summary"] or not trained:
-        return ResultTable("judge", "", "", ())
-    changed = study.runs(["model.competition.pseudo_label=fused"])
+        return ResultTable("own", "", "", ())
+    judged = study.runs(["model.competition.pseudo_label=fused"])
+    voted = study.runs(["model.competition.vote=true"])
     rows = [
-        row(study, "pseudo label of V-I, as in the paper", runs, at("sources", "pred")),
-        row(study, "pseudo label of the fused answer, same weights", changed, at("sources", "pred")),
+        row(study, "as in the paper", runs, at("sources", "pred")),
+        row(study, "the fused answer judges, same weights", judged, at("sources", "pred")),
+        row(study, "the survivors vote, same weights", voted, at("sources", "pred")),
+        gain(study, "gain of the survivors' vote", voted, runs),
         *(variant_row(study, b) for b in trained),
     ]
-    if all(run.numbers["contradiction"] for run in (*runs, *changed)):
+    if all(run.numbers["contradiction"] for run in (*runs, *judged)):
         value = at("contradiction", "first_excluded")
         persons = runs[0].numbers["contradiction"]["persons"]
         share = partial(row, study, value=value, definition=_COUNT_DEFINITION, persons=persons)
-        rows.append(share("first excluded = contradicting level, pseudo label of V-I", runs=runs))
-        rows.append(share("first excluded = contradicting level, pseudo label of the fused answer", runs=changed))
+        rows.append(share("first excluded = contradicting level, V-I judges", runs=runs))
+        rows.append(share("first excluded = contradicting level, the fused answer judges", runs=judged))
     caption = (
-        "Not in the paper: with model.competition.pseudo_label: fused a first fused answer judges (docs/conflict.md)."
+        "Not in the paper. model.competition.pseudo_label: fused lets a first fused answer judge the levels; with"
+        " model.competition.vote the two levels that did not leave first have half of the answer (docs/conflict.md)."
     )
-    return ResultTable("judge", "Who judges the levels", caption, tuple(rows))
+    return ResultTable("own", "Our own changes to the competition", caption, tuple(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cocoer.model.mappings import ResNetMapping, TransformerMapping
 from cocoer.model.positions import RegionPositions
 from cocoer.model.single_level import SingleLevel
 from cocoer.model.vocabulary import VocabularyBranch, pseudo_label
+from cocoer.model.vote import survivors_vote
 from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
 
@@ -62,6 +64,7 @@ def build_model(config: Config, pretrained: bool = True, folded: bool = False) -
         label=lambda logits: pseudo_label(logits, config.multi_label, model.vocabulary.threshold),
         image_size=size,
         judge=model.competition.pseudo_label,
+        vote=partial(survivors_vote, multi_label=config.multi_label) if model.competition.vote else None,
     )
 
 

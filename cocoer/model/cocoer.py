@@ -27,8 +27,9 @@ from cocoer.names import LEVELS
 class ModelOutput:
     """Everything one forward pass knows of B persons.
 
-    logits: [B, k], the fused answer l_G. level_logits: [B, L, k]. vocabulary_logits, pseudo_label: [B, k], or None without
-    the vocabulary branch. level_features: z [B, L, d]; refined: z^ [B, L, d]; fused_features: z_G [B, 4d] (3d without V-I).
+    logits: [B, k], the fused answer l_G (with `model.competition.vote`, outside training, the vote). level_logits: [B, L, k].
+    vocabulary_logits, pseudo_label: [B, k], or None without the vocabulary branch. level_features: z [B, L, d];
+    refined: z^ [B, L, d]; fused_features: z_G [B, 4d] (3d without V-I).
     competition: losses, simplex weights, exclusion sequence and |delta|^2, or None where nothing competed.
     """
 
@@ -88,6 +89,7 @@ class CocoER(nn.Module):
     trunks, tokens, heads: one module per level, by name. cross_level: three sets of tokens in, three out.
     vocabulary: the V-I branch or None (ablation). workspace: competition and coordination, a plain function.
     label: logits [B, k] -> pseudo label. judge: whose logits, see `pseudo_label`.
+    vote: outside training, makes the answer of l_G, level logits and exclusion (`vote.survivors_vote`); None = l_G alone.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class CocoER(nn.Module):
         label: Callable[[Tensor], Tensor],
         image_size: int,
         judge: Literal["vocabulary", "fused"] = "vocabulary",
+        vote: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.trunks = nn.ModuleDict({level: trunks[level] for level in LEVELS})
@@ -114,6 +117,7 @@ class CocoER(nn.Module):
         self.workspace = workspace
         self._label = label
         self._judge = judge
+        self._vote = vote
         self.fused = False
 
     def fuse(self) -> None:
@@ -184,8 +188,11 @@ class CocoER(nn.Module):
         label = self.pseudo_label(levels, vocabulary)  # [B, k]
         refined, competition = self.workspace(levels, self.head_parameters(), label)  # [B, L, d]
         fused = torch.cat([refined.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
+        logits = self.fusion(fused)  # [B, k]
+        if self._vote is not None and not self.training:
+            logits = self._vote(logits, levels.logits, competition.exclusion)
         return ModelOutput(
-            logits=self.fusion(fused),
+            logits=logits,
             level_logits=levels.logits,
             vocabulary_logits=vocabulary.logits,
             pseudo_label=label,

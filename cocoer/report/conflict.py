@@ -201,7 +201,8 @@ the rule that it was trained with; this takes that advantage away. Whiskers of t
   person has the same key and kind of scene in each. A share takes that part of the persons from a contradicted pool, always
   the same ones, so rules and shares are compared on the same persons.
 - Every person goes through the networks once; the rules start from the stored level features. Types one and two are those of
-  `model.coordination.update`; the release rule is the published code's with its training step 0.1.
+  `model.coordination.update`; the release rule is the published code's with its training step 0.1. The survivors' vote
+  (`model.competition.vote`) is the mean of the fused answer and of the two levels that did not leave first, half and half.
 - Pseudo label: V-I (sigmoid > {threshold}); the fused answer of a first look without update, which is ours
   (`model.competition.pseudo_label: fused`); or the ground truth, which hands the model the answer: an upper bound, no result.
 - FFN2 anew: {sizes[refit]} further persons, 15 epochs from random weights, the same start for every rule.

@@ -12,6 +12,9 @@ from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, RULES, Poi
 from cocoer.report.curves import line_plot
 
 _PANEL = (620, 400)
+_DRAWN = ("none", "one", "two", "release", "late_fusion", "vote")
+"""Rules in the plot of scores: as many as there are colours."""
+_GAINING = ("one", "two", "vote", "vote_three")
 
 
 def _joined(panels: Sequence[Sequence[Image.Image]]) -> Image.Image:
@@ -55,8 +58,8 @@ def score_plot(points: Points) -> Image.Image:
     panels = []
     for condition in CONDITIONS:
         lines = {
-            name: [points("score", s, condition, rule, "vocabulary") for s in points.shares]
-            for rule, name in RULES.items()
+            RULES[rule]: [points("score", share, condition, rule, "vocabulary") for share in points.shares]
+            for rule in _DRAWN
         }
         series = {name: [(p.share, p.mean) for p in line] for name, line in lines.items()}
         ends = {name: [_deviation(p) for p in line] for name, line in lines.items()}
@@ -71,9 +74,7 @@ def gain_plot(points: Points) -> Image.Image:
     for fusion, words in (("trained", "FFN2 as trained"), ("refitted", "FFN2 anew for each rule")):
         row = []
         for label, name in LABELS.items():
-            rules = {
-                RULES[r]: [points("gain", s, "any", r, label, fusion) for s in points.shares] for r in ("one", "two")
-            }
+            rules = {RULES[r]: [points("gain", s, "any", r, label, fusion) for s in points.shares] for r in _GAINING}
             series = {rule: [(p.share, p.mean) for p in line] for rule, line in rules.items()}
             ends = {rule: [_interval(p) for p in line] for rule, line in rules.items()}
             title = f"gain over no update, {name}; {words}"

@@ -14,6 +14,8 @@ RULES: Mapping[str, str] = {
     "release": "release rule",
     "late_fusion": "late fusion",
     "late_fusion_two": "late fusion without the first excluded",
+    "vote": "type one, survivors vote",
+    "vote_three": "type one, all three vote (control)",
 }
 LABELS: Mapping[str, str] = {"vocabulary": "V-I", "fused": "fused answer", "true": "the truth (upper bound)"}
 CONDITIONS = ("any", *LEVELS)
