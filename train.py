@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first of all: torch takes seconds to load, and a signal meanwhile has its exit code too
+    from cocoer.engine.stop_signals import leave_on_signals
+
+    leave_on_signals()
+
 import argparse
 import json
 import shutil
@@ -19,7 +24,8 @@ from cocoer.engine.examples import Example
 from cocoer.engine.fit import Stage, fit
 from cocoer.engine.recognition import FitResult, Sink
 from cocoer.engine.resume import Start, find_start, states_folder
-from cocoer.engine.runtime import EXIT_STOPPED, Runtime, environment, start_runtime
+from cocoer.engine.runtime import Runtime, environment, start_runtime
+from cocoer.engine.stop_signals import EXIT_STOPPED
 from cocoer.engine.train_epoch import NonFiniteLoss
 from cocoer.model.checkpoint import write_durably
 from cocoer.model.checkpoint_error import CheckpointError
@@ -29,7 +35,7 @@ from cocoer.report.run_report import write_run_report
 from cocoer.report.runlog import RunLog
 
 EPILOG = """exit codes: 0 done; 1 the run failed (one line says why); 2 wrong usage;
-75 a signal (SIGTERM, SIGUSR1) stopped it after its state was saved: start it again with --resume latest"""
+75 a signal (SIGTERM, SIGUSR1) stopped it, in training after its state was saved: start it again with --resume latest"""
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -46,7 +46,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--busy",
         action="store_true",
-        help="model: one thread, and its CPU time instead of wall time (for a busy machine)",
+        help="model and train: one thread, and its CPU time instead of wall time (for a busy machine)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a JSON list")
     options = parser.parse_args(arguments)
@@ -113,6 +113,7 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
     from cocoer.engine.benchmark_train import measure_train
 
     gpu = device.type == "cuda"
+    clock = time.process_time if options.busy else time.perf_counter
     if part == "memory":
         yield from measure_memory(small_config(), device, options.pictures, max(1, options.pictures // 10))
         return
@@ -129,10 +130,9 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
         say(f"{part}, {config.model.mode} mode ...")
         if part == "model":
             batches = options.batch or (GPU_BATCHES if gpu else CPU_BATCHES)
-            clock = time.process_time if options.busy else time.perf_counter
             yield from measure_model(config, device, batches, options.seconds, say, clock, options.eager)
         elif part == "train":
-            yield from measure_train(config, device, options.batch or [64 if gpu else 8], options.seconds)
+            yield from measure_train(config, device, options.batch or [64 if gpu else 8], options.seconds, clock)
         elif part == "data":
             yield from measure_data(config, device)
         else:

@@ -20,10 +20,11 @@ from cocoer.report.runlog import read_log
 pytestmark = pytest.mark.timeout(900)  # two processes that import torch take long on a busy machine
 
 
-def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+def torchrun(*command: str, restarts: int = 0) -> subprocess.CompletedProcess[str]:
     """Two processes on this machine; warnings are not errors there, for torchrun's own launcher warns."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch += ["--max-restarts", str(restarts), *command]
     return subprocess.run(launch, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=800)
 
 
@@ -68,6 +69,16 @@ def test_two_processes_killed_and_resumed_are_the_uninterrupted_two(done: Path) 
     assert latest is not None
     training = read_training(latest)
     assert training["world_size"] == 2 and len(training["random"]) == 2
+
+
+def test_an_elastic_restart_goes_on_from_the_last_state(config: Path, done: Path, tmp_path: Path) -> None:
+    """One of two processes is killed by SIGKILL; torchrun starts both again, and the run ends as if nothing had been."""
+    settings = [f"run.dir={tmp_path}/run", "run.checkpoint_every=1", "optim.batch_size=2", "optim.accumulate=2"]
+    finished = torchrun("tests/elastic_worker.py", str(config), *settings, "optim.ema=0.5", restarts=1)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "no complete training state; starting from the beginning" in finished.stderr
+    assert f"going on from {tmp_path}/run/states/step-00000003: step 3" in finished.stderr
+    assert script("scripts/compare_runs.py").main([str(done / "whole"), str(tmp_path / "run")]) == 0
 
 
 def test_an_evaluation_by_two_processes_has_every_person_once(done: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from training_world import ROOT, make_world, read, script, train
 
 from cocoer.engine import recognition
 from cocoer.engine.resume import MAY_DIFFER, config_differences, find_start
-from cocoer.engine.runtime import EXIT_STOPPED, random_state, restore_random_state, seed_everything
+from cocoer.engine.runtime import random_state, restore_random_state, seed_everything
+from cocoer.engine.stop_signals import EXIT_STOPPED
 from cocoer.engine.training_state import find_latest, read_training
 from cocoer.engine.weight_average import WeightAverage
 from cocoer.model.checkpoint_error import CheckpointError
@@ -138,6 +140,37 @@ def test_a_stop_signal_saves_and_exits_with_its_own_code(
     assert train(config, "--resume", "latest", settings=[f"run.dir={tmp_path}/parts"]) == 0
     assert train(config, settings=[f"run.dir={tmp_path}/whole"]) == 0
     assert identical(tmp_path / "whole", tmp_path / "parts", capsys)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("number", "when"), [(signal.SIGTERM, "while torch is loaded"), (signal.SIGUSR1, "while the config is read")]
+)
+def test_a_signal_before_training_has_the_same_code(tmp_path: Path, number: signal.Signals, when: str) -> None:
+    """The program is stopped where it waits: in a torch that never ends to load, or at a config that is a pipe."""
+    ready, config = tmp_path / "ready", tmp_path / "config.yaml"
+    environment = dict(os.environ)
+    if when == "while torch is loaded":
+        (tmp_path / "slow" / "torch").mkdir(parents=True)
+        waiting = f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(600)\n"
+        (tmp_path / "slow" / "torch" / "__init__.py").write_text(waiting)
+        environment["PYTHONPATH"] = str(tmp_path / "slow")
+    else:
+        os.mkfifo(config)
+    command = [sys.executable, str(ROOT / "train.py"), "--config", str(config), "--device", "cpu"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as running:
+        if when == "while torch is loaded":
+            while not ready.exists():
+                time.sleep(0.05)
+            running.send_signal(number)
+        else:
+            with config.open("w"):  # opens when the program opens it to read, which then waits for a first byte
+                running.send_signal(number)
+                running.wait(300)
+        assert running.stderr is not None
+        said = running.stderr.read()
+        assert running.wait(300) == EXIT_STOPPED, said
+    assert f"stopped by {number.name}, not in training; go on with --resume latest" in said
 
 
 def test_stopping_at_max_steps_and_going_on_changes_nothing(

@@ -14,7 +14,7 @@ from training_world import make_world
 
 from cocoer.engine import train_runs
 from cocoer.engine.recognition import BEST_FILE
-from cocoer.engine.runtime import EXIT_STOPPED
+from cocoer.engine.stop_signals import EXIT_STOPPED
 from cocoer.engine.train_runs import TrainingError, TrainingRun, is_done, seeds_of, train_all
 
 OBEDIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print(flush=True); time.sleep(60)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
@@ -10,7 +11,7 @@ import torch
 from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.engine.benchmark import Floor, Row, person_batch, random_model
-from cocoer.engine.benchmark_timing import Task, peak_mb, take_turns
+from cocoer.engine.benchmark_timing import Clock, Task, peak_mb, take_turns
 from cocoer.engine.learner import Learner, build_learner, training_mode
 from cocoer.engine.runtime import Runtime, autocast
 from cocoer.engine.train_epoch import backward, step_facts, train_step
@@ -18,11 +19,13 @@ from cocoer.engine.train_epoch import backward, step_facts, train_step
 GRADIENTS, STEP, BARE = "forward and backward", "whole step", "trunks and tower alone"
 
 
-def measure_train(config: Config, device: torch.device, batches: Sequence[int], seconds: float) -> Iterator[Row]:
+def measure_train(
+    config: Config, device: torch.device, batches: Sequence[int], seconds: float, clock: Clock = time.perf_counter
+) -> Iterator[Row]:
     """Rows of one mode at each number of persons: the gradients, a whole step with the optimizer, and the bare networks.
 
     All three run as `optim.*` says. The floor has the config's type and is laid out as the networks come; it has no
-    optimizer, as the target asks, so a whole step also pays for updating every weight of the model.
+    optimizer, as the target asks, so a whole step also pays for updating every weight of the model. clock: see `take_turns`.
     """
     model = random_model(config, device)
     floor = Floor(model).to(device)
@@ -31,7 +34,7 @@ def measure_train(config: Config, device: torch.device, batches: Sequence[int], 
     learner = build_learner(config, model, Runtime(0, 1, device))
     training_mode(model, learner.frozen_norms)
     for persons in batches:
-        yield from _rows(config, device, learner, floor, persons, seconds)
+        yield from _rows(config, device, learner, floor, persons, seconds, clock)
 
 
 def how(learner: Learner) -> str:
@@ -42,7 +45,7 @@ def how(learner: Learner) -> str:
 
 
 def _rows(
-    config: Config, device: torch.device, learner: Learner, floor: Floor, persons: int, seconds: float
+    config: Config, device: torch.device, learner: Learner, floor: Floor, persons: int, seconds: float, clock: Clock
 ) -> Iterator[Row]:
     runtime, precision = Runtime(0, 1, device), config.optim.precision
     batch = person_batch(config, persons, device)
@@ -63,7 +66,7 @@ def _rows(
         tasks[BARE] = floor_task(laid_out, batch.to(device, channels_last=True), device, precision)
     if precision != "fp32":
         tasks["plain floor"] = floor_task(floor, batch, device, "fp32")
-    timings = take_turns(tasks, seconds, device, least=3)
+    timings = take_turns(tasks, seconds, device, least=3, clock=clock)
     for name in (GRADIENTS, STEP, *(name for name in tasks if name == BARE)):
         total = timings.median(name)
         yield Row(

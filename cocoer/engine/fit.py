@@ -14,7 +14,8 @@ from cocoer.data.loaders import build_dataset
 from cocoer.engine.fit_vocabulary import embed_pictures, fit_vocabulary
 from cocoer.engine.recognition import FitResult, Log, Sink, prepare, quiet_loader, recognise, restore
 from cocoer.engine.resume import Place, Start, check_persons
-from cocoer.engine.runtime import Runtime, StopSignals, seed_everything
+from cocoer.engine.runtime import Runtime, seed_everything
+from cocoer.engine.stop_signals import StopSignals
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_state, read_tensors, write_durably
 from cocoer.model.checkpoint_error import CheckpointError

@@ -22,14 +22,13 @@ from cocoer.engine.learner import Learner, build_learner, training_mode
 from cocoer.engine.resume import Place, Start, persons_fingerprint, states_folder
 from cocoer.engine.runtime import (
     Runtime,
-    StopSignals,
     memory_gib,
     random_state,
     restore_random_state,
     seed_everything,
-    shield_worker,
 )
 from cocoer.engine.schedule import learning_rate
+from cocoer.engine.stop_signals import StopSignals, shield_worker
 from cocoer.engine.summary import fitted_thresholds, headline, summarise
 from cocoer.engine.train_epoch import grouped, step_facts, train_step
 from cocoer.engine.training_state import save_state

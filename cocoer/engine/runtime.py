@@ -1,4 +1,4 @@
-"""Where a run happens: process, device, random numbers, signals. One process, or several started by torchrun or SLURM."""
+"""Where a run happens: process, device, random numbers. One process, or several started by torchrun or SLURM."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 import random
 import resource
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,12 +16,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from cocoer.engine.heap import keep_freed_memory
 from cocoer.model.provenance import git_revision, library_versions
-
-EXIT_STOPPED = 75
-"""Exit code of a run that a signal stopped after it saved its state (sysexits' EX_TEMPFAIL: start it again)."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,23 @@ def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
     if world_size == 1 or dist.is_initialized():  # joined already: that group is used, and left to whoever joined it
         yield Runtime(rank, world_size, chosen)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    _join("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Runtime(rank, world_size, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    """Meet the other processes, in a part of torchrun's store that belongs to this start of them.
+
+    After an elastic restart the store still holds the addresses of the processes that died (torch 2.15; pytorch issue 135712),
+    and gloo would wait for them for half an hour.
+    """
+    store, rank, world_size = next(iter(rendezvous("env://")))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = PrefixStore(f"start {attempt}", store)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=world_size)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -148,35 +158,6 @@ def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None
     random.setstate((version, tuple(inner), gauss_next))
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
-
-
-class StopSignals:
-    """While active, SIGTERM and SIGUSR1 set `received` instead of ending the process; a step is always finished first."""
-
-    CAUGHT = (signal.SIGTERM, signal.SIGUSR1)
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._before: dict[int, Any] = {}
-
-    def _note(self, number: int, _frame: object) -> None:
-        self.received = signal.Signals(number).name
-
-    def __enter__(self) -> StopSignals:
-        self._before = {number: signal.signal(number, self._note) for number in self.CAUGHT}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-def shield_worker(_worker: int) -> None:
-    """For a loader's `worker_init_fn`: a stop signal to the whole process group must not kill a worker in mid-batch.
-
-    The main process then ends its workers itself, after it has saved.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, StopSignals.CAUGHT)
 
 
 def memory_gib(device: torch.device) -> float:

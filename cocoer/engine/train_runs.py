@@ -22,7 +22,7 @@ from cocoer.config import Config, config_from_dict, load_config
 from cocoer.data.files import available_cores
 from cocoer.engine.recognition import BEST_FILE, LAST_FILE
 from cocoer.engine.resume import MAY_DIFFER, config_differences
-from cocoer.engine.runtime import EXIT_STOPPED
+from cocoer.engine.stop_signals import EXIT_STOPPED
 from cocoer.model.checkpoint import check_classes, read_metadata
 from cocoer.weights_catalog import PROJECT
 

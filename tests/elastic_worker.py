@@ -1,0 +1,35 @@
+"""What each of two processes does under torchrun's elastic restart: `elastic_worker.py CONFIG KEY=VALUE...`.
+
+Trains with --resume latest; on the first start, process 1 is killed in the middle of step 4.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from training_world import train
+
+from cocoer.engine import recognition
+
+
+def main(config: Path, settings: list[str]) -> int:
+    """The exit code of `train.py`, unless this process does not live to see it."""
+    inner, done = recognition.train_step, []
+
+    def dying(*args: Any) -> dict[str, float]:
+        values = inner(*args)
+        done.append(1)
+        if len(done) == 4 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return values
+
+    recognition.train_step = dying
+    return train(config, "--resume", "latest", settings=settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
