@@ -188,8 +188,13 @@ def build(viewer: Viewer) -> gr.Blocks:
 
     def arrive(picture: str | None, boxes: str | None, before: str | None) -> dict[Any, Any]:
         """Boxes may come before their picture; those of the picture that was shown before do not fit the new one."""
-        boxes = None if before else boxes
-        return view(picture, boxes) | {boxes_file: boxes}
+        if before in (None, picture):
+            return view(picture, boxes)
+        return view(picture, None) | {boxes_file: None}
+
+    def arrive_boxes(picture: str | None, shown: str | None, boxes: str | None) -> Any:
+        """Boxes for the picture that was dropped, or for the example; without one they wait for it."""
+        return view(picture or shown, boxes) if picture or shown else {message: gr.skip()}
 
     def show(name: str, place: int | None) -> tuple[str, str]:
         if not name or place is None:
@@ -260,22 +265,23 @@ def build(viewer: Viewer) -> gr.Blocks:
                     maps = gr.HTML(elem_id="maps", apply_default_css=False)
 
         seen = [message, token, source, annotated, person, answer, details]
-        hidden: dict[str, Any] = {"api_visibility": "private"}
+        # One after another in the order in which they came: else an older answer could take the place of a newer one.
+        ordered: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "viewer"}
 
         def chain(event: Any) -> None:
-            event.then(show, [token, person], [block, panel], **hidden).then(
-                explain, [token, person, emotion], maps, **hidden
+            event.then(show, [token, person], [block, panel], **ordered).then(
+                explain, [token, person, emotion], maps, **ordered
             )
 
-        chain(picture_file.upload(arrive, [picture_file, boxes_file, source], [*seen, boxes_file], **hidden))
-        chain(boxes_file.upload(view, [source, boxes_file], seen, **hidden))
-        chain(boxes_file.clear(lambda path: view(path, None), source, seen, **hidden))
-        picture_file.clear(lambda: view(None, None) | {boxes_file: None}, None, [*seen, boxes_file], **hidden)
+        chain(picture_file.upload(arrive, [picture_file, boxes_file, source], [*seen, boxes_file], **ordered))
+        chain(boxes_file.upload(arrive_boxes, [picture_file, source, boxes_file], seen, **ordered))
+        chain(boxes_file.clear(lambda path: view(path, None), source, seen, **ordered))
+        picture_file.clear(lambda: view(None, None) | {boxes_file: None}, None, [*seen, boxes_file], **ordered)
         if examples:
-            cleared = samples.click(lambda: (None, None), None, [picture_file, boxes_file], **hidden)
-            chain(cleared.then(lambda index: view(str(examples[index]), None), samples, seen, **hidden))
-        chain(person.input(lambda: None, None, None, **hidden))
-        emotion.input(explain, [token, person, emotion], maps, **hidden)
+            cleared = samples.click(lambda: (None, None), None, [picture_file, boxes_file], **ordered)
+            chain(cleared.then(lambda index: view(str(examples[index]), None), samples, seen, **ordered))
+        chain(person.input(lambda: None, None, None, **ordered))
+        emotion.input(explain, [token, person, emotion], maps, **ordered)
     return page
 
 

@@ -38,6 +38,7 @@ needs_browser = pytest.mark.skipif(
     BROWSER is None or importlib.util.find_spec("playwright") is None,
     reason="wanted a Chromium and playwright: apt install chromium && pip install playwright",
 )
+PATIENCE_MS = 120_000
 BOXES = [
     {"body": [20, 20, 160, 220], "head": [50, 25, 110, 85]},
     {"body": [170, 30, 300, 230], "head": [200, 60, 201, 61]},
@@ -72,9 +73,11 @@ def started(weights: Path, folder: Path) -> Iterator[Running]:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.match(r"open (http://127\.0\.0\.1:\d+/)", line)
-        assert found is not None, line + (process.stdout.read() if process.poll() is not None else "")
+        said = ""
+        while (found := re.search(r"open (http://127\.0\.0\.1:\d+/)", said)) is None:
+            line = process.stdout.readline()
+            assert line, f"app.py ended before it was there:\n{said}"
+            said += line
         yield Running(found[1], process, folder / "refused.txt", temporary)
     finally:
         process.kill()
@@ -155,14 +158,15 @@ def address(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
     """The page in a browser of a phone's width; afterwards nothing may have gone elsewhere, and nothing have been an error."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     asked: list[str] = []
     faults: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
         shown = browser.new_page(viewport={"width": 390, "height": 844})
-        shown.set_default_timeout(120_000)
+        shown.set_default_timeout(PATIENCE_MS)
         shown.on("request", lambda request: asked.append(request.url))
         shown.on("pageerror", lambda fault: faults.append(str(fault)))
         shown.goto(address)
@@ -184,24 +188,19 @@ def write_files(folder: Path) -> dict[str, str]:
     return {path.name: str(path) for path in folder.iterdir()}
 
 
-def lines(page: Page, part: str) -> list[str]:
-    """The lines of text in a part of the page."""
-    return page.inner_text(part).splitlines()
-
-
 @needs_gradio
 @needs_browser
 def test_a_picture_is_looked_at_from_all_sides(page: Page, weights: Path, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=120_000)
     files = write_files(tmp_path)
     expected = Recognizer.from_checkpoint(weights, "cpu")(files["people.png"], BOXES)
     page.click("text=Boxes of the people")
     page.set_input_files("#boxes input[type=file]", files["boxes.json"])
     page.set_input_files("#picture input[type=file]", files["people.png"])
     page.wait_for_selector("#maps figure")
-    assert page.is_visible("#annotated img") and page.is_visible("#panel img")
+    expect(page.locator("#annotated img")).to_be_visible()
+    expect(page.locator("#panel img")).to_be_visible()
     for number, person in enumerate(expected):
         if number:
             page.click("#person input")
@@ -226,6 +225,8 @@ def test_a_picture_is_looked_at_from_all_sides(page: Page, weights: Path, tmp_pa
 @needs_gradio
 @needs_browser
 def test_what_does_not_work_is_said_in_the_page(page: Page, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
     files = write_files(tmp_path)
 
     def send(where: str, name: str, said: str) -> None:
@@ -237,11 +238,40 @@ def test_what_does_not_work_is_said_in_the_page(page: Page, tmp_path: Path) -> N
         assert str(tmp_path) not in page.content() and "Traceback" not in page.content()
 
     send("#picture", "rubbish.png", "rubbish.png: wanted a picture")
-    assert not page.is_visible("#annotated")
+    expect(page.locator("#annotated")).not_to_be_visible()
     send("#picture", "nobody.png", "No person was found")
-    assert page.is_visible("#annotated img") and not page.is_visible("#person")
+    expect(page.locator("#annotated img")).to_be_visible()
+    expect(page.locator("#person")).not_to_be_visible()
     page.click("text=Boxes of the people")
     send("#boxes", "wrong.json", "wrong.json: is not JSON")
     page.click("#examples .gallery-item >> nth=0")  # an example takes its own boxes, and the message goes
     page.wait_for_selector("#maps figure")
-    assert not page.is_visible("#message") and lines(page, "#levels")[0] == "Prediction"
+    expect(page.locator("#message")).not_to_be_visible()
+    expect(page.locator("#levels h3 >> nth=0")).to_have_text("Prediction")
+
+
+@needs_gradio
+@needs_browser
+def test_boxes_leave_with_their_picture(page: Page, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    files = write_files(tmp_path)
+    Image.open(files["people.png"]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "others.png")
+    page.click("text=Boxes of the people")
+    page.set_input_files("#picture input[type=file]", files["people.png"])
+    expect(page.locator("#message")).to_contain_text("No person was found")
+    page.set_input_files("#boxes input[type=file]", files["boxes.json"])
+    page.wait_for_selector("#maps figure")
+    page.click("#picture button[aria-label=Clear]")
+    expect(page.locator("#boxes input[type=file]")).to_be_attached()  # the place to drop boxes is empty again
+    page.set_input_files("#boxes input[type=file]", files["boxes.json"])
+    page.set_input_files("#picture input[type=file]", str(tmp_path / "others.png"))
+    page.wait_for_selector("#maps figure")
+    page.click("#examples .gallery-item >> nth=0")
+    expect(page.locator("#boxes input[type=file]")).to_be_attached()
+    page.set_input_files("#boxes input[type=file]", files["boxes.json"])  # for the example
+    expect(page.locator("#boxes")).to_contain_text("boxes")
+    expect(page.locator("#person input")).to_have_value(re.compile("^0: "))
+    page.set_input_files("#picture input[type=file]", files["people.png"])
+    expect(page.locator("#message")).to_contain_text("No person was found")
+    expect(page.locator("#boxes input[type=file]")).to_be_attached()
