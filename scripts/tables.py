@@ -228,7 +228,8 @@ def known_weights(dataset: str, target: Target, output: Path) -> list[str]:
     """Weights that lie where they are looked for: the demonstration's, or those that training left."""
     shipped = DEMO_CHECKPOINT.parent / f"demo_{dataset}.safetensors"
     if target.synthetic and shipped.is_file():
-        return [str(shipped)]
+        here = Path.cwd()  # a command that is shown should work where it was given, and name no machine's folders
+        return [str(shipped.relative_to(here) if shipped.is_relative_to(here) else shipped)]
     return [str(path) for path in weights_of(models(dataset, target, output))]
 
 

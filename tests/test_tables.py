@@ -493,12 +493,13 @@ def test_measured_rows_go_into_their_place_of_a_page(tmp_path: Path) -> None:
     made = [
         ResultTable("main", "SYNTHETIC: Table 1", "", ROWS),
         ResultTable("per_class", "AP per class", "", (replace(ROWS[0], name="Fear"),)),
+        ResultTable("again", "A later table", "", (ROWS[0], replace(ROWS[2], name="full model"))),
     ]
     text = summary(made, ["A remark."])
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 4 and "A remark." in text and "1. `run me`" in text and "0123456789abcdef+changes" in text
     assert "Table 1" in lines[2] and "50.00 [40.00, 60.00]" in lines[2] and "+22.62" in lines[2] and "[1]" in lines[2]
-    assert "no weights" not in text and "Fear" not in text
+    assert "no weights" not in text and "Fear" not in text and "A later table" not in text
     page = tmp_path / "results.md"
     page.write_text("before\n<!-- begin x -->\nold\n<!-- end x -->\nafter\n<!-- begin y -->\nkept\n<!-- end y -->\n")
     for _ in range(2):  # again writes the same

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cocoer.outputs import ResultTable
-from cocoer.report.tables import NOT_AT_HAND, measured, number
-from cocoer.report.text import markdown_table
+from cocoer.outputs import ResultTable, TableRow
+from cocoer.report.tables import NOT_AT_HAND, measured, number, pipes
 
 _LEFT_OUT = ("per_class", "confusion")
 """Tables of many rows that say little on a page of results; the files that the command writes have them."""
+
+REFERENCE = "full model"
+"""Name of the row that the tables of ablations begin with: the fused answer, which the first table has."""
 
 _COLUMNS = (
     "table", "row", "paper", "ours", "difference", "persons", "seeds", "definition", "selected on", "command",
@@ -18,22 +20,27 @@ _COLUMNS = (
 
 
 def summary(tables: Sequence[ResultTable], remarks: Sequence[str]) -> str:
-    """Remarks, one table of every measured row, its commands by number, and the commits."""
-    rows = [
-        (table, row) for table in tables if table.key not in _LEFT_OUT for row in table.rows if row.ours is not None
-    ]
-    commands = {command: i for i, command in enumerate(dict.fromkeys(row.command for _, row in rows), start=1)}
+    """Remarks, one table of every measured row, its commands by number, and the commits.
+
+    A row that only repeats an earlier one under the same name, as a table's point of reference does, stands there once.
+    """
+    rows: dict[tuple[str, float | None, str], tuple[ResultTable, TableRow]] = {}
+    for table in tables:
+        measured_here = [row for row in table.rows if row.ours is not None and row.name != REFERENCE]
+        for row in measured_here if table.key not in _LEFT_OUT else ():
+            rows.setdefault((row.name, row.ours, row.command), (table, row))
+    commands = {c: i for i, c in enumerate(dict.fromkeys(row.command for _, row in rows.values()), start=1)}
     lines = [
-        [
+        (
             table.title.removeprefix("SYNTHETIC: "), row.name, number(row.paper) or NOT_AT_HAND, measured(row),
             "" if row.difference is None else f"{row.difference:+.2f}", str(row.persons or ""), str(row.seeds or ""),
             row.definition, row.selection, f"[{commands[row.command]}]",
-        ]
-        for table, row in rows
+        )
+        for table, row in rows.values()
     ]  # fmt: skip
-    commits = ", ".join(dict.fromkeys(c for _, row in rows for c in row.commit.split(", ") if c))
+    commits = ", ".join(dict.fromkeys(c for _, row in rows.values() for c in row.commit.split(", ") if c))
     listed = "\n".join(f"{i}. `{command}`" for command, i in commands.items())
-    return "\n\n".join([*remarks, markdown_table(_COLUMNS, lines), listed, f"Commit {commits}."])
+    return "\n\n".join([*remarks, pipes([_COLUMNS, *lines]), listed, f"Commit {commits}."])
 
 
 def publish(file: str | Path, key: str, text: str) -> Path:

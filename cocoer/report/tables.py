@@ -137,13 +137,13 @@ def as_markdown(tables: Sequence[ResultTable], heading: str, remarks: Sequence[s
         lines += ["| " + " | ".join(c.replace("|", "\\|") for c in _cells(r, commands)) + " |" for r in table.rows]
         parts += [f"## {table.title}", table.caption]
         if table.grid:
-            parts.append(_pipes(table.grid))
+            parts.append(pipes(table.grid))
         parts.append("\n".join(lines))
         parts.append("\n".join(f"{i}. `{command}`" for command, i in commands.items()))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _pipes(grid: Sequence[Sequence[str]]) -> str:
+def pipes(grid: Sequence[Sequence[str]]) -> str:
     """A grid as a pipe table."""
     head, *body = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in grid)
     return "\n".join([head, "|" + "---|" * len(grid[0]), *body])
