@@ -36,7 +36,7 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 18px; } a { color: var(--link); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; vertical-align: top; padding: 4px 14px 4px 0; border-top: 1px solid var(--rule); }
 thead th { border-top: 0; color: var(--grey); font-weight: 600; white-space: nowrap; }
-tbody th { font-weight: 500; min-width: 14em; }
+tbody th { font-weight: 500; min-width: 17em; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .ours { font-weight: 600; } .empty { color: var(--grey); white-space: nowrap; font-weight: 400; }
 .note { display: block; color: var(--grey); font-size: .82rem; font-weight: 400; overflow-wrap: anywhere; }
