@@ -72,6 +72,9 @@ class DataConfig:
     image_size: Annotated[int, Field(ge=16)] = 224  # side of the square crops, pixels
     workers: Count = 4  # loader processes
     cache: str | None = None  # folder for decoded crops; null = decode every time
+    embeddings: str | None = (
+        None  # folder for CLIP's embeddings of the training persons; needs pictures that no augmentation changes
+    )
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -406,6 +409,16 @@ def _check_together(config: Config, where: str) -> None:
         raise ConfigError(
             f"{where}: model.competition.vote: without V-I nothing competes, so nobody stays to vote; "
             f"set model.vocabulary.enabled to true"
+        )
+    augment = config.data.augment
+    touching = {"flip": augment.flip, "crop": augment.crop, "jitter": augment.jitter}
+    if model.vocabulary.view != "context":
+        touching["box_shift"] = augment.box_shift
+    if config.data.embeddings is not None and any(touching.values()):
+        shown = ", ".join(f"{name} {value:g}" for name, value in touching.items())
+        raise ConfigError(
+            f"{where}: data.embeddings: CLIP's embedding of a person can be kept only where its view stays as it is; "
+            f"wanted data.augment.{', '.join(touching)} at 0, got {shown}"
         )
     if "{emotion}" not in model.vocabulary.prompt:
         raise ConfigError(

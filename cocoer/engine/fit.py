@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from cocoer.config import Config
 from cocoer.data.batch import Batch
-from cocoer.data.loaders import build_dataset
+from cocoer.data.loaders import PersonDataset, build_dataset
+from cocoer.engine.embeddings import KnownEmbeddings, open_embeddings
 from cocoer.engine.fit_vocabulary import embed_pictures, fit_vocabulary
 from cocoer.engine.recognition import FitResult, Log, Sink, prepare, quiet_loader, recognise, restore
 from cocoer.engine.resume import Place, Start, check_persons
@@ -20,6 +22,7 @@ from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_state, read_tensors, write_durably
 from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
+from cocoer.model.vocabulary import VocabularyBranch
 
 Stage = Literal["both", "vocabulary", "recognition"]
 
@@ -48,22 +51,57 @@ def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: St
     check_persons(start, [r.key for r in people.records])
     with StopSignals() as stop:
         try:
+            known = known_embeddings(config, model, runtime, people, stop)
             if start.folder is None:
-                vocabulary_stage(config, model, runtime, sink.log, stage, stop)
+                vocabulary_stage(config, model, people, known, runtime, sink.log, stage, stop)
         except Stopped:
             return FitResult(Place(), stop.received, None, {})
         if stage == "vocabulary":
             return FitResult(Place(), None, None, {})
         seed_everything(seed, 1 + runtime.rank)  # whether the first stage ran in this process leaves no trace
-        run = prepare(config, model, people, runtime, sink, stop)
+        run = prepare(config, model, people, known, runtime, sink, stop)
         place = restore(run, start)
         return recognise(run, place)
 
 
+def known_embeddings(
+    config: Config, model: CocoER, runtime: Runtime, people: PersonDataset, stop: StopSignals
+) -> KnownEmbeddings | None:
+    """CLIP's embeddings of the training persons from `data.embeddings`, computed first where there are none; or None.
+
+    Raises Stopped when a signal comes meanwhile, CheckpointError for a file that does not fit.
+    """
+    branch, data = model.vocabulary, config.data
+    if branch is None or data.embeddings is None:
+        return None
+
+    def compute() -> Tensor:
+        return embedded(config, branch, runtime, stop)[0]
+
+    return open_embeddings(
+        Path(data.embeddings), data.train_split, branch, people.records, people.root, data.image_size, runtime, compute
+    )
+
+
+def embedded(config: Config, branch: VocabularyBranch, runtime: Runtime, stop: StopSignals) -> tuple[Tensor, Tensor]:
+    """Unit-norm embeddings [n, e] and labels [n, k] of the training persons, not augmented, in the order of the index."""
+    people = build_dataset(config.data, config.data.train_split, config.run.seed, train=False)
+    loader = quiet_loader(config, config.data.train_split, runtime, people, config.vocabulary_stage.batch_size)
+    order = [r.key for r in people.records]
+    return embed_pictures(branch, until_stopped(loader, stop), order, runtime, progress=True)
+
+
 def vocabulary_stage(
-    config: Config, model: CocoER, runtime: Runtime, log: Log, stage: Stage, stop: StopSignals
+    config: Config,
+    model: CocoER,
+    people: PersonDataset,
+    known: KnownEmbeddings | None,
+    runtime: Runtime,
+    log: Log,
+    stage: Stage,
+    stop: StopSignals,
 ) -> None:
-    """Train omega, or read it where only the recognition stage was asked for.
+    """Train omega, or read it where only the recognition stage was asked for. known: embeddings of `people`, or None.
 
     Raises Stopped when a signal comes meanwhile, CheckpointError when `--stage recognition` finds no
     vocabulary.safetensors in run.dir.
@@ -80,10 +118,12 @@ def vocabulary_stage(
             )
         load_state(branch.alignment, load_file(file), str(file))
         return
-    people = build_dataset(config.data, config.data.train_split, config.run.seed, train=False)
-    loader = quiet_loader(config, config.data.train_split, runtime, people, wanted.batch_size)
-    order = [r.key for r in people.records]
-    embeddings, targets = embed_pictures(branch, until_stopped(loader, stop), order, runtime, progress=True)
+    if known is None:
+        embeddings, targets = embedded(config, branch, runtime, stop)
+    elif people.targets is None:
+        raise ValueError("the vocabulary stage needs labels; nobody in the index has one")
+    else:
+        embeddings, targets = known.table, people.targets.to(runtime.device)
     fit_vocabulary(branch, embeddings, targets, wanted, config.run.seed, log)
     if runtime.is_main:
         tensors = {name: value.detach().cpu().contiguous() for name, value in branch.alignment.state_dict().items()}

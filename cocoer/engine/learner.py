@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cocoer.config import Config, LossConfig, OptimConfig
 from cocoer.engine.compiling import compiled
+from cocoer.engine.embeddings import KnownEmbeddings
 from cocoer.engine.runtime import Runtime
 from cocoer.engine.weight_average import WeightAverage
 from cocoer.model.cocoer import CocoER, ModelOutput
@@ -22,7 +23,8 @@ class Learner:
     """What a step works on. forward: the model itself, wrapped or compiled, with the same parameters.
 
     wrapped: the model as several processes share it, whose `no_sync` saves an exchange of gradients; None for one process.
-    channels_last: how the weights are laid out, and how pictures have to be.
+    channels_last: how the weights are laid out, and how pictures have to be. embeddings: of the training persons, where the
+    frozen tower need not look again.
     """
 
     model: CocoER
@@ -36,6 +38,7 @@ class Learner:
     class_counts: Tensor | None
     frozen_norms: bool
     channels_last: bool
+    embeddings: KnownEmbeddings | None = None
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], optim: OptimConfig) -> torch.optim.Optimizer:
@@ -49,10 +52,16 @@ def build_optimizer(parameters: Iterable[nn.Parameter], optim: OptimConfig) -> t
     return kind(list(parameters), lr=optim.lr, betas=betas, weight_decay=optim.weight_decay, fused=True)
 
 
-def build_learner(config: Config, model: CocoER, runtime: Runtime, class_counts: Tensor | None = None) -> Learner:
+def build_learner(
+    config: Config,
+    model: CocoER,
+    runtime: Runtime,
+    class_counts: Tensor | None = None,
+    embeddings: KnownEmbeddings | None = None,
+) -> Learner:
     """The model of a config, on this process's device, ready for steps: laid out, shared, compiled as `optim.*` says.
 
-    class_counts: [k] positives of each class in the training split.
+    class_counts: [k] positives of each class in the training split. embeddings: see `Learner`.
     Raises ValueError for what this machine cannot do: synchronised norms on CPUs, compiling without a compiler.
     """
     optim = config.optim
@@ -83,6 +92,7 @@ def build_learner(config: Config, model: CocoER, runtime: Runtime, class_counts:
         class_counts=class_counts,
         frozen_norms=config.model.trunk.frozen_norms,
         channels_last=channels_last,
+        embeddings=embeddings,
     )
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from cocoer.config import Config
 from cocoer.data.loaders import PersonDataset, Sample, build_loader
 from cocoer.data.sampler import PersonBatchSampler
+from cocoer.engine.embeddings import KnownEmbeddings
 from cocoer.engine.evaluate import evaluate
 from cocoer.engine.examples import Show, examples
 from cocoer.engine.learner import Learner, build_learner, training_mode
@@ -115,11 +116,17 @@ def quiet_loader(
 
 
 def prepare(
-    config: Config, model: CocoER, people: PersonDataset, runtime: Runtime, sink: Sink, stop: StopSignals
+    config: Config,
+    model: CocoER,
+    people: PersonDataset,
+    embeddings: KnownEmbeddings | None,
+    runtime: Runtime,
+    sink: Sink,
+    stop: StopSignals,
 ) -> Run:
     """Optimizer, wrapping, averages and loaders of the recognition stage."""
     counts = None if people.targets is None else people.targets.sum(0)
-    learner = build_learner(config, model, runtime, counts)
+    learner = build_learner(config, model, runtime, counts, embeddings)
     train = quiet_loader(config, config.data.train_split, runtime, people, train=True)
     select = quiet_loader(config, config.data.select_split, runtime)
     keys = [r.key for r in people.records]

@@ -98,10 +98,12 @@ def backward(learner: Learner, batches: Sequence[Batch], facts: StepFacts, runti
     terms: dict[str, Tensor] = {}
     for i, batch in enumerate(batches):
         batch = batch.to(runtime.device, learner.channels_last)
+        known = () if learner.embeddings is None else (learner.embeddings.of(batch.keys),)
         more = learner.wrapped is not None and i + 1 < len(batches)
         with learner.wrapped.no_sync() if more else nullcontext():  # type: ignore[union-attr]
             with autocast(runtime.device, learner.optim.precision):
-                output = learner.forward(batch.head, batch.body, batch.context, batch.head_xyxy, batch.body_xyxy)
+                crops = (batch.head, batch.body, batch.context)
+                output = learner.forward(*crops, batch.head_xyxy, batch.body_xyxy, *known)
             loss, parts = total_loss(
                 output, targets_of(batch), learner.loss, multi_label=learner.multi_label, weights=weights
             )

@@ -173,10 +173,19 @@ class CocoER(nn.Module):
             norm_eps=heads[0].norm.eps,
         )
 
-    def forward(self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor) -> ModelOutput:
+    def forward(
+        self,
+        head: Tensor,
+        body: Tensor,
+        context: Tensor,
+        head_xyxy: Tensor,
+        body_xyxy: Tensor,
+        embedding: Tensor | None = None,
+    ) -> ModelOutput:
         """The paper's figure: tokens per level, cross-level attention, level heads, V-I, coordination, fusion.
 
         head, body, context: [B, 3, S, S], RGB, ImageNet mean and std. head_xyxy, body_xyxy: [B, 4], S x S context frame.
+        embedding: the frozen tower's unit-norm embeddings [B, e] where they are known; then the tower does not look.
         """
         self._check(head, body, context, head_xyxy, body_xyxy)
         tokens = self.level_tokens(head, body, context)  # L x [B, N, c]
@@ -184,7 +193,11 @@ class CocoER(nn.Module):
         levels = self.level_features(tokens)  # z [B, L, d]
         if self.vocabulary is None:
             return self._without_vocabulary(levels)
-        vocabulary: VocabularyOutput = self.vocabulary(*self.vocabulary.seen(head, body, context))
+        vocabulary: VocabularyOutput = (
+            self.vocabulary(*self.vocabulary.seen(head, body, context))
+            if embedding is None
+            else self.vocabulary.from_embedding(embedding)
+        )
         label = self.pseudo_label(levels, vocabulary)  # [B, k]
         refined, competition = self.workspace(levels, self.head_parameters(), label)  # [B, L, d]
         fused = torch.cat([refined.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]

@@ -44,8 +44,16 @@ class SingleLevel(CocoER):
         """Raises ValueError: whoever asks for three levels has the wrong model."""
         raise ValueError(f"this model has one level, {self.level}; wanted a model of three levels")
 
-    def forward(self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor) -> ModelOutput:
-        """As `CocoER.forward`; the crops of the other levels are checked and not looked at."""
+    def forward(
+        self,
+        head: Tensor,
+        body: Tensor,
+        context: Tensor,
+        head_xyxy: Tensor,
+        body_xyxy: Tensor,
+        embedding: Tensor | None = None,
+    ) -> ModelOutput:
+        """As `CocoER.forward`; the crops of the other levels are checked and not looked at, nor is an embedding."""
         self._check(head, body, context, head_xyxy, body_xyxy)
         crop = {"head": head, "body": body, "context": context}[self.level]
         tokens = self.tokens[self.level](self.trunks[self.level](crop))  # [B, N, c]

@@ -97,6 +97,16 @@ class VocabularyBranch(nn.Module):
         self.register_buffer("_shift", shift, persistent=False)
 
     @property
+    def view(self) -> str:
+        """What the tower looks at: `context`, `body`, or all `levels`."""
+        return self._view
+
+    @property
+    def normalisation(self) -> dict[str, Tensor]:
+        """The affine map from crops with ImageNet's mean and std to those of the tower."""
+        return {"scale": self._scale, "shift": self._shift}
+
+    @property
     def folded(self) -> bool:
         """True once the repeated copies have been added up into one small Linear."""
         return self.widen.in_features == self.alignment.out_features
