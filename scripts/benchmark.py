@@ -3,6 +3,7 @@
     python scripts/benchmark.py                               # everything, under 15 minutes on two cores
     python scripts/benchmark.py --what model --batch 8 --json outputs/speed.json
     python scripts/benchmark.py --small                       # the demonstration's sizes: does everything run?
+    python scripts/benchmark.py --what profile --batch 8      # where the time goes
 
 Weights are random and no file is needed. Exit 0: measured. 2: wrong usage.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cocoer.engine.benchmark import Row
 
 PARTS = ("model", "train", "data", "overlap", "memory", "scaling")
+ASKED_FOR = ("trunks", "profile")  # not among `all`
 ROOT = Path(__file__).resolve().parents[1]
 MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}
 SMALL = "demo_emotic.yaml"
@@ -34,7 +36,9 @@ GPU_BATCHES = tuple(2**i for i in range(10))
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line. Leaves the program with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", choices=(*PARTS, "all"), default="all", help="default: %(default)s")
+    parser.add_argument(
+        "--what", nargs="+", choices=(*PARTS, *ASKED_FOR, "all"), default=["all"], help="default: all but the last two"
+    )
     parser.add_argument("--mode", choices=(*MODES, "both"), default="both", help="default: %(default)s")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="persons (default: 1 2 4 8; GPU: 1 to 512)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
@@ -48,6 +52,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="model and train: one thread, and its CPU time instead of wall time (for a busy machine)",
     )
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the configs")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the rows of memory and scaling as a PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a JSON list")
     options = parser.parse_args(arguments)
     if min(options.batch or [1]) < 1 or options.threads < 0 or options.seconds < 0 or options.pictures < 2:
@@ -64,11 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with start_runtime(options.device, 1 if options.busy else options.threads) as runtime:
             say(describe(runtime.device))
-            for part in PARTS if options.what == "all" else (options.what,):
+            for part in PARTS if "all" in options.what else options.what:
+                if part == "profile":
+                    print_profiles(options, runtime.device)
+                    continue
                 new = list(measure(part, options, runtime.device))
                 print(f"\n{part}\n{as_table(new)}", flush=True)
                 print(*growth(new), sep="\n", flush=True)
                 rows += new
+                if options.plot and part in ("memory", "scaling"):
+                    draw_scaling(rows, options.plot)
                 if options.json:
                     options.json.parent.mkdir(parents=True, exist_ok=True)
                     options.json.write_text(json.dumps([row.to_dict() for row in rows], indent=1), encoding="utf-8")
@@ -86,7 +97,7 @@ def configs(options: argparse.Namespace) -> Iterator[Config]:
         if options.mode not in (mode, "both"):
             continue
         if not options.small:
-            yield load_config(ROOT / "configs" / file)
+            yield load_config(ROOT / "configs" / file, options.set)
             continue
         changes = [f"model.vocabulary.tower={ROOT / 'configs' / 'demo_clip.json'}"]
         if mode == "release":
@@ -96,7 +107,7 @@ def configs(options: argparse.Namespace) -> Iterator[Config]:
                 "data.image_size=224",
                 "model.tokens.patch=1",
             ]
-        yield load_config(ROOT / "configs" / SMALL, changes)
+        yield load_config(ROOT / "configs" / SMALL, [*changes, *options.set])
 
 
 def small_config() -> Config:
@@ -111,11 +122,12 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
     from cocoer.engine.benchmark import measure_model
     from cocoer.engine.benchmark_pictures import measure_data, measure_memory, measure_persons, measure_workspace
     from cocoer.engine.benchmark_train import measure_train
+    from cocoer.engine.benchmark_trunks import measure_trunks
 
     gpu = device.type == "cuda"
     clock = time.process_time if options.busy else time.perf_counter
     if part == "memory":
-        yield from measure_memory(small_config(), device, options.pictures, max(1, options.pictures // 10))
+        yield from measure_memory(small_config(), device, options.pictures, max(1, min(200, options.pictures // 10)))
         return
     if part == "overlap":
         from cocoer.engine.benchmark_overlap import measure_overlap
@@ -133,10 +145,29 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
             yield from measure_model(config, device, batches, options.seconds, say, clock, options.eager)
         elif part == "train":
             yield from measure_train(config, device, options.batch or [64 if gpu else 8], options.seconds, clock)
+        elif part == "trunks":
+            yield from measure_trunks(config, device, options.batch or [256 if gpu else 8], options.seconds, clock)
         elif part == "data":
             yield from measure_data(config, device)
         else:
             yield from measure_workspace(config, device, min(options.seconds, 5.0))
+
+
+def print_profiles(options: argparse.Namespace, device: torch.device) -> None:
+    """Where the time goes, for every mode and number of persons, and what the machine reaches at most."""
+    from cocoer.engine.benchmark_profile import measure_profile
+    from cocoer.report.text import table
+
+    for config in configs(options):
+        for persons in options.batch or [64 if device.type == "cuda" else 8]:
+            for found in measure_profile(config, device, persons, options.seconds):
+                print(
+                    f"\n{found.what}, {config.model.mode} mode, {persons} persons: {found.total_ms:.1f} ms,"
+                    f" {found.gflops:.0f} GFLOP/s of {found.peak_gflops:.0f} that a matrix product reaches;"
+                    f" a copy reaches {found.copy_gb_s:.0f} GB/s"
+                )
+                lines = [[o.name, o.calls, o.ms, 100 * o.share] for o in found.operations]
+                print(table(["operation", "calls", "ms", "% of the pass"], lines, digits=1), flush=True)
 
 
 def as_table(rows: list[Row]) -> str:
@@ -155,18 +186,37 @@ def as_table(rows: list[Row]) -> str:
 
 
 def growth(rows: list[Row]) -> Iterator[str]:
-    """How cost grows with the number of persons, one line per series."""
+    """How cost grows with work, one line per series."""
     from cocoer.engine.benchmark_timing import straightness
 
+    for (variant, mode), points in series_of(rows).items():
+        if len(points) > 1:
+            exponent = straightness(*zip(*points, strict=True))
+            yield f"{variant} ({mode}): cost grows as work to the power {exponent:.2f}"
+
+
+def series_of(rows: list[Row]) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    """The scaling rows as (work, ms) points, by series and mode."""
     series: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for row in rows:
         cost = row.total_ms if row.total_ms is not None else row.workspace_ms
-        if row.what == "scaling" and cost is not None:
-            series.setdefault((row.variant, row.mode), []).append((row.batch, cost))
-    for (variant, mode), points in series.items():
-        if len(points) > 1:
-            exponent = straightness(*zip(*points, strict=True))
-            yield f"{variant} ({mode}): cost grows as persons to the power {exponent:.2f}"
+        if row.what == "scaling" and cost is not None and row.work is not None:
+            series.setdefault((row.variant, row.mode), []).append((row.work, cost))
+    return series
+
+
+def draw_scaling(rows: list[Row], file: Path) -> None:
+    """The scaling rows as a picture. Raises ValueError where none was measured."""
+    from cocoer.report.scaling_plot import Panel, scaling_plot
+
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for (variant, mode), points in series_of(rows).items():
+        panels.setdefault(variant, {})[mode] = [(float(work), cost) for work, cost in points]
+    words = {"persons in one picture": "persons", "pictures": "pictures", "workspace, by classes": "classes"}
+    drawing = scaling_plot([Panel(f"{name}: ms", words.get(name, "persons"), lines) for name, lines in panels.items()])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    drawing.save(file)
+    say(f"{file}: drawn")
 
 
 def describe(device: torch.device) -> str:

@@ -7,23 +7,25 @@ import json
 import math
 import mmap
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
-from cocoer.engine.benchmark import Floor, Variant, person_batch, random_model, usable, variants, workspace_task
-from cocoer.engine.benchmark_overlap import measure_overlap
-from cocoer.engine.benchmark_pictures import classes_task, measure_memory, measure_persons
+from cocoer.engine.benchmark import Floor, Row, Variant, person_batch, random_model, usable, variants, workspace_task
+from cocoer.engine.benchmark_pictures import classes_task, measure_memory, measure_persons, measure_workspace
+from cocoer.engine.benchmark_profile import arithmetic, costliest, measure_profile
 from cocoer.engine.benchmark_timing import Timings, memory_mb, peak_mb, straightness, take_turns
 from cocoer.engine.benchmark_train import floor_task, measure_train
+from cocoer.engine.benchmark_trunks import as_one, measure_trunks, one_after_another
 from cocoer.engine.predict import Recognizer
 from cocoer.names import LEVELS
-from cocoer.weights_catalog import DEMO_CHECKPOINT, PROJECT
 
 CPU = torch.device("cpu")
 KEYS = {
@@ -162,24 +164,53 @@ def test_every_way_to_run_the_model_is_another_one(tmp_path: Path) -> None:
 
 
 def test_memory_and_persons_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, last = measure_memory(tiny_config(), CPU, pictures=30, settled=10)
+    first, last, *series = measure_memory(tiny_config(), CPU, pictures=30, settled=7)
     assert first.peak_mb is not None and last.peak_mb is not None
     assert last.ratio == pytest.approx(last.peak_mb / first.peak_mb) and last.variant == "after 30 pictures"
+    assert [row.work for row in series] == [1, 10, 30] and {row.variant for row in series} == {"pictures"}
+    spent = [row.total_ms for row in series]
+    assert spent == sorted(spent) and spent[0] > 0
     with pytest.raises(ValueError, match="more pictures"):
         next(measure_memory(tiny_config(), CPU, pictures=5, settled=10))
     monkeypatch.setattr("cocoer.engine.benchmark_pictures.PERSONS_A_PICTURE", (1, 4))
-    assert [row.batch for row in measure_persons(tiny_config(), CPU, 0.0)] == [1, 4]
+    assert [(row.batch, row.work) for row in measure_persons(tiny_config(), CPU, 0.0)] == [(1, 1), (4, 4)]
 
 
-def test_overlap_is_set_beside_the_slower_of_its_two_parts() -> None:
-    pictures = sorted((PROJECT / "test_imgs").glob("demo_0[12].jpg"))
-    threads = torch.get_num_threads()
-    detection, recognition, together = measure_overlap(DEMO_CHECKPOINT, pictures, "cpu", 0.0, count=3)
-    assert [row.batch for row in (detection, recognition, together)] == [3, 3, 3]
-    assert together.floor_ms == max(detection.total_ms or 0, recognition.total_ms or 0) and (together.ratio or 0) > 0
-    assert detection.ratio is recognition.ratio is None and torch.get_num_threads() == threads
-    with pytest.raises(ValueError, match="test_imgs"):
-        next(measure_overlap(DEMO_CHECKPOINT, [], "cpu", 0.0))
+def test_workspace_rows_say_what_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cocoer.engine.benchmark_pictures.WORKSPACE_PERSONS", (1, 9))
+    monkeypatch.setattr("cocoer.engine.benchmark_pictures.CLASS_COUNTS", (7, 30))
+    rows = list(measure_workspace(tiny_config(), CPU, 0.0))
+    assert [(row.variant, row.work, row.batch) for row in rows] == [
+        ("workspace, by persons", 1, 1), ("workspace, by persons", 9, 9),
+        ("workspace, by classes", 7, 64), ("workspace, by classes", 30, 64),
+    ]  # fmt: skip
+
+
+@torch.inference_mode()
+def test_trunks_run_together_see_what_they_see_alone() -> None:
+    model = random_model(tiny_config(), CPU)
+    model.fuse()
+    trunks = [model.trunks[level] for level in LEVELS]
+    batch = person_batch(tiny_config(), 3, CPU)
+    crops = (batch.head, batch.body, batch.context)
+    together = as_one(trunks)(crops)
+    assert len(together) == 3 and not torch.allclose(together[0], together[1])
+    for alone, found in zip(one_after_another(trunks)(crops), together, strict=True):
+        torch.testing.assert_close(found, alone, rtol=1e-5, atol=1e-5)
+    rows = list(measure_trunks(tiny_config(), CPU, [2], 0.0, time.perf_counter))
+    assert [row.variant for row in rows] == ["one after another", "as one (vmap)"] and rows[0].ratio == 1.0
+
+
+def test_a_profile_names_where_the_time_goes() -> None:
+    a = torch.randn(300, 300)
+    operations = list(costliest(lambda: [a @ a for _ in range(20)], CPU))
+    assert operations[0].name == "aten::mm" and operations[0].calls == 20 and operations[0].share > 0.5
+    assert arithmetic(lambda: a @ a) == 2 * 300**3
+    forward, step = measure_profile(tiny_config(), CPU, 2, 0.0)
+    assert (forward.what, step.what) == ("forward pass", "training step")
+    for found in (forward, step):
+        assert found.persons == 2 and found.gflops > 0 and found.peak_gflops > 0 and found.copy_gb_s > 0
+        assert 0.2 < sum(o.share for o in found.operations) <= 1.0001
 
 
 def test_the_command_writes_rows_with_every_key(
@@ -217,6 +248,33 @@ def test_the_command_writes_rows_with_every_key(
         assert row["persons_per_s"] == pytest.approx(1000 * row["batch"] / row["total_ms"])
     said = capsys.readouterr()
     assert "variant" in said.out and "no compiler here" in said.err
+
+
+def test_growth_is_fitted_and_drawn(
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(part: str, *_: object) -> list[Row]:
+        row = Row("scaling", part, "paper", "cpu", "float32", 1)
+        return [replace(row, work=n, total_ms=3.0 * n) for n in (1, 10, 100)]
+
+    monkeypatch.setattr(program, "measure", measured)
+    file = tmp_path / "new" / "scaling.png"
+    arguments = ["--what", "memory", "scaling", "--device", "cpu", "--plot", str(file)]
+    assert program.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "memory (paper): cost grows as work to the power 1.00" in said and "scaling (paper)" in said
+    with Image.open(file) as drawing:
+        assert drawing.size == (1280, 400) and len(drawing.getcolors(1 << 20) or []) > 10
+
+
+def test_profile_and_changed_configs(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["model.trunk.widths=[8, 8, 8, 8]", "model.tokens.size=24", "model.attention.head_size=7"]
+    small = ["--small", "--mode", "paper", "--device", "cpu", "--seconds", "0", "--batch", "2"]
+    assert program.main(["--what", "profile", *small, "--set", *changes]) == 0
+    said = capsys.readouterr().out
+    assert "forward pass, paper mode, 2 persons" in said and "training step" in said and "aten::" in said
+    assert program.main(["--what", "profile", *small, "--set", "model.trunk.width=3"]) == 2
+    assert "did you mean 'widths'" in capsys.readouterr().err
 
 
 def test_wrong_usage_has_code_two(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

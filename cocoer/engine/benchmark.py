@@ -38,6 +38,7 @@ class Row:
     what: model, workspace, train, data, memory, scaling. variant: what was switched on. batch: persons.
     ratio: median over the rounds of total / floor. eager_ratio: the same against the plain float32 floor.
     spread_ms: first to third quartile of the total. peak_mb: memory at its highest, of the process or the GPU.
+    work: how much there was to do, in a series of rows that differ in that alone (persons, pictures or classes).
     """
 
     what: str
@@ -55,6 +56,7 @@ class Row:
     eager_ratio: float | None = None
     spread_ms: tuple[float, float] | None = None
     rounds: int | None = None
+    work: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As written to JSON."""

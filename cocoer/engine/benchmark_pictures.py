@@ -29,6 +29,7 @@ PERSONS_A_PICTURE = (1, 2, 4, 8, 16, 32, 64)
 WORKSPACE_PERSONS = (1, 8, 64, 256, 1024, 4096)
 CLASS_COUNTS = (7, 26, 100, 300, 1000)
 _DISTINCT_PICTURES = 20
+_WORKSPACE_BATCH = 64  # persons, where the number of classes is varied
 
 
 def measure_data(config: Config, device: torch.device, persons: int = 96) -> Iterator[Row]:
@@ -37,9 +38,7 @@ def measure_data(config: Config, device: torch.device, persons: int = 96) -> Ite
         found = measure_throughput(Path(folder), persons, config.data.image_size)
     for variant, rate in (("loader, decoding", found.decoding), ("loader, from cache", found.cached)):
         yield Row("data", variant, config.model.mode, "cpu", "float32", 16, total_ms=16_000 / rate, persons_per_s=rate)
-    model = random_model(config, device)
-    model.fuse()
-    recognizer = Recognizer(model, config, device)
+    recognizer = Recognizer(random_model(config, device), config, device)
     size = recognizer.config.inference.batch_size
     with tempfile.TemporaryDirectory() as folder:
         items = _items(Path(folder), 3 * size)
@@ -60,26 +59,33 @@ def measure_data(config: Config, device: torch.device, persons: int = 96) -> Ite
 
 
 def measure_memory(config: Config, device: torch.device, pictures: int = 2000, settled: int = 200) -> Iterator[Row]:
-    """Memory after `settled` pictures and at their end, through the same pipeline as `inference.py`.
+    """Memory after `settled` pictures and at their end, through the same pipeline as `inference.py`; time at 1, 10, 100, ...
 
-    The second row's `ratio` is memory at the end over memory at `settled`: 1.02 is two per cent of growth.
+    The second row's `ratio` is memory at the end over memory at `settled`: 1.02 is two per cent of growth. The rows of the
+    series `pictures` give the time from the start to so many results, and memory then.
     Raises ValueError where there is nothing to compare.
     """
     if not 0 < settled < pictures:
         raise ValueError(f"memory: wanted more pictures than the {settled} that settle it, got {pictures}")
-    model = random_model(config, device)
-    model.fuse()
-    recognizer = Recognizer(model, config, device)
-    before, start = 0.0, time.perf_counter()
+    recognizer = Recognizer(random_model(config, device), config, device)
+    marks = {settled, pictures, *(10**i for i in range(len(str(pictures))))}
+    seen: dict[int, tuple[float, float]] = {}  # ms and MB
     with tempfile.TemporaryDirectory() as folder:
-        for number, _ in enumerate(_results(recognizer, _items(Path(folder), pictures)), start=1):
-            if number == settled:
-                before = memory_mb()
-        after = memory_mb()
-    rate = pictures / (time.perf_counter() - start)
+        items = _items(Path(folder), pictures)
+        list(_results(recognizer, items[:1]))
+        start = time.perf_counter()
+        for number, _ in enumerate(_results(recognizer, items), start=1):
+            if number in marks:
+                seen[number] = (1000 * (time.perf_counter() - start), memory_mb())
+    before, after = seen[settled][1], seen[pictures][1]
+    rate = 1000 * pictures / seen[pictures][0]
     row = Row("memory", f"after {settled} pictures", config.model.mode, str(device), "float32", 1, peak_mb=before)
     yield row
     yield replace(row, variant=f"after {pictures} pictures", peak_mb=after, ratio=after / before, persons_per_s=rate)
+    for number in sorted(seen.keys() - {settled}):
+        spent, memory = seen[number]
+        series = replace(row, what="scaling", variant="pictures", work=number, total_ms=spent, peak_mb=memory)
+        yield replace(series, persons_per_s=1000 * number / spent)
 
 
 def _items(folder: Path, count: int) -> list[InputItem]:
@@ -97,9 +103,7 @@ def _results(recognizer: Recognizer, items: Sequence[InputItem]) -> Iterator[obj
 
 def measure_persons(config: Config, device: torch.device, seconds: float) -> Iterator[Row]:
     """One picture with 1 to 64 persons, from pixels to results."""
-    model = random_model(config, device)
-    model.fuse()
-    recognizer = Recognizer(model, config, device)
+    recognizer = Recognizer(random_model(config, device), config, device)
     pixels = torch.randint(0, 256, (480, 640, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
     tasks: dict[str, Task] = {}
     for count in PERSONS_A_PICTURE:
@@ -119,6 +123,7 @@ def measure_persons(config: Config, device: torch.device, seconds: float) -> Ite
             peak_mb=peak_mb(task, device),
             spread_ms=timings.quartiles(name),
             rounds=timings.count,
+            work=int(name),
         )
 
 
@@ -130,24 +135,24 @@ def _person_at(x: float) -> PersonBoxes:
 def measure_workspace(config: Config, device: torch.device, seconds: float) -> Iterator[Row]:
     """Competition and coordination alone: 1 to 4096 persons with the config's classes, then 7 to 1000 classes."""
     model = random_model(config, device)
-    by_persons = {str(n): workspace_task(model, n, device) for n in WORKSPACE_PERSONS}
+    by_persons = {n: workspace_task(model, n, device) for n in WORKSPACE_PERSONS}
     yield from _workspace_rows(config, device, by_persons, seconds, "workspace, by persons")
     features = config.model.level_head.feature_size
-    by_classes = {f"{k} classes": classes_task(k, features, 64, device) for k in CLASS_COUNTS}
-    yield from _workspace_rows(config, device, by_classes, seconds, "workspace of 64 persons")
+    by_classes = {k: classes_task(k, features, _WORKSPACE_BATCH, device) for k in CLASS_COUNTS}
+    yield from _workspace_rows(config, device, by_classes, seconds, "workspace, by classes")
 
 
 def _workspace_rows(
-    config: Config, device: torch.device, tasks: dict[str, Task], seconds: float, title: str
+    config: Config, device: torch.device, tasks: dict[int, Task], seconds: float, series: str
 ) -> Iterator[Row]:
-    """A row per task; its name is the number of persons, or what else was varied."""
-    timings = take_turns(tasks, seconds, device)
-    for name, task in tasks.items():
-        total = timings.median(name)
-        persons = int(name) if name.isdigit() else 64
+    """A row per task; its name is how much there is to do."""
+    timings = take_turns({str(work): task for work, task in tasks.items()}, seconds, device)
+    for work, task in tasks.items():
+        total = timings.median(str(work))
+        persons = work if series.endswith("persons") else _WORKSPACE_BATCH
         yield Row(
             what="scaling",
-            variant=title if name.isdigit() else f"{title}, {name}",
+            variant=series,
             mode=config.model.mode,
             device=str(device),
             dtype="float32",
@@ -155,8 +160,9 @@ def _workspace_rows(
             workspace_ms=total,
             persons_per_s=1000 * persons / total,
             peak_mb=peak_mb(task, device),
-            spread_ms=timings.quartiles(name),
+            spread_ms=timings.quartiles(str(work)),
             rounds=timings.count,
+            work=work,
         )
 
 
