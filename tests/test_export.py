@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from tiny_recognizer import load_program, tiny_checkpoint, tiny_config
+from tiny_recognizer import ROOT, load_program, tiny_checkpoint, tiny_config
 
 from cocoer.config import Config, change_config, config_to_dict
 from cocoer.engine.exported import load_exported
@@ -209,3 +209,25 @@ def test_difference_is_absolute_below_one_and_relative_above(gap: float) -> None
     assert largest_difference(large * (1 + gap), large) == pytest.approx(gap, abs=1e-6, nan_ok=True)
     with pytest.raises(ExportError, match="shape"):
         largest_difference(small, small[:1])
+
+
+def test_the_exported_demonstration_answers_the_shipped_pictures_as_its_weights_do(tmp_path: Path) -> None:
+    """Pictures that the export never saw, through both commands as a user types them."""
+    file = tmp_path / "demo.onnx"
+    weights = ROOT / "checkpoints" / "demo" / "demo_emotic.safetensors"
+    export = load_program("scripts/export.py").main
+    assert export(["--checkpoint", str(weights), "--format", "onnx", "--out", str(file)]) == 0
+    program, rows = load_program("inference.py"), []
+    for checkpoint in (weights, file):
+        out = tmp_path / checkpoint.suffix[1:]
+        arguments = ["--input", str(ROOT / "test_imgs"), "--checkpoint", str(checkpoint), "--output", str(out)]
+        assert program.main([*arguments, "--format", "json", "--device", "cpu", "--quiet"]) == 0
+        rows.append([json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()])
+    assert len(rows[0]) == len(rows[1]) > 4
+    persons = [[person for row in table for person in row["persons"]] for table in rows]
+    assert len(persons[0]) == len(persons[1]) > 8
+    for torch_said, onnx_said in zip(*persons, strict=True):
+        for source, by_name in torch_said["probabilities"].items():
+            assert onnx_said["probabilities"][source] == pytest.approx(by_name, abs=1e-4)
+        assert onnx_said["losses"] == pytest.approx(torch_said["losses"], abs=1e-4)
+        assert onnx_said["emo_process"] == torch_said["emo_process"]
