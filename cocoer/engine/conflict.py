@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cocoer.config import config_to_dict
+from cocoer.config import Config, config_from_dict, config_to_dict
 from cocoer.data.batch import PersonRecord
 from cocoer.data.files import available_cores, file_checksum
 from cocoer.data.index import read_index
@@ -120,13 +120,18 @@ def run_benchmark(
 def settings_of(benchmark: Benchmark) -> dict[str, Any]:
     """What all results in one folder must have in common: sizes, config, and the files that the models start from."""
     config = benchmark.runs[0].config
-    tree = config_to_dict(config)
-    del tree["run"], tree["inference"]
     files = {}
     for name in (config.model.trunk.weights, config.model.vocabulary.weights, config.model.vocabulary.tower):
         if name is not None and Path(name).is_file():
             files[name] = file_checksum(Path(name))
-    return {"sizes": benchmark.sizes.to_dict(), "config": tree, "files": files}
+    return {"sizes": benchmark.sizes.to_dict(), "config": _what_matters(config), "files": files}
+
+
+def _what_matters(config: Config) -> dict[str, Any]:
+    """The config without what changes no figure."""
+    tree = config_to_dict(config)
+    del tree["run"], tree["inference"]
+    return tree
 
 
 def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
@@ -135,6 +140,8 @@ def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
         write_json(file, settings)
         return
     before = read_json(file)
+    # a key that came later has its default in what was begun before
+    before["config"] = _what_matters(config_from_dict(before.get("config", {}), f"config in {file}"))
     if before != json.loads(json.dumps(settings)):
         flat = [(name, _flat(tree)) for name, tree in (("was", before), ("is now", settings))]
         keys = sorted(flat[0][1].keys() | flat[1][1].keys())
