@@ -44,7 +44,7 @@ from cocoer.model.checkpoint import load_weights, write_durably
 from cocoer.model.cocoer import FusionHead
 from cocoer.model.provenance import git_revision
 
-_FORMAT = 1  # of a stored measurement; a change of what is measured raises it
+_FORMAT = 2  # of a stored measurement; a change of what is measured raises it
 NOTE = "synthetic demonstration: trained on drawn scenes for the conflict benchmark, not for photographs"
 
 Rows = list[dict[str, Any]]
@@ -110,7 +110,7 @@ def run_benchmark(
         "seconds": json.loads((folder / "seconds.json").read_text(encoding="utf-8")),
         "cores": available_cores(),
         "device": str(runtime.device.type),
-        "commit": git_revision(),
+        "commit": ", ".join(dict.fromkeys(result["commit"] for result in seeds)),
         "threshold": benchmark.runs[0].config.model.vocabulary.threshold,
         "step": benchmark.runs[0].config.model.coordination.step,
         "seeds": seeds,
@@ -224,6 +224,7 @@ def measured(
     result = {
         "identity": identity,
         "seed": seed,
+        "commit": git_revision(),
         "weights_sha256": file_checksum(weights),
         "selected_on": metrics["selected_on"],
         "epoch": metrics["epoch"],

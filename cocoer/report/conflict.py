@@ -137,7 +137,7 @@ def as_markdown(points: Points, facts: Mapping[str, Any], command: str, where: s
         sizes=sizes,
         step=f"{facts['step']:g}",
         threshold=f"{facts['threshold']:g}",
-        commit=facts["commit"][:20],
+        commit=facts["commit"],
         device=facts["device"],
         cores=facts["cores"],
         spent=", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in facts["seconds"].items()),
