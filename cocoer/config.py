@@ -247,11 +247,12 @@ class InferenceConfig:
     """What the recogniser adds to the model."""
 
     batch_size: Positive = 8  # persons per forward
-    fuse: bool = True  # batch norms into convolutions, V-I's repeated input into one
-    channels_last: bool = True  # lay pictures and weights out as convolutions like them
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: weights and products in bfloat16; changes the answers a little
-    compile: bool = False  # torch.compile, which takes a minute at the first picture
-    cuda_graph: bool = False  # GPU: record the forward pass of each batch size once
+    # Gains: shorter forward passes of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
+    fuse: bool = True  # batch norms into convolutions, V-I's repeated input into one: 7 %
+    channels_last: bool = True  # pictures and weights laid out as convolutions like them: 17 %
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: half the time on CPUs with bf16 units; answers change a little
+    compile: bool = False  # torch.compile: a third of the time, after half a minute at the first picture
+    cuda_graph: bool = False  # GPU: record the forward pass of each batch size once; not measured
     channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the trunks see colours; the published code: bgr
     thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)

@@ -152,7 +152,7 @@ def test_the_floor_of_training_is_every_trunk_both_ways_and_the_tower_forward() 
 
 def test_every_way_to_run_the_model_is_another_one(tmp_path: Path) -> None:
     config, said = tiny_config(), []
-    ways = {way.name: way for way in variants(config, random_model(config, CPU), CPU, 8, tmp_path, said.append, True)}
+    ways = {way.name: way for way in variants(config, random_model(config, CPU), CPU, tmp_path, said.append, True)}
     assert list(ways) == ["unfused", "fused", "fused, channels_last", "fused, channels_last, bf16"] and not said
     assert [way.recognizer.model.fused for way in ways.values()] == [False, True, True, True]
     assert [way.floor for way in ways.values()] == ["floor", "floor", "floor", "floor bf16"]

@@ -102,11 +102,10 @@ class Floor(nn.Module):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the model. batches: the sizes at which it is measured, None for all."""
+    """One way to run the model."""
 
     name: str
     recognizer: Recognizer
-    batches: frozenset[int] | None = None
 
     @property
     def bf16(self) -> bool:
@@ -146,22 +145,19 @@ def variants(
     config: Config,
     model: CocoER,
     device: torch.device,
-    largest: int,
     folder: Path,
     warn: Callable[[str], None],
     eager: bool = False,
 ) -> Iterator[Variant]:
     """Every way to run `model`, which must not be fused yet. An exported file is made in `folder`, on the CPU only.
 
-    Compiling and exporting take longer than measuring, so on a CPU these run at the largest batch alone. A way that this
-    machine cannot go is named to `warn` and left out.
+    A way that this machine cannot go is named to `warn` and left out. eager: leave out what is compiled or exported first.
     """
     gpu = device.type == "cuda"
     ways = SWITCHES + (() if eager else COMPILED) + (GRAPHED if gpu else ())
     fused: CocoER | None = None
     for name, switches in ways:
         settings = change_config(config, [f"inference.{text}" for text in switches])
-        batches = frozenset({largest}) if settings.inference.compile and not gpu else None
         # variants that are laid out alike share one model
         own = fused if fused is not None and settings.inference.channels_last else deepcopy(model)
         try:
@@ -171,10 +167,10 @@ def variants(
             continue
         if settings.inference.channels_last and isinstance(recognizer.model, CocoER):
             fused = recognizer.model
-        yield Variant(name, recognizer, batches)
+        yield Variant(name, recognizer)
     if not gpu and not eager:
         model.fuse()
-        yield Variant("onnxruntime", Recognizer(exported_model(model, config, folder), config), frozenset({largest}))
+        yield Variant("onnxruntime", Recognizer(exported_model(model, config, folder), config))
 
 
 def exported_model(model: CocoER, config: Config, folder: Path) -> ExportedModel:
@@ -230,7 +226,7 @@ def measure_model(
     model = random_model(config, device)
     floor = Floor(model).to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
-        ways = list(variants(config, model, device, max(batches), Path(folder), warn, eager))
+        ways = list(variants(config, model, device, Path(folder), warn, eager))
         for persons in batches:
             batch = person_batch(config, persons, device)
             tasks: dict[str, Task] = {
@@ -239,14 +235,12 @@ def measure_model(
             }
             found = {}
             for way in ways:
-                if way.batches is not None and persons not in way.batches:
-                    continue
                 task = usable(way, batch, warn)
                 if task is not None:
                     found[way.name], tasks[way.name] = way, task
             if any(way.bf16 for way in found.values()):
                 tasks["floor bf16"] = _floor_task(floor, batch, device, True)
-            timings = take_turns(tasks, seconds, device, clock=clock)
+            timings = take_turns(tasks, seconds, device, clock=clock, warm=1)
             yield from _rows(config, device, persons, timings, found, tasks)
 
 

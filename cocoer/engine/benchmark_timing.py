@@ -54,16 +54,17 @@ def take_turns(
     least: int = 5,
     most: int = 50,
     clock: Clock = time.perf_counter,
+    warm: int = 2,
 ) -> Timings:
     """Time tasks in turns, each once a round, until `seconds` are over; at least `least` and at most `most` rounds.
 
     clock: wall time, or `time.process_time`: what this process itself computed, for a machine that is busy with other work
     (then with one thread, for threads that wait for each other compute too).
-    Two calls of each warm it up. Every round starts with another task, so that none always follows the same one.
+    `warm` calls of each come before. Every round starts with another task, so that none always follows the same one.
     """
     for task in tasks.values():
-        task()
-        task()
+        for _ in range(warm):
+            task()
     names = list(tasks)
     rounds: dict[str, list[float]] = {name: [] for name in names}
     start = time.perf_counter()

@@ -16,8 +16,17 @@ def compiled(model: nn.Module, device: torch.device, inference: bool = False) ->
     Raises ValueError where this machine cannot compile, for instance without a C++ compiler.
     """
     _require_compiler(device)
-    frozen = inference and device.type == "cpu"
-    return torch.compile(model, options={"freezing": True} if frozen else None)
+    run = torch.compile(model)
+    if not inference or device.type != "cpu":
+        return run
+    from torch._inductor import config  # here: it takes a second, and few programs compile
+
+    def frozen(*inputs: Any) -> Any:
+        # not `options={"freezing": True}`: the tracer, which decides what is a constant, does not see those (torch 2.15)
+        with config.patch(freezing=True):
+            return run(*inputs)
+
+    return frozen
 
 
 def _require_compiler(device: torch.device) -> None:
