@@ -50,7 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--busy",
         action="store_true",
-        help="model and train: one thread, and its CPU time instead of wall time (for a busy machine)",
+        help="one thread, and the CPU time of this process instead of wall time (for a busy machine); not: data, overlap",
     )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the configs")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the rows of memory and scaling as a PNG")
@@ -127,7 +127,8 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
     gpu = device.type == "cuda"
     clock = time.process_time if options.busy else time.perf_counter
     if part == "memory":
-        yield from measure_memory(small_config(), device, options.pictures, max(1, min(200, options.pictures // 10)))
+        settled = max(1, min(200, options.pictures // 10))
+        yield from measure_memory(small_config(), device, options.pictures, settled, clock)
         return
     if part == "overlap":
         from cocoer.engine.benchmark_overlap import measure_overlap
@@ -137,7 +138,7 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
         yield from measure_overlap(DEMO_CHECKPOINT, pictures, options.device, options.seconds)
         return
     if part == "scaling":
-        yield from measure_persons(small_config(), device, options.seconds)
+        yield from measure_persons(small_config(), device, options.seconds, clock)
     for config in configs(options):
         say(f"{part}, {config.model.mode} mode ...")
         if part == "model":
@@ -150,7 +151,7 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
         elif part == "data":
             yield from measure_data(config, device)
         else:
-            yield from measure_workspace(config, device, min(options.seconds, 5.0))
+            yield from measure_workspace(config, device, min(options.seconds, 5.0), clock)
 
 
 def print_profiles(options: argparse.Namespace, device: torch.device) -> None:

@@ -17,7 +17,7 @@ from cocoer.config import Config
 from cocoer.data.inputs import InputItem
 from cocoer.data.throughput import measure_throughput, write_pictures
 from cocoer.engine.benchmark import Row, random_model, workspace_task
-from cocoer.engine.benchmark_timing import Task, memory_mb, peak_mb, take_turns
+from cocoer.engine.benchmark_timing import Clock, Task, memory_mb, peak_mb, take_turns
 from cocoer.engine.predict import Recognizer
 from cocoer.engine.predict_many import predict_many
 from cocoer.model.coordination import HeadParameters, compete, coordinate
@@ -58,11 +58,17 @@ def measure_data(config: Config, device: torch.device, persons: int = 96) -> Ite
     )
 
 
-def measure_memory(config: Config, device: torch.device, pictures: int = 2000, settled: int = 200) -> Iterator[Row]:
+def measure_memory(
+    config: Config,
+    device: torch.device,
+    pictures: int = 2000,
+    settled: int = 200,
+    clock: Clock = time.perf_counter,
+) -> Iterator[Row]:
     """Memory after `settled` pictures and at their end, through the same pipeline as `inference.py`; time at 1, 10, 100, ...
 
     The second row's `ratio` is memory at the end over memory at `settled`: 1.02 is two per cent of growth. The rows of the
-    series `pictures` give the time from the start to so many results, and memory then.
+    series `pictures` give the time from the start to so many results, and memory then. clock: see `take_turns`.
     Raises ValueError where there is nothing to compare.
     """
     if not 0 < settled < pictures:
@@ -73,10 +79,10 @@ def measure_memory(config: Config, device: torch.device, pictures: int = 2000, s
     with tempfile.TemporaryDirectory() as folder:
         items = _items(Path(folder), pictures)
         list(_results(recognizer, items[:1]))
-        start = time.perf_counter()
+        start = clock()
         for number, _ in enumerate(_results(recognizer, items), start=1):
             if number in marks:
-                seen[number] = (1000 * (time.perf_counter() - start), memory_mb())
+                seen[number] = (1000 * (clock() - start), memory_mb())
     before, after = seen[settled][1], seen[pictures][1]
     rate = 1000 * pictures / seen[pictures][0]
     row = Row("memory", f"after {settled} pictures", config.model.mode, str(device), "float32", 1, peak_mb=before)
@@ -101,7 +107,9 @@ def _results(recognizer: Recognizer, items: Sequence[InputItem]) -> Iterator[obj
     return iter(predict_many(recognizer, items, lambda _: [person]))
 
 
-def measure_persons(config: Config, device: torch.device, seconds: float) -> Iterator[Row]:
+def measure_persons(
+    config: Config, device: torch.device, seconds: float, clock: Clock = time.perf_counter
+) -> Iterator[Row]:
     """One picture with 1 to 64 persons, from pixels to results."""
     recognizer = Recognizer(random_model(config, device), config, device)
     pixels = torch.randint(0, 256, (480, 640, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
@@ -109,7 +117,7 @@ def measure_persons(config: Config, device: torch.device, seconds: float) -> Ite
     for count in PERSONS_A_PICTURE:
         boxes = [_person_at(9.0 * i) for i in range(count)]
         tasks[str(count)] = lambda boxes=boxes: recognizer(pixels, boxes)  # type: ignore[misc]
-    timings = take_turns(tasks, seconds, device, least=3)
+    timings = take_turns(tasks, seconds, device, least=3, clock=clock)
     for name, task in tasks.items():
         yield Row(
             what="scaling",
@@ -132,21 +140,23 @@ def _person_at(x: float) -> PersonBoxes:
     return PersonBoxes((x, 10.0, x + 60.0, 400.0), (x + 10.0, 12.0, x + 50.0, 80.0))
 
 
-def measure_workspace(config: Config, device: torch.device, seconds: float) -> Iterator[Row]:
+def measure_workspace(
+    config: Config, device: torch.device, seconds: float, clock: Clock = time.perf_counter
+) -> Iterator[Row]:
     """Competition and coordination alone: 1 to 4096 persons with the config's classes, then 7 to 1000 classes."""
     model = random_model(config, device)
     by_persons = {n: workspace_task(model, n, device) for n in WORKSPACE_PERSONS}
-    yield from _workspace_rows(config, device, by_persons, seconds, "workspace, by persons")
+    yield from _workspace_rows(config, device, by_persons, seconds, "workspace, by persons", clock)
     features = config.model.level_head.feature_size
     by_classes = {k: classes_task(k, features, _WORKSPACE_BATCH, device) for k in CLASS_COUNTS}
-    yield from _workspace_rows(config, device, by_classes, seconds, "workspace, by classes")
+    yield from _workspace_rows(config, device, by_classes, seconds, "workspace, by classes", clock)
 
 
 def _workspace_rows(
-    config: Config, device: torch.device, tasks: dict[int, Task], seconds: float, series: str
+    config: Config, device: torch.device, tasks: dict[int, Task], seconds: float, series: str, clock: Clock
 ) -> Iterator[Row]:
     """A row per task; its name is how much there is to do."""
-    timings = take_turns({str(work): task for work, task in tasks.items()}, seconds, device)
+    timings = take_turns({str(work): task for work, task in tasks.items()}, seconds, device, clock=clock)
     for work, task in tasks.items():
         total = timings.median(str(work))
         persons = work if series.endswith("persons") else _WORKSPACE_BATCH
