@@ -56,7 +56,7 @@ def test_the_recogniser_fuses_by_itself_and_says_what_the_plain_model_says() -> 
 
 @pytest.mark.parametrize("on", [True, False])
 def test_channels_last_reaches_weights_and_pictures(on: bool) -> None:
-    made = recognizer(f"channels_last={str(on).lower()}")
+    made = recognizer(f"channels_last={str(on).lower()}", "prepack=false")
     layouts = []
     first = next(m for m in made.model.trunks["head"].modules() if isinstance(m, nn.Conv2d))
     first.register_forward_hook(lambda conv, args, _out: layouts.extend([args[0], conv.weight]))

@@ -124,10 +124,13 @@ class Variant:
 
 
 SWITCHES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("unfused", ("fuse=false", "channels_last=false")),
-    ("fused", ("channels_last=false",)),
-    ("fused, channels_last", ()),
-    ("fused, channels_last, bf16", ("precision=bf16",)),
+    ("unfused", ("fuse=false", "channels_last=false", "prepack=false")),
+    ("fused", ("channels_last=false", "prepack=false")),
+    ("fused, channels_last", ("prepack=false",)),
+)
+EAGER: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("fused, channels_last, prepacked", ()),
+    ("fused, channels_last, prepacked, bf16", ("precision=bf16",)),
 )
 COMPILED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("fused, channels_last, compiled", ("compile=true",)),
@@ -154,7 +157,7 @@ def variants(
     A way that this machine cannot go is named to `warn` and left out. eager: leave out what is compiled or exported first.
     """
     gpu = device.type == "cuda"
-    ways = SWITCHES + (() if eager else COMPILED) + (GRAPHED if gpu else ())
+    ways = SWITCHES + EAGER + (() if eager else COMPILED) + (GRAPHED if gpu else ())
     fused: CocoER | None = None
     for name, switches in ways:
         settings = change_config(config, [f"inference.{text}" for text in switches])
