@@ -250,7 +250,9 @@ class InferenceConfig:
     # Gains: shorter forward passes of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
     fuse: bool = True  # batch norms into convolutions, V-I's repeated input into one: 7 %
     channels_last: bool = True  # pictures and weights laid out as convolutions like them: 17 %
-    prepack: bool = True  # CPU: weights in oneDNN's order once instead of in every pass; not with compile, which does so too
+    prepack: bool = (
+        True  # CPU: weights in oneDNN's order once instead of in every pass; not with compile, which does so too
+    )
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: half the time on CPUs with bf16 units; answers change a little
     compile: bool = False  # torch.compile: a third of the time, after half a minute at the first picture
     cuda_graph: bool = False  # GPU: record the forward pass of each batch size once; not measured

@@ -4,8 +4,9 @@
     python scripts/benchmark.py --what model --batch 8 --json outputs/speed.json
     python scripts/benchmark.py --small                       # the demonstration's sizes: does everything run?
     python scripts/benchmark.py --what profile --batch 8      # where the time goes
+    python scripts/benchmark.py --check run1.json run2.json   # do these runs meet the targets?
 
-Weights are random and no file is needed. Exit 0: measured. 2: wrong usage.
+Weights are random and no file is needed. Exit 0: measured. 1: a run that was checked misses a target. 2: wrong usage.
 """
 
 from __future__ import annotations
@@ -43,10 +44,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="persons (default: 1 2 4 8; GPU: 1 to 512)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as torch chooses)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="least time per comparison (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="least time per comparison (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=2000, help="pictures of the memory test (default: %(default)s)")
     parser.add_argument("--small", action="store_true", help="the demonstration's sizes instead of the full ones")
     parser.add_argument("--eager", action="store_true", help="leave out the variants that are compiled or exported")
+    parser.add_argument("--full", action="store_true", help="every variant at every batch size (twice the time)")
     parser.add_argument(
         "--busy",
         action="store_true",
@@ -55,6 +57,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the configs")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the rows of memory and scaling as a PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a JSON list")
+    parser.add_argument(
+        "--check",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="measure nothing: hold written rows against the targets",
+    )
     options = parser.parse_args(arguments)
     if min(options.batch or [1]) < 1 or options.threads < 0 or options.seconds < 0 or options.pictures < 2:
         parser.error("--batch wants 1 or more, --threads and --seconds 0 or more, --pictures 2 or more")
@@ -64,6 +74,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print a table per part as it is done, write the rows; returns the exit code."""
     options = parse(arguments)
+    if options.check:
+        return check(options.check)
     from cocoer.engine.runtime import start_runtime  # behind the parser: torch takes seconds
 
     rows: list[Row] = []
@@ -76,13 +88,14 @@ def main(arguments: list[str] | None = None) -> int:
                     continue
                 new = list(measure(part, options, runtime.device))
                 print(f"\n{part}\n{as_table(new)}", flush=True)
-                print(*growth(new), sep="\n", flush=True)
                 rows += new
                 if options.plot and part in ("memory", "scaling"):
                     draw_scaling(rows, options.plot)
                 if options.json:
                     options.json.parent.mkdir(parents=True, exist_ok=True)
                     options.json.write_text(json.dumps([row.to_dict() for row in rows], indent=1), encoding="utf-8")
+            if not options.small:  # the targets are for the full size
+                print_targets(rows)
     except ValueError as err:
         print(f"benchmark.py: error: {err}", file=sys.stderr)
         return 2
@@ -143,13 +156,16 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
         say(f"{part}, {config.model.mode} mode ...")
         if part == "model":
             batches = options.batch or (GPU_BATCHES if gpu else CPU_BATCHES)
-            yield from measure_model(config, device, batches, options.seconds, say, clock, options.eager)
+            yield from measure_model(
+                config, device, batches, options.seconds, say, clock, options.eager, options.full or gpu
+            )
         elif part == "train":
             yield from measure_train(config, device, options.batch or [64 if gpu else 8], options.seconds, clock)
         elif part == "trunks":
             yield from measure_trunks(config, device, options.batch or [256 if gpu else 8], options.seconds, clock)
         elif part == "data":
             yield from measure_data(config, device)
+            return  # what it measures is the same in both modes
         else:
             yield from measure_workspace(config, device, min(options.seconds, 5.0), clock)
 
@@ -186,28 +202,42 @@ def as_table(rows: list[Row]) -> str:
     return table(columns, [[cell(row.to_dict()[name]) for name in columns] for row in rows], digits=2)
 
 
-def growth(rows: list[Row]) -> Iterator[str]:
-    """How cost grows with work, one line per series."""
-    from cocoer.engine.benchmark_timing import straightness
+def check(files: list[Path]) -> int:
+    """Hold each file's rows against the targets; 0 = all that was measured is met, 1 = something is missed, 2 = no such rows."""
+    from cocoer.engine.benchmark_targets import row_of
 
-    for (variant, mode), points in series_of(rows).items():
-        if len(points) > 1:
-            exponent = straightness(*zip(*points, strict=True))
-            yield f"{variant} ({mode}): cost grows as work to the power {exponent:.2f}"
+    missed = 0
+    for file in files:
+        try:
+            rows = [row_of(row) for row in json.loads(file.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, AttributeError, TypeError) as err:
+            print(
+                f"benchmark.py: error: {file}: wanted rows that `benchmark.py --json` wrote, got {err}", file=sys.stderr
+            )
+            return 2
+        print(file)
+        missed += print_targets(rows)
+    return 1 if missed else 0
 
 
-def series_of(rows: list[Row]) -> dict[tuple[str, str], list[tuple[int, float]]]:
-    """The scaling rows as (work, ms) points, by series and mode."""
-    series: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for row in rows:
-        cost = row.total_ms if row.total_ms is not None else row.workspace_ms
-        if row.what == "scaling" and cost is not None and row.work is not None:
-            series.setdefault((row.variant, row.mode), []).append((row.work, cost))
-    return series
+def print_targets(rows: list[Row]) -> int:
+    """The targets, a line each; returns how many are missed. Nothing for rows that say nothing about any."""
+    from cocoer.engine.benchmark_targets import verdicts
+    from cocoer.report.text import table
+
+    found = list(verdicts(rows))
+    words = {True: "yes", False: "NO", None: "not measured"}
+    if any(v.met is not None for v in found):
+        lines = [
+            [v.what, f"{'>=' if v.at_least else '<='} {v.wanted:g} {v.unit}", v.found, words[v.met]] for v in found
+        ]
+        print(f"\n{table(['target', 'wanted', 'found', 'met'], lines)}", flush=True)
+    return sum(v.met is False for v in found)
 
 
 def draw_scaling(rows: list[Row], file: Path) -> None:
     """The scaling rows as a picture. Raises ValueError where none was measured."""
+    from cocoer.engine.benchmark_targets import series_of
     from cocoer.report.scaling_plot import Panel, scaling_plot
 
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}

@@ -18,12 +18,14 @@ from PIL import Image
 from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
-from cocoer.engine.benchmark import Floor, Row, Variant, person_batch, random_model, usable, variants, workspace_task
+from cocoer.engine.benchmark import Floor, Row, person_batch, random_model, workspace_task
 from cocoer.engine.benchmark_pictures import classes_task, measure_memory, measure_persons, measure_workspace
 from cocoer.engine.benchmark_profile import arithmetic, costliest, measure_profile
+from cocoer.engine.benchmark_targets import Verdict, row_of, verdicts
 from cocoer.engine.benchmark_timing import Timings, memory_mb, peak_mb, straightness, take_turns
 from cocoer.engine.benchmark_train import floor_task, measure_train
 from cocoer.engine.benchmark_trunks import as_one, measure_trunks, one_after_another
+from cocoer.engine.benchmark_ways import COMPILED, DEFAULT, Variant, due, usable, variants, ways_on
 from cocoer.engine.heap import give_freed_memory_back
 from cocoer.engine.predict import Recognizer
 from cocoer.names import LEVELS
@@ -153,16 +155,82 @@ def test_the_floor_of_training_is_every_trunk_both_ways_and_the_tower_forward() 
 def test_every_way_to_run_the_model_is_another_one(tmp_path: Path) -> None:
     config, said = tiny_config(), []
     ways = {way.name: way for way in variants(config, random_model(config, CPU), CPU, tmp_path, said.append, True)}
-    assert list(ways) == ["unfused", "fused", "fused, channels_last", "fused, channels_last, bf16"] and not said
-    assert [way.recognizer.model.fused for way in ways.values()] == [False, True, True, True]
-    assert [way.floor for way in ways.values()] == ["floor", "floor", "floor", "floor bf16"]
+    assert list(ways) == ["unfused", "fused", "fused, channels_last", DEFAULT, f"{DEFAULT}, bf16"] and not said
+    assert [way.recognizer.model.fused for way in ways.values()] == [False, True, True, True, True]
+    assert [way.floor for way in ways.values()] == ["floor", "floor", "floor", "floor", "floor bf16"]
+    assert ways[DEFAULT].recognizer.config.inference == config.inference, "what a recogniser does by itself"
     batch, answers = person_batch(config, 2, CPU), []
     for way in ways.values():
         answers.append(way.task(batch)())
     first = answers[0][0].probabilities["pred"]
-    for answer in answers[1:3]:
+    for answer in answers[1:4]:
         assert answer[0].probabilities["pred"] == pytest.approx(first, abs=1e-5)
-    assert answers[3][0].probabilities["pred"] == pytest.approx(first, abs=0.05)
+    assert answers[4][0].probabilities["pred"] == pytest.approx(first, abs=0.05)
+
+
+def test_what_is_measured_where_when_not_everything_is() -> None:
+    recognizer = Recognizer(random_model(tiny_config(), CPU), tiny_config())
+    names = [name for name, _ in ways_on(CPU, eager=False, full=True)]
+    assert (
+        set(names) > {name for name, _ in ways_on(CPU, False, False)} > {name for name, _ in ways_on(CPU, True, False)}
+    )
+    compiled = [name for name, _ in ways_on(CPU, False, False) if name in dict(COMPILED)]
+    assert len(compiled) == 1, "the fastest type only"
+    measured = {n: [name for name in names if due(Variant(name, recognizer), n, (1, 2, 4, 8))] for n in (1, 2, 4, 8)}
+    assert measured[8] == names
+    assert measured[1] == [name for name in names if name not in dict(COMPILED)]
+    assert measured[2] == measured[4] == [DEFAULT, f"{DEFAULT}, bf16"]
+
+
+def speed_rows(**changes: float) -> list[Row]:
+    """Rows of a run that meets every target, with changes to the row of eight persons in paper mode."""
+    rows = []
+    for mode in ("paper", "release"):
+        for batch in (1, 8):
+            row = Row("model", DEFAULT, mode, "cpu", "float32", batch, 100.0, 90.0, 0.9, 0.5, 10.0, 900.0, 0.9)
+            rows += [row, replace(row, variant="onnxruntime", eager_ratio=0.7)]
+        rows.append(Row("train", "whole step, channels_last", mode, "cpu", "float32", 8, ratio=1.1))
+    rows[2] = replace(rows[2], **changes)
+    return rows
+
+
+def test_targets_are_held_against_the_rows(
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {v.what: v for v in verdicts(speed_rows())}
+    assert {v.met for v in found.values()} == {True, None}
+    assert found["paper, batch 8: workspace / total"].found == pytest.approx(0.5 / 90)
+    unmeasured = [what for what, v in found.items() if v.met is None]
+    assert unmeasured == [
+        "memory at the last picture / when settled",
+        "detection and recognition together / the slower",
+    ]
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps([row.to_dict() for row in speed_rows()]))
+    bad.write_text(json.dumps([row.to_dict() for row in speed_rows(ratio=1.06, workspace_ms=2.0)]))
+    assert program.main(["--check", str(good)]) == 0
+    assert " NO" not in capsys.readouterr().out
+    assert program.main(["--check", str(good), str(bad)]) == 1
+    missed = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" NO")]
+    assert len(missed) == 2 and "batch 8: total / floor" in missed[0] and "workspace" in missed[1]
+    (tmp_path / "other.json").write_text('[{"speed": 3}]')
+    for wrong in ("other.json", "missing.json"):
+        assert program.main(["--check", str(tmp_path / wrong)]) == 2
+        assert f"{wrong}: wanted rows" in capsys.readouterr().err
+
+
+def test_targets_of_a_gpu_and_of_growth() -> None:
+    rows = [
+        Row("model", "graph", "paper", "cuda:0", "bfloat16", 256, 200.0, 210.0, 1.05, 1.0, 1219.0),
+        Row("model", "graph", "paper", "cuda:0", "bfloat16", 1, 4.0, 6.5, 1.6, 1.0, 154.0),
+        *(Row("scaling", "pictures", "paper", "cuda:0", "float32", 1, total_ms=n**1.5, work=n) for n in (1, 10, 100)),
+    ]
+    met = {v.what: v.met for v in verdicts(rows)}
+    assert met["paper, batch 256: fastest"] and met["paper, batch 256: total / floor of the same type"]
+    assert met["paper, batch 1: fastest"] is False and met["release, batch 1: fastest"] is None
+    assert met["pictures (paper): cost grows as work to the power"] is False
+    assert Verdict("x", 5.0, 6.0, at_least=True).met and not Verdict("x", 5.0, 6.0).met
+    assert row_of(rows[0].to_dict()) == rows[0]
 
 
 def test_memory_and_persons_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +310,7 @@ def test_the_command_writes_rows_with_every_key(
     rows = json.loads(file.read_text())
     assert all(row.keys() >= KEYS for row in rows) and {row["batch"] for row in rows} == {1, 2}
     names = {row["variant"] for row in rows}
-    assert {"unfused", "fused", "fused, channels_last", "onnxruntime"} <= names and not any(
+    assert {"unfused", "fused", "fused, channels_last", DEFAULT, "onnxruntime"} <= names and not any(
         "compiled" in n for n in names
     )
     for row in rows:
@@ -264,7 +332,8 @@ def test_growth_is_fitted_and_drawn(
     arguments = ["--what", "memory", "scaling", "--device", "cpu", "--plot", str(file)]
     assert program.main(arguments) == 0
     said = capsys.readouterr().out
-    assert "memory (paper): cost grows as work to the power 1.00" in said and "scaling (paper)" in said
+    grown = [line.split() for line in said.splitlines() if "cost grows as work to the power" in line]
+    assert [(line[0], line[-2:]) for line in grown] == [("memory", ["1.000", "yes"]), ("scaling", ["1.000", "yes"])]
     with Image.open(file) as drawing:
         assert drawing.size == (1280, 400) and len(drawing.getcolors(1 << 20) or []) > 10
 

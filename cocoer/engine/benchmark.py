@@ -18,16 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cocoer.config import Config, change_config, config_to_dict
+from cocoer.config import Config
 from cocoer.data.batch import Batch
-from cocoer.engine.answers import answers_of
 from cocoer.engine.benchmark_timing import Clock, Task, Timings, peak_mb, take_turns
-from cocoer.engine.exported import ExportedModel, load_exported
-from cocoer.engine.predict import Recognizer
+from cocoer.engine.benchmark_ways import Variant, due, usable, variants
 from cocoer.engine.runtime import autocast
 from cocoer.model.build import build_model
 from cocoer.model.cocoer import CocoER, LevelStack
-from cocoer.model.export import example_inputs, export_model
+from cocoer.model.export import example_inputs
 from cocoer.names import LEVELS
 
 
@@ -100,101 +98,6 @@ class Floor(nn.Module):
         self.tower(context[..., : self._side, : self._side])
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One way to run the model."""
-
-    name: str
-    recognizer: Recognizer
-
-    @property
-    def bf16(self) -> bool:
-        """Whether it computes in bfloat16, and so has a floor of its own."""
-        return self.recognizer.config.inference.precision == "bf16"
-
-    @property
-    def floor(self) -> str:
-        """The floor of the same type."""
-        return "floor bf16" if self.bf16 else "floor"
-
-    def task(self, batch: Batch) -> Task:
-        """From normalised crops on the device to answers."""
-        batch = batch.to(self.recognizer.device)
-        return lambda: answers_of(self.recognizer.predict_tensors(batch), self.recognizer.rule)
-
-
-SWITCHES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("unfused", ("fuse=false", "channels_last=false", "prepack=false")),
-    ("fused", ("channels_last=false", "prepack=false")),
-    ("fused, channels_last", ("prepack=false",)),
-)
-EAGER: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("fused, channels_last, prepacked", ()),
-    ("fused, channels_last, prepacked, bf16", ("precision=bf16",)),
-)
-COMPILED: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("fused, channels_last, compiled", ("compile=true",)),
-    ("fused, channels_last, compiled, bf16", ("compile=true", "precision=bf16")),
-)
-GRAPHED: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("fused, channels_last, graph", ("cuda_graph=true",)),
-    ("fused, channels_last, graph, bf16", ("cuda_graph=true", "precision=bf16")),
-    ("fused, channels_last, compiled, graph, bf16", ("cuda_graph=true", "compile=true", "precision=bf16")),
-)
-"""Ways to run the model: name, and what differs in `inference.*` from its defaults."""
-
-
-def variants(
-    config: Config,
-    model: CocoER,
-    device: torch.device,
-    folder: Path,
-    warn: Callable[[str], None],
-    eager: bool = False,
-) -> Iterator[Variant]:
-    """Every way to run `model`, which must not be fused yet. An exported file is made in `folder`, on the CPU only.
-
-    A way that this machine cannot go is named to `warn` and left out. eager: leave out what is compiled or exported first.
-    """
-    gpu = device.type == "cuda"
-    ways = SWITCHES + EAGER + (() if eager else COMPILED) + (GRAPHED if gpu else ())
-    fused: CocoER | None = None
-    for name, switches in ways:
-        settings = change_config(config, [f"inference.{text}" for text in switches])
-        # variants that are laid out alike share one model
-        own = fused if fused is not None and settings.inference.channels_last else deepcopy(model)
-        try:
-            recognizer = Recognizer(own, settings, device)
-        except ValueError as err:
-            warn(f"{name}: {err}")
-            continue
-        if settings.inference.channels_last and isinstance(recognizer.model, CocoER):
-            fused = recognizer.model
-        yield Variant(name, recognizer)
-    if not gpu and not eager:
-        model.fuse()
-        yield Variant("onnxruntime", Recognizer(exported_model(model, config, folder), config))
-
-
-def exported_model(model: CocoER, config: Config, folder: Path) -> ExportedModel:
-    """The model written as ONNX into `folder` and read back. Raises ExportError."""
-    file = folder / f"{config.model.mode}.onnx"
-    metadata = {"config": config_to_dict(config), "classes": list(config.classes), "note": "random weights"}
-    export_model(model, config, metadata, file)
-    return load_exported(file)[0]
-
-
-def usable(variant: Variant, batch: Batch, warn: Callable[[str], None]) -> Task | None:
-    """The variant's task, run once; None, with a remark, where this machine cannot run it (no compiler, no bf16)."""
-    task = variant.task(batch)
-    try:
-        task()
-    except (RuntimeError, ValueError, ImportError) as err:
-        warn(f"{variant.name}: cannot run here: {str(err).strip().splitlines()[0][:200]}")
-        return None
-    return task
-
-
 def workspace_task(model: CocoER, persons: int, device: torch.device) -> Task:
     """Competition and coordination alone, on made-up level features."""
     heads = model.head_parameters()
@@ -221,30 +124,34 @@ def measure_model(
     warn: Callable[[str], None],
     clock: Clock = time.perf_counter,
     eager: bool = False,
+    full: bool = True,
 ) -> Iterator[Row]:
     """Rows of one mode: every variant at every batch size, beside the floor. `seconds`: for one batch size, at least.
 
-    clock: see `take_turns`. eager: leave out what must be compiled or exported first.
+    clock: see `take_turns`. eager: leave out what must be compiled or exported first. full: see `due`.
     """
     model = random_model(config, device)
     floor = Floor(model).to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
-        ways = list(variants(config, model, device, Path(folder), warn, eager))
+        ways = list(variants(config, model, device, Path(folder), warn, eager, full))
         for persons in batches:
             batch = person_batch(config, persons, device)
             tasks: dict[str, Task] = {
                 "floor": _floor_task(floor, batch, device, False),
                 "workspace": workspace_task(model, persons, device),
             }
-            found = {}
-            for way in ways:
-                task = usable(way, batch, warn)
-                if task is not None:
-                    found[way.name], tasks[way.name] = way, task
-            if any(way.bf16 for way in found.values()):
+            if any(way.bf16 for way in ways):
                 tasks["floor bf16"] = _floor_task(floor, batch, device, True)
-            timings = take_turns(tasks, seconds, device, clock=clock, warm=1)
-            yield from _rows(config, device, persons, timings, found, tasks)
+            for task in tasks.values():
+                task()
+            found, peaks = {}, {}
+            for way in ways:
+                work = usable(way, batch, warn) if full or due(way, persons, batches) else None
+                if work is not None:
+                    found[way.name], tasks[way.name] = way, work
+                    peaks[way.name] = peak_mb(work, device)
+            timings = take_turns(tasks, seconds, device, least=3, clock=clock, warm=0)  # all have run by now
+            yield from _rows(config, device, persons, timings, found, peaks)
 
 
 def _floor_task(floor: Floor, batch: Batch, device: torch.device, bf16: bool) -> Task:
@@ -263,7 +170,7 @@ def _rows(
     persons: int,
     timings: Timings,
     found: Mapping[str, Variant],
-    tasks: Mapping[str, Task],
+    peaks: Mapping[str, float],
 ) -> Iterator[Row]:
     """One row per variant."""
     for name, way in found.items():
@@ -280,7 +187,7 @@ def _rows(
             ratio=timings.ratio(name, way.floor),
             workspace_ms=timings.median("workspace"),
             persons_per_s=1000 * persons / total,
-            peak_mb=peak_mb(tasks[name], device),
+            peak_mb=peaks[name],
             eager_ratio=timings.ratio(name, "floor"),
             spread_ms=timings.quartiles(name),
             rounds=timings.count,
