@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cocoer.config import Config
     from cocoer.engine.benchmark import Row
 
-PARTS = ("model", "train", "data", "overlap", "memory", "scaling")
+PARTS = ("memory", "overlap", "data", "scaling", "model", "train")  # memory first, while the process is still small
 ASKED_FOR = ("trunks", "profile")  # not among `all`
 ROOT = Path(__file__).resolve().parents[1]
 MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +13,17 @@ import torch
 from tiny_models import tiny_config, tiny_model
 from torch import Tensor, nn
 
+from cocoer.config import change_config, load_config
 from cocoer.data.batch import Batch
 from cocoer.engine.acceleration import accelerated, lowered
-from cocoer.engine.benchmark import person_batch
+from cocoer.engine.benchmark import person_batch, random_model
 from cocoer.engine.cuda_graph import GraphedModel
 from cocoer.engine.exported import ExportedModel
 from cocoer.engine.predict import Recognizer
 from cocoer.model.cocoer import ModelOutput
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def recognizer(*switches: str) -> Recognizer:
@@ -52,6 +55,24 @@ def test_the_recogniser_fuses_by_itself_and_says_what_the_plain_model_says() -> 
     wanted = tensors_in(answer(plain))
     for name, value in tensors_in(answer(fused)).items():
         torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow  # two models of 1.4 GB
+@pytest.mark.parametrize("config", ["emotic.yaml", "emotic_release.yaml"])
+def test_the_full_size_model_says_the_same_when_it_is_fast(config: str) -> None:
+    settings = load_config(ROOT / "configs" / config)
+    plain = change_config(
+        settings, ["inference.fuse=false", "inference.channels_last=false", "inference.prepack=false"]
+    )
+    model = random_model(settings, CPU)
+    slow = Recognizer(deepcopy(model), plain)
+    wanted = {n: tensors_in(slow.predict_tensors(person_batch(settings, n, CPU))) for n in (1, 3)}
+    del slow
+    fast = Recognizer(model, settings)
+    for persons, answers in wanted.items():
+        for name, value in tensors_in(fast.predict_tensors(person_batch(settings, persons, CPU))).items():
+            scale = max(1.0, float(answers[name].abs().max()))  # losses and norms are sums of many
+            torch.testing.assert_close(value, answers[name], rtol=1e-5, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("on", [True, False])

@@ -66,7 +66,8 @@ def _rows(
         tasks[BARE] = floor_task(laid_out, batch.to(device, channels_last=True), device, precision)
     if precision != "fp32":
         tasks["plain floor"] = floor_task(floor, batch, device, "fp32")
-    timings = take_turns(tasks, seconds, device, least=3, clock=clock)
+    peaks = {name: peak_mb(task, device) for name, task in tasks.items()}
+    timings = take_turns(tasks, seconds, device, least=3, clock=clock, warm=0)  # all have run by now
     for name in (GRADIENTS, STEP, *(name for name in tasks if name == BARE)):
         total = timings.median(name)
         yield Row(
@@ -80,7 +81,7 @@ def _rows(
             total_ms=total,
             ratio=timings.ratio(name, "floor"),
             persons_per_s=1000 * persons / total,
-            peak_mb=peak_mb(tasks[name], device),
+            peak_mb=peaks[name],
             eager_ratio=timings.ratio(name, "plain floor" if "plain floor" in tasks else "floor"),
             spread_ms=timings.quartiles(name),
             rounds=timings.count,
