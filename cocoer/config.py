@@ -247,14 +247,14 @@ class InferenceConfig:
     """What the recogniser adds to the model."""
 
     batch_size: Positive = 8  # persons per forward
-    # Gains: shorter forward passes of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
-    fuse: bool = True  # batch norms into convolutions, V-I's repeated input into one: 7 %
-    channels_last: bool = True  # pictures and weights laid out as convolutions like them: 17 %
-    prepack: bool = (
-        True  # CPU: weights in oneDNN's order once instead of in every pass; not with compile, which does so too
+    # Gains: shorter forward passes of 1 and of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
+    fuse: bool = True  # batch norms into convolutions, V-I's repeated input into one: 12 % or more, 2 to 10 %
+    channels_last: bool = True  # pictures and weights laid out as convolutions like them: none, 11 to 14 %
+    prepack: bool = True  # CPU: weights in oneDNN's order once instead of in every pass: 23 to 26 %, up to 6 %
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: over 40 % on CPUs with bf16 units; answers change a little
+    compile: bool = (
+        False  # torch.compile in place of prepack, half a minute a batch size: none in float32; bf16 16 %, 5 to 10 %
     )
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: half the time on CPUs with bf16 units; answers change a little
-    compile: bool = False  # torch.compile: a third of the time, after half a minute at the first picture
     cuda_graph: bool = False  # GPU: record the forward pass of each batch size once; not measured
     channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the trunks see colours; the published code: bgr
     thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)

@@ -1,6 +1,6 @@
 """Evaluate weights on a split.
 
-    python scripts/evaluate.py --config configs/demo_emotic.yaml --checkpoint checkpoints/demo [--split test]
+    python scripts/evaluate.py --config configs/emotic.yaml --checkpoint outputs/emotic/best.safetensors [--split test]
 
 The model comes from the checkpoint with `--set` over its config; --config says where the data are (without it, the
 checkpoint does). Prints and writes the average precision of every class, their mean with a bootstrap interval, the
@@ -15,9 +15,10 @@ import csv
 import json
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,10 +28,14 @@ from cocoer.data.index import IndexFileError
 from cocoer.data.loaders import build_dataset, build_loader
 from cocoer.engine import summary as s
 from cocoer.engine.evaluate import Evaluation, evaluate
+from cocoer.engine.exported import SUFFIX as EXPORTED_SUFFIX
+from cocoer.engine.exported import load_exported
 from cocoer.engine.metrics import DEFINITIONS, ScoreError, break_even_thresholds, checked
 from cocoer.engine.runtime import Runtime, start_runtime
 from cocoer.model.checkpoint import Loaded, load_weights
 from cocoer.model.checkpoint_error import CheckpointError
+from cocoer.model.cocoer import CocoER
+from cocoer.model.export import ExportError
 from cocoer.names import LEVELS
 from cocoer.report.text import table
 
@@ -38,7 +43,11 @@ from cocoer.report.text import table
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="a .safetensors file, or a folder with model.safetensors")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="a .safetensors file, a folder with model.safetensors, or an exported .onnx file",
+    )
     parser.add_argument("--config", help="where the data are; default: the checkpoint's own config")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--index", help="folder of the person index, instead of the config's data.index")
@@ -64,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         overrides += [f"data.index={args.index}"] if args.index else []
         data = load_config(args.config, overrides).data if args.config else None
         with start_runtime(args.device) as runtime:
-            loaded = load_weights(args.checkpoint, runtime.device, lambda stored: configured(stored, overrides, data))
+            loaded = load(Path(args.checkpoint), runtime, lambda stored: configured(stored, overrides, data))
             result, contradicted = run(loaded, args.split, args.batch_size, runtime)
             if runtime.is_main:
                 numbers = study(result, contradicted, loaded, args.split, args.resamples)
@@ -74,10 +83,21 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as err:
         print(f"evaluate.py: {err}", file=sys.stderr)
         return 2
-    except (CheckpointError, IndexFileError, ImageError, ScoreError, OSError, ValueError) as err:
+    except (CheckpointError, ExportError, IndexFileError, ImageError, ScoreError, OSError, ValueError) as err:
         print(f"evaluate.py: {err}", file=sys.stderr)
         return 1
     return 0
+
+
+def load(path: Path, runtime: Runtime, change: Callable[[Config], Config]) -> Loaded:
+    """Weights, or an exported .onnx file, whose config may change in where the data are, but not in what the model is."""
+    if path.suffix != EXPORTED_SUFFIX:
+        return load_weights(path, runtime.device, change)
+    exported, stored, metadata = load_exported(path)
+    config = change(stored)
+    if config.model != stored.model or config.data.image_size != stored.data.image_size:
+        raise ConfigError(f"{path}: model.* and data.image_size are fixed in an exported file and cannot be set")
+    return Loaded(cast("CocoER", exported), config, metadata, path)  # it answers as the model does
 
 
 def configured(stored: Config, overrides: list[str], data: Any) -> Config:

@@ -1,10 +1,15 @@
 """One file that holds the whole model, from crops to probabilities and exclusion sequence, competition included.
 
-    python scripts/export.py --checkpoint checkpoints/demo --format onnx --out outputs/demo.onnx
+    DEMO=checkpoints/demo/demo_emotic.safetensors
+    python scripts/export.py --checkpoint $DEMO --format onnx --out outputs/demo.onnx
     python inference.py --checkpoint outputs/demo.onnx --input test_imgs/
-    python scripts/export.py --checkpoint checkpoints/demo --format torch --out outputs/demo.pt2
+    python scripts/export.py --checkpoint $DEMO --format torch --out outputs/demo.pt2
+    python scripts/export.py --checkpoint $DEMO --int8 INDEX --root PICTURES --out outputs/demo_int8.onnx
+    python scripts/evaluate.py --checkpoint outputs/demo_int8.onnx --against outputs/evaluation/scores.npz   # what int8 costs
 
 The file is checked against PyTorch to 1e-4 before it gets its name. Class names, thresholds, config and preprocess are in it.
+--int8 writes the convolutions as 8-bit integers afterwards, for the ranges that persons of the training split show; the
+competition stays in float32. Such a file answers differently: evaluate it before you use it.
 Exit 0: written and checked. 2: it could not be.
 """
 
@@ -12,7 +17,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cocoer.model.checkpoint import Loaded
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
@@ -23,12 +34,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", required=True, help="weights (.safetensors file, or the folder of one)")
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="onnx", help="default: %(default)s")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write, .onnx or .pt2")
+    parser.add_argument(
+        "--int8", metavar="INDEX", help="8-bit convolutions (onnx only); the persons of this index calibrate"
+    )
+    parser.add_argument("--root", help="folder of the index's pictures (default: as the checkpoint's config says)")
+    parser.add_argument("--persons", type=int, default=256, help="persons that calibrate (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
     options = parser.parse_args(arguments)
     wanted = SUFFIXES[options.format]
     if options.out.suffix != wanted:
         parser.error(f"--out: wanted a name that ends in {wanted} for --format {options.format}, got {options.out}")
+    if options.int8 and (options.format != "onnx" or options.persons < 1):
+        parser.error("--int8 wants --format onnx and at least one of --persons")
     from cocoer.config import ConfigError, change_config, config_to_dict  # behind the parser: torch takes seconds
+    from cocoer.data.decode import ImageError
+    from cocoer.data.index import IndexFileError
     from cocoer.model.checkpoint import load_weights
     from cocoer.model.checkpoint_error import CheckpointError
     from cocoer.model.export import ExportError, export_model
@@ -37,13 +57,32 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         loaded = load_weights(options.checkpoint, change=lambda config: change_config(config, options.set))
         metadata = {**loaded.metadata, "config": config_to_dict(loaded.config), "exported_from": loaded.path.name}
-        difference = export_model(loaded.model, loaded.config, metadata, options.out, options.format)
-    except (CheckpointError, ConfigError, ExportError) as err:
+        if options.int8:
+            difference = export_int8(loaded, metadata, options)
+        else:
+            difference = export_model(loaded.model, loaded.config, metadata, options.out, options.format)
+    except (CheckpointError, ConfigError, ExportError, IndexFileError, ImageError) as err:
         print(f"export.py: error: {err}", file=sys.stderr)
         return 2
     size = human_size(options.out.stat().st_size)
-    print(f"{options.out}: {size}; differs from PyTorch by at most {difference:.1e} (batches of 1, 2 and 5 persons)")
+    whose = "its float32 form differs" if options.int8 else "differs"
+    print(f"{options.out}: {size}; {whose} from PyTorch by at most {difference:.1e} (batches of 1, 2 and 5 persons)")
     return 0
+
+
+def export_int8(loaded: Loaded, metadata: dict[str, Any], options: argparse.Namespace) -> float:
+    """The float32 file, checked, in a temporary folder, and from it the one with 8-bit convolutions."""
+    from cocoer.engine.quantize import quantize, spread_persons
+    from cocoer.model.export import export_model
+
+    places = {"index": options.int8} | ({"root": options.root} if options.root else {})
+    data = replace(loaded.config.data, **places)
+    note = {"type": "int8 convolutions", "calibrated_on": f"{options.persons} persons of the training split"}
+    with TemporaryDirectory() as folder:
+        exact = Path(folder) / "float32.onnx"
+        difference = export_model(loaded.model, loaded.config, metadata, exact)
+        quantize(exact, options.out, spread_persons(data, "train", options.persons), note)
+    return difference
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.engine.benchmark_timing import Clock, Task, Timings, peak_mb, take_turns
-from cocoer.engine.benchmark_ways import Variant, due, usable, variants
+from cocoer.engine.benchmark_ways import Variant, due, noise_persons, usable, variants
 from cocoer.engine.runtime import autocast
 from cocoer.model.build import build_model
 from cocoer.model.cocoer import CocoER, LevelStack
-from cocoer.model.export import example_inputs
 from cocoer.names import LEVELS
 
 
@@ -62,11 +61,8 @@ class Row:
 
 
 def person_batch(config: Config, persons: int, device: torch.device) -> Batch:
-    """Made-up persons in model units, with one emotion each."""
-    head, body, context, head_xyxy, body_xyxy = example_inputs(config, persons)
-    targets = torch.eye(len(config.classes))[torch.arange(persons) % len(config.classes)]
-    keys = tuple(str(i) for i in range(persons))
-    return Batch(head, body, context, head_xyxy, body_xyxy, targets, keys).to(device)
+    """Made-up persons in model units on a device, with one emotion each."""
+    return noise_persons(config, persons).to(device)
 
 
 def random_model(config: Config, device: torch.device) -> CocoER:
@@ -180,7 +176,7 @@ def _rows(
             variant=name,
             mode=config.model.mode,
             device=str(device),
-            dtype="bfloat16" if way.bf16 else "float32",
+            dtype=way.dtype,
             batch=persons,
             floor_ms=timings.median(way.floor),
             total_ms=total,

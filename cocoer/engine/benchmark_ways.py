@@ -13,11 +13,12 @@ from cocoer.config import Config, change_config, config_to_dict
 from cocoer.data.batch import Batch
 from cocoer.engine.answers import answers_of
 from cocoer.engine.benchmark_timing import Task
-from cocoer.engine.exported import ExportedModel, load_exported
+from cocoer.engine.exported import load_exported
 from cocoer.engine.predict import Recognizer
 from cocoer.engine.prepack import can_prepack
+from cocoer.engine.quantize import quantize
 from cocoer.model.cocoer import CocoER
-from cocoer.model.export import export_model
+from cocoer.model.export import example_inputs, export_model
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Variant:
     def bf16(self) -> bool:
         """Whether it computes in bfloat16, and so has a floor of its own."""
         return self.recognizer.config.inference.precision == "bf16"
+
+    @property
+    def dtype(self) -> str:
+        """What its convolutions compute in."""
+        if self.bf16:
+            return "bfloat16"
+        return "int8" if self.name.endswith("int8") else "float32"
 
     @property
     def floor(self) -> str:
@@ -103,15 +111,20 @@ def variants(
         yield Variant(name, recognizer)
     if not gpu and not eager:
         model.fuse()
-        yield Variant("onnxruntime", Recognizer(exported_model(model, config, folder), config))
+        exact, small = folder / "model.onnx", folder / "int8.onnx"
+        metadata = {"config": config_to_dict(config), "classes": list(config.classes), "note": "random weights"}
+        export_model(model, config, metadata, exact)
+        yield Variant("onnxruntime", Recognizer(load_exported(exact)[0], config))
+        if full:
+            quantize(exact, small, [noise_persons(config, 4)], {"type": "int8 convolutions", "calibrated_on": "noise"})
+            yield Variant("onnxruntime, int8", Recognizer(load_exported(small)[0], config))
 
 
-def exported_model(model: CocoER, config: Config, folder: Path) -> ExportedModel:
-    """The model written as ONNX into `folder` and read back. Raises ExportError."""
-    file = folder / f"{config.model.mode}.onnx"
-    metadata = {"config": config_to_dict(config), "classes": list(config.classes), "note": "random weights"}
-    export_model(model, config, metadata, file)
-    return load_exported(file)[0]
+def noise_persons(config: Config, persons: int) -> Batch:
+    """Made-up persons in model units, with one emotion each."""
+    head, body, context, head_xyxy, body_xyxy = example_inputs(config, persons)
+    targets = torch.eye(len(config.classes))[torch.arange(persons) % len(config.classes)]
+    return Batch(head, body, context, head_xyxy, body_xyxy, targets, tuple(str(i) for i in range(persons)))
 
 
 def usable(variant: Variant, batch: Batch, warn: Callable[[str], None]) -> Task | None:
