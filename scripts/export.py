@@ -77,11 +77,11 @@ def export_int8(loaded: Loaded, metadata: dict[str, Any], options: argparse.Name
 
     places = {"index": options.int8} | ({"root": options.root} if options.root else {})
     data = replace(loaded.config.data, **places)
-    note = {"type": "int8 convolutions", "calibrated_on": f"{options.persons} persons of the training split"}
+    batches = spread_persons(data, "train", options.persons)  # an index that is not there is an error before the work
     with TemporaryDirectory() as folder:
         exact = Path(folder) / "float32.onnx"
         difference = export_model(loaded.model, loaded.config, metadata, exact)
-        quantize(exact, options.out, spread_persons(data, "train", options.persons), note)
+        quantize(exact, options.out, batches, "the training split")
     return difference
 
 

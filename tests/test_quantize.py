@@ -89,20 +89,25 @@ def test_the_file_says_what_it_is_and_still_brings_its_config(int8: Path) -> Non
 
 def test_calibration_persons_are_spread_over_the_split(world: Path) -> None:
     config = load_config(ROOT / "configs" / "demo_emotic.yaml", [f"data.root={world}", f"data.index={world / 'index'}"])
-    every = [key for batch in spread_persons(config.data, "train", 1000) for key in batch.keys]
-    some = [key for batch in spread_persons(config.data, "train", 5, batch_size=2) for key in batch.keys]
-    assert len(every) == 24 and len(some) == 5
-    positions = [every.index(key) for key in some]
-    assert positions == sorted(positions) and positions[-1] >= 16
+
+    def chosen(persons: int) -> list[str]:
+        return [key for batch in spread_persons(config.data, "train", persons, batch_size=5) for key in batch.keys]
+
+    every = chosen(1000)
+    assert len(every) == len(set(every)) == 24
+    for persons in (2, 5, 16, 23):
+        positions = [every.index(key) for key in chosen(persons)]
+        assert len(positions) == persons and positions == sorted(positions)
+        assert positions[0] == 0 and positions[-1] == 23, "the first and the last, and the others between them"
 
 
 def test_what_cannot_be_quantized_is_an_error(
     world: Path, exact: Path, int8: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ExportError, match="is quantized already"):
-        quantize(int8, tmp_path / "twice.onnx", [], {})
+        quantize(int8, tmp_path / "twice.onnx", [], "nobody")
     with pytest.raises(ExportError, match="wanted persons to calibrate with"):
-        quantize(exact, tmp_path / "none.onnx", [], {})
+        quantize(exact, tmp_path / "none.onnx", [], "nobody")
     main = load_program("scripts/export.py").main
     for wrong in (["--format", "torch", "--out", "m.pt2"], ["--persons", "0", "--out", "m.onnx"]):
         with pytest.raises(SystemExit) as left:

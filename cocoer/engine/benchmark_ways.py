@@ -116,7 +116,7 @@ def variants(
         export_model(model, config, metadata, exact)
         yield Variant("onnxruntime", Recognizer(load_exported(exact)[0], config))
         if full:
-            quantize(exact, small, [noise_persons(config, 4)], {"type": "int8 convolutions", "calibrated_on": "noise"})
+            quantize(exact, small, [noise_persons(config, 4)], "noise")
             yield Variant("onnxruntime, int8", Recognizer(load_exported(small)[0], config))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from cocoer.config import DataConfig
@@ -50,10 +51,10 @@ def convolution_nodes(model: ModelProto) -> list[str]:
     return list(chosen)
 
 
-def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], note: Mapping[str, Any]) -> None:
+def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], whose: str) -> None:
     """Write the exported file `source` as `out` with 8-bit convolutions, for the ranges that the persons of `batches` show.
 
-    note: stored in the metadata under `quantized`, for instance which persons calibrated it.
+    whose: where those persons come from; the file's metadata tells it, and how many they were, under `quantized`.
     Raises ExportError for a file that is none of ours, that is quantized already, or where no person came.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -80,7 +81,8 @@ def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], note
                 calibrate_method=CalibrationMethod.MinMax,
             )
             small = onnx.load(str(made))
-        describe(small, {**metadata, "quantized": dict(note)})
+        note = {"type": "int8 convolutions", "calibrated_on": f"{reader.persons} persons of {whose}"}
+        describe(small, {**metadata, "quantized": note})
         unfinished.write_bytes(small.SerializeToString())
 
     write_durably(Path(out), write)
@@ -96,12 +98,14 @@ def describe(model: ModelProto, metadata: Mapping[str, Any]) -> None:
 
 
 def spread_persons(data: DataConfig, split: str, persons: int, batch_size: int = 8) -> Iterator[Batch]:
-    """Up to `persons` of a split, evenly spread over its index, not augmented. Raises IndexFileError, ImageError."""
+    """Up to `persons` of a split, evenly spread over its index, not augmented; pictures are read as batches are asked for.
+
+    Raises IndexFileError at once for an index that cannot be used, ImageError later.
+    """
     people = build_dataset(data, split)
-    step = max(1, len(people) // persons)
-    numbers = list(range(0, len(people), step))[:persons]
-    for start in range(0, len(numbers), batch_size):
-        yield collate([people[i] for i in numbers[start : start + batch_size]])
+    numbers = [int(i) for i in np.linspace(0, len(people) - 1, min(persons, len(people))).round()]
+    chunks = (numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size))
+    return (collate([people[i] for i in chunk]) for chunk in chunks)
 
 
 class _Reader:
@@ -110,25 +114,19 @@ class _Reader:
     def __init__(self, model: ModelProto, batches: Iterable[Batch]) -> None:
         self._wanted = {entry.name for entry in model.graph.input}
         self._feeds = self._made(batches)
+        self.persons = 0
 
     def _made(self, batches: Iterable[Batch]) -> Iterator[dict[str, Any]]:
-        persons = 0
         for batch in batches:
-            persons += len(batch.keys)
+            self.persons += len(batch.keys)
             given = {name: getattr(batch, name).numpy() for name in INPUTS}
             yield {name: value for name, value in given.items() if name in self._wanted}
-        if not persons:
+        if not self.persons:
             raise ExportError("int8: wanted persons to calibrate with, the index has none")
 
     def get_next(self) -> dict[str, Any] | None:
         """What onnxruntime asks for."""
         return next(self._feeds, None)
-
-    def __iter__(self) -> _Reader:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        return next(self._feeds)
 
 
 @contextmanager
