@@ -276,10 +276,13 @@ def test_a_profile_names_where_the_time_goes() -> None:
     operations = list(costliest(lambda: [a @ a for _ in range(20)], CPU))
     assert operations[0].name == "aten::mm" and operations[0].calls == 20 and operations[0].share > 0.5
     assert arithmetic(lambda: a @ a) == 2 * 300**3
+    floor, batch = Floor(random_model(tiny_config(), CPU)).eval(), person_batch(tiny_config(), 2, CPU)
+    trunks = arithmetic(lambda: floor(batch.head, batch.body, batch.context))
     forward, step = measure_profile(tiny_config(), CPU, 2, 0.0)
     assert (forward.what, step.what) == ("forward pass", "training step")
     for found in (forward, step):
         assert found.persons == 2 and found.gflops > 0 and found.peak_gflops > 0 and found.copy_gb_s > 0
+        assert found.gflops * found.total_ms > 1e-6 * trunks, "all of the trunks' arithmetic was seen"
         assert 0.2 < sum(o.share for o in found.operations) <= 1.0001
 
 

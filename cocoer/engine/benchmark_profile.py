@@ -54,19 +54,26 @@ def measure_profile(config: Config, device: torch.device, persons: int, seconds:
     training_mode(learner.model, learner.frozen_norms)
     facts = step_facts([batch], False, runtime)
     recognizer = Recognizer(model, change_config(config, ["inference.compile=false"]), device)
-    tasks: dict[str, tuple[Task, str]] = {
-        "forward pass": (lambda: recognizer.predict_tensors(batch), config.inference.precision),
-        "training step": (
-            lambda: train_step(learner, [batch], facts, 0.0, runtime, "profile"),
-            config.optim.precision,
+    # the same arithmetic in operators that the counter knows
+    countable = Recognizer(model, change_config(config, ["inference.compile=false", "inference.prepack=false"]), device)
+
+    def step() -> object:
+        return train_step(learner, [batch], facts, 0.0, runtime, "profile")
+
+    tasks: dict[str, tuple[Task, Task, str]] = {
+        "forward pass": (
+            lambda: recognizer.predict_tensors(batch),
+            lambda: countable.predict_tensors(batch),
+            config.inference.precision,
         ),
+        "training step": (step, step, config.optim.precision),
     }
-    for what, (task, precision) in tasks.items():
+    for what, (task, counted, precision) in tasks.items():
         total = take_turns({what: task}, seconds, device, least=3).median(what)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         peak, copy = limits(device, dtype, seconds)
         operations = tuple(costliest(task, device))
-        yield Profile(what, persons, total, 1e-6 * arithmetic(task) / total, peak, copy, operations)
+        yield Profile(what, persons, total, 1e-6 * arithmetic(counted) / total, peak, copy, operations)
 
 
 def arithmetic(task: Task) -> int:
