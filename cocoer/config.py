@@ -252,9 +252,7 @@ class InferenceConfig:
     channels_last: bool = True  # pictures and weights laid out as convolutions like them: none, 11 to 14 %
     prepack: bool = True  # CPU: weights in oneDNN's order once instead of in every pass: 23 to 26 %, up to 6 %
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: over 40 % on CPUs with bf16 units; answers change a little
-    compile: bool = (
-        False  # torch.compile in place of prepack, half a minute a batch size: none in float32; bf16 16 %, 5 to 10 %
-    )
+    compile: bool = False  # torch.compile in place of prepack, half a minute a size: none; in bf16 16 %, 5 to 10 %
     cuda_graph: bool = False  # GPU: record the forward pass of each batch size once; not measured
     channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the trunks see colours; the published code: bgr
     thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)

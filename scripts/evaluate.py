@@ -35,7 +35,6 @@ from cocoer.engine.runtime import Runtime, start_runtime
 from cocoer.model.checkpoint import Loaded, load_weights
 from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
-from cocoer.model.export import ExportError
 from cocoer.names import LEVELS
 from cocoer.report.text import table
 
@@ -83,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as err:
         print(f"evaluate.py: {err}", file=sys.stderr)
         return 2
-    except (CheckpointError, ExportError, IndexFileError, ImageError, ScoreError, OSError, ValueError) as err:
+    except (CheckpointError, IndexFileError, ImageError, ScoreError, OSError, ValueError) as err:
         print(f"evaluate.py: {err}", file=sys.stderr)
         return 1
     return 0
@@ -95,8 +94,11 @@ def load(path: Path, runtime: Runtime, change: Callable[[Config], Config]) -> Lo
         return load_weights(path, runtime.device, change)
     exported, stored, metadata = load_exported(path)
     config = change(stored)
-    if config.model != stored.model or config.data.image_size != stored.data.image_size:
-        raise ConfigError(f"{path}: model.* and data.image_size are fixed in an exported file and cannot be set")
+    fixed = [(c.model, c.data.dataset, c.data.image_size) for c in (stored, config)]
+    if fixed[0] != fixed[1]:
+        raise ConfigError(
+            f"{path}: model.*, data.dataset and data.image_size are fixed in an exported file and cannot be set"
+        )
     return Loaded(cast("CocoER", exported), config, metadata, path)  # it answers as the model does
 
 

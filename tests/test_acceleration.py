@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from cocoer.config import change_config, load_config
 from cocoer.data.batch import Batch
 from cocoer.engine.acceleration import accelerated, lowered
-from cocoer.engine.benchmark import person_batch, random_model
+from cocoer.engine.benchmark import random_model
+from cocoer.engine.benchmark_ways import person_batch
 from cocoer.engine.cuda_graph import GraphedModel
 from cocoer.engine.exported import ExportedModel
 from cocoer.engine.predict import Recognizer

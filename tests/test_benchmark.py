@@ -18,14 +18,14 @@ from PIL import Image
 from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
-from cocoer.engine.benchmark import Floor, Row, person_batch, random_model, workspace_task
+from cocoer.engine.benchmark import Floor, Row, random_model, workspace_task
 from cocoer.engine.benchmark_pictures import classes_task, measure_memory, measure_persons, measure_workspace
 from cocoer.engine.benchmark_profile import arithmetic, costliest, measure_profile
 from cocoer.engine.benchmark_targets import Verdict, row_of, verdicts
 from cocoer.engine.benchmark_timing import Timings, memory_mb, peak_mb, straightness, take_turns
 from cocoer.engine.benchmark_train import floor_task, measure_train
 from cocoer.engine.benchmark_trunks import as_one, measure_trunks, one_after_another
-from cocoer.engine.benchmark_ways import COMPILED, DEFAULT, Variant, due, usable, variants, ways_on
+from cocoer.engine.benchmark_ways import COMPILED, DEFAULT, Variant, due, person_batch, usable, variants, ways_on
 from cocoer.engine.heap import give_freed_memory_back
 from cocoer.engine.predict import Recognizer
 from cocoer.names import LEVELS

@@ -9,7 +9,7 @@ import torch
 from tiny_models import tiny_config, tiny_model
 from torch import nn
 
-from cocoer.engine.benchmark import person_batch
+from cocoer.engine.benchmark_ways import person_batch
 from cocoer.engine.predict import Recognizer
 from cocoer.engine.prepack import PackedConv2d, PackedLinear, can_prepack, prepacked
 from cocoer.model.backbone import build_trunk

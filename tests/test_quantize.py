@@ -84,7 +84,8 @@ def test_the_file_says_what_it_is_and_still_brings_its_config(int8: Path) -> Non
     }
     assert metadata["exported_from"] == WEIGHTS.name and config.data.image_size > 0
     program = load_program("scripts/evaluate.py")
-    assert program.main(["--checkpoint", str(int8), "--set", "model.attention.blocks=7"]) == 2
+    for fixed in ("model.attention.blocks=7", "data.dataset=caers"):
+        assert program.main(["--checkpoint", str(int8), "--set", fixed]) == 2
 
 
 def test_calibration_persons_are_spread_over_the_split(world: Path) -> None:

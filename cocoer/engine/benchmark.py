@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.engine.benchmark_timing import Clock, Task, Timings, peak_mb, take_turns
-from cocoer.engine.benchmark_ways import Variant, due, noise_persons, usable, variants
+from cocoer.engine.benchmark_ways import Variant, due, person_batch, usable, variants
 from cocoer.engine.runtime import autocast
 from cocoer.model.build import build_model
 from cocoer.model.cocoer import CocoER, LevelStack
@@ -58,11 +58,6 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """As written to JSON."""
         return asdict(self)
-
-
-def person_batch(config: Config, persons: int, device: torch.device) -> Batch:
-    """Made-up persons in model units on a device, with one emotion each."""
-    return noise_persons(config, persons).to(device)
 
 
 def random_model(config: Config, device: torch.device) -> CocoER:

@@ -10,8 +10,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from cocoer.config import Config, change_config
-from cocoer.engine.benchmark import person_batch, random_model
+from cocoer.engine.benchmark import random_model
 from cocoer.engine.benchmark_timing import Task, take_turns
+from cocoer.engine.benchmark_ways import person_batch
 from cocoer.engine.learner import build_learner, training_mode
 from cocoer.engine.predict import Recognizer
 from cocoer.engine.runtime import Runtime

@@ -10,8 +10,9 @@ import torch
 
 from cocoer.config import Config
 from cocoer.data.batch import Batch
-from cocoer.engine.benchmark import Floor, Row, person_batch, random_model
+from cocoer.engine.benchmark import Floor, Row, random_model
 from cocoer.engine.benchmark_timing import Clock, Task, peak_mb, take_turns
+from cocoer.engine.benchmark_ways import person_batch
 from cocoer.engine.learner import Learner, build_learner, training_mode
 from cocoer.engine.runtime import Runtime, autocast
 from cocoer.engine.train_epoch import backward, step_facts, train_step

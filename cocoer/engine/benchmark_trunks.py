@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from cocoer.config import Config
-from cocoer.engine.benchmark import Row, person_batch, random_model
+from cocoer.engine.benchmark import Row, random_model
 from cocoer.engine.benchmark_timing import Clock, Task, take_turns
+from cocoer.engine.benchmark_ways import person_batch
 from cocoer.engine.runtime import autocast
 from cocoer.names import LEVELS
 

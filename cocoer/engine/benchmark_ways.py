@@ -116,15 +116,16 @@ def variants(
         export_model(model, config, metadata, exact)
         yield Variant("onnxruntime", Recognizer(load_exported(exact)[0], config))
         if full:
-            quantize(exact, small, [noise_persons(config, 4)], "noise")
+            quantize(exact, small, [person_batch(config, 4, device)], "noise")
             yield Variant("onnxruntime, int8", Recognizer(load_exported(small)[0], config))
 
 
-def noise_persons(config: Config, persons: int) -> Batch:
-    """Made-up persons in model units, with one emotion each."""
+def person_batch(config: Config, persons: int, device: torch.device) -> Batch:
+    """Made-up persons in model units on a device, with one emotion each."""
     head, body, context, head_xyxy, body_xyxy = example_inputs(config, persons)
     targets = torch.eye(len(config.classes))[torch.arange(persons) % len(config.classes)]
-    return Batch(head, body, context, head_xyxy, body_xyxy, targets, tuple(str(i) for i in range(persons)))
+    keys = tuple(str(i) for i in range(persons))
+    return Batch(head, body, context, head_xyxy, body_xyxy, targets, keys).to(device)
 
 
 def usable(variant: Variant, batch: Batch, warn: Callable[[str], None]) -> Task | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,19 +82,11 @@ def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], whos
             )
             small = onnx.load(str(made))
         note = {"type": "int8 convolutions", "calibrated_on": f"{reader.persons} persons of {whose}"}
-        describe(small, {**metadata, "quantized": note})
+        kept = {entry.key: entry.value for entry in small.metadata_props}
+        onnx.helper.set_model_props(small, kept | {METADATA_KEY: json.dumps({**metadata, "quantized": note})})
         unfinished.write_bytes(small.SerializeToString())
 
     write_durably(Path(out), write)
-
-
-def describe(model: ModelProto, metadata: Mapping[str, Any]) -> None:
-    """Put our description into the file's metadata, in place of what was there under our key."""
-    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
-    del model.metadata_props[:]
-    for key, value in (*kept, (METADATA_KEY, json.dumps(dict(metadata)))):
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
 
 
 def spread_persons(data: DataConfig, split: str, persons: int, batch_size: int = 8) -> Iterator[Batch]:
