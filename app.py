@@ -17,13 +17,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cocoer.weights_catalog import DEMO_CHECKPOINT, PROJECT
+from cocoer.weights.catalog import DEMO_CHECKPOINT, PROJECT
 
 if TYPE_CHECKING:
     import gradio as gr
 
-    from cocoer.engine.predict import Recognizer
-    from cocoer.engine.viewer import Viewer
+    from cocoer.inference.recognizer import Recognizer
+    from cocoer.inference.viewer import Viewer
     from cocoer.outputs import PersonPrediction
 
 CLEAN_EVERY_S, KEEP_S = 600, 3600
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def load(args: argparse.Namespace) -> Recognizer:
     """The recogniser that the command line asks for; the shipped demonstration's where nothing else is named."""
-    from cocoer.engine.predict import Recognizer
+    from cocoer.inference.recognizer import Recognizer
 
     if args.config is None:
         return Recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, args.device, args.overrides)
@@ -92,7 +92,7 @@ def serve(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="cocoer-app-", ignore_cleanup_errors=True) as uploads:
         prepare_gradio(uploads)
-        from cocoer.engine.viewer import Viewer
+        from cocoer.inference.viewer import Viewer
 
         viewer = Viewer(load(args))
         if args.host not in LOOPBACK:
@@ -152,7 +152,7 @@ def build(viewer: Viewer) -> gr.Blocks:
     """The page: its parts, and which of the viewer's answers goes where."""
     import gradio as gr
 
-    from cocoer.engine.viewer import ViewError
+    from cocoer.inference.viewer import ViewError
     from cocoer.report.draw import draw_result
     from cocoer.report.figure import draw_case_study
     from cocoer.report.person_html import map_rows, person_block, picture_in_html

@@ -16,14 +16,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cocoer.weights_catalog import DEMO_CHECKPOINT
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.inputs import InputItem
-    from cocoer.engine.predict import Recognizer
+    from cocoer.inference.recognizer import Recognizer
     from cocoer.outputs import PictureResult
     from cocoer.report.results import ResultFolder
 
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Everything slow is imported behind the parser, so that --help and wrong usage answer at once.
     from cocoer.config import ConfigError
     from cocoer.data.boxes_file import BoxesError
-    from cocoer.model.checkpoint_error import CheckpointError
+    from cocoer.errors import CheckpointError
     from cocoer.report.results import OutputError
 
     try:
@@ -120,10 +120,10 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.config import save_config
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.inputs import is_single_picture
-    from cocoer.engine.predict import Recognizer
-    from cocoer.engine.predict_many import share_cores
-    from cocoer.engine.runtime import start_runtime
+    from cocoer.inference.pipeline import share_cores
+    from cocoer.inference.recognizer import Recognizer
     from cocoer.report.results import ResultFolder, check_same_weights, start_over, write_whole
+    from cocoer.runtime import start_runtime
 
     output = Path(args.output)
     single = is_single_picture(args.input)
@@ -182,7 +182,7 @@ def process(
     from tqdm import tqdm
 
     from cocoer.data.inputs import count_inputs, iterate_inputs
-    from cocoer.engine.predict_many import predict_many
+    from cocoer.inference.pipeline import predict_many
     from cocoer.report.draw import LARGEST_SIDE
     from cocoer.report.text import summarize
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":  # first of all: torch takes seconds to load, and a signal meanwhile has its exit code too
-    from cocoer.engine.stop_signals import leave_on_signals
+    from cocoer.training.signals import leave_on_signals
 
     leave_on_signals()
 
@@ -20,19 +20,19 @@ import torch
 from cocoer.config import Config, ConfigError, load_config, save_config
 from cocoer.data.decode import ImageError, decode_image
 from cocoer.data.index import IndexFileError
-from cocoer.engine.examples import Example
-from cocoer.engine.fit import Stage, fit
-from cocoer.engine.recognition import FitResult, Sink
-from cocoer.engine.resume import Start, find_start, states_folder
-from cocoer.engine.runtime import Runtime, environment, start_runtime
-from cocoer.engine.stop_signals import EXIT_STOPPED
-from cocoer.engine.train_epoch import NonFiniteLoss
+from cocoer.errors import CheckpointError
 from cocoer.model.checkpoint import write_durably
-from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.outputs import PictureResult
 from cocoer.report.draw import draw_result
 from cocoer.report.run_report import write_run_report
 from cocoer.report.runlog import RunLog
+from cocoer.runtime import Runtime, environment, start_runtime
+from cocoer.training.examples import Example
+from cocoer.training.recognition_stage import FitResult, Sink
+from cocoer.training.resume import Start, find_start, states_folder
+from cocoer.training.run import Stage, fit
+from cocoer.training.signals import EXIT_STOPPED
+from cocoer.training.step import NonFiniteLoss
 
 EPILOG = """exit codes: 0 done; 1 the run failed (one line says why); 2 wrong usage;
 75 a signal (SIGTERM, SIGUSR1) stopped it, in training after its state was saved: start it again with --resume latest"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cocoer.engine.predict import Recognizer
+    from cocoer.inference.recognizer import Recognizer
     from cocoer.outputs import PersonPrediction
 
 __version__ = "0.1.0"
@@ -17,7 +17,7 @@ __all__ = ["PersonPrediction", "Recognizer", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "Recognizer":
-        from cocoer.engine.predict import Recognizer
+        from cocoer.inference.recognizer import Recognizer
 
         return Recognizer
     if name == "PersonPrediction":

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from cocoer.benchmark.model import Row
     from cocoer.config import Config
-    from cocoer.engine.benchmark import Row
 
 PARTS = ("memory", "overlap", "data", "scaling", "model", "train")  # memory first, while the process is still small
 ASKED_FOR = ("trunks", "profile")  # not among `all`
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.check:
         return check(options.check)
-    from cocoer.engine.runtime import start_runtime  # behind the parser: torch takes seconds
+    from cocoer.runtime import start_runtime  # behind the parser: torch takes seconds
 
     rows: list[Row] = []
     try:
@@ -132,10 +132,10 @@ def small_config() -> Config:
 
 def measure(part: str, options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     """The rows of one part."""
-    from cocoer.engine.benchmark import measure_model
-    from cocoer.engine.benchmark_pictures import measure_data, measure_memory, measure_persons, measure_workspace
-    from cocoer.engine.benchmark_train import measure_train
-    from cocoer.engine.benchmark_trunks import measure_trunks
+    from cocoer.benchmark.backbones import measure_trunks
+    from cocoer.benchmark.model import measure_model
+    from cocoer.benchmark.scaling import measure_data, measure_memory, measure_persons, measure_workspace
+    from cocoer.benchmark.training import measure_train
 
     gpu = device.type == "cuda"
     clock = time.process_time if options.busy else time.perf_counter
@@ -144,8 +144,8 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
         yield from measure_memory(small_config(), device, options.pictures, settled, clock)
         return
     if part == "overlap":
-        from cocoer.engine.benchmark_overlap import measure_overlap
-        from cocoer.weights_catalog import DEMO_CHECKPOINT
+        from cocoer.benchmark.pipeline import measure_overlap
+        from cocoer.weights.catalog import DEMO_CHECKPOINT
 
         pictures = sorted((ROOT / "test_imgs").glob("demo_*.jpg"))
         yield from measure_overlap(DEMO_CHECKPOINT, pictures, options.device, options.seconds)
@@ -172,7 +172,7 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
 
 def print_profiles(options: argparse.Namespace, device: torch.device) -> None:
     """Where the time goes, for every mode and number of persons, and what the machine reaches at most."""
-    from cocoer.engine.benchmark_profile import measure_profile
+    from cocoer.benchmark.profile import measure_profile
     from cocoer.report.text import table
 
     for config in configs(options):
@@ -204,7 +204,7 @@ def as_table(rows: list[Row]) -> str:
 
 def check(files: list[Path]) -> int:
     """Hold each file's rows against the targets; 0 = all that was measured is met, 1 = something is missed, 2 = no such rows."""
-    from cocoer.engine.benchmark_targets import row_of
+    from cocoer.benchmark.targets import row_of
 
     missed = 0
     for file in files:
@@ -222,7 +222,7 @@ def check(files: list[Path]) -> int:
 
 def print_targets(rows: list[Row], all_of_them: bool = False) -> int:
     """The targets of which the rows tell, or all, a line each; returns how many are missed."""
-    from cocoer.engine.benchmark_targets import verdicts
+    from cocoer.benchmark.targets import verdicts
     from cocoer.report.text import table
 
     found = [v for v in verdicts(rows) if all_of_them or v.met is not None]
@@ -237,7 +237,7 @@ def print_targets(rows: list[Row], all_of_them: bool = False) -> int:
 
 def draw_scaling(rows: list[Row], file: Path) -> None:
     """The scaling rows as a picture. Raises ValueError where none was measured."""
-    from cocoer.engine.benchmark_targets import series_of
+    from cocoer.benchmark.targets import series_of
     from cocoer.report.scaling_plot import Panel, scaling_plot
 
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cocoer.names import SPLITS
-from cocoer.weights_catalog import DEMO_CHECKPOINT
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Choose, recognise, write."""
     from cocoer.data.index import read_index, split_path
-    from cocoer.engine.case_studies import case_studies, choose_persons
-    from cocoer.engine.predict import Recognizer
+    from cocoer.inference.recognizer import Recognizer
     from cocoer.report.case_page import case_page
+    from cocoer.studies.case_studies import case_studies, choose_persons
 
     if args.config:
         recognizer = Recognizer.from_config(args.config, args.checkpoint, args.device, args.overrides)

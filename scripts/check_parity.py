@@ -24,8 +24,8 @@ from torch import Tensor
 from cocoer.config import Config, load_config
 from cocoer.model.build import BlankWeights, build_model
 from cocoer.model.cocoer import CocoER, ModelOutput
-from cocoer.model.release_keys import key_fates, our_state
-from cocoer.model.release_rule import ReleaseCompetition
+from cocoer.model.release.coordination import ReleaseCompetition
+from cocoer.model.release.keys import key_fates, our_state
 from cocoer.names import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]

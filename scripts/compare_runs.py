@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from cocoer.engine.training_state import find_latest, read_training
+from cocoer.errors import CheckpointError
 from cocoer.model.checkpoint import read_tensors
-from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.report.runlog import LOG_NAME, read_log
+from cocoer.training.state import find_latest, read_training
 
 NOT_COMPARED = ("persons_per_second", "memory_gib")
 """What a step's record says about the machine and not about the model."""

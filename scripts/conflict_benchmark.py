@@ -19,13 +19,13 @@ from pathlib import Path
 from cocoer.config import ConfigError
 from cocoer.data.decode import ImageError
 from cocoer.data.index import IndexFileError
-from cocoer.engine.conflict import Benchmark, run_benchmark
-from cocoer.engine.conflict_summary import over_models
-from cocoer.engine.conflict_world import QUICK, ConflictError, Sizes
-from cocoer.engine.runtime import start_runtime
-from cocoer.engine.train_runs import TrainingError
-from cocoer.model.checkpoint_error import CheckpointError
+from cocoer.errors import CheckpointError
 from cocoer.report.conflict import publish_conflict, write_conflict
+from cocoer.runtime import start_runtime
+from cocoer.studies.conflict.benchmark import Benchmark, run_benchmark
+from cocoer.studies.conflict.summary import over_models
+from cocoer.studies.conflict.world import QUICK, ConflictError, Sizes
+from cocoer.training.launch import TrainingError
 
 _PROJECT = Path(__file__).resolve().parent.parent
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import CacheError, CropCache
-from cocoer.data.checks import check_pictures, contact_sheet
-from cocoer.data.derived import FORMATS, DerivedError, convert
 from cocoer.data.index import IndexFileError, data_root_of, read_records, split_path, write_index
+from cocoer.data.prepare.checks import check_pictures, contact_sheet
+from cocoer.data.prepare.derived import FORMATS, DerivedError, convert
 from cocoer.names import SPLITS
 
 

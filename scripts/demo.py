@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cocoer.weights_catalog import DEMO_CHECKPOINT, PROJECT
+from cocoer.weights.catalog import DEMO_CHECKPOINT, PROJECT
 
 CONFIG = "configs/demo_emotic.yaml"
 CHECKPOINT = DEMO_CHECKPOINT.relative_to(PROJECT).as_posix()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cocoer.report.text import human_size
-from cocoer.weights_catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT
+from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")

@@ -26,17 +26,17 @@ from cocoer.config import Config, ConfigError, change_config, load_config
 from cocoer.data.decode import ImageError
 from cocoer.data.index import IndexFileError
 from cocoer.data.loaders import build_dataset, build_loader
-from cocoer.engine import summary as s
-from cocoer.engine.evaluate import Evaluation, evaluate
-from cocoer.engine.exported import SUFFIX as EXPORTED_SUFFIX
-from cocoer.engine.exported import load_exported
-from cocoer.engine.metrics import DEFINITIONS, ScoreError, break_even_thresholds, checked
-from cocoer.engine.runtime import Runtime, start_runtime
+from cocoer.errors import CheckpointError
+from cocoer.evaluation import summary as s
+from cocoer.evaluation.evaluate import Evaluation, evaluate
+from cocoer.evaluation.metrics import DEFINITIONS, ScoreError, break_even_thresholds, checked
+from cocoer.export.onnx_model import SUFFIX as EXPORTED_SUFFIX
+from cocoer.export.onnx_model import load_exported
 from cocoer.model.checkpoint import Loaded, load_weights
-from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
 from cocoer.names import LEVELS
 from cocoer.report.text import table
+from cocoer.runtime import Runtime, start_runtime
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

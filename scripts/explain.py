@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cocoer.weights_catalog import DEMO_CHECKPOINT
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from cocoer.engine.predict import Recognizer
+    from cocoer.inference.recognizer import Recognizer
     from cocoer.outputs import Explanation, PersonBoxes
 
 
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.decode import decode_image
     from cocoer.data.transforms import make_batch
-    from cocoer.engine.explain import explain
-    from cocoer.engine.predict import Recognizer
+    from cocoer.inference.explain import explain
+    from cocoer.inference.recognizer import Recognizer
     from cocoer.names import canonical_class
     from cocoer.outputs import PersonBoxes
 

@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     from cocoer.config import ConfigError, change_config, config_to_dict  # behind the parser: torch takes seconds
     from cocoer.data.decode import ImageError
     from cocoer.data.index import IndexFileError
+    from cocoer.errors import CheckpointError
+    from cocoer.export.onnx_export import ExportError, export_model
     from cocoer.model.checkpoint import load_weights
-    from cocoer.model.checkpoint_error import CheckpointError
-    from cocoer.model.export import ExportError, export_model
     from cocoer.report.text import human_size
 
     try:
@@ -72,8 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def export_int8(loaded: Loaded, metadata: dict[str, Any], options: argparse.Namespace) -> float:
     """The float32 file, checked, in a temporary folder, and from it the one with 8-bit convolutions."""
-    from cocoer.engine.quantize import quantize, spread_persons
-    from cocoer.model.export import export_model
+    from cocoer.export.onnx_export import export_model
+    from cocoer.export.quantize import quantize, spread_persons
 
     places = {"index": options.int8} | ({"root": options.root} if options.root else {})
     data = replace(loaded.config.data, **places)

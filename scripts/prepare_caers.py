@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import cocoer
-from cocoer.data.caers import CaersError, find_caers, read_face_lists, read_tree
-from cocoer.data.caers_index import FAULTS, build_caers_index
 from cocoer.data.detect import DetectorError
-from cocoer.data.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.index import StrictError, write_index
-from cocoer.data.near_duplicates import NEAR
-from cocoer.weights_catalog import MissingWeights
+from cocoer.data.prepare.caers import CaersError, find_caers, read_face_lists, read_tree
+from cocoer.data.prepare.caers_index import FAULTS, build_caers_index
+from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
+from cocoer.data.prepare.near_duplicates import NEAR
+from cocoer.weights.catalog import MissingWeights
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,14 +18,14 @@ from typing import Any
 
 import cocoer
 from cocoer.data.detect import DetectorError
-from cocoer.data.detector_choice import StoredDetector, add_detector_options, detector_config
-from cocoer.data.emotic import AnnotationError, EmoticTree, find_tree, load_annotations
-from cocoer.data.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.files import file_checksum
-from cocoer.data.heads import HeadFileError, read_head_file
 from cocoer.data.index import StrictError, write_index
 from cocoer.data.people import RULES
-from cocoer.weights_catalog import MissingWeights
+from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
+from cocoer.data.prepare.emotic import AnnotationError, EmoticTree, find_tree, load_annotations
+from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
+from cocoer.data.prepare.heads import HeadFileError, read_head_file
+from cocoer.weights.catalog import MissingWeights
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,19 +22,19 @@ from cocoer.config import ConfigError
 from cocoer.data.decode import ImageError
 from cocoer.data.files import available_cores, file_checksum
 from cocoer.data.index import IndexFileError
-from cocoer.engine.metrics import ScoreError
-from cocoer.engine.runtime import start_runtime
-from cocoer.engine.table_runs import TableError, Target, check_weights, open_target
-from cocoer.engine.table_study import Study
-from cocoer.engine.table_training import TrainingPlan, train_plan, trainable
-from cocoer.engine.tables import gather
-from cocoer.engine.train_runs import TrainingError
-from cocoer.engine.variants import Variant, chosen_variants, find_variants, weights_of
-from cocoer.engine.zero_shot import Tower
-from cocoer.model.checkpoint_error import CheckpointError
+from cocoer.errors import CheckpointError
+from cocoer.evaluation.metrics import ScoreError
 from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import write_tables
-from cocoer.weights_catalog import DEMO_CHECKPOINT
+from cocoer.runtime import start_runtime
+from cocoer.studies.tables.measurements import TableError, Target, check_weights, open_target
+from cocoer.studies.tables.study import Study
+from cocoer.studies.tables.tables import gather
+from cocoer.studies.tables.training import TrainingPlan, train_plan, trainable
+from cocoer.studies.tables.variants import Variant, chosen_variants, find_variants, weights_of
+from cocoer.studies.tables.zero_shot import Tower
+from cocoer.training.launch import TrainingError
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 _NAMES = {"emotic": "EMOTIC", "caers": "CAER-S"}
 _PROJECT = Path(__file__).resolve().parent.parent

@@ -33,7 +33,7 @@ from cocoer.data.detect import PeopleDetector
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.world import draw_picture
 from cocoer.model.demo_detector import KINDS, STRIDES, Head, OneDetector, Trunk, loss_of, points_of
-from cocoer.weights_catalog import PROJECT
+from cocoer.weights.catalog import PROJECT
 
 SIDE = 256
 """Side of the square that the networks are trained for, pixels."""

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from cocoer.names import SPLITS
 from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_wordings
-from cocoer.weights_catalog import DEMO_CHECKPOINT
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from cocoer.engine.predict import Recognizer
+    from cocoer.inference.recognizer import Recognizer
     from cocoer.outputs import PersonPrediction
     from cocoer.vlm.run import Row
 
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Recognise, then write the questions, or ask them."""
-    from cocoer.engine.predict import Recognizer
+    from cocoer.inference.recognizer import Recognizer
 
     wordings = read_wordings(args.prompts)
     recognizer = Recognizer.from_checkpoint(args.checkpoint, args.device)
@@ -124,7 +124,7 @@ def people(args: argparse.Namespace, recognizer: Recognizer) -> Iterator[Person]
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.decode import decode_image
     from cocoer.data.index import read_index, split_path
-    from cocoer.engine.case_studies import case_studies, choose_persons
+    from cocoer.studies.case_studies import case_studies, choose_persons
 
     if args.input:
         image = decode_image(args.input)
@@ -199,7 +199,7 @@ def report(
     """
     import numpy as np
 
-    from cocoer.engine.metrics import average_precision, mean_over_classes
+    from cocoer.evaluation.metrics import average_precision, mean_over_classes
     from cocoer.report.text import table
     from cocoer.vlm.run import scores_of
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cocoer.report.text import human_size, table
-from cocoer.weights_catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT, WeightsFile, entry
-from cocoer.weights_fetch import FetchError, fetch, put, verify
+from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT, WeightsFile, entry
+from cocoer.weights.fetch import FetchError, fetch, put, verify
 
 OFFLINE_VARIABLE = "COCOER_OFFLINE"
 
@@ -150,9 +150,9 @@ def run_verify(names: Sequence[str]) -> int:
 def verify_checkpoint(path: Path) -> bool:
     """Read every tensor of a cocoer weights file and see that its model can be built. Prints what it is."""
     from cocoer.config import ConfigError
+    from cocoer.errors import CheckpointError
     from cocoer.model.checkpoint import load_weights
-    from cocoer.model.checkpoint_error import CheckpointError
-    from cocoer.weights_fetch import checksum
+    from cocoer.weights.fetch import checksum
 
     try:
         loaded = load_weights(path)
@@ -172,10 +172,10 @@ def verify_checkpoint(path: Path) -> bool:
 
 
 def run_convert(args: argparse.Namespace) -> int:
-    """Hand over to `cocoer.model.convert_release`, which prints what became of every key."""
+    """Hand over to `cocoer.model.release.convert`, which prints what became of every key."""
     from cocoer.config import load_config
-    from cocoer.model.checkpoint_error import CheckpointError
-    from cocoer.model.convert_release import convert_release
+    from cocoer.errors import CheckpointError
+    from cocoer.model.release.convert import convert_release
 
     try:
         done = convert_release(
@@ -197,8 +197,8 @@ def run_pack(weights: Path, out: Path) -> int:
     """Fold the repeated V-I input and store the frozen CLIP tower in half precision. Returns the exit code."""
     import torch
 
+    from cocoer.errors import CheckpointError
     from cocoer.model.checkpoint import load_weights, save_weights
-    from cocoer.model.checkpoint_error import CheckpointError
 
     try:
         loaded = load_weights(weights)

@@ -10,11 +10,11 @@ import torch
 from training_world import read, script, train
 
 from cocoer.data.loaders import build_loader
-from cocoer.engine import recognition
-from cocoer.engine import train_epoch as te
-from cocoer.engine.learner import build_learner, training_mode
-from cocoer.engine.runtime import start_runtime
 from cocoer.model.build import build_model
+from cocoer.runtime import start_runtime
+from cocoer.training import recognition_stage as recognition
+from cocoer.training import step as te
+from cocoer.training.learner import build_learner, training_mode
 
 FROZEN = "model.trunk.frozen_norms=true"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from training_world import train
 
-from cocoer.engine import recognition
+from cocoer.training import recognition_stage as recognition
 
 
 def main(config: Path, settings: list[str]) -> int:

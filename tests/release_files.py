@@ -16,7 +16,7 @@ from cocoer.config import Config, load_config
 from cocoer.model.build import build_model
 from cocoer.model.clip_tower import build_clip
 from cocoer.model.cocoer import CocoER
-from cocoer.model.release_keys import published_names
+from cocoer.model.release.keys import published_names
 
 ROOT = Path(__file__).resolve().parents[1]
 _SHARED = ROOT.parent / "shared" / "parity"

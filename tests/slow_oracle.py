@@ -1,7 +1,7 @@
 """Algorithm 1 the slow and obvious way: one person at a time, autograd, deep copies of modules, brute force over faces.
 
-What `cocoer.model.coordination` and `cocoer.model.release_rule` do in closed form is done here by hand, so that the tests can
-compare them. Shares no line with them.
+What `cocoer.model.coordination` and `cocoer.model.release.coordination` do in closed form is done here by hand, so
+that the tests can compare them. Shares no line with them.
 """
 
 from __future__ import annotations

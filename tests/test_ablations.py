@@ -12,7 +12,7 @@ from tiny_models import ROOT
 
 from cocoer.config import Config, ModelConfig, config_to_dict, load_config
 from cocoer.model.describe import blank_model
-from cocoer.weights_catalog import CATALOG
+from cocoer.weights.catalog import CATALOG
 
 FILES = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
 BASE = load_config(ROOT / "configs" / "emotic.yaml")

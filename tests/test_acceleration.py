@@ -13,14 +13,14 @@ import torch
 from tiny_models import tiny_config, tiny_model
 from torch import Tensor, nn
 
+from cocoer.benchmark.model import random_model
+from cocoer.benchmark.variants import person_batch
 from cocoer.config import change_config, load_config
 from cocoer.data.batch import Batch
-from cocoer.engine.acceleration import accelerated, lowered
-from cocoer.engine.benchmark import random_model
-from cocoer.engine.benchmark_ways import person_batch
-from cocoer.engine.cuda_graph import GraphedModel
-from cocoer.engine.exported import ExportedModel
-from cocoer.engine.predict import Recognizer
+from cocoer.export.onnx_model import ExportedModel
+from cocoer.inference.acceleration import accelerated, lowered
+from cocoer.inference.cuda_graph import GraphedModel
+from cocoer.inference.recognizer import Recognizer
 from cocoer.model.cocoer import ModelOutput
 
 CPU = torch.device("cpu")

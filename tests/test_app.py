@@ -25,7 +25,7 @@ from browser import BROWSER, FLAGS
 from PIL import Image
 from tiny_recognizer import ROOT, load_program, tiny_checkpoint
 
-from cocoer.engine.predict import Recognizer
+from cocoer.inference.recognizer import Recognizer
 from cocoer.report.person_html import person_block
 
 if TYPE_CHECKING:

@@ -18,16 +18,16 @@ from PIL import Image
 from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
-from cocoer.engine.benchmark import Floor, Row, random_model, workspace_task
-from cocoer.engine.benchmark_pictures import classes_task, measure_memory, measure_persons, measure_workspace
-from cocoer.engine.benchmark_profile import arithmetic, costliest, measure_profile
-from cocoer.engine.benchmark_targets import Verdict, row_of, verdicts
-from cocoer.engine.benchmark_timing import Timings, memory_mb, peak_mb, straightness, take_turns
-from cocoer.engine.benchmark_train import floor_task, measure_train
-from cocoer.engine.benchmark_trunks import as_one, measure_trunks, one_after_another
-from cocoer.engine.benchmark_ways import COMPILED, DEFAULT, Variant, due, person_batch, usable, variants, ways_on
-from cocoer.engine.heap import give_freed_memory_back
-from cocoer.engine.predict import Recognizer
+from cocoer.benchmark.backbones import as_one, measure_trunks, one_after_another
+from cocoer.benchmark.model import Floor, Row, random_model, workspace_task
+from cocoer.benchmark.profile import arithmetic, costliest, measure_profile
+from cocoer.benchmark.scaling import classes_task, measure_memory, measure_persons, measure_workspace
+from cocoer.benchmark.targets import Verdict, row_of, verdicts
+from cocoer.benchmark.timing import Timings, memory_mb, peak_mb, straightness, take_turns
+from cocoer.benchmark.training import floor_task, measure_train
+from cocoer.benchmark.variants import COMPILED, DEFAULT, Variant, due, person_batch, usable, variants, ways_on
+from cocoer.heap import give_freed_memory_back
+from cocoer.inference.recognizer import Recognizer
 from cocoer.names import LEVELS
 
 CPU = torch.device("cpu")
@@ -242,13 +242,13 @@ def test_memory_and_persons_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spent == sorted(spent) and spent[0] > 0
     with pytest.raises(ValueError, match="more pictures"):
         next(measure_memory(tiny_config(), CPU, pictures=5, settled=10))
-    monkeypatch.setattr("cocoer.engine.benchmark_pictures.PERSONS_A_PICTURE", (1, 4))
+    monkeypatch.setattr("cocoer.benchmark.scaling.PERSONS_A_PICTURE", (1, 4))
     assert [(row.batch, row.work) for row in measure_persons(tiny_config(), CPU, 0.0)] == [(1, 1), (4, 4)]
 
 
 def test_workspace_rows_say_what_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cocoer.engine.benchmark_pictures.WORKSPACE_PERSONS", (1, 9))
-    monkeypatch.setattr("cocoer.engine.benchmark_pictures.CLASS_COUNTS", (7, 30))
+    monkeypatch.setattr("cocoer.benchmark.scaling.WORKSPACE_PERSONS", (1, 9))
+    monkeypatch.setattr("cocoer.benchmark.scaling.CLASS_COUNTS", (7, 30))
     rows = list(measure_workspace(tiny_config(), CPU, 0.0))
     assert [(row.variant, row.work, row.batch) for row in rows] == [
         ("workspace, by persons", 1, 1), ("workspace, by persons", 9, 9),
@@ -293,7 +293,7 @@ def test_the_command_writes_rows_with_every_key(
         raise ValueError("no compiler here")
 
     # minutes of g++ that the test can do without
-    monkeypatch.setattr("cocoer.engine.acceleration.compiled", no_compiler)
+    monkeypatch.setattr("cocoer.inference.acceleration.compiled", no_compiler)
     file = tmp_path / "rows.json"
     arguments = [
         "--what",

@@ -20,10 +20,10 @@ from tiny_recognizer import load_program, tiny_checkpoint
 from training_world import make_people
 
 from cocoer.data.index import write_index
-from cocoer.engine.case_studies import choose_persons, level_conflict, truth_loss
 from cocoer.names import LEVELS
 from cocoer.outputs import CaseStudy, CompetitionRecord, PersonBoxes, PersonPrediction, PictureResult
 from cocoer.report.case_page import case_page, picture_uri
+from cocoer.studies.case_studies import choose_persons, level_conflict, truth_loss
 
 
 def case(

@@ -22,14 +22,14 @@ from torch import nn
 from training_world import TOWER, make_world, read
 
 from cocoer.config import Config, change_config
-from cocoer.engine import training_state
-from cocoer.engine.training_state import MANIFEST, TRAINING_FILE, find_latest, read_training, save_state, set_aside_torn
+from cocoer.errors import CheckpointError
 from cocoer.model import checkpoint as ck
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_state, load_weights, save_weights
-from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
 from cocoer.model.workspaces import give_class_counts
+from cocoer.training import state as training_state
+from cocoer.training.state import MANIFEST, TRAINING_FILE, find_latest, read_training, save_state, set_aside_torn
 
 
 @pytest.fixture(scope="module")

@@ -19,20 +19,20 @@ from training_world import TOWER, make_people, script
 
 from cocoer.data.batch import Batch
 from cocoer.data.index import write_index
-from cocoer.engine import conflict
-from cocoer.engine.conflict_rules import LABELS, LATE, Features, Rules, features_of
-from cocoer.engine.conflict_summary import over_models, point
-from cocoer.engine.conflict_world import POOLS, SHARES, ConflictError, Mixing, Sizes, Tree, plan_scenes, read_pools
-from cocoer.engine.metrics import average_precision, mean_over_classes
-from cocoer.engine.runtime import Runtime
+from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.model.cocoer import CocoER, LevelStack
 from cocoer.model.losses import competition_weights
-from cocoer.model.release_rule import release_compete, release_coordinate
+from cocoer.model.release.coordination import release_compete, release_coordinate
 from cocoer.names import LEVELS
 from cocoer.outputs import ConflictPoint
 from cocoer.report import conflict as report
 from cocoer.report.conflict_points import Points
 from cocoer.report.conflict_words import verdict
+from cocoer.runtime import Runtime
+from cocoer.studies.conflict import benchmark as conflict
+from cocoer.studies.conflict.rules import LABELS, LATE, Features, Rules, features_of
+from cocoer.studies.conflict.summary import over_models, point
+from cocoer.studies.conflict.world import POOLS, SHARES, ConflictError, Mixing, Sizes, Tree, plan_scenes, read_pools
 
 HERE = Runtime(0, 1, torch.device("cpu"))
 
@@ -287,7 +287,7 @@ def test_the_pools_hold_the_same_persons_with_another_contradiction(tmp_path: Pa
             assert [m for m in LEVELS if made["archetypes"][m] == made["archetypes"]["context"]] == {
                 "none": list(LEVELS), "head": ["body", "context"], "body": ["head", "context"], "context": ["context"],
             }[name]  # fmt: skip
-    with mock.patch("cocoer.engine.conflict_world.write_emotic", side_effect=AssertionError("drawn again")):
+    with mock.patch("cocoer.studies.conflict.world.write_emotic", side_effect=AssertionError("drawn again")):
         for tree in scenes.pools.values():
             tree.draw(workers=1)
     half = scenes.pools["head"]

@@ -28,11 +28,11 @@ from release_files import (
 from torch import Tensor
 
 from cocoer.config import Config, load_config
+from cocoer.errors import CheckpointError
 from cocoer.model.checkpoint import load_weights, read_tensors
-from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.model.cocoer import CocoER
-from cocoer.model.convert_release import Conversion, convert_release
-from cocoer.model.release_pickle import StoredOptimizer, read_pickled
+from cocoer.model.release.convert import Conversion, convert_release
+from cocoer.model.release.safe_pickle import StoredOptimizer, read_pickled
 
 
 def quiet(_: str) -> None:
@@ -102,7 +102,7 @@ def test_converted_weights_answer_as_the_published_ones(
 
 
 def test_every_published_key_is_used_or_a_known_leftover(model: CocoER) -> None:
-    from cocoer.model.release_keys import key_fates
+    from cocoer.model.release.keys import key_fates
 
     fates = key_fates(published_state(model) | {"novelty.weight": torch.ones(2)}, model, 3)
     assert set(fates.used.values()) | {k for k in model.state_dict() if k.startswith("vocabulary.tower")} == set(
@@ -315,7 +315,7 @@ def test_a_failing_disk_leaves_what_was_there(
     def full(*_: Any, **__: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("cocoer.model.convert_release.save_weights", full)
+    monkeypatch.setattr("cocoer.model.release.convert.save_weights", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(CheckpointError, match="No space left"):
         convert_release(release, tmp_path / "out", config, clip=clip, say=quiet)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cocoer.model.attention import AttentionBlock
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
-from cocoer.model.positions import RegionPositions
+from cocoer.model.release.positions import RegionPositions
 
 BOXES = torch.zeros(2, 4), torch.zeros(2, 4)
 

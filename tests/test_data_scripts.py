@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from real_trees import NAN, image, person, save_annotations, save_caers, save_tree, small_splits
 
-from cocoer.data import detector_choice
 from cocoer.data.detect import DetectorInfo
-from cocoer.data.detections import detect_all
 from cocoer.data.index import data_root_of, read_index
 from cocoer.data.people import Detections
+from cocoer.data.prepare import detector_choice
+from cocoer.data.prepare.detections import detect_all
 from cocoer.names import EMOTIC_CLASSES
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"

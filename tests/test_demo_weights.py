@@ -14,7 +14,7 @@ from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_emotic
 from cocoer.model.checkpoint import load_weights
 from cocoer.names import EMOTIC_CLASSES
-from cocoer.weights_catalog import DEMO_CHECKPOINT, PROJECT
+from cocoer.weights.catalog import DEMO_CHECKPOINT, PROJECT
 
 MEGABYTE = 1_000_000
 

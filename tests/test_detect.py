@@ -14,7 +14,7 @@ from tiny_recognizer import lamp_detector, lamp_picture
 from cocoer.config import DetectorConfig
 from cocoer.data import detect
 from cocoer.data.detect import DetectorError, PeopleDetector, build_detector, choose_providers
-from cocoer.weights_catalog import DEMO_FACE, DEMO_PERSON, MissingWeights, find_detector
+from cocoer.weights.catalog import DEMO_FACE, DEMO_PERSON, MissingWeights, find_detector
 
 RED, GREEN, BLUE = 0, 1, 2
 
@@ -93,7 +93,7 @@ def test_no_network_and_no_home_folder_is_touched(
 
 def test_what_is_missing_is_named_with_place_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("cocoer.weights_catalog.PROJECT", tmp_path)
+    monkeypatch.setattr("cocoer.weights.catalog.PROJECT", tmp_path)
     with pytest.raises(MissingWeights, match=r"buffalo_l.*thirdparty.*weights\.py fetch buffalo_l"):
         build_detector(DetectorConfig())
     with pytest.raises(MissingWeights, match=r"nowhere\.onnx"):

@@ -14,8 +14,8 @@ import torch
 from distributed_worker import gradients
 from training_world import ROOT, make_world, script, train
 
-from cocoer.engine.training_state import find_latest, read_training
 from cocoer.report.runlog import read_log
+from cocoer.training.state import find_latest, read_training
 
 pytestmark = pytest.mark.timeout(900)  # two processes that import torch take long on a busy machine
 

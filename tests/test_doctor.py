@@ -79,7 +79,7 @@ def test_two_opencv_packages_are_noted(doctor: ModuleType) -> None:
 def test_missing_weights_are_a_note_and_a_missing_demonstration_is_wrong(
     doctor: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocoer.weights_catalog.PROJECT", tmp_path)
+    monkeypatch.setattr("cocoer.weights.catalog.PROJECT", tmp_path)
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     for name in ("DEMO_CHECKPOINT", "DEMO_FACE", "DEMO_PERSON"):
         monkeypatch.setattr(doctor, name, tmp_path / name)

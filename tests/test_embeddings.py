@@ -12,12 +12,12 @@ from training_world import make_world, read, train
 
 from cocoer.config import ConfigError
 from cocoer.data.index import read_index, write_index
-from cocoer.engine.embeddings import KnownEmbeddings, tower_hash
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.names import CLASSES
 from cocoer.report.runlog import read_log
+from cocoer.training.embedding_cache import KnownEmbeddings, tower_hash
 
 STILL = ["data.augment.flip=0", "data.augment.jitter=0"]
 

@@ -14,7 +14,7 @@ from tiny_recognizer import load_program, tiny_checkpoint
 from torch import Tensor
 
 from cocoer.data.batch import Batch
-from cocoer.engine.explain import attention_grids, chosen_classes, coordinated_logits, explain, grad_cam
+from cocoer.inference.explain import attention_grids, chosen_classes, coordinated_logits, explain, grad_cam
 from cocoer.model.cocoer import CocoER
 from cocoer.model.coordination import Competition
 from cocoer.names import EMOTIC_CLASSES, LEVELS

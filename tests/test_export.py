@@ -14,12 +14,7 @@ from PIL import Image
 from tiny_recognizer import ROOT, load_program, tiny_checkpoint, tiny_config
 
 from cocoer.config import Config, change_config, config_to_dict
-from cocoer.engine.exported import load_exported
-from cocoer.engine.predict import Recognizer
-from cocoer.model.build import build_model
-from cocoer.model.checkpoint import load_weights
-from cocoer.model.cocoer import CocoER
-from cocoer.model.export import (
+from cocoer.export.onnx_export import (
     OUTPUTS,
     ExportError,
     OnnxFile,
@@ -28,7 +23,12 @@ from cocoer.model.export import (
     export_model,
     largest_difference,
 )
-from cocoer.model.release_rule import ReleaseCompetition
+from cocoer.export.onnx_model import load_exported
+from cocoer.inference.recognizer import Recognizer
+from cocoer.model.build import build_model
+from cocoer.model.checkpoint import load_weights
+from cocoer.model.cocoer import CocoER
+from cocoer.model.release.coordination import ReleaseCompetition
 
 BOXES = {"persons": [{"body": [10, 5, 60, 90], "head": [25, 8, 45, 30]}, {"body": [50, 0, 118, 88], "id": 7}]}
 RELEASE = ("model.mode=release", "model.coordination.update=release", "data.image_size=224")
@@ -187,7 +187,7 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
 def test_a_file_that_disagrees_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(tmp_path)
     model = build_model(config, pretrained=False).eval()
-    monkeypatch.setattr("cocoer.model.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("cocoer.export.onnx_export.TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="differs by"):
         export_model(model, config, {}, tmp_path / "m.pt2", "torch")
     assert not list(tmp_path.glob("*m.pt2*"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cocoer.model.backbone import build_trunk
 from cocoer.model.cocoer import CocoER
-from cocoer.model.fuse import fold_batch_norms
+from cocoer.model.fold_batch_norms import fold_batch_norms
 
 
 def norms_in(network: nn.Module) -> int:

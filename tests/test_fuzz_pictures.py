@@ -17,7 +17,7 @@ from tiny_recognizer import FixedDetector, load_program, tiny_checkpoint
 
 from cocoer import Recognizer
 from cocoer.data.inputs import iterate_inputs
-from cocoer.engine.predict_many import predict_many
+from cocoer.inference.pipeline import predict_many
 from cocoer.outputs import PictureResult
 from cocoer.report.results import read_rows
 

@@ -7,8 +7,8 @@ import resource
 import pytest
 import torch
 
-from cocoer.engine import heap
-from cocoer.engine.benchmark_timing import memory_mb
+from cocoer import heap
+from cocoer.benchmark.timing import memory_mb
 
 
 def new_pages() -> int:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, jaccard_score
 
-from cocoer.engine import metrics as m
+from cocoer.evaluation import metrics as m
 
 Array = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ CHEAP = [
     "cocoer.boxes",
     "cocoer.outputs",
     "cocoer.config",
-    "cocoer.weights_catalog",
+    "cocoer.weights.catalog",
     "cocoer.report",
     *(m.name for m in pkgutil.walk_packages(cocoer.report.__path__, "cocoer.report.")),
 ]
@@ -63,9 +63,21 @@ def test_unknown_public_name_is_an_attribute_error() -> None:
 
 def test_every_package_holds_something() -> None:
     """A folder of the layout that says nothing and holds nothing is an empty room."""
-    for package in ("data", "model", "engine", "report"):
+    for package in (
+        "data",
+        "data.prepare",
+        "model",
+        "model.release",
+        "export",
+        "inference",
+        "evaluation",
+        "training",
+        "studies",
+        "benchmark",
+        "report",
+    ):
         assert importlib.import_module(f"cocoer.{package}").__doc__, package
-        assert len(list((ROOT / "cocoer" / package).rglob("*.py"))) > 1, package
+        assert len(list((ROOT / "cocoer" / package.replace(".", "/")).rglob("*.py"))) > 1, package
 
 
 def test_locked_versions_satisfy_the_bounds() -> None:
@@ -97,7 +109,7 @@ def test_torch_2_13_0_is_refused() -> None:
 
 def test_weights_pages_name_what_the_catalog_holds() -> None:
     """A page that sends a file to another place than the code looks in costs a reader an hour."""
-    from cocoer.weights_catalog import CATALOG
+    from cocoer.weights.catalog import CATALOG
 
     pages = "".join((ROOT / folder / "README.md").read_text() for folder in ("checkpoints", "thirdparty"))
     places = {item.name: item.place for item in CATALOG}

@@ -24,12 +24,12 @@ from cocoer.data.boxes_file import BoxesError
 from cocoer.data.decode import ImageError
 from cocoer.data.inputs import InputItem
 from cocoer.data.transforms import crop_levels, make_batch
-from cocoer.engine.answers import LabelRule, answers_of
-from cocoer.engine.predict_many import predict_many
-from cocoer.model.checkpoint_error import CheckpointError
+from cocoer.errors import CheckpointError
+from cocoer.inference.pipeline import predict_many
+from cocoer.inference.predictions import LabelRule, answers_of
 from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES, LEVELS
 from cocoer.outputs import SOURCES, PersonBoxes, PersonPrediction
-from cocoer.weights_catalog import MissingWeights
+from cocoer.weights.catalog import MissingWeights
 
 BOXES = [
     {"body": [10, 5, 60, 90], "head": [25, 8, 45, 30]},

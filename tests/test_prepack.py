@@ -9,11 +9,11 @@ import torch
 from tiny_models import tiny_config, tiny_model
 from torch import nn
 
-from cocoer.engine.benchmark_ways import person_batch
-from cocoer.engine.predict import Recognizer
-from cocoer.engine.prepack import PackedConv2d, PackedLinear, can_prepack, prepacked
+from cocoer.benchmark.variants import person_batch
+from cocoer.inference.onednn import PackedConv2d, PackedLinear, can_prepack, prepacked
+from cocoer.inference.recognizer import Recognizer
 from cocoer.model.backbone import build_trunk
-from cocoer.model.fuse import fold_batch_norms
+from cocoer.model.fold_batch_norms import fold_batch_norms
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not can_prepack(CPU, torch.float32), reason="PyTorch was built without oneDNN here")

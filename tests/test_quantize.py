@@ -12,9 +12,9 @@ import pytest
 from tiny_recognizer import ROOT, load_program
 
 from cocoer.config import load_config
-from cocoer.engine.exported import load_exported
-from cocoer.engine.quantize import convolution_nodes, quantize, spread_persons
-from cocoer.model.export import ExportError
+from cocoer.export.onnx_export import ExportError
+from cocoer.export.onnx_model import load_exported
+from cocoer.export.quantize import convolution_nodes, quantize, spread_persons
 
 WEIGHTS = ROOT / "checkpoints" / "demo" / "demo_emotic.safetensors"
 

@@ -21,8 +21,8 @@ from cocoer.config import Config, load_config
 from cocoer.model.build import BlankWeights, build_model
 from cocoer.model.cocoer import CocoER, ModelOutput
 from cocoer.model.cross_level import ReleaseCrossLevel
-from cocoer.model.positions import RegionPositions
-from cocoer.model.release_rule import ReleaseCompetition
+from cocoer.model.release.coordination import ReleaseCompetition
+from cocoer.model.release.positions import RegionPositions
 from cocoer.names import LEVELS
 
 

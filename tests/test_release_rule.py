@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cocoer.model.coordination import HeadParameters
 from cocoer.model.losses import competition_weights
-from cocoer.model.release_rule import ReleaseCompetition, release_compete, release_coordinate
+from cocoer.model.release.coordination import ReleaseCompetition, release_compete, release_coordinate
 
 
 def run(w: World, *, multi_label: bool = True, step: float = 1.0) -> tuple[ReleaseCompetition, Tensor]:

@@ -15,13 +15,13 @@ import pytest
 import torch
 from training_world import ROOT, make_world, read, script, train
 
-from cocoer.engine import recognition
-from cocoer.engine.resume import MAY_DIFFER, config_differences, find_start
-from cocoer.engine.runtime import random_state, restore_random_state, seed_everything
-from cocoer.engine.stop_signals import EXIT_STOPPED
-from cocoer.engine.training_state import find_latest, read_training
-from cocoer.engine.weight_average import WeightAverage
-from cocoer.model.checkpoint_error import CheckpointError
+from cocoer.errors import CheckpointError
+from cocoer.runtime import random_state, restore_random_state, seed_everything
+from cocoer.training import recognition_stage as recognition
+from cocoer.training.ema import WeightAverage
+from cocoer.training.resume import MAY_DIFFER, config_differences, find_start
+from cocoer.training.signals import EXIT_STOPPED
+from cocoer.training.state import find_latest, read_training
 
 
 class Killed(BaseException):
@@ -91,7 +91,7 @@ def test_a_real_end_of_the_process(
         "import os, signal, sys\n"
         f"sys.path[:0] = [{str(ROOT)!r}]\n"
         "import train\n"
-        "from cocoer.engine import recognition\n"
+        "from cocoer.training import recognition_stage as recognition\n"
         "inner, seen = recognition.train_step, []\n"
         "def step(*args):\n"
         "    seen.append(1)\n"

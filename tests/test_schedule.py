@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cocoer.config import OptimConfig, load_config
-from cocoer.engine.schedule import learning_rate, set_learning_rate
+from cocoer.training.schedule import learning_rate, set_learning_rate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

@@ -10,7 +10,7 @@ from tiny_models import ROOT, persons, tiny_config, tiny_model
 from training_world import make_world, read, train
 
 from cocoer.config import ConfigError, load_config
-from cocoer.engine.predict import Recognizer
+from cocoer.inference.recognizer import Recognizer
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, read_metadata
 from cocoer.model.objective import total_loss

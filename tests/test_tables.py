@@ -20,20 +20,30 @@ from PIL import Image
 from training_world import make_world, read, script
 
 from cocoer.data.index import IndexFileError
-from cocoer.engine import table_runs, table_study, tables
-from cocoer.engine.metrics import ScoreError, average_precision, mean_over_classes
-from cocoer.engine.runtime import Runtime
-from cocoer.engine.table_runs import CLIP_WHOLE, TableError, averaged, check_weights, measure, open_target, read_run
-from cocoer.engine.table_training import TrainingPlan
-from cocoer.engine.train_runs import TrainingError, TrainingRun, is_done, seeds_of, train_all
-from cocoer.engine.variants import BASELINES, TABLE_4, chosen_variants, find_variants, own_settings
-from cocoer.engine.zero_shot import TEMPLATES, Tower, source, zero_shot
+from cocoer.errors import CheckpointError
+from cocoer.evaluation.metrics import ScoreError, average_precision, mean_over_classes
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, save_weights
-from cocoer.model.checkpoint_error import CheckpointError
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report import tables as report
 from cocoer.report.table_summary import publish, summary
+from cocoer.runtime import Runtime
+from cocoer.studies.tables import measurements as table_runs
+from cocoer.studies.tables import study as table_study
+from cocoer.studies.tables import tables
+from cocoer.studies.tables.measurements import (
+    CLIP_WHOLE,
+    TableError,
+    averaged,
+    check_weights,
+    measure,
+    open_target,
+    read_run,
+)
+from cocoer.studies.tables.training import TrainingPlan
+from cocoer.studies.tables.variants import BASELINES, TABLE_4, chosen_variants, find_variants, own_settings
+from cocoer.studies.tables.zero_shot import TEMPLATES, Tower, source, zero_shot
+from cocoer.training.launch import TrainingError, TrainingRun, is_done, seeds_of, train_all
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Runtime(0, 1, torch.device("cpu"))
@@ -277,7 +287,7 @@ def test_train_makes_the_seeds_once_and_the_baselines_beside_them(
     (row,) = [x for x in lines if x["row"] == "head only, trained alone"]
     assert row["ours"] and row["seeds"] == "2" and row["selected_on"] == "val"
     # made again with everything there: no training starts, and no weights are read
-    monkeypatch.setattr("cocoer.engine.train_runs.subprocess.Popen", None)
+    monkeypatch.setattr("cocoer.training.launch.subprocess.Popen", None)
     with mock.patch.object(table_runs, "load_weights", side_effect=AssertionError("measured again")):
         assert module.main(words) == 0
     with pytest.raises(TrainingError, match=r"holds a run of another config:\n  optim.lr: was 0.001, is now 0.5"):
@@ -353,7 +363,7 @@ def test_zero_shot_with_any_tower_and_an_ensemble(world: tuple[Path, list[Path]]
             for prompts, templates in (("paper", ("a {emotion} photo",)), ("ensemble", TEMPLATES)):
                 expected = torch.cosine_similarity(image[:, None], texts(templates)[None], dim=-1)
                 np.testing.assert_allclose(run.scores[source(view, prompts)], expected.numpy(), atol=2e-5)
-    with mock.patch("cocoer.engine.zero_shot.load_clip", side_effect=AssertionError("measured again")):
+    with mock.patch("cocoer.studies.tables.zero_shot.load_clip", side_effect=AssertionError("measured again")):
         again = zero_shot(tower, target, "a {emotion} photo", tmp_path / "runs", HERE, batch_size=3, resamples=20)
     assert again.numbers == run.numbers
     with pytest.raises(TableError, match=r"CLIP RN50: wanted its weights at checkpoints/clip/RN50.pt.*fetch clip-rn50"):

@@ -12,17 +12,17 @@ import torch
 from training_world import make_world, read, script, train
 
 from cocoer.config import LossConfig, load_config
-from cocoer.data.batch import Batch
+from cocoer.data.batch import Batch, targets_of
 from cocoer.data.loaders import build_loader
-from cocoer.engine import train_epoch as te
-from cocoer.engine.fit_vocabulary import alignment_loss
-from cocoer.engine.learner import Learner, build_learner, build_optimizer, channels_last_can_train, training_mode
-from cocoer.engine.runtime import Runtime, choose_device
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights
 from cocoer.model.losses import class_weights
 from cocoer.model.objective import total_loss
 from cocoer.report.runlog import read_log
+from cocoer.runtime import Runtime, choose_device
+from cocoer.training import step as te
+from cocoer.training.learner import Learner, build_learner, build_optimizer, channels_last_can_train, training_mode
+from cocoer.training.vocabulary_stage import alignment_loss
 
 HERE = Runtime(0, 1, torch.device("cpu"))
 
@@ -328,7 +328,7 @@ def test_compiled_training_is_eager_training(world: Path) -> None:
 def test_step_facts_know_persons_and_their_order(world: Path) -> None:
     parts = batches(world, 6)
     facts = te.step_facts(parts, False, HERE)
-    targets = torch.cat([te.targets_of(b) for b in parts])
+    targets = torch.cat([targets_of(b) for b in parts])
     assert torch.equal(facts.positives, targets.sum(0)) and facts.persons == 18
     assert te.step_facts(parts[::-1], True, HERE).order != facts.order and te.step_facts(parts, True, HERE).stop
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from training_world import make_world
 
-from cocoer.engine import train_runs
-from cocoer.engine.recognition import BEST_FILE
-from cocoer.engine.stop_signals import EXIT_STOPPED
-from cocoer.engine.train_runs import TrainingError, TrainingRun, is_done, seeds_of, train_all
+from cocoer.training import launch as train_runs
+from cocoer.training.launch import TrainingError, TrainingRun, is_done, seeds_of, train_all
+from cocoer.training.recognition_stage import BEST_FILE
+from cocoer.training.signals import EXIT_STOPPED
 
 OBEDIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print(flush=True); time.sleep(60)"
 

@@ -18,10 +18,10 @@ from PIL import Image
 from tiny_recognizer import tiny_checkpoint
 
 from cocoer.data.transforms import make_batch
-from cocoer.engine.explain import explain
-from cocoer.engine.exported import ExportedModel
-from cocoer.engine.predict import Recognizer
-from cocoer.engine.viewer import Viewer, ViewError
+from cocoer.export.onnx_model import ExportedModel
+from cocoer.inference.explain import explain
+from cocoer.inference.recognizer import Recognizer
+from cocoer.inference.viewer import Viewer, ViewError
 from cocoer.names import LEVELS
 from cocoer.outputs import CompetitionRecord, PersonPrediction
 from cocoer.report.person_html import map_rows, person_block

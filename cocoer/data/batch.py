@@ -138,3 +138,10 @@ class Batch:
             body_xyxy=self.body_xyxy.pin_memory(),
             targets=None if self.targets is None else self.targets.pin_memory(),
         )
+
+
+def targets_of(batch: Batch) -> Tensor:
+    """The batch's labels. Raises ValueError where it has none."""
+    if batch.targets is None:
+        raise ValueError(f"training needs labels; the persons {', '.join(batch.keys[:3])} ... have none in the index")
+    return batch.targets

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cocoer.config import DetectorConfig
 from cocoer.data.people import Detections
-from cocoer.weights_catalog import MissingWeights, find_detector
+from cocoer.weights.catalog import MissingWeights, find_detector
 
 PERSON_NMS = 0.5
 """Two person boxes that overlap more are one person: the value of insightface's person example and of the published code."""

@@ -20,7 +20,7 @@ from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
 from cocoer.model.level_head import LevelHead
 from cocoer.model.mappings import ResNetMapping, TransformerMapping
-from cocoer.model.positions import RegionPositions
+from cocoer.model.release.positions import RegionPositions
 from cocoer.model.single_level import SingleLevel
 from cocoer.model.vocabulary import VocabularyBranch, pseudo_label
 from cocoer.model.vote import survivors_vote

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cocoer.config import Config, config_from_dict, config_to_dict
-from cocoer.model.checkpoint_error import CheckpointError
-from cocoer.model.provenance import git_revision, library_versions
+from cocoer.errors import CheckpointError
+from cocoer.provenance import git_revision, library_versions
 
 if TYPE_CHECKING:
     from cocoer.model.cocoer import CocoER

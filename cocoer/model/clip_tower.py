@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cocoer.model.checkpoint_error import CheckpointError
-from cocoer.model.release_pickle import is_torchscript, read_pickled, tensors_of
+from cocoer.errors import CheckpointError
+from cocoer.model.release.safe_pickle import is_torchscript, read_pickled, tensors_of
 from cocoer.names import nearest
-from cocoer.weights_catalog import PROJECT
+from cocoer.weights.catalog import PROJECT
 
 CLIP_MEAN: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_MEAN)
 CLIP_STD: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_STD)

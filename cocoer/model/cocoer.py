@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from cocoer.model.coordination import Competition, HeadParameters, MappingStep
 from cocoer.model.cross_level import AttentionMaps
-from cocoer.model.fuse import fold_batch_norms
+from cocoer.model.fold_batch_norms import fold_batch_norms
 from cocoer.model.level_head import LevelFeatures, LevelHead
 from cocoer.model.mappings import NetworkStep
-from cocoer.model.release_rule import ReleaseCompetition
+from cocoer.model.release.coordination import ReleaseCompetition
 from cocoer.model.vocabulary import VocabularyBranch, VocabularyOutput
 from cocoer.names import LEVELS
 

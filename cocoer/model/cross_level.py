@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cocoer.model.attention import AttentionBlock
-from cocoer.model.positions import RegionPositions
+from cocoer.model.release.positions import RegionPositions
 from cocoer.names import CONTEXT, LEVELS
 
 

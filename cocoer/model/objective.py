@@ -9,7 +9,7 @@ from cocoer.config import LossConfig
 from cocoer.model.cocoer import ModelOutput
 from cocoer.model.coordination import Competition
 from cocoer.model.losses import loss_per_person
-from cocoer.model.release_rule import ReleaseCompetition
+from cocoer.model.release.coordination import ReleaseCompetition
 from cocoer.names import LEVELS
 
 

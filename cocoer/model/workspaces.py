@@ -9,7 +9,7 @@ from cocoer.config import Config
 from cocoer.model.cocoer import CocoER, LevelStack
 from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate, without_direction
 from cocoer.model.losses import competition_weights
-from cocoer.model.release_rule import ReleaseCompetition, release_compete, release_coordinate
+from cocoer.model.release.coordination import ReleaseCompetition, release_compete, release_coordinate
 
 
 class LevelLoss:

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from cocoer.boxes import touched_pixels
 from cocoer.names import LEVELS, nearest
 from cocoer.outputs import LEVEL_SOURCES, PersonBoxes, PersonPrediction
-from cocoer.weights_catalog import PROJECT
+from cocoer.weights.catalog import PROJECT
 
 VARIANTS: tuple[str, ...] = ("prompt", "multi_level", "prompt_kappa", "multi_level_kappa")
 

@@ -1,0 +1,1 @@
+"""From datasets as they are published to a verified person index."""

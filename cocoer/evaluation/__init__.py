@@ -1,0 +1,1 @@
+"""A model over a split, and the numbers that come of it."""

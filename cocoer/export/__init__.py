@@ -1,0 +1,1 @@
+"""One file that holds the whole model, and running it."""

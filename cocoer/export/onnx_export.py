@@ -1,0 +1,290 @@
+"""One file that holds the whole model, competition and coordination included: ONNX, or torch.export's program.
+
+Possible because the workspace is closed form: no loop over persons, no autograd call, no solver. In the file: three crops and
+two boxes a person in, probabilities, how the levels competed, and raw logits out; the number of persons is free. Class names,
+thresholds, config and preprocess are in its metadata, so `inference.py --checkpoint model.onnx` needs no second file.
+
+Letters: B persons, L = 3 levels in `names.LEVELS` order, S crop side in pixels, k emotions.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cocoer.config import Config
+from cocoer.model.checkpoint import write_durably
+from cocoer.model.cocoer import CocoER
+from cocoer.model.release.coordination import ReleaseCompetition
+from cocoer.names import LEVELS
+
+INPUTS = ("head", "body", "context", "head_xyxy", "body_xyxy")
+"""Crops [B, 3, S, S] with ImageNet mean and std, boxes [B, 4] in the S x S frame: as `CocoER.forward` takes them."""
+
+OUTPUTS = (
+    "probabilities",  # [B, k], of the fused answer
+    "level_probabilities",  # [B, L, k]
+    "vocabulary_probabilities",  # [B, k]
+    "pseudo_label",  # [B, k], 0 or 1
+    "exclusion",  # [B, L] int64, level indices in the order of leaving, survivor last
+    "losses",  # [B, L], L_hier
+    "lambda",  # [B, 2, L], simplex weights of both rounds
+    "delta_norm",  # [B], |delta|, or the published code's distance
+    "logits",  # [B, k]
+    "level_logits",  # [B, L, k]
+    "vocabulary_logits",  # [B, k]
+)
+"""What the file answers, in order."""
+
+METADATA_KEY = "cocoer"
+FORMATS = ("onnx", "torch")
+TOLERANCE = 1e-4
+"""Largest difference to PyTorch that an exported file may show, in probabilities, lambda and, relatively, in the rest."""
+
+_CHECKED_BATCHES = (1, 2, 5)
+_TRACED_BATCH = 4  # neither 1, which torch.export takes for a constant, nor the 3 of the levels
+_OPSET = 20
+_ONNX_LIMIT = 2**31
+
+
+class ExportError(ValueError):
+    """A model that cannot be exported, or a file that disagrees with PyTorch or is none of ours; the text says which."""
+
+
+class Exportable(nn.Module):
+    """The model with its answers as a flat tuple in the order of `OUTPUTS`."""
+
+    def __init__(self, model: CocoER, multi_label: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._multi_label = multi_label
+
+    def forward(
+        self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor
+    ) -> tuple[Tensor, ...]:
+        """As `CocoER.forward`; returns the tensors that `OUTPUTS` names."""
+        output = self.model(head, body, context, head_xyxy, body_xyxy)
+        found = output.competition
+        norm = found.distance if isinstance(found, ReleaseCompetition) else found.delta_sq_norm.sqrt()
+        logits = (output.logits, output.level_logits, output.vocabulary_logits)
+        probabilities = [torch.sigmoid(x) if self._multi_label else torch.softmax(x, dim=-1) for x in logits]
+        return (*probabilities, output.pseudo_label, found.exclusion, found.losses, found.weights, norm, *logits)
+
+
+def example_inputs(config: Config, persons: int, seed: int = 0) -> tuple[Tensor, ...]:
+    """Made-up persons to trace and to check with: noise for crops, boxes somewhere in the frame; see `INPUTS`."""
+    side = config.data.image_size
+    rng = torch.Generator().manual_seed(seed)
+    crops = [torch.randn(persons, 3, side, side, generator=rng) for _ in LEVELS]
+    corner = side * (0.05 + 0.4 * torch.rand(2, persons, 2, generator=rng))
+    boxes = torch.cat([corner, corner + side * (0.1 + 0.4 * torch.rand(2, persons, 2, generator=rng))], dim=-1)
+    return (*crops, boxes[0], boxes[1])
+
+
+def export_model(
+    model: CocoER, config: Config, metadata: Mapping[str, Any], out: str | Path, file_format: str = "onnx"
+) -> float:
+    """Write the model as one file, check it against PyTorch, and return the largest difference seen.
+
+    model: in eval mode, on the CPU; it is fused in place (`CocoER.fuse`). metadata: what its weights file says of itself.
+    file_format: `onnx` (checked in onnxruntime), or `torch` (a torch.export program, .pt2; checked after reading it back).
+    Raises ExportError for a model that cannot be exported or a difference above `TOLERANCE` (then no file is left),
+    CheckpointError where the file cannot be written.
+    """
+    if file_format not in FORMATS:
+        raise ExportError(f"format: wanted one of {', '.join(FORMATS)}, got {file_format!r}")
+    if config.model.level_head.mapping != "linear":
+        raise ExportError(
+            f"model.level_head.mapping: {config.model.level_head.mapping!r} takes its step by autograd, which no file can"
+            " hold; export a model with the linear mapping"
+        )
+    if not config.model.vocabulary.enabled:
+        raise ExportError(
+            "model.vocabulary.enabled: false leaves nothing to compete; export a model with the V-I branch"
+        )
+    out = Path(out)
+    model.fuse()
+    wrapped = Exportable(model, config.multi_label).eval()
+    content = _content(_traced(wrapped, config), json.dumps(dict(metadata)), file_format)
+    worst = 0.0
+
+    def write(unfinished: Path) -> None:
+        nonlocal worst
+        unfinished.write_bytes(content)
+        try:
+            worst = _checked(wrapped, config, unfinished, file_format)
+        except ExportError:
+            unfinished.unlink()
+            raise
+
+    write_durably(out, write)
+    return worst
+
+
+def _content(program: torch.export.ExportedProgram, metadata: str, file_format: str) -> bytes:
+    """The file's bytes. Raises ExportError where the graph or the format does not allow it."""
+    if file_format == "onnx":
+        return _onnx_bytes(program, metadata)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={METADATA_KEY: metadata})
+    return buffer.getvalue()
+
+
+def _traced(wrapped: Exportable, config: Config) -> torch.export.ExportedProgram:
+    """The model as a graph whose first axis is free."""
+    persons = {0: torch.export.Dim.DYNAMIC}
+    with torch.no_grad():
+        return torch.export.export(
+            wrapped, example_inputs(config, _TRACED_BATCH), dynamic_shapes=[persons] * len(INPUTS), strict=False
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on its own deprecations and on axes of equal length."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _onnx_bytes(program: torch.export.ExportedProgram, metadata: str) -> bytes:
+    """The graph as ONNX with its weights inside. Raises ExportError where onnxscript is missing or the file is too large."""
+    try:
+        with _quiet():
+            converted = torch.onnx.export(
+                program,
+                input_names=list(INPUTS),
+                output_names=list(OUTPUTS),
+                opset_version=_OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except ImportError as err:
+        raise ExportError(f"ONNX export needs onnxscript: {err}; pip install -r requirements.lock") from None
+    assert converted is not None, "with dynamo=True the exporter returns its program"
+    proto = converted.model_proto
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, metadata
+    if proto.ByteSize() >= _ONNX_LIMIT:
+        raise ExportError("ONNX: one file holds less than 2 GiB; use --format torch for this model")
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def _checked(wrapped: Exportable, config: Config, path: Path, file_format: str) -> float:
+    """Largest difference between file and PyTorch over a few batch sizes. Raises ExportError above `TOLERANCE`."""
+    run = OnnxFile(path) if file_format == "onnx" else TorchFile(path)
+    worst = 0.0
+    for persons in _CHECKED_BATCHES:
+        inputs = example_inputs(config, persons, seed=persons)
+        with torch.no_grad():
+            wanted = dict(zip(OUTPUTS, wrapped(*inputs), strict=True))
+        got = run(*inputs)
+        for name in OUTPUTS:
+            difference = largest_difference(got[name], wanted[name])
+            worst = max(worst, difference)
+            if not difference <= TOLERANCE:
+                raise ExportError(
+                    f"{file_format} file: {name} differs by {difference:.2e} from PyTorch for {persons} persons, wanted at"
+                    f" most {TOLERANCE:g}; no file was written"
+                )
+    return worst
+
+
+def largest_difference(got: Tensor, wanted: Tensor) -> float:
+    """Largest |got - wanted| / max(1, |wanted|): absolute for small numbers, relative for large ones. NaN stays NaN.
+
+    Raises ExportError for tensors of different shapes.
+    """
+    if got.shape != wanted.shape:
+        raise ExportError(f"exported file: wanted an answer of shape {list(wanted.shape)}, got {list(got.shape)}")
+    gap = (got.double() - wanted.double()).abs() / wanted.double().abs().clamp_min(1.0)
+    return float(gap.max()) if gap.numel() else 0.0
+
+
+class OnnxFile:
+    """An exported .onnx file, run by onnxruntime; called as the model is, answers by the names in `OUTPUTS`.
+
+    threads: of onnxruntime, 0 = as many as torch has. providers: onnxruntime's, in order of preference.
+    Raises ExportError for a file that is missing or not one of ours.
+    """
+
+    def __init__(
+        self, path: str | Path, threads: int = 0, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    ) -> None:
+        import onnxruntime
+
+        path = Path(path)
+        if not path.is_file():
+            raise ExportError(f"{path}: no such file; write one with scripts/export.py --format onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        except Exception as err:  # noqa: BLE001 - onnxruntime has a dozen error types without a common base
+            raise ExportError(
+                f"{path}: onnxruntime cannot read it: {str(err).splitlines()[0]}; export it again"
+            ) from None
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if text is None:
+            raise ExportError(
+                f"{path}: an ONNX file without a description under `cocoer`; wanted one by scripts/export.py"
+            )
+        self.metadata: dict[str, Any] = json.loads(text)
+        self._reads = {entry.name for entry in self._session.get_inputs()}  # `paper` mode does not look at boxes
+
+    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Tensors as `INPUTS` names them, on the CPU -> answers by name."""
+        fed: dict[str, NDArray[np.float32]] = {
+            name: x.detach().float().contiguous().numpy()
+            for name, x in zip(INPUTS, inputs, strict=True)
+            if name in self._reads
+        }
+        return {
+            name: torch.from_numpy(x) for name, x in zip(OUTPUTS, self._session.run(list(OUTPUTS), fed), strict=True)
+        }
+
+
+class TorchFile:
+    """An exported .pt2 file, run by torch; called as `OnnxFile` is. Raises ExportError for a file that is none of ours."""
+
+    def __init__(self, path: str | Path) -> None:
+        extra = {METADATA_KEY: ""}
+        try:
+            with Path(path).open("rb") as handle:
+                program = torch.export.load(handle, extra_files=extra)
+        except (OSError, RuntimeError, ValueError, BadZipFile) as err:
+            raise ExportError(f"{path}: torch cannot read it: {str(err).splitlines()[0]}; export it again") from None
+        if not extra[METADATA_KEY]:
+            raise ExportError(
+                f"{path}: a .pt2 file without a description under `cocoer`; wanted one by scripts/export.py"
+            )
+        self.metadata: dict[str, Any] = json.loads(extra[METADATA_KEY])
+        self._module = program.module()
+
+    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Tensors as `INPUTS` names them, on the CPU -> answers by name."""
+        with torch.no_grad():
+            return dict(zip(OUTPUTS, self._module(*inputs), strict=True))

@@ -1,0 +1,1 @@
+"""Images in, predictions out: the recogniser and what makes it fast."""

@@ -1,0 +1,169 @@
+"""Where each level looks for an emotion, before and after the coordination: Grad-CAM and attention (supplement, Fig. 4).
+
+Grad-CAM is captum's `LayerGradCam`. The score of a level *before* is its own logit l_m = P_m z_m + p_m with theta. The score
+*after* is the logit that the updated level gives, l^_m = (P_m + s delta) z^_m + p_m with theta~ and the refined feature z^_m.
+The paper draws both and does not name the scores; the fused logit would mix the three levels and have no "before".
+The pass through the coordination is differentiated as it stands (through errors, features and lambda, not through the pseudo
+label), so the two maps are equal where, and only where, the coordination changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+
+from cocoer.config import Config
+from cocoer.data.batch import Batch
+from cocoer.export.onnx_model import ExportedModel
+from cocoer.inference.predictions import probabilities_of
+from cocoer.model.backbone import Trunk
+from cocoer.model.cocoer import CocoER, ModelOutput
+from cocoer.model.coordination import Competition, HeadParameters, prediction_step
+from cocoer.names import LEVELS, canonical_class
+from cocoer.outputs import Explanation, Grid, LevelSaliency
+
+When = Literal["before", "after"]
+
+
+def coordinated_logits(output: ModelOutput, heads: HeadParameters, config: Config) -> Tensor:
+    """What each level says after the coordination: refined features through the updated prediction layer, [B, L, k].
+
+    With update `none` these are the level logits themselves. Type two updates the excluded levels alone. In release mode the
+    direction never reaches the prediction layer (design section 4), so only the feature is new.
+    """
+    found, settings = output.competition, config.model.coordination
+    if found is None or settings.update == "none":
+        return output.level_logits
+    heads = heads.to(output.refined.dtype)
+    logits = heads.logits(output.refined)  # [B, L, k]
+    if not isinstance(found, Competition):
+        return logits
+    scale = prediction_step(heads, found, settings.step_rule, settings.step)  # [B, L]
+    closeness = output.refined @ found.features.transpose(-1, -2) + float(found.biases)  # z^_m'z_j, [B, L(m), L(j)]
+    along_delta = (closeness * found.coefficients.unsqueeze(1)) @ found.errors  # - delta z^, [B, L, k]
+    updated = logits - scale.unsqueeze(-1) * along_delta
+    if settings.update == "one":
+        return updated
+    levels = torch.arange(len(LEVELS), device=logits.device)
+    survives = (levels == found.exclusion[:, -1:]).unsqueeze(-1)
+    return torch.where(survives, logits, updated)
+
+
+class _LevelScores(nn.Module):
+    """The model as captum wants it: three crops and two boxes in, one level's logits [B, k] out."""
+
+    def __init__(self, model: CocoER, config: Config, level: int, when: When) -> None:
+        super().__init__()
+        self.model, self.config, self.level, self.when = model, config, level, when
+
+    def forward(self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor) -> Tensor:
+        """[B, 3, S, S] three times, [B, 4] twice -> [B, k]."""
+        output: ModelOutput = self.model(head, body, context, head_xyxy, body_xyxy)
+        if self.when == "before":
+            return output.level_logits[:, self.level]
+        return coordinated_logits(output, self.model.head_parameters(), self.config)[:, self.level]
+
+
+def grad_cam(
+    model: CocoER, config: Config, batch: Batch, classes: Tensor, level: int, when: When
+) -> tuple[Tensor, Tensor]:
+    """Grad-CAM of one level on the last block of its trunk: maps [B, g, g] >= 0 and scores [B].
+
+    batch: on the model's device. classes: [B] int64, the emotion of each person. The model must be in eval mode; its
+    parameters and their gradients are left alone.
+    """
+    scores = _LevelScores(model, config, level, when)
+    block = cast(Trunk, model.trunks[LEVELS[level]]).last_block
+    # Crops that ask for a gradient make one flow to the block even where the weights are frozen.
+    crops = tuple(crop.detach().requires_grad_() for crop in (batch.head, batch.body, batch.context))
+    boxes = (batch.head_xyxy, batch.body_xyxy)
+    with torch.inference_mode(False), torch.enable_grad():
+        said = scores(*crops, *boxes).gather(1, classes.unsqueeze(1)).squeeze(1).detach()
+        maps = LayerGradCam(scores, block).attribute(
+            crops, target=classes, additional_forward_args=boxes, relu_attributions=True
+        )
+    return cast(Tensor, maps).detach().float().squeeze(1), said.float()
+
+
+def attention_grids(maps: Tensor, cells: int, patch: int) -> Tensor:
+    """Attention [B, heads, N, N] -> where the level looks, [B, heads, cells, cells]: the mean over its own tokens.
+
+    A token's weight is shared among its patch x patch cells; cells of the zero padding are cut off.
+    """
+    side = -(-cells // patch)
+    looked = maps.mean(2).unflatten(-1, (side, side)) / patch**2  # [B, heads, side, side]
+    whole = looked.repeat_interleave(patch, -1).repeat_interleave(patch, -2)
+    return whole[..., :cells, :cells]
+
+
+def chosen_classes(probabilities: Tensor, emotion: str | None, classes: Sequence[str]) -> Tensor:
+    """The emotion to explain for each person, [B] int64: the named one, or the most probable of its fused answer.
+
+    Raises ValueError, with the nearest name, for an emotion that is not a class.
+    """
+    if emotion is None:
+        return probabilities.argmax(1)
+    number = tuple(classes).index(canonical_class(emotion, classes))
+    return torch.full((len(probabilities),), number, device=probabilities.device)
+
+
+def explain(
+    model: CocoER | ExportedModel, config: Config, batch: Batch, emotion: str | None = None
+) -> list[Explanation]:
+    """Saliency and attention of every person of a batch, in order; the model is used in eval mode, its mode restored.
+
+    emotion: a class name, any case; None = each person's most probable one.
+    Raises ValueError for an unknown emotion (the nearest is named) and for an exported model, which has no gradients.
+    """
+    if not isinstance(model, CocoER):
+        raise ValueError(
+            "saliency wants weights with gradients (.safetensors), got an exported .onnx file; use its checkpoint"
+        )
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    batch = batch.to(device)
+    given = (batch.head, batch.body, batch.context, batch.head_xyxy, batch.body_xyxy)
+    with torch.no_grad():
+        probabilities = probabilities_of(model(*given).logits, config.multi_label)
+        chosen = chosen_classes(probabilities, emotion, config.classes)
+        looks = {}
+        if hasattr(model.cross_level, "attention_maps"):
+            cells = cast(Trunk, model.trunks["context"]).grid(model.image_size)
+            found = model.attention_maps(*given)
+            looks = {m: attention_grids(getattr(found, m), cells, config.model.tokens.patch) for m in ("head", "body")}
+    cams = {
+        (level, when): grad_cam(model, config, batch, chosen, level, when)
+        for level in range(len(LEVELS))
+        for when in ("before", "after")
+    }
+    model.train(training)
+    out = []
+    for person in range(len(batch)):
+        saliency = []
+        for level, name in enumerate(LEVELS):
+            (before, theta), (after, theta_new) = cams[level, "before"], cams[level, "after"]
+            saliency.append(
+                LevelSaliency(
+                    name, _grid(before[person]), _grid(after[person]), float(theta[person]), float(theta_new[person])
+                )
+            )
+        number = int(chosen[person])
+        out.append(
+            Explanation(
+                person,
+                config.classes[number],
+                float(probabilities[person, number]),
+                tuple(saliency),
+                {name: tuple(_grid(one) for one in grids[person]) for name, grids in looks.items()},
+            )
+        )
+    return out
+
+
+def _grid(values: Tensor) -> Grid:
+    """[g, g] as plain numbers."""
+    return tuple(tuple(float(v) for v in row) for row in values.cpu().tolist())

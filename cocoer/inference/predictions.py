@@ -1,0 +1,140 @@
+"""From a forward pass to what is said of each person: probabilities, labels over thresholds, how the levels competed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cocoer.config import Config
+from cocoer.model.cocoer import ModelOutput
+from cocoer.model.release.coordination import ReleaseCompetition
+from cocoer.names import LEVELS
+from cocoer.outputs import LEVEL_SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How probabilities become labels.
+
+    classes: the k names. multi_label: several labels over a threshold, or the one most probable.
+    fused, levels, vocabulary: thresholds of the sources. fitted: thresholds of the fused answer per class (found on a
+    validation split and kept in the checkpoint), which take the place of `fused` where a class has one.
+    """
+
+    classes: tuple[str, ...]
+    multi_label: bool
+    fused: float
+    levels: float
+    vocabulary: float
+    fitted: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config, fitted: Mapping[str, float] | None = None) -> LabelRule:
+        """The rule a config states."""
+        limits = config.inference.thresholds
+        return cls(
+            config.classes, config.multi_label, limits.fused, limits.levels, limits.vocabulary, dict(fitted or {})
+        )
+
+    def labels(self, source: str, probabilities: Mapping[str, float]) -> tuple[str, ...]:
+        """The labels of one source (`pred`, `VI`, `head`, `body`, `ctx`), in class order."""
+        if not self.multi_label:
+            return (max(probabilities, key=lambda name: probabilities[name]),)
+        common = {"pred": self.fused, "VI": self.vocabulary}.get(source, self.levels)
+        limits = self.fitted if source == "pred" else {}
+        return tuple(name for name, p in probabilities.items() if p > limits.get(name, common))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one person, as plain numbers; see `PersonPrediction` for the fields."""
+
+    labels: Mapping[str, tuple[str, ...]]
+    probabilities: Mapping[str, Mapping[str, float]]
+    competition: CompetitionRecord | None
+    pseudo_label: tuple[str, ...]
+    finite: bool
+
+    def prediction(self, person: int, boxes: PersonBoxes, preprocess: Mapping[str, object]) -> PersonPrediction:
+        """With the person's number and boxes. Scores that are not finite make it an error."""
+        if not self.finite:
+            message = (
+                "the model gave scores that are not finite numbers; check the weights with `scripts/weights.py verify`"
+            )
+            return error_prediction(person, message, boxes)
+        estimated = boxes.head_source == "estimated"
+        return PersonPrediction(
+            person=person,
+            labels=self.labels,
+            probabilities=self.probabilities,
+            competition=self.competition,
+            boxes=boxes,
+            status="no_face_estimated" if estimated else "ok",
+            pseudo_label=self.pseudo_label,
+            preprocess=preprocess,
+        )
+
+
+def error_prediction(person: int, message: str, boxes: PersonBoxes | None = None) -> PersonPrediction:
+    """The row of a person that could not be scored."""
+    return PersonPrediction(person, {}, {}, None, boxes, status="error", message=message)
+
+
+def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:
+    """Logits [..., k] -> probabilities: sigmoid (multi-label) or softmax; float32."""
+    return torch.sigmoid(logits.float()) if multi_label else torch.softmax(logits.float(), dim=-1)
+
+
+def answers_of(output: ModelOutput, rule: LabelRule) -> list[Answer]:
+    """One `Answer` per person of a forward pass, in order."""
+    logits = {"pred": output.logits}
+    if output.vocabulary_logits is not None:
+        logits["VI"] = output.vocabulary_logits
+    logits |= {LEVEL_SOURCES[level]: output.level_logits[:, i] for i, level in enumerate(LEVELS)}
+    scores = {source: probabilities_of(values, rule.multi_label).cpu() for source, values in logits.items()}
+    finite = torch.stack([s.isfinite().all(dim=1) for s in scores.values()]).all(dim=0).tolist()  # [B]
+    rows = {source: values.tolist() for source, values in scores.items()}
+    if output.competition is not None:
+        finite = [
+            good and lost
+            for good, lost in zip(finite, output.competition.losses.isfinite().all(1).tolist(), strict=True)
+        ]
+    records = _competition_records(output)
+    pseudo = output.pseudo_label.cpu().tolist() if output.pseudo_label is not None else None
+    out = []
+    for person, good in enumerate(finite):
+        by_source = {s: dict(zip(rule.classes, values[person], strict=True)) for s, values in rows.items()}
+        out.append(
+            Answer(
+                labels={s: rule.labels(s, by_name) for s, by_name in by_source.items()},
+                probabilities=by_source,
+                competition=records[person],
+                pseudo_label=tuple(n for n, y in zip(rule.classes, pseudo[person], strict=True) if y > 0.5)
+                if pseudo
+                else (),
+                finite=good,
+            )
+        )
+    return out
+
+
+def _competition_records(output: ModelOutput) -> list[CompetitionRecord | None]:
+    """How each person's levels competed; the exclusion is empty where losses were not finite."""
+    found = output.competition
+    if found is None:
+        return [None] * output.logits.shape[0]
+    losses, weights = found.losses.float().cpu().tolist(), found.weights.float().cpu().tolist()
+    order = found.exclusion.cpu().tolist()
+    norms = found.distance if isinstance(found, ReleaseCompetition) else found.delta_sq_norm.clamp(min=0).sqrt()
+    return [
+        CompetitionRecord(
+            losses=(a, b, c),
+            weights=tuple((r[0], r[1], r[2]) for r in rounds),
+            exclusion=tuple(LEVELS[i] for i in sequence) if min(sequence) >= 0 else (),
+            delta_norm=norm,
+        )
+        for (a, b, c), rounds, sequence, norm in zip(losses, weights, order, norms.float().cpu().tolist(), strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""What the published checkpoint needs."""

@@ -1,0 +1,1 @@
+"""The paper's tables, the conflict benchmark, case studies."""

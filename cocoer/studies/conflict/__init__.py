@@ -1,0 +1,1 @@
+"""What competition and coordination do when levels contradict each other."""

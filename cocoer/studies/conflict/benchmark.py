@@ -1,0 +1,298 @@
+"""The conflict benchmark: what competition and coordination do as more persons are contradicted by one of their levels.
+
+Scenes are drawn once, one recognition model is trained per seed, and each is measured under every rule, pseudo label, share
+and contradicting level. What is done is kept and not done again: scenes by their sidecar, trainings by their last epoch,
+measurements by a hash of weights, scenes and settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cocoer.config import Config, config_from_dict, config_to_dict
+from cocoer.data.batch import PersonRecord
+from cocoer.data.files import available_cores, file_checksum
+from cocoer.data.index import read_index
+from cocoer.data.loaders import PersonDataset, build_loader
+from cocoer.evaluation.metrics import average_precision, mean_over_classes
+from cocoer.model.checkpoint import load_weights, write_durably
+from cocoer.model.cocoer import FusionHead
+from cocoer.provenance import git_revision
+from cocoer.runtime import Runtime
+from cocoer.studies.conflict.rules import LABELS, LATE, UPDATES, VOTES, Features, Rules, features_of
+from cocoer.studies.conflict.world import (
+    CONDITIONS,
+    POOLS,
+    SHARES,
+    ConflictError,
+    Mixing,
+    Scenes,
+    Sizes,
+    plan_scenes,
+    read_pools,
+)
+from cocoer.training.launch import TrainingRun, seeds_of, train_all
+
+_FORMAT = 2  # of a stored measurement; a change of what is measured raises it
+NOTE = "synthetic demonstration: trained on drawn scenes for the conflict benchmark, not for photographs"
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Where it lies and how large it is. config: of the recognition models. overrides: over it, before the benchmark's own."""
+
+    folder: Path
+    sizes: Sizes
+    config: Path
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def scenes(self) -> Scenes:
+        """The trees, drawn or not."""
+        return plan_scenes(self.folder / "scenes", self.sizes)
+
+    @property
+    def runs(self) -> list[TrainingRun]:
+        """The trainings, one per seed."""
+        root, sizes = self.scenes.train.root, self.sizes
+        places = [
+            f"data.root={root}",
+            f"data.index={root / 'index'}",
+            f"data.cache={self.folder / 'crops'}",
+            "data.workers=0",
+        ]
+        length = [f"optim.epochs={sizes.epochs}", f"optim.decay_every={max(1, sizes.epochs * 2 // 3)}"]
+        run = TrainingRun(self.config, (*self.overrides, *places, *length), NOTE)
+        return seeds_of(run, sizes.seeds, self.folder / "models")
+
+
+def run_benchmark(
+    benchmark: Benchmark, runtime: Runtime, device: str = "auto", jobs: int | None = None
+) -> dict[str, Any]:
+    """Do what is not done yet; everything that was measured, as plain values: facts and the rows of every seed.
+
+    jobs: trainings at a time; default: one per core, on a GPU all of them.
+    Raises ConflictError for results of other settings or damaged ones, TrainingError for a training that fails.
+    """
+    folder = benchmark.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = settings_of(benchmark)
+    check_settings(folder / "settings.json", settings)
+    with stage(folder, "scenes"):
+        trees = (benchmark.scenes.train, benchmark.scenes.refit, *benchmark.scenes.pools.values())
+        for tree in trees:
+            tree.draw(available_cores())
+    pools = read_pools(benchmark.scenes)
+    at_once = jobs or (len(benchmark.sizes.seeds) if runtime.device.type == "cuda" else available_cores())
+    with stage(folder, "training"):
+        weights = train_all(benchmark.runs, device, min(at_once, len(benchmark.sizes.seeds)))
+    seeds = []
+    with stage(folder, "measuring"):
+        both = zip(benchmark.sizes.seeds, weights, strict=True)
+        for seed, file in tqdm(both, desc="models measured", total=len(weights), disable=None):
+            seeds.append(measured(benchmark, seed, file, pools, runtime))
+    return {
+        "synthetic": True,
+        "settings": settings,
+        "seconds": json.loads((folder / "seconds.json").read_text(encoding="utf-8")),
+        "cores": available_cores(),
+        "device": str(runtime.device.type),
+        "commit": ", ".join(dict.fromkeys(result["commit"] for result in seeds)),
+        "threshold": benchmark.runs[0].config.model.vocabulary.threshold,
+        "step": benchmark.runs[0].config.model.coordination.step,
+        "seeds": seeds,
+    }
+
+
+def settings_of(benchmark: Benchmark) -> dict[str, Any]:
+    """What all results in one folder must have in common: sizes, config, and the files that the models start from."""
+    config = benchmark.runs[0].config
+    files = {}
+    for name in (config.model.trunk.weights, config.model.vocabulary.weights, config.model.vocabulary.tower):
+        if name is not None and Path(name).is_file():
+            files[name] = file_checksum(Path(name))
+    return {"sizes": benchmark.sizes.to_dict(), "config": _what_matters(config), "files": files}
+
+
+def _what_matters(config: Config) -> dict[str, Any]:
+    """The config without what changes no figure."""
+    tree = config_to_dict(config)
+    del tree["run"], tree["inference"]
+    return tree
+
+
+def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
+    """Note the settings where there are none. Raises ConflictError where the folder was begun with others."""
+    if not file.is_file():
+        write_json(file, settings)
+        return
+    before = read_json(file)
+    # a key that came later has its default in what was begun before
+    before["config"] = _what_matters(config_from_dict(before.get("config", {}), f"config in {file}"))
+    if before != json.loads(json.dumps(settings)):
+        flat = [(name, _flat(tree)) for name, tree in (("was", before), ("is now", settings))]
+        keys = sorted(flat[0][1].keys() | flat[1][1].keys())
+        unlike = [k for k in keys if flat[0][1].get(k) != flat[1][1].get(k)]
+        lines = [f"{k}: " + ", ".join(f"{name} {found.get(k)}" for name, found in flat) for k in unlike]
+        raise ConflictError(
+            f"{file.parent}: was begun with other settings, and one table must not mix two:\n  "
+            + "\n  ".join(lines)
+            + "\nName another folder with --output, or remove this one"
+        )
+
+
+def _flat(tree: Any, place: str = "") -> dict[str, str]:
+    if not isinstance(tree, Mapping):
+        return {place: json.dumps(tree)}
+    out: dict[str, str] = {}
+    for key, value in tree.items():
+        out |= _flat(value, f"{place}.{key}" if place else str(key))
+    return out
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """The whole file or nothing. Raises CheckpointError where it cannot be written."""
+    text = json.dumps(content, indent=1) + "\n"
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    write_durably(file, write)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A stored result. Raises ConflictError for a truncated or damaged file, and says which."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"wanted an object, got {type(content).__name__}")
+    except (ValueError, OSError) as err:
+        raise ConflictError(
+            f"{file}: truncated or damaged results file ({err}); delete it and run the same command again, which makes it anew"
+        ) from None
+    return content
+
+
+@contextmanager
+def stage(folder: Path, name: str) -> Iterator[None]:
+    """Add the seconds that the stage takes to `seconds.json`, interrupted or not."""
+    file = folder / "seconds.json"
+    before = read_json(file) if file.is_file() else {}
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        write_json(file, before | {name: before.get(name, 0.0) + time.monotonic() - start})
+
+
+def measured(
+    benchmark: Benchmark, seed: int, weights: Path, pools: Mapping[str, Sequence[PersonRecord]], runtime: Runtime
+) -> dict[str, Any]:
+    """One model's rows, read from `seed-N.json` where that holds just these, else measured and stored."""
+    file = benchmark.folder / f"seed-{seed}.json"
+    found = hashlib.sha256(json.dumps([_FORMAT, SHARES, UPDATES, LATE, VOTES, LABELS, file_checksum(weights)]).encode())
+    for tree in (benchmark.scenes.refit, *benchmark.scenes.pools.values()):
+        found.update((tree.root / "index" / "test.jsonl").read_bytes())
+    identity = found.hexdigest()
+    if file.is_file() and (stored := read_json(file)).get("identity") == identity:
+        return stored
+    loaded = load_weights(weights, runtime.device)
+
+    def seen(records: Sequence[PersonRecord], root: Path) -> Features:
+        people = PersonDataset(records, root, loaded.config.classes, loaded.config.data.image_size)
+        loader = build_loader(loaded.config.data, "test", 64, dataset=people)
+        return features_of(loaded.model, loader, runtime)
+
+    by_pool = {name: seen(pools[name], benchmark.scenes.pools[name].root) for name in POOLS}
+    refit = benchmark.scenes.refit.root
+    extra = seen(read_index(refit / "index", "test", loaded.config.classes), refit)
+    rows = measure_rules(Rules(loaded.model, loaded.config), by_pool, extra, seed)
+    metrics = loaded.metadata["metrics"]
+    result = {
+        "identity": identity,
+        "seed": seed,
+        "commit": git_revision(),
+        "weights_sha256": file_checksum(weights),
+        "selected_on": metrics["selected_on"],
+        "epoch": metrics["epoch"],
+        "val_mAP": metrics["mAP"],
+        "rows": rows,
+    }
+    write_json(file, result)
+    return result
+
+
+def measure_rules(rules: Rules, pools: Mapping[str, Features], refit: Features, seed: int) -> Rows:
+    """Every rule on every mixture of the pools (`POOLS` -> features of the same persons), as plain rows; values 0..1."""
+    targets = np.stack([pools[name].targets.numpy() for name in POOLS])  # [4, n, k]
+    mixing = Mixing.of(targets.shape[1])
+    rows: Rows = []
+    anew: dict[tuple[str, str], FusionHead] = {}
+    for rule, label in _combinations():
+        scores = np.stack([rules.scores(pools[name], rule, label) for name in POOLS])
+        rows += _score_rows(scores, targets, mixing, {"fusion": "trained", "rule": rule, "label": label})
+        if rule in UPDATES:
+            anew[rule, label] = rules.refitted(refit, rule, label, seed)
+        if rule not in LATE:
+            fusion = anew[rule if rule in UPDATES else "one", label]
+            scores = np.stack([rules.scores(pools[name], rule, label, fusion) for name in POOLS])
+            rows += _score_rows(scores, targets, mixing, {"fusion": "refitted", "rule": rule, "label": label})
+    for name in LABELS:
+        first = np.stack([rules.fused_features(pools[pool], "none", name)[1][:, 0] for pool in POOLS])  # [4, n]
+        rows += _exclusion_rows(first, mixing, name)
+    return rows
+
+
+def _combinations() -> list[tuple[str, str]]:
+    """(rule, label); the label is empty where none is read."""
+    alone = [("none", ""), ("late_fusion", "")]
+    return alone + [(r, name) for name in LABELS for r in (*UPDATES[1:], "late_fusion_two", *VOTES)]
+
+
+def _mixtures() -> list[tuple[str, float]]:
+    """(condition, share); at share 0 all conditions are one."""
+    return [("any", 0.0), *((condition, share) for condition in CONDITIONS for share in SHARES if share)]
+
+
+def _score_rows(
+    scores: NDArray[np.float32], targets: NDArray[np.float32], mixing: Mixing, what: Mapping[str, str]
+) -> Rows:
+    """mAP of scores [4, n, k] at every mixture."""
+    everyone = np.arange(targets.shape[1])
+    out: Rows = []
+    for condition, share in _mixtures():
+        pool = mixing.pool(condition, share)
+        value = mean_over_classes(average_precision(scores[pool, everyone], targets[pool, everyone]))
+        out.append(
+            {"measure": "score", **what, "condition": condition, "share": share, "value": value, "persons": len(pool)}
+        )
+    return out
+
+
+def _exclusion_rows(first: NDArray[np.int64], mixing: Mixing, label: str) -> Rows:
+    """Share of the contradicted persons whose contradicting level left first; first: level index [4, n]."""
+    everyone = np.arange(first.shape[1])
+    out: Rows = []
+    for condition, share in _mixtures():
+        pool = mixing.pool(condition, share)
+        marked = pool > 0
+        if marked.any():
+            hits = first[pool, everyone][marked] == pool[marked] - 1
+            out.append(
+                {"measure": "first_excluded", "fusion": "", "rule": "", "label": label, "condition": condition, "share": share,
+                 "value": float(hits.mean()), "persons": int(marked.sum())}
+            )  # fmt: skip
+    return out

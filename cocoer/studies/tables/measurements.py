@@ -1,0 +1,296 @@
+"""One measurement of one set of weights on one split, kept on disk so that it is never done twice.
+
+A finished run is a folder named by a hash of the weights, the data and the overrides. It holds `scores.npz` and, written
+last, `result.json` with the checksum of the scores: without it the run is not done, and half of it is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cocoer.config import Config, change_config
+from cocoer.data.batch import PersonRecord
+from cocoer.data.files import file_checksum
+from cocoer.data.index import read_index
+from cocoer.data.loaders import PersonDataset, build_loader
+from cocoer.evaluation import metrics as m
+from cocoer.evaluation import summary as s
+from cocoer.evaluation.evaluate import Evaluation, evaluate
+from cocoer.model.checkpoint import Loaded, check_classes, find_weights, load_weights, read_metadata, write_durably
+from cocoer.names import CLASSES
+from cocoer.provenance import git_revision
+from cocoer.runtime import Runtime
+
+Scores = NDArray[np.float32]
+Kind = Literal["model", "clip"]
+
+CLIP_WHOLE, CLIP_VIEW = "clip_whole_picture", "clip_as_the_branch_looks"
+
+_FORMAT = 2  # of a stored run; a change of what is measured raises it
+
+
+class TableError(ValueError):
+    """Data, weights or stored results from which no table can be made; the text says wanted, got and remedy."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The persons on which weights are measured. digest: of index, picture sizes in bytes, split and limit."""
+
+    dataset: str
+    root: Path
+    split: str
+    records: tuple[PersonRecord, ...]
+    digest: str
+    limit: int | None
+
+    @property
+    def index(self) -> Path:
+        """Folder of the person index."""
+        return self.root / "index"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The k class names."""
+        return CLASSES[self.dataset]
+
+    @property
+    def multi_label(self) -> bool:
+        """Several labels a person (EMOTIC)."""
+        return self.dataset == "emotic"
+
+    @property
+    def contradicted(self) -> list[str | None]:
+        """Per person the level that contradicts the label; synthetic scenes alone know."""
+        return [(r.extra.get("synthetic") or {}).get("contradicted_level") for r in self.records]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether these are drawn scenes and not photographs."""
+        return any("synthetic" in r.extra for r in self.records)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one measurement gave. numbers: plain values, shares in 0..1. scores: source -> [n, k]. targets: [n, k]."""
+
+    numbers: Mapping[str, Any]
+    scores: Mapping[str, Scores]
+    targets: Scores
+
+
+def open_target(root: str | Path, dataset: str, split: str = "test", limit: int | None = None) -> Target:
+    """The split of the prepared data at `root` (its person index in `root/index`); limit: its first persons only.
+
+    Raises IndexFileError for a missing index, an unknown label or a person twice, TableError where nobody has a label
+    or a picture is missing.
+    """
+    root = Path(root)
+    records = read_index(root / "index", split, CLASSES[dataset])[:limit]
+    if not any(r.labels for r in records):
+        raise TableError(
+            f"{root / 'index'}: split {split!r} has {len(records)} persons and not one label, so nothing can be measured;"
+            " prepare the data again with their annotations, or choose another split"
+        )
+    found = hashlib.sha256(json.dumps([_FORMAT, dataset, split, limit]).encode())
+    for record in records:
+        found.update(record.to_line().encode())
+    for name in sorted({r.image for r in records}):
+        try:
+            found.update(f"{name} {(root / name).stat().st_size}".encode())
+        except OSError as err:
+            raise TableError(
+                f"{root / name}: named in the index, but {err.strerror}; DATA must be the pictures' root"
+            ) from None
+    return Target(dataset, root, split, tuple(records), found.hexdigest(), limit)
+
+
+def check_weights(paths: Sequence[str | Path], target: Target) -> list[Path]:
+    """The weights files that the names stand for, each for the target's classes.
+
+    Raises CheckpointError for a missing or damaged file or other classes, TableError for the same file twice.
+    """
+    files = [find_weights(path) for path in paths]
+    for file in files:
+        check_classes(read_metadata(file), target.classes, f"weights {file}")
+    for file in files:
+        if files.count(file) > 1:
+            raise TableError(f"weights {file}: given {files.count(file)} times; each seed counts once, so name it once")
+    return files
+
+
+def stored_run(identity: Sequence[Any], store: Path, make: Callable[[], Run]) -> Run:
+    """The run of this identity (plain values): read from `store` where it is done, else made now and stored.
+
+    Raises TableError for a damaged stored run, and what `make` raises.
+    """
+    name = hashlib.sha256(json.dumps([_FORMAT, *identity]).encode()).hexdigest()[:20]
+    if (store / name / "result.json").is_file():
+        return read_run(store / name)
+    run = make()
+    run = replace(run, numbers=dict(run.numbers) | {"commit": git_revision()})
+    _write_run(store / name, run)
+    return run
+
+
+def measure(
+    weights: Path, target: Target, overrides: Sequence[str], store: Path, runtime: Runtime,
+    *, kind: Kind = "model", batch_size: int = 64, resamples: int = 500, progress: bool = False,
+) -> Run:  # fmt: skip
+    """The run of these weights under these overrides: from `store` where it is done, else done now and stored.
+
+    kind: `model` = the whole model; `clip` = cosine of the V-I tower's image embedding with the prompts' text embeddings.
+    Raises TableError for a damaged stored run, ScoreError for scores that are not finite (person and class named).
+    """
+    checksum = file_checksum(weights)
+
+    def make() -> Run:
+        loaded = load_weights(weights, runtime.device, lambda stored: _at(stored, target, overrides))
+        people = PersonDataset(target.records, target.root, target.classes, loaded.config.data.image_size)
+        loader = build_loader(loaded.config.data, target.split, batch_size, dataset=people)
+        keys = [r.key for r in target.records]
+        if kind == "model":
+            result = evaluate(
+                loaded.model, loader, multi_label=target.multi_label, order=keys, runtime=runtime, progress=progress
+            )
+        else:
+            result = _zero_shot(loaded, loader, keys, runtime)
+        numbers = numbers_of(result, target, resamples)
+        if kind == "model" and target.multi_label:
+            numbers["labels"] = _label_quality(result, loaded, target)
+        branch = loaded.config.model.vocabulary
+        numbers["weights"] = {
+            "file": weights.as_posix(),
+            "sha256": checksum,
+            "selected_on": loaded.metadata.get("metrics", {}).get("selected_on"),
+            "note": loaded.metadata.get("note", ""),
+            "update": loaded.config.model.coordination.update,
+            "prompt": branch.prompt,
+            "view": branch.view,
+            "tower": branch.tower,
+            "clip_weights": branch.weights,
+        }
+        numbers["overrides"] = list(overrides)
+        return Run(numbers, result.probabilities, result.targets)
+
+    return stored_run([checksum, target.digest, sorted(overrides), kind, resamples], store, make)
+
+
+def averaged(runs: Sequence[Run], target: Target, resamples: int) -> Run:
+    """Late fusion of models that were trained apart: the mean of their fused answers on the same persons, nothing learned."""
+    keys = tuple(r.key for r in target.records)
+    mean: Scores = np.stack([run.scores["pred"] for run in runs]).mean(0)
+    result = Evaluation(keys, runs[0].targets, {"pred": mean}, None, None, None, None, None)
+    numbers = numbers_of(result, target, resamples)
+    del numbers["summary"]  # no single evaluation gives these numbers
+    numbers |= {"weights": runs[0].numbers["weights"], "commit": runs[0].numbers["commit"], "overrides": []}
+    return Run(numbers, result.probabilities, result.targets)
+
+
+def _label_quality(result: Evaluation, loaded: Loaded, target: Target) -> dict[str, Any]:
+    """F1 and Jaccard at the thresholds that the weights carry."""
+    fitted = loaded.thresholds.get("classes", {})
+    default = loaded.config.inference.thresholds.fused
+    where = f"precision = recall on {loaded.thresholds['split']}" if fitted else f"threshold {default:g}"
+    return s.label_quality(result, target.classes, fitted, default) | {"thresholds": where}
+
+
+def _at(stored: Config, target: Target, overrides: Sequence[str]) -> Config:
+    """The stored config with the target's places; a crop cache of other data must not speak for these."""
+    data = replace(stored.data, root=str(target.root), index=str(target.index), cache=None)
+    return change_config(replace(stored, data=data), overrides)
+
+
+@torch.inference_mode()
+def _zero_shot(loaded: Loaded, batches: Any, keys: Sequence[str], runtime: Runtime) -> Evaluation:
+    """Cosines [n, k] of CLIP's image embedding with the text embeddings that the checkpoint holds; nothing learned on top."""
+    branch = loaded.model.vocabulary
+    if branch is None:
+        raise TableError(f"weights {loaded.path}: no V-I branch, so no CLIP tower to ask; leave the zero-shot row out")
+    texts = F.normalize(branch.text_embeddings.float(), dim=-1)
+    found: dict[str, list[NDArray[np.float32]]] = {CLIP_WHOLE: [], CLIP_VIEW: []}
+    targets = []
+    for batch in tqdm(batches, desc="CLIP", leave=False, disable=None):
+        here = batch.to(runtime.device)
+        for name, crops in (
+            (CLIP_WHOLE, (here.context,)),
+            (CLIP_VIEW, branch.seen(here.head, here.body, here.context)),
+        ):
+            found[name].append((branch.image_embedding(*crops) @ texts.T).cpu().numpy())
+        targets.append(batch.targets.numpy())
+    scores = {name: np.concatenate(parts) for name, parts in found.items()}
+    return Evaluation(tuple(keys), np.concatenate(targets), scores, None, None, None, None, None)
+
+
+def numbers_of(result: Evaluation, target: Target, resamples: int) -> dict[str, Any]:
+    """Headline, the other definitions and interval of every source; per class of the fused answer; who leaves when."""
+    classes, multi_label = target.classes, target.multi_label
+    out: dict[str, Any] = {"persons": len(result), "split": target.split, "sources": {}}
+    for source, scores in result.probabilities.items():
+        m.checked(scores, result.targets, result.keys, classes)
+        values = s.value_interval(result, multi_label, source, resamples).to_dict()
+        if multi_label:
+            for definition in m.DEFINITIONS[1:]:
+                values[definition] = m.mean_over_classes(m.average_precision(scores, result.targets, definition))
+        out["sources"][source] = values
+    if "pred" in result.probabilities:
+        out["summary"] = s.summarise(result, classes, multi_label, target.split)
+        out["contradiction"] = s.contradiction(result, target.contradicted, resamples)
+    if multi_label:
+        out["class_frequency"] = s.class_frequency_baseline(result.targets)
+    marked = np.array([level is not None for level in target.contradicted])
+    if marked.any():
+        out["on_contradicted"] = {
+            source: s.value_interval(result, multi_label, source, resamples, marked).to_dict()
+            for source in result.probabilities
+        }
+    return out
+
+
+def _write_run(folder: Path, run: Run) -> None:
+    """The scores first, `result.json` with their checksum last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = folder / "scores.npz"
+    arrays: dict[str, Any] = {f"p_{name}": values for name, values in run.scores.items()}
+
+    def fill(path: Path) -> None:
+        with open(path, "wb") as handle:
+            np.savez_compressed(handle, targets=run.targets, **arrays)
+
+    write_durably(scores, fill)
+    text = json.dumps({"scores_sha256": file_checksum(scores), "numbers": run.numbers}, indent=1) + "\n"
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    write_durably(folder / "result.json", write)
+
+
+def read_run(folder: Path) -> Run:
+    """A stored run. Raises TableError for a truncated or changed file, and says which."""
+    file, scores = folder / "result.json", folder / "scores.npz"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        numbers, wanted = content["numbers"], content["scores_sha256"]
+        if file_checksum(scores) != wanted:
+            raise ValueError(f"{scores.name} is not the file that was written with it")
+        with np.load(scores) as arrays:
+            by_source = {name[2:]: arrays[name] for name in arrays.files if name.startswith("p_")}
+            return Run(numbers, by_source, arrays["targets"])
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as err:
+        raise TableError(
+            f"{file}: truncated or damaged results file ({err}); delete the folder {folder} and run the same command again,"
+            " which measures this one anew"
+        ) from None

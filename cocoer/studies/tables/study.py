@@ -1,0 +1,133 @@
+"""What every table is made of: weights on persons, and rows that say of themselves how they were measured."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cocoer.evaluation import summary as s
+from cocoer.evaluation.metrics import DEFINITIONS
+from cocoer.outputs import TableRow
+from cocoer.runtime import Runtime
+from cocoer.studies.tables.measurements import Kind, Run, Target, measure
+from cocoer.studies.tables.variants import BASELINES, Variant
+from cocoer.studies.tables.zero_shot import Tower
+
+
+@dataclass(frozen=True)
+class Study:
+    """Weights on persons: what every table needs.
+
+    command: the whole table's own command line. variants: ablations and baselines with the weights trained from them.
+    towers: CLIPs to ask without training; empty = the one in the V-I branch of the first weights.
+    """
+
+    target: Target
+    weights: tuple[Path, ...]
+    store: Path
+    runtime: Runtime
+    command: str
+    batch_size: int = 64
+    resamples: int = 500
+    progress: bool = False
+    variants: tuple[Variant, ...] = ()
+    towers: tuple[Tower, ...] = ()
+
+    def runs(
+        self, overrides: Sequence[str] = (), kind: Kind = "model", weights: Sequence[Path] | None = None
+    ) -> list[Run]:
+        """One run per set of weights, measured or read."""
+        return [
+            measure(
+                file, self.target, overrides, self.store, self.runtime,
+                kind=kind, batch_size=self.batch_size, resamples=self.resamples, progress=self.progress,
+            )
+            for file in (self.weights if weights is None else weights)
+        ]  # fmt: skip
+
+    @property
+    def baselines(self) -> list[Variant]:
+        """Variants that are no ablation of the paper."""
+        return [v for v in self.variants if v.place == BASELINES]
+
+    @property
+    def metric(self) -> str:
+        """What the headline is."""
+        return "mAP" if self.target.multi_label else "accuracy"
+
+    @property
+    def definition(self) -> str:
+        """The headline's definition."""
+        return DEFINITIONS[0] if self.target.multi_label else "top-1 accuracy"
+
+
+def at(*path: str) -> Callable[[Run], Any]:
+    """What reads one number, or one interval, of a run."""
+
+    def read(run: Run) -> Any:
+        value: Any = run.numbers
+        for key in path:
+            value = value[key]
+        return value
+
+    return read
+
+
+def row(study: Study, name: str, runs: Sequence[Run], value: Callable[[Run], Any], **more: Any) -> TableRow:
+    """A row of a value per seed, 0..1 or an interval as dict; mean, deviation, and what the runs say of themselves."""
+    found = [value(run) for run in runs]
+    points = [100 * float(v["value"] if isinstance(v, Mapping) else v) for v in found]
+    single = found[0] if len(found) == 1 and isinstance(found[0], Mapping) else None
+    selected = sorted({str(run.numbers["weights"]["selected_on"] or "not stated") for run in runs})
+    defaults = {
+        "ours": statistics.fmean(points),
+        "deviation": statistics.stdev(points) if len(points) > 1 else None,
+        "interval": (100 * single["low"], 100 * single["high"]) if single else None,
+        "seeds": len(runs),
+        "persons": runs[0].numbers["persons"],
+        "definition": study.definition,
+        "selection": ", ".join(selected),
+        "commit": ", ".join(dict.fromkeys(run.numbers["commit"] for run in runs)),
+        "command": _command(study, runs),
+    }
+    return TableRow(name, **(defaults | more))
+
+
+def _command(study: Study, runs: Sequence[Run]) -> str:
+    """What measures this row again: one evaluation; for several seeds, a limit or CLIP the table's own command."""
+    numbers, target = runs[0].numbers, study.target
+    if len(runs) > 1 or target.limit is not None or "summary" not in numbers:
+        return study.command
+    words = ["python", "scripts/evaluate.py", "--checkpoint", numbers["weights"]["file"], "--root", str(target.root)]
+    words += ["--index", str(target.index), "--split", target.split]
+    words += ["--set", *numbers["overrides"]] if numbers["overrides"] else []
+    return shlex.join(words)
+
+
+def untrained(row: TableRow) -> TableRow:
+    """The row of something that nobody selected."""
+    return replace(row, selection="nothing trained", seeds=0)
+
+
+def gain(study: Study, name: str, runs: Sequence[Run], base: Sequence[Run]) -> TableRow:
+    """Headline of `runs` minus that of `base`, run by run."""
+    gains = {
+        id(run): s.paired_difference(
+            run.targets, run.scores["pred"], other.scores["pred"], study.target.multi_label, study.resamples
+        ).to_dict()
+        for run, other in zip(runs, base, strict=True)
+    }
+    return row(study, name, runs, lambda run: gains[id(run)], definition=f"difference of {study.definition}")
+
+
+def variant_row(study: Study, variant: Variant) -> TableRow:
+    """The variant's figure where it was trained, else where its weights would have to lie."""
+    name = variant.what if variant.place == BASELINES else f"trained: {variant.what}"
+    if not variant.weights:
+        note = f"not measured: no weights at {variant.wanted.as_posix()}"
+        return TableRow(name, command=variant.train, note=note)
+    return row(study, name, study.runs(weights=variant.weights), at("sources", "pred"))

@@ -1,0 +1,1 @@
+"""The two training stages, their states on disk, and starting many runs."""

@@ -1,0 +1,138 @@
+"""A whole training run: vocabulary stage, then recognition stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cocoer.config import Config
+from cocoer.data.batch import Batch
+from cocoer.data.loaders import PersonDataset, build_dataset
+from cocoer.errors import CheckpointError
+from cocoer.model.build import build_model
+from cocoer.model.checkpoint import load_state, read_tensors, write_durably
+from cocoer.model.cocoer import CocoER
+from cocoer.model.vocabulary import VocabularyBranch
+from cocoer.runtime import Runtime, seed_everything
+from cocoer.training.embedding_cache import KnownEmbeddings, open_embeddings
+from cocoer.training.recognition_stage import FitResult, Log, Sink, prepare, quiet_loader, recognise, restore
+from cocoer.training.resume import Place, Start, check_persons
+from cocoer.training.signals import StopSignals
+from cocoer.training.vocabulary_stage import embed_pictures, fit_vocabulary
+
+Stage = Literal["both", "vocabulary", "recognition"]
+
+VOCABULARY_FILE = "vocabulary.safetensors"
+
+
+class Stopped(Exception):
+    """A signal came during the vocabulary stage, which is quick and simply done again."""
+
+
+def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: Stage = "both") -> FitResult:
+    """Train as the config says, for its `run.seed`, from `start` (see `resume.find_start`).
+
+    Writes best.safetensors, last.safetensors, vocabulary.safetensors and states/ into run.dir. SIGTERM and SIGUSR1 finish
+    the step, save the state and return with `stopped_by` set.
+    Raises CheckpointError for files that cannot be written or do not fit, NonFiniteLoss, and what the data loaders raise.
+    """
+    sink = sink if runtime.is_main else Sink(lambda record: None)
+    seed = config.run.seed
+    seed_everything(seed)
+    model = build_model(config, pretrained=start.folder is None)
+    if start.folder is not None:
+        load_state(model, read_tensors(start.folder), f"training state {start.folder}")
+    model.to(runtime.device)
+    people = build_dataset(config.data, config.data.train_split, seed, train=True)
+    check_persons(start, [r.key for r in people.records])
+    with StopSignals() as stop:
+        try:
+            known = known_embeddings(config, model, runtime, people, stop)
+            if start.folder is None:
+                vocabulary_stage(config, model, people, known, runtime, sink.log, stage, stop)
+        except Stopped:
+            return FitResult(Place(), stop.received, None, {})
+        if stage == "vocabulary":
+            return FitResult(Place(), None, None, {})
+        seed_everything(seed, 1 + runtime.rank)  # whether the first stage ran in this process leaves no trace
+        run = prepare(config, model, people, known, runtime, sink, stop)
+        place = restore(run, start)
+        return recognise(run, place)
+
+
+def known_embeddings(
+    config: Config, model: CocoER, runtime: Runtime, people: PersonDataset, stop: StopSignals
+) -> KnownEmbeddings | None:
+    """CLIP's embeddings of the training persons from `data.embeddings`, computed first where there are none; or None.
+
+    Raises Stopped when a signal comes meanwhile, CheckpointError for a file that does not fit.
+    """
+    branch, data = model.vocabulary, config.data
+    if branch is None or data.embeddings is None:
+        return None
+
+    def compute() -> Tensor:
+        return embedded(config, branch, runtime, stop)[0]
+
+    return open_embeddings(
+        Path(data.embeddings), data.train_split, branch, people.records, people.root, data.image_size, runtime, compute
+    )
+
+
+def embedded(config: Config, branch: VocabularyBranch, runtime: Runtime, stop: StopSignals) -> tuple[Tensor, Tensor]:
+    """Unit-norm embeddings [n, e] and labels [n, k] of the training persons, not augmented, in the order of the index."""
+    people = build_dataset(config.data, config.data.train_split, config.run.seed, train=False)
+    loader = quiet_loader(config, config.data.train_split, runtime, people, config.vocabulary_stage.batch_size)
+    order = [r.key for r in people.records]
+    return embed_pictures(branch, until_stopped(loader, stop), order, runtime, progress=True)
+
+
+def vocabulary_stage(
+    config: Config,
+    model: CocoER,
+    people: PersonDataset,
+    known: KnownEmbeddings | None,
+    runtime: Runtime,
+    log: Log,
+    stage: Stage,
+    stop: StopSignals,
+) -> None:
+    """Train omega, or read it where only the recognition stage was asked for. known: embeddings of `people`, or None.
+
+    Raises Stopped when a signal comes meanwhile, CheckpointError when `--stage recognition` finds no
+    vocabulary.safetensors in run.dir.
+    """
+    branch, wanted = model.vocabulary, config.vocabulary_stage
+    if branch is None or wanted.epochs == 0:
+        return
+    file = Path(config.run.dir) / VOCABULARY_FILE
+    if stage == "recognition":
+        if not file.is_file():
+            raise CheckpointError(
+                f"{file}: no such file. Train it with `--stage vocabulary` first, or skip the stage with"
+                " --set vocabulary_stage.epochs=0"
+            )
+        load_state(branch.alignment, load_file(file), str(file))
+        return
+    if known is None:
+        embeddings, targets = embedded(config, branch, runtime, stop)
+    elif people.targets is None:
+        raise ValueError("the vocabulary stage needs labels; nobody in the index has one")
+    else:
+        embeddings, targets = known.table, people.targets.to(runtime.device)
+    fit_vocabulary(branch, embeddings, targets, wanted, config.run.seed, log)
+    if runtime.is_main:
+        tensors = {name: value.detach().cpu().contiguous() for name, value in branch.alignment.state_dict().items()}
+        write_durably(file, lambda unfinished: save_file(tensors, unfinished))
+
+
+def until_stopped(batches: Iterable[Batch], stop: StopSignals) -> Iterator[Batch]:
+    """The batches; raises Stopped before the next one when a signal came."""
+    for batch in batches:
+        if stop.received:
+            raise Stopped(stop.received)
+        yield batch

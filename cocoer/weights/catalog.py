@@ -1,0 +1,193 @@
+"""Every file that cocoer can use and does not make itself: where it comes from, its size, checksum, licence and place.
+
+A size or checksum that its publisher does not state, or that was not to be found, is None and said to be so; nothing is
+guessed. `scripts/weights.py` lists, fetches and verifies what stands here. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cocoer.names import nearest
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""The folder that holds `checkpoints/` and `thirdparty/`, from wherever the program was started."""
+
+DEMO_CHECKPOINT = PROJECT / "checkpoints" / "demo" / "demo_emotic.safetensors"
+DEMO_FACE = PROJECT / "checkpoints" / "demo" / "face.onnx"
+DEMO_PERSON = PROJECT / "checkpoints" / "demo" / "person.onnx"
+
+INSIGHTFACE = "thirdparty/insightface/models"
+
+NON_COMMERCIAL = "non-commercial research only (insightface's licence for its models)"
+TORCHVISION = "BSD-3-Clause code; trained on ImageNet, whose terms are non-commercial research"
+OPENAI = "MIT; OpenAI's model card advises against deployed use without a study of the use"
+
+
+class MissingWeights(FileNotFoundError):
+    """A file that is needed and not there; the text names the file, its place and the command that gets it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "a weights file is missing"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file to fetch.
+
+    url: where the publisher serves it, or None where only `page` is known (fetched by hand, then `--from FILE`).
+    size: bytes. sha256: hexadecimal, whole or only as many leading digits as the publisher states. Both of the file at url.
+    place: where it goes, relative to the project. unpack: members of a zip archive to put into `place` (a folder), with the
+    SHA-256 that is known of each.
+    """
+
+    name: str
+    what: str
+    page: str
+    place: str
+    licence: str
+    url: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    sha256_source: str = "not published"
+    unpack: tuple[tuple[str, str | None], ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The absolute paths that exist once it is in place."""
+        if self.unpack:
+            return tuple(PROJECT / self.place / member for member, _ in self.unpack)
+        return (PROJECT / self.place,)
+
+    @property
+    def present(self) -> bool:
+        """Whether all of its files are there."""
+        return all(path.is_file() for path in self.files)
+
+
+def _imagenet(name: str, file: str, size: int | None = None, sha256: str | None = None) -> WeightsFile:
+    """A torchvision classifier; its file name ends in the first 8 digits of its SHA-256."""
+    return WeightsFile(
+        name=name,
+        what=f"ImageNet weights of the trunks ({name})",
+        page="https://pytorch.org/vision/stable/models.html",
+        place=f"checkpoints/imagenet/{name}.pth",
+        licence=TORCHVISION,
+        url=f"https://download.pytorch.org/models/{file}",
+        size=size,
+        sha256=sha256 or file.removesuffix(".pth").rsplit("-", 1)[1],
+        sha256_source="first 8 digits in the file name" + ("; whole sum as others measured it" if sha256 else ""),
+    )
+
+
+def _clip(tower: str, sha256: str) -> WeightsFile:
+    """An OpenAI CLIP model; its address holds its SHA-256."""
+    file = tower.replace("/", "-")
+    return WeightsFile(
+        name=f"clip-{file.lower()}",
+        what=f"CLIP {tower}, the vocabulary-informed branch",
+        page="https://github.com/openai/CLIP",
+        place=f"checkpoints/clip/{tower}.pt",
+        licence=OPENAI,
+        url=f"https://openaipublic.azureedge.net/clip/models/{sha256}/{file}.pt",
+        sha256=sha256,
+        sha256_source="in the address",
+    )
+
+
+CATALOG: tuple[WeightsFile, ...] = (
+    _imagenet(
+        "resnet50",
+        "resnet50-0676ba61.pth",
+        102_530_333,
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    ),
+    _imagenet("resnet18", "resnet18-f37072fd.pth"),
+    _imagenet("resnet101", "resnet101-63fe2227.pth"),
+    _imagenet("resnet152", "resnet152-394f9c45.pth"),
+    _imagenet("vgg16", "vgg16-397923af.pth"),
+    _imagenet("densenet161", "densenet161-8d451a50.pth"),
+    _clip("RN50", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    _clip("RN50x16", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+    _clip("RN50x64", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
+    _clip("ViT-B-16", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+    _clip("ViT-B-32", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    WeightsFile(
+        name="buffalo_l",
+        what="insightface face pack; cocoer uses its face detector det_10g.onnx (SCRFD-10G with key points)",
+        page="https://github.com/deepinsight/insightface/releases/tag/model-zoo",
+        place=f"{INSIGHTFACE}/buffalo_l",
+        licence=NON_COMMERCIAL,
+        url="https://github.com/deepinsight/insightface/releases/download/model-zoo/buffalo_l.zip",
+        size=288_621_354,
+        sha256="80ffe37d8a5940d59a7384c201a2a38d4741f2f3c51eef46ebb28218a7b0ca2f",
+        sha256_source="the release page",
+        unpack=(("det_10g.onnx", "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91"),),
+    ),
+    WeightsFile(
+        name="scrfd_person_2.5g",
+        what="insightface person detector (SCRFD-2.5G)",
+        page="https://github.com/deepinsight/insightface/releases/tag/model-zoo",
+        place=f"{INSIGHTFACE}/scrfd_person_2.5g.onnx",
+        licence=NON_COMMERCIAL,
+        url="https://github.com/deepinsight/insightface/releases/download/model-zoo/scrfd_person_2.5g.onnx",
+    ),
+    WeightsFile(
+        name="cocoer-release",
+        what="the authors' CocoER checkpoint for EMOTIC; `weights.py convert` makes it usable here",
+        page="https://github.com/bisno/CocoER",
+        place="checkpoints/GWT.pth",
+        licence="MIT (the authors' repository); trained on EMOTIC, whose terms are non-commercial research",
+    ),
+    WeightsFile(
+        name="cocoer-release-vocabulary",
+        what="the authors' V-I alignment (w.pth), needed to train in release mode",
+        page="https://github.com/bisno/CocoER",
+        place="checkpoints/VI_weights/w.pth",
+        licence="MIT (the authors' repository); trained on EMOTIC, whose terms are non-commercial research",
+    ),
+)
+
+
+def entry(name: str) -> WeightsFile:
+    """The catalog's entry of a name. Raises ValueError with the nearest name and all names for one it does not hold."""
+    by_name = {item.name: item for item in CATALOG}
+    if name in by_name:
+        return by_name[name]
+    hint = nearest(name, by_name)
+    raise ValueError(
+        f"no weights called {name!r}" + (f", did you mean {hint!r}?" if hint else "") + f" Known: {', '.join(by_name)}"
+    )
+
+
+def find_detector(name: str, kind: str) -> Path:
+    """The .onnx file of a detector that a config names.
+
+    name: the path of an .onnx file, the name of a pack (its folder's SCRFD file is taken) or of a file, in
+    `thirdparty/insightface/models` or in `~/.insightface/models`, where insightface itself keeps them. kind: `face` or `person`.
+    Raises MissingWeights that names file, place and command.
+    """
+    if name.endswith(".onnx"):
+        for path in (Path(name).expanduser(), PROJECT / name):
+            if path.is_file():
+                return path.resolve()
+        raise MissingWeights(
+            f"{kind} detector {name}: no such file; set inference.detector.{kind} to the path of an .onnx file, or give boxes "
+            "with --boxes"
+        )
+    roots = (PROJECT / INSIGHTFACE, Path("~/.insightface/models").expanduser())
+    for root in roots:
+        if (root / f"{name}.onnx").is_file():
+            return root / f"{name}.onnx"
+        inside = sorted((root / name).glob("det_*.onnx")) + sorted((root / name).glob("*scrfd*.onnx"))
+        if inside:
+            return inside[0]
+    known = any(item.name == name for item in CATALOG)
+    remedy = (
+        f"get it with `python scripts/weights.py fetch {name}`" if known else "see `python scripts/weights.py list`"
+    )
+    raise MissingWeights(
+        f"{kind} detector {name!r} is not there: wanted {roots[0] / name}{'.onnx' if 'person' in name else '/'}; {remedy}, "
+        "or give boxes with --boxes"
+    )
