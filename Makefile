@@ -43,7 +43,7 @@ $(STAMP): requirements.lock requirements.txt requirements-dev.txt requirements-a
 	@touch $@
 
 demo: $(STAMP) ## the whole system on synthetic scenes; nothing to download but packages
-	@$(PY) scripts/demo.py $(ARGS)
+	@$(PY) -m cocoer demo $(ARGS)
 
 # One thread a process: two processes with a thread each beat one with two, and sums do not depend on the machine.
 test: export OMP_NUM_THREADS := 1
@@ -58,7 +58,7 @@ lint: $(STAMP) ## ruff (rules and format), mypy, direction of imports, dead code
 	@$(PY) -m vulture
 
 bench: $(STAMP) ## speed against the bare trunks, in one process
-	@$(PY) scripts/benchmark.py $(ARGS)
+	@$(PY) -m cocoer benchmark $(ARGS)
 
 gpu: $(STAMP) ## onnxruntime-gpu in place of onnxruntime, for NVIDIA machines; lasts until .venv goes
 	@$(swap_runtime)

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from cocoer.heap import keep_freed_memory
 from cocoer.provenance import git_revision, library_versions
 
 
@@ -79,15 +78,12 @@ def choose_device(name: str = "auto") -> torch.device:
 def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
     """Join the other processes where torchrun (or SLURM's variables RANK, WORLD_SIZE, LOCAL_RANK) says there are any.
 
-    gloo carries CPU tensors and nccl GPU tensors. threads: CPU threads of torch, 0 = as torch chooses. On a CPU the process
-    keeps the memory that its tensors free (`heap.keep_freed_memory`).
+    gloo carries CPU tensors and nccl GPU tensors. threads: CPU threads of torch, 0 = as torch chooses.
     Raises ValueError as `choose_device` does.
     """
     if threads:
         torch.set_num_threads(threads)
     chosen = choose_device(device)
-    if chosen.type == "cpu":
-        keep_freed_memory()
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if chosen.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()

@@ -4,4 +4,4 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$here/.venv/bin/python"
 [ -x "$python" ] || python=python3
-exec "$python" "$here/scripts/tables.py" --dataset emotic "$@"
+PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m cocoer tables --dataset emotic "$@"

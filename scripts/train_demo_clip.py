@@ -119,7 +119,7 @@ def train(
 def main() -> int:
     """Parse, train, write; exit 2 for wrong usage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a tree written by scripts/make_demo_data.py")
+    parser.add_argument("--data", type=Path, required=True, help="a tree written by cocoer prepare demo")
     parser.add_argument("--config", default="configs/demo_clip.json", help="open_clip model config")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=70)
@@ -131,9 +131,7 @@ def main() -> int:
     torch.manual_seed(args.seed)
     records = read_index(args.data / "index", "train")[: args.persons]
     if not all("synthetic" in record.extra for record in records):
-        parser.error(
-            f"{args.data} is not a demo tree: its index has no captions; make one with scripts/make_demo_data.py"
-        )
+        parser.error(f"{args.data} is not a demo tree: its index has no captions; make one with cocoer prepare demo")
     clip = build_clip(args.config, quick_gelu=False, with_text=True)
     train(clip, records, args.data, args.config, args.epochs, args.batch_size, args.lr, args.seed)
     args.out.parent.mkdir(parents=True, exist_ok=True)

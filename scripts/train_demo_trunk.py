@@ -76,7 +76,7 @@ def train(
 def main() -> int:
     """Parse, train, write; exit 2 for wrong usage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a tree written by scripts/make_demo_data.py")
+    parser.add_argument("--data", type=Path, required=True, help="a tree written by cocoer prepare demo")
     parser.add_argument("--config", default="configs/demo_emotic.yaml", help="whose trunk and crop size are meant")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=8)

@@ -81,7 +81,7 @@ def everything(config: Path, folder: Path) -> None:
     killed_run(config, [*settings, f"run.dir={folder}/parts"])
     assert train(config, "--resume", "latest", settings=[*settings, f"run.dir={folder}/parts"]) == 0
     assert train(config, settings=[*settings, f"run.dir={folder}/parts"]) == 1  # every process learns what rank 0 found
-    code = script("scripts/evaluate.py").main(
+    code = script("evaluate").main(
         ["--checkpoint", f"{folder}/whole/best.safetensors", "--device", "cpu", "--resamples", "10", "--batch-size", "2",
          "--output", f"{folder}/evaluation-2"]
     )  # fmt: skip

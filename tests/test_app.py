@@ -85,7 +85,7 @@ def started(weights: Path, folder: Path) -> Iterator[Running]:
 
 
 def test_the_page_listens_on_this_machine_alone_unless_told_otherwise() -> None:
-    program = load_program("app.py")
+    program = load_program("app")
     assert program.parse([]).host == "127.0.0.1"
     for wrong in (["--port", "70000"], ["--max-upload", "0"], ["--share"]):
         with pytest.raises(SystemExit, match="2"):
@@ -99,7 +99,7 @@ def test_without_gradio_the_program_says_how_to_get_it(
         monkeypatch.setenv(name, "")
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    assert load_program("app.py").main([]) == 2
+    assert load_program("app").main([]) == 2
     assert "pip install -e '.[app]'" in capsys.readouterr().err
 
 
@@ -110,7 +110,7 @@ def test_wrong_weights_are_told_before_anything_is_served(
     for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE", "GRADIO_TEMP_DIR"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    assert load_program("app.py").main(["--checkpoint", str(tmp_path / "none.safetensors")]) == 2
+    assert load_program("app").main(["--checkpoint", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors" in capsys.readouterr().err
 
 

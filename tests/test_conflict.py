@@ -385,7 +385,7 @@ def test_a_gain_is_claimed_only_where_the_interval_says_so() -> None:
 
 
 def test_the_script_refuses_to_publish_a_quick_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main = script("scripts/conflict_benchmark.py").main
+    main = script("conflict").main
     with pytest.raises(SystemExit):
         main(["--quick", "--publish", str(tmp_path)])
     with pytest.raises(SystemExit):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -20,15 +20,9 @@ from cocoer.data.prepare import detector_choice
 from cocoer.data.prepare.detections import detect_all
 from cocoer.names import EMOTIC_CLASSES
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
-
 
 def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"cocoer.cli.{name}")
 
 
 def run(name: str, *words: str | Path) -> int:

@@ -28,8 +28,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(world: Path, out: Path, *overrides: str) -> dict[str, object]:
-    """`scripts/evaluate.py` on the shipped weights, as a user runs it."""
-    command = [sys.executable, "scripts/evaluate.py", "--checkpoint", str(DEMO_CHECKPOINT), "--root", str(world)]
+    """`cocoer evaluate` on the shipped weights, as a user runs it."""
+    command = [sys.executable, "-m", "cocoer", "evaluate", "--checkpoint", str(DEMO_CHECKPOINT), "--root", str(world)]
     command += ["--index", str(world / "index"), "--output", str(out), "--resamples", "50"]
     command += ["--set", "data.workers=0", *overrides]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

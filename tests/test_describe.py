@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from tiny_models import persons, tiny_config, tiny_model
 
+from cocoer.cli import describe as describe_command
 from cocoer.config import load_config
 from cocoer.model.describe import Description, blank_model, describe
 
@@ -84,23 +83,16 @@ def test_a_blank_model_is_the_real_one_without_numbers() -> None:
     assert shapes["tokens of a level"] == (1, 9, 24)  # 80 pixels: 5x5 cells, padded to 6x6, patches of 2x2
 
 
-def program() -> ModuleType:
-    """scripts/describe.py, which is a program and no part of the package."""
-    spec = importlib.util.spec_from_file_location("describe_program", ROOT / "scripts" / "describe.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(("flags", "wanted"), [([], "352.13 M parameters"), (["--fused"], "fused: 181.6")])
 def test_the_command(flags: list[str], wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert program().main(["--config", str(ROOT / "configs" / "emotic.yaml"), *flags]) == 0
+    assert describe_command.main(["--config", str(ROOT / "configs" / "emotic.yaml"), *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert wanted in lines[0]
     assert any(line.startswith("fusion FFN2") and "337,946" in line for line in lines)
 
 
 def test_the_command_names_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert program().main(["--config", str(ROOT / "configs" / "emotic.yaml"), "--set", "model.tokens.pach=3"]) == 2
+    assert (
+        describe_command.main(["--config", str(ROOT / "configs" / "emotic.yaml"), "--set", "model.tokens.pach=3"]) == 2
+    )
     assert "did you mean 'patch'" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_no_network_and_no_home_folder_is_touched(
 def test_what_is_missing_is_named_with_place_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("cocoer.weights.catalog.PROJECT", tmp_path)
-    with pytest.raises(MissingWeights, match=r"buffalo_l.*thirdparty.*weights\.py fetch buffalo_l"):
+    with pytest.raises(MissingWeights, match=r"buffalo_l.*thirdparty.*cocoer weights fetch buffalo_l"):
         build_detector(DetectorConfig())
     with pytest.raises(MissingWeights, match=r"nowhere\.onnx"):
         find_detector("nowhere.onnx", "face")
@@ -102,7 +102,7 @@ def test_what_is_missing_is_named_with_place_and_command(tmp_path: Path, monkeyp
     (place / "buffalo_l").mkdir(parents=True)
     lamp_detector(place / "buffalo_l" / "det_10g.onnx", RED, 2.0)
     (place / "buffalo_l" / "w600k_r50.onnx").write_bytes(b"not opened")
-    with pytest.raises(MissingWeights, match=r"scrfd_person_2\.5g\.onnx.*weights\.py fetch scrfd_person_2\.5g"):
+    with pytest.raises(MissingWeights, match=r"scrfd_person_2\.5g\.onnx.*cocoer weights fetch scrfd_person_2\.5g"):
         build_detector(DetectorConfig())
     lamp_detector(place / "scrfd_person_2.5g.onnx", GREEN, 3.0)
     found = build_detector(DetectorConfig(input_size=64), "cpu", threads=1)

@@ -83,7 +83,7 @@ def test_an_elastic_restart_goes_on_from_the_last_state(config: Path, done: Path
 
 def test_an_evaluation_by_two_processes_has_every_person_once(done: Path, tmp_path: Path) -> None:
     arguments = ["--checkpoint", str(done / "whole/best.safetensors"), "--device", "cpu", "--resamples", "10"]
-    assert script("scripts/evaluate.py").main([*arguments, "--output", str(tmp_path)]) == 0
+    assert script("evaluate").main([*arguments, "--output", str(tmp_path)]) == 0
     one, two = np.load(tmp_path / "scores.npz"), np.load(done / "evaluation-2/scores.npz")
     assert list(one["keys"]) == list(two["keys"]) and len(one["keys"]) == 7  # 7 persons by 2 x 2: an odd rest
     np.testing.assert_allclose(one["pred"], two["pred"], atol=2e-6)

@@ -15,7 +15,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @pytest.fixture(scope="module")
 def doctor() -> ModuleType:
-    return load_program("scripts/doctor.py")
+    return load_program("doctor")
 
 
 def versions(**known: str) -> Callable[[str], str | None]:

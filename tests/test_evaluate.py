@@ -174,7 +174,7 @@ def test_a_broken_model_is_named_not_scored() -> None:
 def test_the_script_writes_what_it_says(
     world: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main = script("scripts/evaluate.py").main
+    main = script("evaluate").main
     base = ["--checkpoint", str(weights), "--config", str(world), "--device", "cpu", "--resamples", "20"]
     assert main([*base, "--output", str(tmp_path / "on"), "--persons", str(tmp_path / "p.jsonl")]) == 0
     text = capsys.readouterr().out
@@ -207,7 +207,7 @@ def evaluate_directly(world: Path, weights: Path) -> Evaluation:
 
 def test_scores_to_compare_with_that_cannot_be_used_are_named(world: Path, weights: Path, tmp_path: Path) -> None:
     result = evaluate_directly(world, weights)
-    compared = script("scripts/evaluate.py").compared
+    compared = script("evaluate").compared
     file, scores = tmp_path / "scores.npz", result.probabilities["pred"]
 
     def store(**arrays: object) -> None:
@@ -218,10 +218,10 @@ def test_scores_to_compare_with_that_cannot_be_used_are_named(world: Path, weigh
     whole = file.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"keys"):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=r"scores.npz: truncated or no scores of scripts/evaluate.py"):
+        with pytest.raises(ValueError, match=r"scores.npz: truncated or no scores of cocoer evaluate"):
             compared(result, file, True, 20)
     store(pred=scores)
-    with pytest.raises(ValueError, match=r"no scores of scripts/evaluate.py.*keys"):
+    with pytest.raises(ValueError, match=r"no scores of cocoer evaluate.*keys"):
         compared(result, file, True, 20)
     store(keys=np.array([*result.keys[1:], result.keys[1]]), pred=scores)  # one person twice
     with pytest.raises(ValueError, match="persons that are not these 11 in this order"):
@@ -241,12 +241,12 @@ def test_scores_to_compare_with_that_cannot_be_used_are_named(world: Path, weigh
 def test_the_script_says_what_is_wrong(
     world: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main = script("scripts/evaluate.py").main
+    main = script("evaluate").main
     base = ["--device", "cpu", "--output", str(tmp_path)]
     assert main([*base, "--checkpoint", str(tmp_path / "none.safetensors")]) == 1
     assert main([*base, "--checkpoint", str(weights), "--index", str(tmp_path)]) == 1
     assert main([*base, "--checkpoint", str(weights), "--set", "model.modes=paper"]) == 2
     assert main([*base, "--checkpoint", str(weights), "--config", str(make_world(tmp_path / "c", "caers"))]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 4 and all(line.startswith("evaluate.py: ") for line in said)
+    assert len(said) == 4 and all(line.startswith("cocoer evaluate: ") for line in said)
     assert "no such file" in said[0] and "test.jsonl" in said[1] and "did you mean 'mode'" in said[2]

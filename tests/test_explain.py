@@ -204,7 +204,7 @@ def test_the_command_writes_panels_and_numbers(
     one_pixel = {"body": [30, 5, 70, 55], "head": [40, 10, 41, 11]}
     boxes.write_text(json.dumps([{"body": [2, 2, 40, 58], "head": [5, 5, 25, 25]}, one_pixel]))
     command = ["--checkpoint", str(weights), "--input", str(picture), "--boxes", str(boxes), "--device", "cpu"]
-    program = load_program("scripts/explain.py")
+    program = load_program("explain")
     out = tmp_path / "out"
     assert program.main([*command, "--emotion", "surprise", "--output", str(out)]) == 0
     written = sorted(p.name for p in out.iterdir())

@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(checkpoint: Path) -> Path:
     """The same weights as ONNX, made by the command."""
     file = checkpoint.parent / "tiny.onnx"
-    program = load_program("scripts/export.py")
+    program = load_program("export")
     assert program.main(["--checkpoint", str(checkpoint), "--format", "onnx", "--out", str(file)]) == 0
     return file
 
@@ -122,7 +122,7 @@ def test_inference_with_the_file_writes_what_it_writes_with_the_weights(
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (96, 120, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "boxes.json").write_text(json.dumps(BOXES))
-    program = load_program("inference.py")
+    program = load_program("predict")
     trees: list[dict[str, Any]] = []
     for weights in (checkpoint, exported):
         out = tmp_path / weights.suffix[1:]
@@ -194,7 +194,7 @@ def test_a_file_that_disagrees_is_not_left_behind(tmp_path: Path, monkeypatch: p
 
 
 def test_wrong_names_leave_the_command_with_code_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    program = load_program("scripts/export.py")
+    program = load_program("export")
     with pytest.raises(SystemExit) as left:
         program.main(["--checkpoint", "x", "--format", "onnx", "--out", "model.pt2"])
     assert left.value.code == 2 and ".onnx" in capsys.readouterr().err
@@ -215,9 +215,9 @@ def test_the_exported_demonstration_answers_the_shipped_pictures_as_its_weights_
     """Pictures that the export never saw, through both commands as a user types them."""
     file = tmp_path / "demo.onnx"
     weights = ROOT / "checkpoints" / "demo" / "demo_emotic.safetensors"
-    export = load_program("scripts/export.py").main
+    export = load_program("export").main
     assert export(["--checkpoint", str(weights), "--format", "onnx", "--out", str(file)]) == 0
-    program, rows = load_program("inference.py"), []
+    program, rows = load_program("predict"), []
     for checkpoint in (weights, file):
         out = tmp_path / checkpoint.suffix[1:]
         arguments = ["--input", str(ROOT / "test_imgs"), "--checkpoint", str(checkpoint), "--output", str(out)]

@@ -116,7 +116,7 @@ def test_odd_pictures_are_scored_and_broken_ones_are_rows(recognizer: Recognizer
 
 
 def test_the_program_writes_a_row_and_a_json_for_each(folder: Path, tmp_path: Path) -> None:
-    program = load_program("inference.py")
+    program = load_program("predict")
     weights = tiny_checkpoint(tmp_path / "weights")
     out = tmp_path / "out"
     assert program.main(["--input", str(folder), "--checkpoint", str(weights), "--output", str(out), "--quiet"]) == 1

@@ -28,7 +28,7 @@ Run = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    return load_program("inference.py")
+    return load_program("predict")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_wrong_use_is_one_line_and_code_2(
     fixed = [] if "--checkpoint" in args else ["--checkpoint", str(checkpoint)]
     assert program.main([*args, *fixed, "--output", str(tmp_path / "out")]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("inference.py: error:") and said in lines[0]
+    assert len(lines) == 1 and lines[0].startswith("cocoer predict: error:") and said in lines[0]
 
 
 def test_weights_of_another_model_are_refused_in_a_few_lines(
@@ -371,10 +371,9 @@ def test_real_photographs_with_given_boxes(run: Run, tmp_path: Path) -> None:
 
 def test_help_does_not_wait_for_torch() -> None:
     code = (
-        "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('inference', {str(ROOT / 'inference.py')!r})\n"
-        "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\n"
-        "try: module.main(['--help'])\n"
+        "import sys\n"
+        "from cocoer.cli.main import main\n"
+        "try: main(['predict', '--help'])\n"
         "except SystemExit as left: print(left.code, 'torch' in sys.modules)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -98,7 +98,7 @@ def test_faulty_rows_are_named_one_by_one(tmp_path: Path) -> None:
 
 
 def test_no_file_no_person_no_text(tmp_path: Path) -> None:
-    with pytest.raises(IndexFileError, match=r"prepare_emotic\.py"):
+    with pytest.raises(IndexFileError, match=r"cocoer prepare emotic"):
         read_index(tmp_path, "train")
     write_index(tmp_path, [person(0)], {})
     with pytest.raises(IndexFileError, match="'val', got none"):

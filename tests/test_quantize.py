@@ -24,14 +24,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic scenes: 24 persons to calibrate with, 40 to evaluate."""
     folder = tmp_path_factory.mktemp("world")
     counts = ["--train", "24", "--val", "4", "--test", "40"]
-    assert load_program("scripts/make_demo_data.py").main(["--out", str(folder), "--dataset", "emotic", *counts]) == 0
+    assert load_program("prepare_demo").main(["--out", str(folder), "--dataset", "emotic", *counts]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("exact") / "demo.onnx"
-    assert load_program("scripts/export.py").main(["--checkpoint", str(WEIGHTS), "--out", str(file)]) == 0
+    assert load_program("export").main(["--checkpoint", str(WEIGHTS), "--out", str(file)]) == 0
     return file
 
 
@@ -39,7 +39,7 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def int8(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("int8") / "demo_int8.onnx"
     given = ["--int8", str(world / "index"), "--root", str(world), "--persons", "16", "--out", str(file)]
-    assert load_program("scripts/export.py").main(["--checkpoint", str(WEIGHTS), *given]) == 0
+    assert load_program("export").main(["--checkpoint", str(WEIGHTS), *given]) == 0
     return file
 
 
@@ -61,7 +61,7 @@ def test_only_what_lies_between_crops_and_last_convolution_is_quantized(exact: P
 def test_its_answers_are_near_and_evaluation_says_how_near(
     world: Path, exact: Path, int8: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main = load_program("scripts/evaluate.py").main
+    main = load_program("evaluate").main
     places = ["--root", str(world), "--index", str(world / "index"), "--resamples", "20", "--device", "cpu"]
     folders = {name: tmp_path / name for name in ("torch", "exact", "int8")}
     for name, file in (("torch", WEIGHTS), ("exact", exact), ("int8", int8)):
@@ -83,7 +83,7 @@ def test_the_file_says_what_it_is_and_still_brings_its_config(int8: Path) -> Non
         "calibrated_on": "16 persons of the training split",
     }
     assert metadata["exported_from"] == WEIGHTS.name and config.data.image_size > 0
-    program = load_program("scripts/evaluate.py")
+    program = load_program("evaluate")
     for fixed in ("model.attention.blocks=7", "data.dataset=caers"):
         assert program.main(["--checkpoint", str(int8), "--set", fixed]) == 2
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_quantized_is_an_error(
         quantize(int8, tmp_path / "twice.onnx", [], "nobody")
     with pytest.raises(ExportError, match="wanted persons to calibrate with"):
         quantize(exact, tmp_path / "none.onnx", [], "nobody")
-    main = load_program("scripts/export.py").main
+    main = load_program("export").main
     for wrong in (["--format", "torch", "--out", "m.pt2"], ["--persons", "0", "--out", "m.onnx"]):
         with pytest.raises(SystemExit) as left:
             main(["--checkpoint", str(WEIGHTS), "--int8", str(world / "index"), *wrong])

@@ -90,7 +90,7 @@ def test_a_real_end_of_the_process(
     code = (
         "import os, signal, sys\n"
         f"sys.path[:0] = [{str(ROOT)!r}]\n"
-        "import train\n"
+        "from cocoer.cli import train\n"
         "from cocoer.training import recognition_stage as recognition\n"
         "inner, seen = recognition.train_step, []\n"
         "def step(*args):\n"

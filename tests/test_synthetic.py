@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from cocoer.boxes import as_box, intersections
+from cocoer.cli import prepare_demo as make_demo_data
 from cocoer.data.synthetic import export
 from cocoer.data.synthetic.annotations import HEADER, person_fields
 from cocoer.data.synthetic.emotions import ARCHETYPES, WorldOptions, archetype_pool, captions, clearly_different
@@ -29,11 +29,6 @@ from cocoer.data.synthetic.world import draw_picture, plan_picture
 from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES, LEVELS, SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "scripts" / "make_demo_data.py"
-_spec = importlib.util.spec_from_file_location("make_demo_data", SCRIPT)
-assert _spec is not None and _spec.loader is not None, f"{SCRIPT} is missing"
-make_demo_data = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make_demo_data)
 COUNTS = {"train": 14, "val": 7, "test": 7}
 
 
@@ -306,7 +301,7 @@ def test_wrong_usage_ends_with_code_2_and_a_reason(
 
 def test_the_command_writes_both_trees_and_is_quiet_off_a_terminal(tmp_path: Path) -> None:
     arguments = ["--out", "demo", "--dataset", "both", "--train", "3", "--val", "2", "--test", "2"]
-    command = [sys.executable, str(SCRIPT), *arguments]
+    command = [sys.executable, "-m", "cocoer", "prepare", "demo", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0 and done.stderr == ""

@@ -70,7 +70,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
 
 def run_script(root: Path, weights: list[Path], output: Path, *more: str, dataset: str = "emotic") -> int:
     words = ["--dataset", dataset, str(root), *map(str, weights), "--output", str(output), "--resamples", "20"]
-    code: int = script("scripts/tables.py").main([*words, "--device", "cpu", *more])
+    code: int = script("tables").main([*words, "--device", "cpu", *more])
     return code
 
 
@@ -215,7 +215,7 @@ def test_the_script_says_what_it_wants(
     world: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    main = script("scripts/tables.py").main
+    main = script("tables").main
     assert main(["--dataset", "emotic", "nowhere"]) == 2
     assert main(["--dataset", "caers", str(world[0])]) == 1  # other labels
     assert main(["--dataset", "emotic", str(world[0]), str(tmp_path / "none.safetensors")]) == 1
@@ -236,7 +236,7 @@ def test_without_data_the_demo_world_takes_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    module = script("scripts/tables.py")
+    module = script("tables")
     monkeypatch.setattr(module, "_DEMO_SIZES", {"emotic": (0, 0, 3), "caers": (2, 1, 3)})
     args = module.arguments(["--dataset", "emotic"])
     root = module.data_root(args)
@@ -260,7 +260,7 @@ def test_train_makes_the_seeds_once_and_the_baselines_beside_them(
 ) -> None:
     root, _ = world_with_weights(tmp_path / "w", seeds=1)
     config = read(tmp_path / "w/config.yaml")
-    module, out = script("scripts/tables.py"), tmp_path / "out"
+    module, out = script("tables"), tmp_path / "out"
     words = ["--dataset", "emotic", str(root), "--train", "--seeds", "0,5", "--config", str(tmp_path / "w/config.yaml")]
     words += [
         "--with",
@@ -302,7 +302,9 @@ def test_train_makes_the_seeds_once_and_the_baselines_beside_them(
 def test_a_training_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
     config = make_world(tmp_path)
     (run,) = seeds_of(TrainingRun(config, ("data.index=nowhere",)), [0], tmp_path / "runs")
-    with pytest.raises(TrainingError, match=r"runs/seed-0: the training ended with 1: train.py: .*nowhere.*train.log"):
+    with pytest.raises(
+        TrainingError, match=r"runs/seed-0: the training ended with 1: cocoer train: .*nowhere.*train.log"
+    ):
         train_all([run], "cpu")
     assert not is_done(run)
 
@@ -320,7 +322,7 @@ def test_the_plan_of_a_page_is_train_py_s_own(tmp_path: Path) -> None:
     assert len(runs) == 2 * (1 + 1 + 5) and runs[2].config.loss.alpha == 0 and runs[1].config.run.seed == 1
     assert {r.config.data.root for r in runs} == {"data/emotic"}
     words = runs[1].words("cpu")
-    assert words[:3] == ["train.py", "--config", str(ROOT / "configs/emotic.yaml")] and "--resume" in words
+    assert words[:3] == ["train", "--config", str(ROOT / "configs/emotic.yaml")] and "--resume" in words
 
 
 def test_zero_shot_with_any_tower_and_an_ensemble(world: tuple[Path, list[Path]], tmp_path: Path) -> None:

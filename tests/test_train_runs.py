@@ -82,6 +82,6 @@ def test_an_interrupted_training_goes_on_and_a_done_one_is_left_alone(tmp_path: 
     assert is_done(first) and not is_done(run)  # without the limit there are steps left
     train_all([run], "cpu")
     said = (run.folder / train_runs.LOG_FILE).read_text()
-    assert is_done(run) and said.count("$ python train.py") == 2 and "going on from" in said and "step 2" in said
+    assert is_done(run) and said.count("$ cocoer train") == 2 and "going on from" in said and "step 2" in said
     train_all([run], "cpu")
     assert (run.folder / train_runs.LOG_FILE).read_text() == said

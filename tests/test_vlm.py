@@ -353,7 +353,7 @@ def test_the_command_reports_every_variant(
     weights = tiny_checkpoint(tmp_path / "weights", dataset)
     records = make_people(tmp_path / "data", dataset, {"test": 4})
     write_index(tmp_path / "data" / "index", records, {})
-    program, out = load_program("scripts/vlm.py"), tmp_path / "out"
+    program, out = load_program("vlm"), tmp_path / "out"
     command = [
         "--index",
         str(tmp_path / "data" / "index"),

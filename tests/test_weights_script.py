@@ -185,7 +185,7 @@ def test_a_full_disk_is_said(server: Server, project: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    return load_program("scripts/weights.py")
+    return load_program("weights")
 
 
 def test_the_program_lists_fetches_verifies(
@@ -237,7 +237,7 @@ def test_convert_refuses_what_is_no_checkpoint(
     out = tmp_path / "out"
     args = ["convert", "--release", str(tmp_path / "GWT.pth"), "--clip", str(tmp_path / "absent.pt"), "--out", str(out)]
     assert program.main(args) == 1
-    assert "weights.py: error:" in capsys.readouterr().err and not (out / "model.safetensors").exists()
+    assert "cocoer weights: error:" in capsys.readouterr().err and not (out / "model.safetensors").exists()
 
 
 def test_the_catalog_is_complete_and_honest() -> None:

@@ -22,8 +22,11 @@ from cocoer.model.checkpoint import save_weights
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def load_program(path: str) -> ModuleType:
-    """A program of this repository (`inference.py`, `scripts/doctor.py`) as a module, without running it."""
+def load_program(name: str) -> ModuleType:
+    """A command's module, or by its path a program of scripts/, without running it."""
+    if not name.endswith(".py"):
+        return importlib.import_module(f"cocoer.cli.{name}")
+    path = name
     name = Path(path).stem + "_program"
     spec = importlib.util.spec_from_file_location(name, ROOT / path)
     assert spec is not None and spec.loader is not None

@@ -42,7 +42,9 @@ SETTINGS: dict[str, Any] = {
 
 
 def script(path: str) -> ModuleType:
-    """A script of the repository as a module, by its path from the root."""
+    """A command's module, or by its path from the root a program of scripts/."""
+    if not path.endswith(".py"):
+        return importlib.import_module(f"cocoer.cli.{path}")
     name = f"script_{path.replace('/', '_').removesuffix('.py')}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, ROOT / path)
@@ -101,7 +103,7 @@ def read(path: Path, *overrides: str) -> Config:
 def train(config: Path, *arguments: str, settings: Sequence[str] = (), drawn: bool = False) -> int:
     """`train.py` in this process, on the CPU; its exit code. Pictures and report, half of a tiny run's time, only if `drawn`."""
     changes = ["--set", *settings] if settings else []
-    module = script("train.py")
+    module = script("train")
     with ExitStack() as stack:
         if not drawn:
             stack.enter_context(mock.patch.object(module, "show_people"))

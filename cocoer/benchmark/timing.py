@@ -14,8 +14,6 @@ from pathlib import Path
 
 import torch
 
-from cocoer.heap import give_freed_memory_back
-
 Task = Callable[[], object]
 Clock = Callable[[], float]
 """Seconds since some moment."""
@@ -91,7 +89,6 @@ def _milliseconds(task: Task, device: torch.device, clock: Clock) -> float:
 def peak_mb(task: Task, device: torch.device) -> float:
     """Highest memory while the task runs, MB: of the GPU, or of the whole process where Linux lets the mark be reset."""
     gc.collect()
-    give_freed_memory_back()  # or the mark would tell of what ran before
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         task()

@@ -77,7 +77,7 @@ class PeopleDetector:
         if device.startswith("cuda") and "CUDA" not in self.info.to_dict()["provider"]:
             raise DetectorError(
                 f"--device {device}: onnxruntime fell back to {self.info.to_dict()['provider']} for the detectors, so CUDA or "
-                "cuDNN does not fit; run `python scripts/doctor.py`, or use --device cpu"
+                "cuDNN does not fit; run `cocoer doctor`, or use --device cpu"
             )
 
     def __call__(self, picture: NDArray[np.uint8]) -> Detections:
@@ -108,7 +108,7 @@ def available_providers() -> list[str]:
     except ImportError as err:
         raise DetectorError(
             f"onnxruntime cannot be imported ({err}); install exactly one of onnxruntime and onnxruntime-gpu, "
-            "see `python scripts/doctor.py`"
+            "see `cocoer doctor`"
         ) from None
     return list(onnxruntime.get_available_providers())
 
@@ -143,7 +143,7 @@ def _load(
 ) -> Any:
     """One detector, by insightface's loader, ready for pictures."""
     if not path.is_file():
-        raise MissingWeights(f"{kind} detector {path}: no such file; see `python scripts/weights.py list`")
+        raise MissingWeights(f"{kind} detector {path}: no such file; see `cocoer weights list`")
     import onnxruntime
     from insightface import model_zoo
 
@@ -157,7 +157,7 @@ def _load(
         model = model_zoo.get_model(str(path), providers=providers, sess_options=options, download=False)
     except Exception as err:  # noqa: BLE001 - onnxruntime, onnx and protobuf each raise their own classes for a bad file
         raise DetectorError(
-            f"{kind} detector {path}: cannot be loaded ({_first_line(err)}); check it with `python scripts/weights.py verify`"
+            f"{kind} detector {path}: cannot be loaded ({_first_line(err)}); check it with `cocoer weights verify`"
         ) from None
     if getattr(model, "taskname", None) != "detection":
         raise DetectorError(

@@ -54,7 +54,7 @@ def read_records(path: str | Path, classes: Sequence[str] | None = None) -> list
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise IndexFileError(
-            f"{path}: no such person index; scripts/prepare_emotic.py and scripts/prepare_caers.py write one"
+            f"{path}: no such person index; cocoer prepare emotic and cocoer prepare caers write one"
         ) from None
     except (OSError, UnicodeDecodeError) as err:
         raise IndexFileError(f"{path}: cannot be read as a person index: {err}") from None

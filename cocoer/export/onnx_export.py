@@ -237,7 +237,7 @@ class OnnxFile:
 
         path = Path(path)
         if not path.is_file():
-            raise ExportError(f"{path}: no such file; write one with scripts/export.py --format onnx")
+            raise ExportError(f"{path}: no such file; write one with cocoer export --format onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
@@ -249,9 +249,7 @@ class OnnxFile:
             ) from None
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if text is None:
-            raise ExportError(
-                f"{path}: an ONNX file without a description under `cocoer`; wanted one by scripts/export.py"
-            )
+            raise ExportError(f"{path}: an ONNX file without a description under `cocoer`; wanted one by cocoer export")
         self.metadata: dict[str, Any] = json.loads(text)
         self._reads = {entry.name for entry in self._session.get_inputs()}  # `paper` mode does not look at boxes
 
@@ -278,9 +276,7 @@ class TorchFile:
         except (OSError, RuntimeError, ValueError, BadZipFile) as err:
             raise ExportError(f"{path}: torch cannot read it: {str(err).splitlines()[0]}; export it again") from None
         if not extra[METADATA_KEY]:
-            raise ExportError(
-                f"{path}: a .pt2 file without a description under `cocoer`; wanted one by scripts/export.py"
-            )
+            raise ExportError(f"{path}: a .pt2 file without a description under `cocoer`; wanted one by cocoer export")
         self.metadata: dict[str, Any] = json.loads(extra[METADATA_KEY])
         self._module = program.module()
 

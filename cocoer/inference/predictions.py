@@ -62,7 +62,7 @@ class Answer:
         """With the person's number and boxes. Scores that are not finite make it an error."""
         if not self.finite:
             message = (
-                "the model gave scores that are not finite numbers; check the weights with `scripts/weights.py verify`"
+                "the model gave scores that are not finite numbers; check the weights with `cocoer weights verify`"
             )
             return error_prediction(person, message, boxes)
         estimated = boxes.head_source == "estimated"

@@ -103,7 +103,7 @@ class Recognizer:
     ) -> Recognizer:
         """The recogniser of a weights file, which brings its config along. Default: the synthetic demonstration's weights.
 
-        path: weights, or an .onnx file by scripts/export.py, which onnxruntime runs on the CPU whatever `device` says.
+        path: weights, or an .onnx file by cocoer export, which onnxruntime runs on the CPU whatever `device` says.
 
         device: `auto`, `cpu`, `cuda`, `cuda:N`. overrides: `inference.batch_size=4` and the like, over the file's config.
         Raises CheckpointError (missing or wrong file), ConfigError (bad override), ValueError (a device that is not there).

@@ -159,7 +159,7 @@ def _load_trunks(trunks: dict[str, Trunk], model: ModelConfig) -> None:
     path = Path(f"checkpoints/imagenet/{model.trunk.name}.pth" if name == "imagenet" else str(name))
     if not path.is_file():
         raise FileNotFoundError(
-            f"trunk weights: no such file: {path}; get them with `python scripts/weights.py fetch {model.trunk.name}`, "
+            f"trunk weights: no such file: {path}; get them with `cocoer weights fetch {model.trunk.name}`, "
             f"or start from random weights with --set model.trunk.weights=null"
         )
     safe = path.suffix == ".safetensors"

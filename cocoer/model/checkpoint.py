@@ -77,7 +77,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_durably(path: Path, write: Callable[[Path], None]) -> None:
+def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a new file beside `path`, sync it, rename it to `path`, sync the folder.
 
     Raises CheckpointError (path, reason, remedy) where the disk is full or the folder cannot be written; what stood at
@@ -197,7 +197,7 @@ def find_weights(path: str | Path) -> Path:
     if not file.is_file():
         raise CheckpointError(
             f"weights {file}: no such file. Wanted a .safetensors file, or a folder with {FILE_NAME} in it; make one with"
-            " `python train.py --config CONFIG`, or see `python scripts/weights.py list` for those that can be fetched"
+            " `python train.py --config CONFIG`, or see `cocoer weights list` for those that can be fetched"
         )
     return file
 
@@ -214,7 +214,7 @@ def _check_container(file: Path) -> None:
         if start.startswith((b"PK\x03\x04", b"\x80\x02")):
             raise CheckpointError(
                 f"weights {file}: a pickled PyTorch file, which is not opened because that may execute code. Wanted"
-                " safetensors; for the published checkpoint see `python scripts/weights.py convert`"
+                " safetensors; for the published checkpoint see `cocoer weights convert`"
             )
         length = int.from_bytes(start[:8], "little")
         if len(start) < 10 or start[8:9] != b"{" or length > 100_000_000:
@@ -256,7 +256,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     if text is None:
         raise CheckpointError(
             f"weights {file}: safetensors without a description under `cocoer`, so the config is not known. Wanted a file"
-            " written by train.py or scripts/weights.py convert"
+            " written by train.py or cocoer weights convert"
         )
     metadata: dict[str, Any] = json.loads(text)
     if metadata.get("format_version") != FORMAT_VERSION:

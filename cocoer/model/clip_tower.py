@@ -80,9 +80,7 @@ def read_clip_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"CLIP weights: no such file: {path}; `python scripts/weights.py list` says where it comes from"
-        )
+        raise FileNotFoundError(f"CLIP weights: no such file: {path}; `cocoer weights list` says where it comes from")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))

@@ -123,7 +123,7 @@ class CocoER(nn.Module):
     def fuse(self) -> None:
         """Fold for inference, in place: batch norms of trunks and CLIP tower into convolutions, V-I's repeated input.
 
-        Outputs stay equal to 1e-5; the memory of the weights shrinks (`scripts/describe.py --fused` says by how much).
+        Outputs stay equal to 1e-5; the memory of the weights shrinks (`cocoer describe --fused` says by how much).
         A fused model can neither be trained nor saved as a checkpoint. Fusing twice changes nothing more.
         Raises ValueError for a model in training mode.
         """

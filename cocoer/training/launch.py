@@ -1,4 +1,4 @@
-"""Several trainings, each `train.py` in a process of its own: done ones are skipped, interrupted ones go on.
+"""Several trainings, each `cocoer train` in a process of its own: done ones are skipped, interrupted ones go on.
 
 A process per run keeps one run's threads, signals and memory out of another's, and lets small runs share the cores.
 """
@@ -24,7 +24,6 @@ from cocoer.model.checkpoint import check_classes, read_metadata
 from cocoer.training.recognition_stage import BEST_FILE, LAST_FILE
 from cocoer.training.resume import MAY_DIFFER, config_differences
 from cocoer.training.signals import EXIT_STOPPED
-from cocoer.weights.catalog import PROJECT
 
 LOG_FILE = "train.log"
 _POLL = 0.2  # seconds between looks at the processes
@@ -64,7 +63,7 @@ class TrainingRun:
     def words(self, device: str = "auto", threads: int = 0) -> list[str]:
         """The command without the interpreter; it goes on where an earlier one was interrupted."""
         changes = [*self.overrides, *([f"run.threads={threads}"] if threads else [])]
-        words = ["train.py", "--config", str(self.config_file), "--resume", "latest", "--device", device]
+        words = ["train", "--config", str(self.config_file), "--resume", "latest", "--device", device]
         return [*words, *(["--note", self.note] if self.note else []), "--set", *changes]
 
 
@@ -124,9 +123,9 @@ def _started(run: TrainingRun, device: str, threads: int) -> subprocess.Popen[by
     run.folder.mkdir(parents=True, exist_ok=True)
     words = run.words(device, threads)
     with open(run.folder / LOG_FILE, "ab") as log:
-        log.write(f"$ python {shlex.join(words)}\n".encode())
+        log.write(f"$ cocoer {shlex.join(words)}\n".encode())
         log.flush()
-        command = [sys.executable, str(PROJECT / words[0]), *words[1:]]
+        command = [sys.executable, "-m", "cocoer", *words]
         # a session of its own: Ctrl-C reaches this process alone, which then stops the trainings gently
         return subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True

@@ -1,7 +1,7 @@
 """Every file that cocoer can use and does not make itself: where it comes from, its size, checksum, licence and place.
 
 A size or checksum that its publisher does not state, or that was not to be found, is None and said to be so; nothing is
-guessed. `scripts/weights.py` lists, fetches and verifies what stands here. Imports nothing heavy.
+guessed. `cocoer weights` lists, fetches and verifies what stands here. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -184,9 +184,7 @@ def find_detector(name: str, kind: str) -> Path:
         if inside:
             return inside[0]
     known = any(item.name == name for item in CATALOG)
-    remedy = (
-        f"get it with `python scripts/weights.py fetch {name}`" if known else "see `python scripts/weights.py list`"
-    )
+    remedy = f"get it with `cocoer weights fetch {name}`" if known else "see `cocoer weights list`"
     raise MissingWeights(
         f"{kind} detector {name!r} is not there: wanted {roots[0] / name}{'.onnx' if 'person' in name else '/'}; {remedy}, "
         "or give boxes with --boxes"

@@ -1,7 +1,7 @@
 """Getting, checking and unpacking the files of `weights_catalog`: resumable, verified before they are put in place.
 
 A download grows in `PLACE.part` beside its place and is renamed when size and checksum agree, so a file under its final name
-is always whole. Only addresses of the catalog are opened, and only by `scripts/weights.py fetch`.
+is always whole. Only addresses of the catalog are opened, and only by `cocoer weights fetch`.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def verify(item: WeightsFile) -> str:
     """Check what is in place. Raises FetchError for a missing or wrong file."""
     missing = [path for path in item.files if not path.is_file()]
     if missing:
-        raise FetchError(
-            f"{item.name}: not there: {missing[0]}; get it with `python scripts/weights.py fetch {item.name}`"
-        )
+        raise FetchError(f"{item.name}: not there: {missing[0]}; get it with `cocoer weights fetch {item.name}`")
     if not item.unpack:
         return check_file(item, item.files[0])
     said = []
@@ -80,7 +78,7 @@ def fetch(item: WeightsFile, progress: Progress = lambda done, total: None) -> N
     if item.url is None:
         raise FetchError(
             f"{item.name}: its publisher offers no fixed address; get it by hand from {item.page} and run "
-            f"`python scripts/weights.py fetch {item.name} --from FILE`"
+            f"`cocoer weights fetch {item.name} --from FILE`"
         )
     target = _archive(item)
     part = target.with_name(target.name + ".part")
@@ -152,7 +150,7 @@ def _download(item: WeightsFile, part: Path, progress: Progress) -> None:
         reason = getattr(err, "reason", err)
         raise FetchError(
             f"{item.name}: cannot be downloaded ({reason}). Without a network: get {item.url} elsewhere and run "
-            f"`python scripts/weights.py fetch {item.name} --from FILE`"
+            f"`cocoer weights fetch {item.name} --from FILE`"
         ) from None
 
 

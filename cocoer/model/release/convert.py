@@ -116,7 +116,7 @@ def _clip_file(clip: str | Path | None) -> Path:
     tried = ", ".join(str(place) for place in places)
     raise CheckpointError(
         f"CLIP weights {tried}: no such file; the published checkpoint does not hold CLIP's tower. Name OpenAI's RN50.pt"
-        " with --clip; `python scripts/weights.py list` says where it comes from"
+        " with --clip; `cocoer weights list` says where it comes from"
     )
 
 

@@ -68,7 +68,7 @@ def _members(path: Path) -> list[str]:
 def _check_kind(path: Path, what: str) -> None:
     """CheckpointError unless the file begins like something that torch.save wrote; the text says what it is instead."""
     if not path.is_file():
-        raise CheckpointError(f"{what} {path}: no such file; `python scripts/weights.py list` says where it comes from")
+        raise CheckpointError(f"{what} {path}: no such file; `cocoer weights list` says where it comes from")
     with open(path, "rb") as handle:
         start = handle.read(128)
     if not start:

@@ -102,7 +102,7 @@ def _command(study: Study, runs: Sequence[Run]) -> str:
     numbers, target = runs[0].numbers, study.target
     if len(runs) > 1 or target.limit is not None or "summary" not in numbers:
         return study.command
-    words = ["python", "scripts/evaluate.py", "--checkpoint", numbers["weights"]["file"], "--root", str(target.root)]
+    words = ["cocoer", "evaluate", "--checkpoint", numbers["weights"]["file"], "--root", str(target.root)]
     words += ["--index", str(target.index), "--split", target.split]
     words += ["--set", *numbers["overrides"]] if numbers["overrides"] else []
     return shlex.join(words)

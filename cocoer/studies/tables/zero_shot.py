@@ -140,5 +140,5 @@ def zero_shot(
 def remedy(tower: Tower) -> str:
     """What to do about missing weights."""
     if tower.weights == "openai":
-        return f"`python scripts/weights.py fetch clip-{tower.name.lower()}`, or name a file: --clip {tower.name}=FILE"
+        return f"`cocoer weights fetch clip-{tower.name.lower()}`, or name a file: --clip {tower.name}=FILE"
     return "name an existing file: --clip TOWER=FILE"

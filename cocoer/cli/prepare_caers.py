@@ -1,11 +1,11 @@
 """Make a person index of CAER-S: class folders in any spelling, duplicates counted, one person with a head in every picture.
 
-    python scripts/prepare_caers.py --root data/CAER-S --out data/caers/index --split disjoint
-    python scripts/prepare_caers.py --root data/CAER-S --out data/caers/index --split community --faces lists/
+    cocoer prepare caers --root data/CAER-S --out data/caers/index --split disjoint
+    cocoer prepare caers --root data/CAER-S --out data/caers/index --split community --faces lists/
 
 --root is the folder that holds `train` and `test`; a level too high or too low is found too. --faces: a list of
 ndkhanh360/CAER or larrylu0426/CAERS-Annotation, or a folder of them. --boxes: `detect` finds faces and bodies (needs the
-detectors, see scripts/weights.py); `estimate` uses the lists and the whole picture alone.
+detectors, see cocoer weights); `estimate` uses the lists and the whole picture alone.
 Exit code 0: done. 1: pictures were dropped as faulty, or --strict refused them. 2: wrong usage.
 """
 
@@ -27,7 +27,9 @@ from cocoer.weights.catalog import MissingWeights
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer prepare caers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder with `train` and `test`")
     parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl ... and sidecar.json")
     parser.add_argument("--split", choices=("original", "community", "disjoint"), default="original",
@@ -103,7 +105,3 @@ def _tell(sidecar: dict[str, Any]) -> None:
         )
     for split, found in sidecar["against_published"].items():
         print(f"published count of {split}: {found['published']}, here {found['here']} ({found['difference']:+d})")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

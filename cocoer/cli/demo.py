@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ class StepFailed(RuntimeError):
 
 def run(title: str, *command: str) -> float:
     """Announce and run one command with this interpreter; returns its seconds. Raises StepFailed."""
-    print(f"\n== {title}\n$ python {shlex.join(command)}", flush=True)
+    print(f"\n== {title}\n$ cocoer {shlex.join(command)}", flush=True)
     start = time.monotonic()
-    code = subprocess.run([sys.executable, *command], check=False).returncode
+    code = subprocess.run([sys.executable, "-m", "cocoer", *command], check=False).returncode
     if code != 0:
         raise StepFailed(f"{title}: the command above ended with {code}")
     return time.monotonic() - start
@@ -105,14 +106,16 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run all steps; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="where everything goes")
     parser.add_argument("--persons", type=int, default=600, help="persons of the short run's training split")
     parser.add_argument("--test", type=int, default=300, help="persons of the test split")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the short run")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     out: Path = args.out
     data, seconds = out / "data", {}
     out.mkdir(parents=True, exist_ok=True)
@@ -120,12 +123,12 @@ def main() -> int:
     split = ["--train", str(args.persons), "--val", "150", "--test", str(args.test)]
     try:
         seconds["scenes"] = run(
-            "a small demo world, in EMOTIC's format", "scripts/make_demo_data.py", "--out", str(data), "--force",
+            "a small demo world, in EMOTIC's format", "prepare", "demo", "--out", str(data), "--force",
             "--dataset", "emotic", "--seed", str(UNSEEN_SEED), *split,
         )  # fmt: skip
         seconds["pictures"] = run(
             "answers for test_imgs/",
-            "inference.py",
+            "predict",
             "--input",
             "test_imgs/",
             "--output",
@@ -134,18 +137,18 @@ def main() -> int:
         )
         picture, boxes = photograph(out)
         seconds["photograph"] = run(
-            "a real photograph with six people, boxes given", "inference.py", "--input", str(picture),
+            "a real photograph with six people, boxes given", "predict", "--input", str(picture),
             "--boxes", str(boxes), "--output", str(out / "pictures"),
         )  # fmt: skip
         seconds["evaluation"] = run(
-            "the shipped weights on unseen scenes", "scripts/evaluate.py", *places, "--output", str(out / "evaluation")
+            "the shipped weights on unseen scenes", "evaluate", *places, "--output", str(out / "evaluation")
         )
         run(
-            "the same without coordination", "scripts/evaluate.py", *places,
+            "the same without coordination", "evaluate", *places,
             "--set", "model.coordination.update=none", "--output", str(out / "evaluation_no_update"),
         )  # fmt: skip
         seconds["training"] = run(
-            "a short training run (CLIP and trunk start from checkpoints/demo)", "train.py", "--config", CONFIG, "--overwrite",
+            "a short training run (CLIP and trunk start from checkpoints/demo)", "train", "--config", CONFIG, "--overwrite",
             "--set", f"run.dir={out / 'short_run'}", f"data.root={data}", f"data.index={data / 'index'}",
             f"optim.epochs={args.epochs}", "optim.decay_every=3", "vocabulary_stage.epochs=2",
         )  # fmt: skip
@@ -154,7 +157,3 @@ def main() -> int:
         print(f"demo: {err}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

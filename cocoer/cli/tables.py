@@ -37,7 +37,7 @@ from cocoer.training.launch import TrainingError
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 _NAMES = {"emotic": "EMOTIC", "caers": "CAER-S"}
-_PROJECT = Path(__file__).resolve().parent.parent
+_PROJECT = Path(__file__).resolve().parents[2]
 _DEMO_NOTE = "synthetic demonstration: trained on drawn scenes, not for photographs"
 _DEMO_SIZES = {"emotic": (0, 0, 1200), "caers": (2400, 240, 800)}
 _DEMO_SIZES_TO_TRAIN = {"emotic": (6000, 600, 1200), "caers": (2400, 240, 800)}
@@ -50,7 +50,9 @@ class UsageError(ValueError):
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "data",
         nargs="?",
@@ -125,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         weights = check_weights(trained_weights(args, target, output) or named_weights(args, target, output), target)
         with start_runtime(args.device) as runtime:
             study = Study(
-                target, tuple(weights), output / "runs", runtime, shlex.join(["python", "scripts/tables.py", *given]),
+                target, tuple(weights), output / "runs", runtime, shlex.join(["cocoer", "tables", *given]),
                 batch_size=args.batch_size, resamples=args.resamples, progress=True,
                 towers=tuple(Tower.parse(text) for text in args.clip), variants=tuple(variants_of(args, target, output)),
             )  # fmt: skip
@@ -136,16 +138,16 @@ def main(argv: list[str] | None = None) -> int:
             paths.append(publish(args.publish, key, summary(tables, remarks(target, weights))))
         print("\n".join(path.as_posix() for path in paths))
     except UsageError as err:
-        print(f"tables.py: {err}", file=sys.stderr)
+        print(f"cocoer tables: {err}", file=sys.stderr)
         return 2
     except (
         CheckpointError, ConfigError, IndexFileError, ImageError, ScoreError, TableError, TrainingError, OSError, ValueError,
         subprocess.CalledProcessError,
     ) as err:  # fmt: skip
-        print(f"tables.py: {err}", file=sys.stderr)
+        print(f"cocoer tables: {err}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("tables.py: interrupted; the same command goes on where it was", file=sys.stderr)
+        print("cocoer tables: interrupted; the same command goes on where it was", file=sys.stderr)
         return 1
     return 0
 
@@ -175,7 +177,7 @@ def data_root(args: argparse.Namespace) -> Path:
     root = Path(args.data or f"outputs/demo_data/{args.dataset}{'' if sizes[0] else '_test'}")
     if not (root / "index" / "sidecar.json").is_file():  # it is written last
         say(f"drawing the demo world into {root.as_posix()}")
-        command = [sys.executable, str(_PROJECT / "scripts/make_demo_data.py"), "--out", str(root), "--force"]
+        command = [sys.executable, "-m", "cocoer", "prepare", "demo", "--out", str(root), "--force"]
         counts = [
             word for split, n in zip(("train", "val", "test"), sizes, strict=True) for word in (f"--{split}", str(n))
         ]
@@ -245,7 +247,7 @@ def named_weights(args: argparse.Namespace, target: Target, output: Path) -> lis
 
 def say(text: str) -> None:
     """A line for the user, on standard error; the files that were written go to standard output."""
-    print(f"tables.py: {text}", file=sys.stderr, flush=True)
+    print(f"cocoer tables: {text}", file=sys.stderr, flush=True)
 
 
 def heading(target: Target) -> str:
@@ -280,7 +282,3 @@ def remarks(target: Target, weights: list[Path]) -> list[str]:
         f" Values in percent; {seeds}. 'Paper' holds published figures only; 'not at hand' where none could be found."
     )
     return out
-
-
-if __name__ == "__main__":
-    sys.exit(main())

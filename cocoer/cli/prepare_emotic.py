@@ -1,10 +1,10 @@
 """Make a person index of EMOTIC: verified boxes, a head for everybody, and a sidecar that names every dropped person.
 
-    python scripts/prepare_emotic.py --root data/emotic --out data/emotic/index
-    python scripts/prepare_emotic.py --root data/emotic --out data/emotic/index --heads boxes my_heads.csv --drop-overlap
+    cocoer prepare emotic --root data/emotic --out data/emotic/index
+    cocoer prepare emotic --root data/emotic --out data/emotic/index --heads boxes my_heads.csv --drop-overlap
 
 --root is the folder that holds `emotic` (or `cvpr_emotic`) and `Annotations`; a level too high or too low is found too.
---heads: `detect` finds faces and gives each body at most one (needs the detectors, see scripts/weights.py), `boxes FILE`
+--heads: `detect` finds faces and gives each body at most one (needs the detectors, see cocoer weights), `boxes FILE`
 reads them from a .csv or .jsonl (columns image, person, x1, y1, x2, y2, score), `estimate` places all heads by the body alone.
 Exit code 0: done. 1: persons were dropped for faulty files or boxes, or --strict refused them. 2: wrong usage.
 """
@@ -29,7 +29,9 @@ from cocoer.weights.catalog import MissingWeights
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer prepare emotic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder with `emotic` and `Annotations`")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for train.jsonl, val.jsonl, test.jsonl, sidecar.json"
@@ -123,7 +125,3 @@ def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
         text = ", ".join(f"{s} {c['here']} ({c['difference']:+d})" for s, c in by_split.items())
         print(f"{name}, and the difference to the published counts of {tree.release}: {text}")
     print(f"data.root for a config: {tree.data_root}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,11 @@
 """Weights that others publish: list them, fetch and verify them, convert the authors' checkpoint.
 
-    python scripts/weights.py list
-    python scripts/weights.py fetch buffalo_l scrfd_person_2.5g
-    python scripts/weights.py fetch resnet50 --from /media/stick/resnet50-0676ba61.pth
-    python scripts/weights.py verify
-    python scripts/weights.py convert --release GWT.pth --clip checkpoints/clip/RN50.pt --out checkpoints/release
-    python scripts/weights.py pack outputs/run/best.safetensors --out small.safetensors
+    cocoer weights list
+    cocoer weights fetch buffalo_l scrfd_person_2.5g
+    cocoer weights fetch resnet50 --from /media/stick/resnet50-0676ba61.pth
+    cocoer weights verify
+    cocoer weights convert --release GWT.pth --clip checkpoints/clip/RN50.pt --out checkpoints/release
+    cocoer weights pack outputs/run/best.safetensors --out small.safetensors
 
 Exit code 0: done. 1: a file could not be had, or is wrong. 2: wrong usage.
 """
@@ -28,7 +28,9 @@ OFFLINE_VARIABLE = "COCOER_OFFLINE"
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="cocoer weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = p.add_subparsers(dest="command", required=True)
     lists = commands.add_parser("list", help="what there is, where it comes from, its licence, and whether it is here")
     lists.add_argument("--long", action="store_true", help="also address, checksum and page")
@@ -102,13 +104,13 @@ def run_fetch(names: Sequence[str], source: Path | None, offline: bool, force: b
             elif offline or os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
                 raise FetchError(
                     f"{item.name}: missing, and the network is switched off; wanted {item.files[0]}. Get "
-                    f"{item.url or item.page} elsewhere and run `python scripts/weights.py fetch {item.name} --from FILE`"
+                    f"{item.url or item.page} elsewhere and run `cocoer weights fetch {item.name} --from FILE`"
                 )
             else:
                 download(item)
             print(f"  in place: {', '.join(map(str, item.files))}; {verify(item)}")
         except FetchError as err:
-            print(f"weights.py: error: {err}", file=sys.stderr)
+            print(f"cocoer weights: error: {err}", file=sys.stderr)
             failed += 1
     return 1 if failed else 0
 
@@ -138,12 +140,12 @@ def run_verify(names: Sequence[str]) -> int:
         try:
             print(f"{item.name}: {verify(item)}")
         except FetchError as err:
-            print(f"weights.py: error: {err}", file=sys.stderr)
+            print(f"cocoer weights: error: {err}", file=sys.stderr)
             failed += 1
     for path in files:
         failed += not verify_checkpoint(path)
     if not items and not files:
-        print("nothing to verify: no weights are in place; see `python scripts/weights.py list`")
+        print("nothing to verify: no weights are in place; see `cocoer weights list`")
     return 1 if failed else 0
 
 
@@ -157,11 +159,11 @@ def verify_checkpoint(path: Path) -> bool:
     try:
         loaded = load_weights(path)
     except (CheckpointError, ConfigError) as err:
-        print(f"weights.py: error: {err}", file=sys.stderr)
+        print(f"cocoer weights: error: {err}", file=sys.stderr)
         return False
     broken = [name for name, t in loaded.model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]
     if broken:
-        print(f"weights.py: error: {path}: numbers that are not finite in {', '.join(broken[:5])}", file=sys.stderr)
+        print(f"cocoer weights: error: {path}: numbers that are not finite in {', '.join(broken[:5])}", file=sys.stderr)
         return False
     count = sum(p.numel() for p in loaded.model.parameters())
     print(
@@ -187,7 +189,7 @@ def run_convert(args: argparse.Namespace) -> int:
             force=args.force,
         )
     except (CheckpointError, FileNotFoundError) as err:
-        print(f"weights.py: error: {err}", file=sys.stderr)
+        print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1
     print(f"{done.file}: ready for `python inference.py --checkpoint {args.out} --input PICTURE`")
     return 0
@@ -215,7 +217,7 @@ def run_pack(weights: Path, out: Path) -> int:
             dtype=torch.float16,
         )
     except CheckpointError as err:
-        print(f"weights.py: error: {err}", file=sys.stderr)
+        print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1
     print(f"{file}: {human_size(file.stat().st_size)}, from {human_size(loaded.path.stat().st_size)}")
     return 0
@@ -235,9 +237,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_pack(args.weights, args.out)
         return run_convert(args)
     except ValueError as err:
-        print(f"weights.py: error: {err}", file=sys.stderr)
+        print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Evaluate weights on a split.
 
-    python scripts/evaluate.py --config configs/emotic.yaml --checkpoint outputs/emotic/best.safetensors [--split test]
+    cocoer evaluate --config configs/emotic.yaml --checkpoint outputs/emotic/best.safetensors [--split test]
 
 The model comes from the checkpoint with `--set` over its config; --config says where the data are (without it, the
 checkpoint does). Prints and writes the average precision of every class, their mean with a bootstrap interval, the
@@ -41,7 +41,9 @@ from cocoer.runtime import Runtime, start_runtime
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -80,10 +82,10 @@ def main(argv: list[str] | None = None) -> int:
                     numbers["against"] = compared(result, Path(args.against), loaded.config.multi_label, args.resamples)
                 write(numbers, result, loaded, Path(args.output), args.persons)
     except ConfigError as err:
-        print(f"evaluate.py: {err}", file=sys.stderr)
+        print(f"cocoer evaluate: {err}", file=sys.stderr)
         return 2
     except (CheckpointError, IndexFileError, ImageError, ScoreError, OSError, ValueError) as err:
-        print(f"evaluate.py: {err}", file=sys.stderr)
+        print(f"cocoer evaluate: {err}", file=sys.stderr)
         return 1
     return 0
 
@@ -175,7 +177,7 @@ def compared(result: Evaluation, other: Path, multi_label: bool, resamples: int)
             keys, scores = list(stored["keys"]), stored["pred"]
     except (zipfile.BadZipFile, KeyError, EOFError, TypeError, ValueError) as err:
         raise ValueError(
-            f"--against {other}: truncated or no scores of scripts/evaluate.py ({err}); wanted the scores.npz that it writes,"
+            f"--against {other}: truncated or no scores of cocoer evaluate ({err}); wanted the scores.npz that it writes,"
             " make it again"
         ) from None
     if keys != list(result.keys):
@@ -263,7 +265,10 @@ def write(numbers: dict[str, Any], result: Evaluation, loaded: Loaded, folder: P
                 [name, counts[j], values[name], thresholds.get(name, ""), even[j] if np.isfinite(even[j]) else ""]
             )
     np.savez_compressed(
-        folder / "scores.npz", keys=np.array(result.keys), targets=result.targets, **result.probabilities
+        folder / "scores.npz",
+        keys=np.array(result.keys),
+        targets=result.targets,
+        **dict[str, Any](result.probabilities),
     )
     if persons:
         with open(persons, "w", encoding="utf-8") as handle:
@@ -282,7 +287,3 @@ def person_line(result: Evaluation, i: int, key: str, classes: tuple[str, ...]) 
         line["emo_process"] = [LEVELS[level] for level in result.exclusion[i] if level >= 0]
         line["losses"] = {level: round(float(v), 6) for level, v in zip(LEVELS, result.losses[i], strict=True)}
     return line
-
-
-if __name__ == "__main__":
-    sys.exit(main())

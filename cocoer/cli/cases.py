@@ -1,4 +1,4 @@
-"""Case studies of a split (supplement, Fig. 5 and 6): python scripts/case_studies.py INDEX --num 24 --seed 0
+"""Case studies of a split (supplement, Fig. 5 and 6): cocoer cases INDEX --num 24 --seed 0
 
 INDEX is a folder with {split}.jsonl, or such a file. Writes case_studies.html (one self-contained page, sortable) and a PNG
 panel of each person. Exit 0: done. 1: the data or weights cannot be used. 2: wrong usage.
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="cocoer cases", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("index", metavar="INDEX", help="folder of the person index, or one of its .jsonl files")
     p.add_argument("--num", type=int, default=24, help="persons, drawn from the seed (default: 24)")
     p.add_argument("--seed", type=int, default=0)
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(args)
     except (ValueError, OSError) as err:  # config, checkpoint, index and picture errors are ValueErrors
-        print(f"case_studies.py: error: {err}", file=sys.stderr)
+        print(f"cocoer cases: error: {err}", file=sys.stderr)
         return 1
     return 0
 
@@ -95,7 +97,3 @@ def saved(
         if folder is not None:
             draw_case_study(image, case.result, 0, case.truth).save(folder / f"case_{place:03d}.png")
         yield case, image
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,8 @@
 """Look at a person index: does every picture decode, and do boxes and labels make sense.
 
-    python scripts/data.py check data/emotic/index
-    python scripts/data.py show data/emotic/index --out outputs/sheet.png
-    python scripts/data.py convert SOURCE --format tandon-csv --root data/emotic --out data/emotic/index
+    cocoer data check data/emotic/index
+    cocoer data show data/emotic/index --out outputs/sheet.png
+    cocoer data convert SOURCE --format tandon-csv --root data/emotic --out data/emotic/index
 
 check reads every picture completely and names each one that is broken, with the persons it takes along.
 show draws a contact sheet: body boxes red; head boxes green (annotated), blue (detected) or orange (estimated).
@@ -25,7 +25,9 @@ from cocoer.names import SPLITS
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="decode every picture of an index")
     show = commands.add_parser("show", help="contact sheet with boxes and labels")
@@ -119,7 +121,3 @@ def main(argv: list[str] | None = None) -> int:
     except (IndexFileError, DerivedError) as err:
         print(f"data: {err}", file=sys.stderr)
         return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

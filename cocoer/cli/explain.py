@@ -1,4 +1,4 @@
-"""Why a person got an emotion: python scripts/explain.py --input PICTURE [--emotion Happiness]
+"""Why a person got an emotion: cocoer explain --input PICTURE [--emotion Happiness]
 
 Writes, for each person, the panel of the supplement's Fig. 4 (Grad-CAM per level before and after coordination, and the
 difference), the cross-level attention over the picture, and the numbers as JSON. Exit 0: done. 1: a person could not be
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="cocoer explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--input", required=True, metavar="PICTURE")
     p.add_argument("--emotion", help="a class name; default: each person's most probable one")
     p.add_argument("--person", type=int, help="only this person, from 0 (default: all)")
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError,
         RuntimeError,
     ) as err:  # configs, weights, pictures, boxes, detectors
-        print(f"explain.py: error: {err}", file=sys.stderr)
+        print(f"cocoer explain: error: {err}", file=sys.stderr)
         return 2
 
 
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         if number not in wanted:
             continue
         if own is None or not isinstance(who, PersonBoxes):
-            print(f"explain.py: person {number}: {who}", file=sys.stderr)
+            print(f"cocoer explain: person {number}: {who}", file=sys.stderr)
             failed += 1
             continue
         found = explain(recognizer.model, recognizer.config, make_batch([own], [str(number)]), args.emotion)[0]
@@ -108,7 +110,7 @@ def write(
     from dataclasses import replace
 
     from cocoer.report.saliency import draw_attention, draw_saliency, level_pictures
-    from cocoer.report.text import table
+    from cocoer.report.text import Cell, table
 
     folder.mkdir(parents=True, exist_ok=True)
     found = replace(found, person=number)
@@ -119,10 +121,6 @@ def write(
         draw_attention(image, found, title).save(folder / f"{stem}_attention.png")
     facts = {"image": source.as_posix(), "model": recognizer.about, "boxes": who.to_dict()} | found.to_dict()
     (folder / f"{stem}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    rows = [[s.level, s.score_before, s.score_after] for s in found.saliency]
+    rows: list[list[Cell]] = [[s.level, s.score_before, s.score_after] for s in found.saliency]
     print(f"person {number}: {found.emotion}, probability {found.probability:.2f} -> {folder / stem}_*.png")
     print(table(["level", "logit, theta", "logit, theta~"], rows))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,11 @@
 """One file that holds the whole model, from crops to probabilities and exclusion sequence, competition included.
 
     DEMO=checkpoints/demo/demo_emotic.safetensors
-    python scripts/export.py --checkpoint $DEMO --format onnx --out outputs/demo.onnx
+    cocoer export --checkpoint $DEMO --format onnx --out outputs/demo.onnx
     python inference.py --checkpoint outputs/demo.onnx --input test_imgs/
-    python scripts/export.py --checkpoint $DEMO --format torch --out outputs/demo.pt2
-    python scripts/export.py --checkpoint $DEMO --int8 INDEX --root PICTURES --out outputs/demo_int8.onnx
-    python scripts/evaluate.py --checkpoint outputs/demo_int8.onnx --against outputs/evaluation/scores.npz   # what int8 costs
+    cocoer export --checkpoint $DEMO --format torch --out outputs/demo.pt2
+    cocoer export --checkpoint $DEMO --int8 INDEX --root PICTURES --out outputs/demo_int8.onnx
+    cocoer evaluate --checkpoint outputs/demo_int8.onnx --against outputs/evaluation/scores.npz   # what int8 costs
 
 The file is checked against PyTorch to 1e-4 before it gets its name. Class names, thresholds, config and preprocess are in it.
 --int8 writes the convolutions as 8-bit integers afterwards, for the ranges that persons of the training split show; the
@@ -30,7 +30,9 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Export, print one line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", required=True, help="weights (.safetensors file, or the folder of one)")
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="onnx", help="default: %(default)s")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write, .onnx or .pt2")
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             difference = export_model(loaded.model, loaded.config, metadata, options.out, options.format)
     except (CheckpointError, ConfigError, ExportError, IndexFileError, ImageError) as err:
-        print(f"export.py: error: {err}", file=sys.stderr)
+        print(f"cocoer export: error: {err}", file=sys.stderr)
         return 2
     size = human_size(options.out.stat().st_size)
     whose = "its float32 form differs" if options.int8 else "differs"
@@ -83,7 +85,3 @@ def export_int8(loaded: Loaded, metadata: dict[str, Any], options: argparse.Name
         difference = export_model(loaded.model, loaded.config, metadata, exact)
         quantize(exact, options.out, batches, "the training split")
     return difference
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """Help a vision-language model with CocoER's exclusion (supplement, section 10).
 
-    python scripts/vlm.py --input PICTURE [--endpoint URL --model NAME]
-    python scripts/vlm.py --index INDEX --num 200 --endpoint URL --model NAME
+    cocoer vlm --input PICTURE [--endpoint URL --model NAME]
+    cocoer vlm --index INDEX --num 200 --endpoint URL --model NAME
 
 Four questions a person: prompt, multi_level, and both with kappa (the first excluded level named, or its crop left out).
 Nothing is sent anywhere without --endpoint: then the questions are only written. With it, pictures of the people go to that
@@ -39,7 +39,7 @@ Person = tuple[str, "PersonPrediction", "Image.Image", "tuple[str, ...] | None"]
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="cocoer vlm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--input", metavar="PICTURE")
@@ -83,13 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except EndpointError as err:
-        print(f"vlm.py: {err}", file=sys.stderr)
+        print(f"cocoer vlm: {err}", file=sys.stderr)
         return 1
     except (ValueError, OSError, RuntimeError) as err:  # config, weights, picture, index, boxes and wordings errors
-        print(f"vlm.py: error: {err}", file=sys.stderr)
+        print(f"cocoer vlm: error: {err}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("vlm.py: stopped; the same command goes on from the cache", file=sys.stderr)
+        print("cocoer vlm: stopped; the same command goes on from the cache", file=sys.stderr)
         return 130
 
 
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     def asked() -> Iterator[tuple[str, dict[str, Question]]]:
         for key, person, image, labels in people(args, recognizer):
             if person.status == "error":
-                print(f"vlm.py: {key}: {person.message}", file=sys.stderr)
+                print(f"cocoer vlm: {key}: {person.message}", file=sys.stderr)
                 continue
             if labels is not None:
                 truth[key] = labels
@@ -229,7 +229,3 @@ def report(
         ]
         print(f"{model} on {len(keys)} persons, percent")
         print(table(["variant", metric, *statuses], lines, digits=2))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What is installed, what is wrong with it, and what to do: `python scripts/doctor.py`.
+"""What is installed, what is wrong with it, and what to do: `cocoer doctor`.
 
 Looks at Python, packages and their bounds, torch and its GPU, the two onnxruntime packages that must not both be there,
 weights with their licences, disk and folders. Changes nothing and uses no network. Exit code 0: nothing wrong. 1: something is.
@@ -96,9 +96,7 @@ def check_runtimes(
     has_cuda = "CUDAExecutionProvider" in providers
     said = f"{'onnxruntime-gpu ' + str(gpu) if gpu else 'onnxruntime ' + str(cpu)} with {', '.join(providers) or 'no providers'}"
     if gpu and not has_cuda:
-        return [
-            Finding(WRONG, f"{said}: installed for a GPU but without CUDA", "python scripts/doctor.py after: make gpu")
-        ]
+        return [Finding(WRONG, f"{said}: installed for a GPU but without CUDA", "cocoer doctor after: make gpu")]
     if gpu and runtime_cuda and torch_cuda and runtime_cuda.split(".")[0] != torch_cuda.split(".")[0]:
         clash = f"{said}: built for CUDA {runtime_cuda}, torch for CUDA {torch_cuda}; one of them will run on the CPU"
         return [Finding(WRONG, clash, "install the onnxruntime-gpu that is built for torch's CUDA: see onnxruntime.ai")]
@@ -163,9 +161,7 @@ def check_weights() -> list[Finding]:
             found.append(Finding(OK, f"{item.name}, {size}; licence: {item.licence}"))
     absent = [item.name for item in CATALOG if not item.present]
     if absent:
-        found.append(
-            Finding(NOTE, f"not here: {', '.join(absent)}", "if you need one: python scripts/weights.py fetch NAME")
-        )
+        found.append(Finding(NOTE, f"not here: {', '.join(absent)}", "if you need one: cocoer weights fetch NAME"))
     return found
 
 
@@ -224,7 +220,9 @@ def examine() -> dict[str, list[Finding]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="cocoer doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
     args = p.parse_args(argv)
     report = examine()
@@ -239,7 +237,3 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(f"{'':20}-> {finding.remedy}")
         print(f"\n{len(wrong)} thing{'s' * (len(wrong) != 1)} wrong" if wrong else "\nNothing wrong.")
     return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """What a config's model consists of: parts, parameters, multiply-adds and tensor shapes.
 
-    python scripts/describe.py --config configs/emotic.yaml
-    python scripts/describe.py --config configs/emotic.yaml --fused        # as it is after model.fuse()
+    cocoer describe --config configs/emotic.yaml
+    cocoer describe --config configs/emotic.yaml --fused        # as it is after model.fuse()
 
 Takes seconds, little memory and no weights: nothing but shapes is worked out.
 """
@@ -19,7 +19,7 @@ _BYTES = 4  # of a float32 weight
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables; 0 = done, 2 = a config that cannot be used."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="cocoer describe", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config", default="configs/emotic.yaml", help="a run config (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
     parser.add_argument("--fused", action="store_true", help="the model as it is after model.fuse()")
@@ -50,7 +50,3 @@ def main(arguments: list[str] | None = None) -> int:
         )
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Make the demo world: synthetic scenes with people, written as an EMOTIC tree, a CAER-S tree, or both.
 
-    python scripts/make_demo_data.py --out outputs/demo_data --train 6000 --val 600 --test 1200
+    cocoer prepare demo --out outputs/demo_data --train 6000 --val 600 --test 1200
 
 Counts are persons for EMOTIC (several may share a picture) and pictures for CAER-S (one person each). With
 `--dataset both` the two trees lie in `<out>/emotic` and `<out>/caers`, otherwise `<out>` itself is the root.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from cocoer.data.synthetic.emotions import WorldOptions
@@ -41,7 +40,9 @@ def _share(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer prepare demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="folder to write; must be empty or absent unless --force is given")
     parser.add_argument("--dataset", choices=("emotic", "caers", "both"), default="emotic")
     parser.add_argument(
@@ -107,7 +108,3 @@ def main(argv: list[str] | None = None) -> int:
         names = write_demo_pictures(args.pictures, args.seed, options)
         print(f"{len(names)} demo pictures: {args.pictures}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

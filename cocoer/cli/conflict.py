@@ -1,8 +1,8 @@
 """The conflict benchmark on the demo world (SYNTHETIC): what competition and coordination do as levels contradict each other.
 
-    python scripts/conflict_benchmark.py                            # everything, continues where it was interrupted
-    python scripts/conflict_benchmark.py --publish docs             # the same, and docs/conflict.md with its plots
-    python scripts/conflict_benchmark.py --quick                    # minutes; shows that it runs, its figures mean nothing
+    cocoer conflict                            # everything, continues where it was interrupted
+    cocoer conflict --publish docs             # the same, and docs/conflict.md with its plots
+    cocoer conflict --quick                    # minutes; shows that it runs, its figures mean nothing
 
 Draws scenes, trains one small recognition model per seed (CLIP and trunk start from checkpoints/demo), and measures mAP and
 first-exclusion accuracy as the share of contradicted persons grows, for each contradicting level, update rule and pseudo
@@ -27,12 +27,14 @@ from cocoer.studies.conflict.summary import over_models
 from cocoer.studies.conflict.world import QUICK, ConflictError, Sizes
 from cocoer.training.launch import TrainingError
 
-_PROJECT = Path(__file__).resolve().parent.parent
+_PROJECT = Path(__file__).resolve().parents[2]
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer conflict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, help="folder; default: outputs/conflict, with _quick for --quick")
     parser.add_argument("--config", type=Path, default=_PROJECT / "configs/demo_emotic.yaml", help="of the models")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
@@ -57,26 +59,22 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with start_runtime(args.device) as runtime:
             facts = run_benchmark(benchmark, runtime, args.device, args.jobs)
-        command = shlex.join(["python", "scripts/conflict_benchmark.py", *given])
+        command = shlex.join(["cocoer", "conflict", *given])
         points = over_models(facts["seeds"])
         paths = write_conflict(points, facts, output, command)
         if args.publish:
             paths += publish_conflict(points, facts, args.publish, command)
     except ConfigError as err:
-        print(f"conflict_benchmark.py: {err}", file=sys.stderr)
+        print(f"cocoer conflict: {err}", file=sys.stderr)
         return 2
     except (
         CheckpointError, ConflictError, TrainingError, IndexFileError, ImageError, OSError, ValueError,
     ) as err:  # fmt: skip
-        print(f"conflict_benchmark.py: {err}", file=sys.stderr)
+        print(f"cocoer conflict: {err}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("conflict_benchmark.py: interrupted; the same command goes on where it was", file=sys.stderr)
+        print("cocoer conflict: interrupted; the same command goes on where it was", file=sys.stderr)
         return 1
     for path in paths:
         print(path.as_posix())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,10 +1,10 @@
 """Speed and memory beside the model's own trunks, in one process (`make bench`); docs/performance.md says how to read it.
 
-    python scripts/benchmark.py                               # everything, under 15 minutes on two cores
-    python scripts/benchmark.py --what model --batch 8 --json outputs/speed.json
-    python scripts/benchmark.py --small                       # the demonstration's sizes: does everything run?
-    python scripts/benchmark.py --what profile --batch 8      # where the time goes
-    python scripts/benchmark.py --check run1.json run2.json   # do these runs meet the targets?
+    cocoer benchmark                               # everything, under 15 minutes on two cores
+    cocoer benchmark --what model --batch 8 --json outputs/speed.json
+    cocoer benchmark --small                       # the demonstration's sizes: does everything run?
+    cocoer benchmark --what profile --batch 8      # where the time goes
+    cocoer benchmark --check run1.json run2.json   # do these runs meet the targets?
 
 Weights are random and no file is needed. Exit 0: measured. 1: a run that was checked misses a target. 2: wrong usage.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PARTS = ("memory", "overlap", "data", "scaling", "model", "train")  # memory first, while the process is still small
 ASKED_FOR = ("trunks", "profile")  # not among `all`
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}
 SMALL = "demo_emotic.yaml"
 CPU_BATCHES = (1, 2, 4, 8)
@@ -36,7 +36,9 @@ GPU_BATCHES = tuple(2**i for i in range(10))
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line. Leaves the program with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="cocoer benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--what", nargs="+", choices=(*PARTS, *ASKED_FOR, "all"), default=["all"], help="default: all but the last two"
     )
@@ -97,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not options.small:  # the targets are for the full size
                 print_targets(rows)
     except ValueError as err:
-        print(f"benchmark.py: error: {err}", file=sys.stderr)
+        print(f"cocoer benchmark: error: {err}", file=sys.stderr)
         return 2
     return 0
 
@@ -173,7 +175,7 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
 def print_profiles(options: argparse.Namespace, device: torch.device) -> None:
     """Where the time goes, for every mode and number of persons, and what the machine reaches at most."""
     from cocoer.benchmark.profile import measure_profile
-    from cocoer.report.text import table
+    from cocoer.report.text import Cell, table
 
     for config in configs(options):
         for persons in options.batch or [64 if device.type == "cuda" else 8]:
@@ -183,7 +185,7 @@ def print_profiles(options: argparse.Namespace, device: torch.device) -> None:
                     f" {found.gflops:.0f} GFLOP/s of {found.peak_gflops:.0f} that a matrix product reaches;"
                     f" a copy reaches {found.copy_gb_s:.0f} GB/s"
                 )
-                lines = [[o.name, o.calls, o.ms, 100 * o.share] for o in found.operations]
+                lines: list[list[Cell]] = [[o.name, o.calls, o.ms, 100 * o.share] for o in found.operations]
                 print(table(["operation", "calls", "ms", "% of the pass"], lines, digits=1), flush=True)
 
 
@@ -212,7 +214,8 @@ def check(files: list[Path]) -> int:
             rows = [row_of(row) for row in json.loads(file.read_text(encoding="utf-8"))]
         except (OSError, ValueError, AttributeError, TypeError) as err:
             print(
-                f"benchmark.py: error: {file}: wanted rows that `benchmark.py --json` wrote, got {err}", file=sys.stderr
+                f"cocoer benchmark: error: {file}: wanted rows that `cocoer benchmark --json` wrote, got {err}",
+                file=sys.stderr,
             )
             return 2
         print(file)
@@ -271,7 +274,3 @@ def processor() -> str:
 def say(text: str) -> None:
     """A remark, apart from the tables."""
     print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,73 @@
+"""`cocoer COMMAND ...` and `python -m cocoer COMMAND ...`: finds the command's module and hands it the rest of the line.
+
+A command's module is imported only when it is asked for, so that `cocoer --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from cocoer import __version__
+from cocoer.names import nearest
+
+COMMANDS = {
+    "predict": "emotions of the people in images and videos",
+    "train": "train a model from a config",
+    "evaluate": "weights on a split: mAP or accuracy with intervals, exclusions",
+    "prepare": "build a person index: emotic, caers, demo",
+    "data": "check, show and convert a person index",
+    "weights": "list, fetch, verify and convert weights",
+    "explain": "where each level looks for an emotion",
+    "cases": "case studies of a split as one HTML page",
+    "tables": "the paper's tables, measured",
+    "conflict": "the conflict benchmark",
+    "export": "ONNX or torch.export file of a checkpoint",
+    "benchmark": "speed and memory on this machine",
+    "vlm": "questions to a vision-language model",
+    "describe": "parts, parameters and shapes of a config's model",
+    "doctor": "what is installed and what is missing",
+    "demo": "the whole system on synthetic scenes",
+    "app": "a page in the browser",
+}
+PREPARED = {"emotic": "EMOTIC's folder", "caers": "CAER-S's folder", "demo": "synthetic scenes with people"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 some inputs or the run failed, 2 wrong usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] in (["-V"], ["--version"]):
+        print(f"cocoer {__version__}")
+        return 0
+    name = _chosen(words, "cocoer", COMMANDS)
+    if name is None:
+        return 0 if words else 2
+    if name == "":
+        return 2
+    rest = words[1:]
+    if name == "prepare":
+        what = _chosen(rest, "cocoer prepare", PREPARED)
+        if not what:
+            return 0 if what is None and rest else 2
+        name, rest = f"prepare_{what}", rest[1:]
+    if name == "train":  # first of all: torch takes seconds to load, and a signal meanwhile has its exit code too
+        from cocoer.training.signals import leave_on_signals
+
+        leave_on_signals()
+    code: int = import_module(f"cocoer.cli.{name}").main(rest)
+    return code
+
+
+def _chosen(words: Sequence[str], program: str, choices: dict[str, str]) -> str | None:
+    """The command that the first word names; None where help was printed, "" where it names none (said)."""
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: {program} COMMAND ...   ({program} COMMAND --help tells the options)\n")
+        print("\n".join(f"  {name:<10} {what}" for name, what in choices.items()))
+        return None
+    if words[0] in choices:
+        return words[0]
+    near = nearest(words[0], choices)
+    hint = f"; did you mean '{near}'?" if near else ""
+    print(f"{program}: unknown command '{words[0]}'{hint} Choices: {', '.join(choices)}", file=sys.stderr)
+    return ""

@@ -1,0 +1,282 @@
+"""Emotions of the people in your pictures: `python inference.py --input PICTURE|FOLDER|GLOB|LIST.txt|VIDEO|-`.
+
+Writes an annotated PNG and a JSON per picture into --output, and for several pictures results.jsonl and results.csv.
+Exit 0: all done. 1: some inputs failed (each named, the others written). 2: wrong usage or something needed is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cocoer.weights.catalog import DEMO_CHECKPOINT
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from cocoer.data.boxes_file import GivenBoxes
+    from cocoer.data.inputs import InputItem
+    from cocoer.inference.recognizer import Recognizer
+    from cocoer.outputs import PictureResult
+    from cocoer.report.results import ResultFolder
+
+FORMATS = ("json", "csv", "png")
+ROWS = "results.jsonl"
+MOST_SUMMARIES = 30
+"""Up to so many pictures each answer is printed; above it there is a progress bar."""
+
+MOST_ERRORS = 20
+"""Errors that are printed; the rest stands in the results."""
+
+EPILOG = """examples:
+  python inference.py --input test_imgs/demo_01.jpg
+  python inference.py --input photos/ --recursive --output outputs/photos --resume
+  python inference.py --input a.jpg b.jpg --boxes boxes.json --checkpoint checkpoints/release --figure
+"""
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line. Leaves the program with code 2 on wrong usage."""
+    p = argparse.ArgumentParser(
+        prog="cocoer predict",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        action="extend",
+        metavar="WHAT",
+        help="pictures, folders, globs, lists (.txt, one path a line), videos, or - for a list on standard input",
+    )
+    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
+    p.add_argument("--checkpoint", help="weights (.safetensors file or folder); default: the synthetic demonstration's")
+    p.add_argument(
+        "--boxes",
+        metavar="B.json",
+        help="boxes of the people, instead of detection; NAME.boxes.json beside a picture is found by itself",
+    )
+    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
+    p.add_argument("--batch-size", type=int, metavar="N", help="persons a forward pass (default: the config's)")
+    p.add_argument("--output", default="outputs", metavar="FOLDER", help="where results go (default: outputs)")
+    p.add_argument("--figure", action="store_true", help="also the paper's case-study panel of each person")
+    p.add_argument("--format", metavar="LIST", help=f"comma-separated, of {', '.join(FORMATS)} (default: all)")
+    p.add_argument("--recursive", action="store_true", help="look into folders below a folder")
+    p.add_argument("--every", type=int, default=1, metavar="N", help="of a video take each N-th frame (default: 1)")
+    p.add_argument(
+        "--resume", action="store_true", help="leave out what results.jsonl in the output folder already holds"
+    )
+    p.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        action="extend",
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="config values, e.g. inference.detector.input_size=320",
+    )
+    p.add_argument("--quiet", action="store_true", help="print errors only")
+    args = p.parse_args(argv)
+    formats = args.format.split(",") if args.format else list(FORMATS)
+    if unknown := [name for name in formats if name not in FORMATS]:
+        p.error(
+            f"--format: unknown {', '.join(map(repr, unknown))}; wanted a comma-separated list of {', '.join(FORMATS)}"
+        )
+    if args.every < 1 or (args.batch_size is not None and args.batch_size < 1):
+        p.error("--every and --batch-size want a whole number of at least 1")
+    if args.batch_size is not None:
+        args.overrides.append(f"inference.batch_size={args.batch_size}")
+    args.formats, args.table_asked = frozenset(formats), bool(args.format) and "csv" in formats
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = parse(argv)
+    # Everything slow is imported behind the parser, so that --help and wrong usage answer at once.
+    from cocoer.config import ConfigError
+    from cocoer.data.boxes_file import BoxesError
+    from cocoer.errors import CheckpointError
+    from cocoer.report.results import OutputError
+
+    try:
+        return run(args)
+    except (ConfigError, BoxesError, CheckpointError, OutputError, FileNotFoundError, ValueError) as err:
+        print(f"cocoer predict: error: {shortened(str(err))}", file=sys.stderr)
+        return 1 if isinstance(err, OutputError) else 2
+    except KeyboardInterrupt:
+        print("cocoer predict: stopped; the same command with --resume continues", file=sys.stderr)
+        return 130
+
+
+def run(args: argparse.Namespace) -> int:
+    """All inputs through the recogniser, alone or as one of several processes that torchrun started."""
+    from cocoer.config import save_config
+    from cocoer.data.boxes_file import GivenBoxes
+    from cocoer.data.inputs import is_single_picture
+    from cocoer.inference.pipeline import share_cores
+    from cocoer.inference.recognizer import Recognizer
+    from cocoer.report.results import ResultFolder, check_same_weights, start_over, write_whole
+    from cocoer.runtime import start_runtime
+
+    output = Path(args.output)
+    single = is_single_picture(args.input)
+    boxes = GivenBoxes(args.boxes, single)
+    with start_runtime(args.device) as runtime:
+        done = runtime.from_main(start_over(output, args.resume) if runtime.is_main else None)
+        recognizer = load(args, str(runtime.device), Recognizer)
+        if not single:
+            share_cores(recognizer)
+        say(args, announce(recognizer, args.device), runtime.is_main)
+        if runtime.is_main:
+            if args.resume:
+                check_same_weights(output, recognizer.about["sha256"])
+            write_whole(output / "config.yaml", lambda unfinished: save_config(recognizer.config, unfinished))
+        batch = not single or args.table_asked
+        share = (runtime.rank, runtime.world_size)
+        with closing(ResultFolder(output, args.formats, args.figure, batch, share)) as folder:
+            counts = process(args, recognizer, boxes, folder, done, share)
+        totals = [sum(column) for column in zip(*runtime.gather(counts), strict=True)]
+        if runtime.is_main:
+            folder.finish()
+            say(args, summary(totals, len(done), output), True)
+        return 1 if totals[2] else 0
+
+
+def load(args: argparse.Namespace, device: str, recognizer: type[Recognizer]) -> Recognizer:
+    """The recogniser that the command line asks for; the shipped demonstration's where nothing else is named."""
+    if args.config is None:
+        return recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, device, args.overrides)
+    shipped = DEMO_CHECKPOINT if Path(args.config).stem == DEMO_CHECKPOINT.stem else None
+    return recognizer.from_config(args.config, args.checkpoint or shipped, device, args.overrides)
+
+
+def announce(recognizer: Recognizer, asked: str) -> str:
+    """What runs, in one line or two."""
+    about = recognizer.about
+    chosen = " (chosen by --device auto)" if asked == "auto" else ""
+    lines = [f"weights {about['weights']} ({about['dataset']}, {about['mode']} mode) on {about['device']}{chosen}"]
+    if about["weights"] == DEMO_CHECKPOINT.name:
+        lines.append(
+            "These are the DEMONSTRATION weights, trained on synthetic scenes: not for real photographs. "
+            "For those give --checkpoint; see `cocoer weights list`."
+        )
+    return "\n".join(lines)
+
+
+def process(
+    args: argparse.Namespace,
+    recognizer: Recognizer,
+    boxes: GivenBoxes,
+    folder: ResultFolder,
+    done: set[str],
+    share: tuple[int, int],
+) -> tuple[int, int, int]:
+    """This process's share of the input. Returns counts: pictures, persons, pictures with an error."""
+    from tqdm import tqdm
+
+    from cocoer.data.inputs import count_inputs, iterate_inputs
+    from cocoer.inference.pipeline import predict_many
+    from cocoer.report.draw import LARGEST_SIDE
+    from cocoer.report.text import summarize
+
+    rank, processes = share
+    items = iterate_inputs(
+        args.input,
+        recursive=args.recursive,
+        every=args.every,
+        leave_out=folder.folder,
+        wanted=lambda position, key: position % processes == rank and key not in done,
+    )
+    total = count_inputs(args.input, args.recursive, folder.folder)
+    left = None if total is None else max(0, (total + processes - 1 - rank) // processes - len(done) // processes)
+    results = predict_many(
+        recognizer,
+        items,
+        lambda item: boxes(item.name, item.source if isinstance(item.source, Path) else None, item.frame),
+        keep_side=LARGEST_SIDE if folder.wants_picture else 0,
+    )
+    pictures = persons = failed = 0
+    talk = not args.quiet and total is not None and total <= MOST_SUMMARIES and processes == 1
+    with tqdm(total=left, unit="picture", disable=args.quiet or talk or not sys.stderr.isatty(), delay=2) as bar:
+        for result, files in written(results, folder):
+            pictures, persons = pictures + 1, persons + len(result.persons)
+            wrong = faults(result)
+            failed += bool(wrong)
+            if wrong and failed <= MOST_ERRORS:
+                bar.write(f"cocoer predict: error: {wrong}", file=sys.stderr)
+            if talk and not wrong:
+                print(summarize(result) + "".join(f"\n  -> {path}" for path in files))
+            bar.update()
+    if failed > MOST_ERRORS:
+        print(f"cocoer predict: {failed - MOST_ERRORS} more errors, see {folder.folder / ROWS}", file=sys.stderr)
+    return pictures, persons, failed
+
+
+def written(
+    results: Generator[tuple[PictureResult, InputItem, Image | None], None, None], folder: ResultFolder
+) -> Iterator[tuple[PictureResult, list[Path]]]:
+    """Write results in a thread while the next ones are recognised; yields them with their files, in order, at most 4 late.
+
+    After a write that fails nothing more is written, and what failed is raised.
+    """
+    failed = threading.Event()
+
+    def add(result: PictureResult, item: InputItem, image: Image | None) -> list[Path]:
+        if failed.is_set():
+            return []
+        try:
+            return folder.add(result, item.stem, item.position, image)
+        except BaseException:
+            failed.set()
+            raise
+
+    with closing(results), ThreadPoolExecutor(1, "cocoer-writer") as pool:
+        pending: deque[tuple[PictureResult, Future[list[Path]]]] = deque()
+        for result, item, image in results:
+            pending.append((result, pool.submit(add, result, item, image)))
+            if len(pending) > 4:
+                first, files = pending.popleft()
+                yield first, files.result()
+        for first, files in pending:
+            yield first, files.result()
+
+
+def faults(result: PictureResult) -> str:
+    """What is wrong with a picture or its persons, on one line; empty where nothing is."""
+    name = result.image if result.frame is None else f"{result.image}#{result.frame}"
+    if result.status == "error":
+        return result.message if result.message.startswith(result.image) else f"{name}: {result.message}"
+    wrong = [f"{name}: person {p.person}: {p.message}" for p in result.persons if p.status == "error"]
+    return "; ".join(wrong)
+
+
+def summary(counts: Sequence[int], skipped: int, output: Path) -> str:
+    """The last line."""
+    pictures, persons, failed = counts
+    parts = [f"{pictures} picture{'s' * (pictures != 1)}", f"{persons} person{'s' * (persons != 1)}"]
+    parts += [f"{failed} with errors"] if failed else []
+    parts += [f"{skipped} done before"] if skipped else []
+    return f"{', '.join(parts)}; results in {output}"
+
+
+def shortened(text: str, most: int = 8) -> str:
+    """The first lines of a long message (weights that do not fit name every key)."""
+    lines = text.splitlines()
+    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"  ... and {len(lines) - most + 1} more"])
+
+
+def say(args: argparse.Namespace, text: str, aloud: bool) -> None:
+    """A remark for people, apart from the answers: on standard error."""
+    if aloud and not args.quiet:
+        print(text, file=sys.stderr)

@@ -1,0 +1,164 @@
+"""Train CocoER: `python train.py --config configs/emotic.yaml`, alone or under torchrun; see docs/training.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cocoer.config import Config, ConfigError, load_config, save_config
+from cocoer.data.decode import ImageError, decode_image
+from cocoer.data.index import IndexFileError
+from cocoer.errors import CheckpointError
+from cocoer.model.checkpoint import write_durably
+from cocoer.outputs import PictureResult
+from cocoer.report.draw import draw_result
+from cocoer.report.run_report import write_run_report
+from cocoer.report.runlog import RunLog
+from cocoer.runtime import Runtime, environment, start_runtime
+from cocoer.training.examples import Example
+from cocoer.training.recognition_stage import FitResult, Sink
+from cocoer.training.resume import Start, find_start, states_folder
+from cocoer.training.run import Stage, fit
+from cocoer.training.signals import EXIT_STOPPED
+from cocoer.training.step import NonFiniteLoss
+
+EPILOG = """exit codes: 0 done; 1 the run failed (one line says why); 2 wrong usage;
+75 a signal (SIGTERM, SIGUSR1) stopped it, in training after its state was saved: start it again with --resume latest"""
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="cocoer train", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, help="a YAML file, see configs/")
+    parser.add_argument("--stage", choices=["both", "vocabulary", "recognition"], default="both")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change config values"
+    )
+    parser.add_argument("--resume", metavar="latest|FOLDER", help="go on from a training state of run.dir")
+    parser.add_argument("--overwrite", action="store_true", help="remove what an earlier run left in run.dir")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--note", default="", help="a sentence that every weights file carries")
+    parser.add_argument(
+        "--tower-dtype", choices=["fp32", "fp16"], default="fp32", help="how weights store the CLIP tower"
+    )
+    args = parser.parse_args(argv)
+    if args.resume and args.overwrite:
+        parser.error("--resume goes on with a run and --overwrite removes it; choose one")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run every seed; returns the exit code."""
+    args = arguments(argv)
+    try:
+        config = load_config(args.config, args.set)
+        with start_runtime(args.device, config.run.threads) as runtime:
+            return run_seeds(config, runtime, args)
+    except ConfigError as err:
+        print(f"cocoer train: {err}", file=sys.stderr)
+        return 2
+    except (CheckpointError, NonFiniteLoss, IndexFileError, ImageError, FileNotFoundError, ValueError) as err:
+        print(f"cocoer train: {err}", file=sys.stderr)
+        return 1
+
+
+def run_seeds(config: Config, runtime: Runtime, args: argparse.Namespace) -> int:
+    """One run per seed, then mean and deviation where there are several."""
+    seeds = config.run.seeds or (config.run.seed,)
+    best: dict[int, float] = {}
+    for seed in seeds:
+        folder = config.run.dir if len(seeds) == 1 else f"{config.run.dir}/seed-{seed}"
+        result = run_one(replace(config, run=replace(config.run, seed=seed, seeds=(), dir=folder)), runtime, args)
+        if result.stopped_by:
+            say(
+                runtime,
+                f"stopped by {result.stopped_by}; go on with --resume latest (step {result.place.step} is saved)",
+            )
+            return EXIT_STOPPED
+        if result.best is not None:
+            best[seed] = result.best
+    if len(best) > 1 and runtime.is_main:
+        mean, deviation = statistics.mean(best.values()), statistics.stdev(best.values())
+        facts = {"split": config.data.select_split, "seeds": best, "mean": mean, "deviation": deviation}
+        path = Path(config.run.dir) / "seeds.json"
+        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        name = "mAP" if config.multi_label else "accuracy"
+        say(
+            runtime,
+            f"{name} on {config.data.select_split} over {len(best)} seeds: {100 * mean:.2f} +- {100 * deviation:.2f} %",
+        )
+    return 0
+
+
+def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitResult:
+    """One run in its own folder, with its log."""
+    stage: Stage = args.stage
+    folder = Path(config.run.dir)
+    if runtime.is_main:
+        if args.overwrite:
+            shutil.rmtree(states_folder(config), ignore_errors=True)
+        start: Start | CheckpointError = attempt_start(config, args.resume, runtime)
+    start = runtime.from_main(start if runtime.is_main else None)
+    if isinstance(start, CheckpointError):
+        raise start
+    for message in start.messages:
+        say(runtime, message)
+    dtype = torch.float16 if args.tower_dtype == "fp16" else None
+    if not runtime.is_main:
+        return fit(config, runtime, start, Sink(lambda record: None), stage=stage)
+    describe_run(config, runtime, folder)
+    step = start.place.step if start.folder else None
+    fresh = start.folder is None and stage != "recognition"
+    with RunLog(folder, step, "recognition", fresh, scalars_every=config.run.log_every) as log:
+        sink = Sink(log, lambda at, seen: show_people(log, Path(config.data.root), at, seen), args.note, dtype)
+        result = fit(config, runtime, start, sink, stage=stage)
+    if result.best is not None:
+        name, split = "mAP" if config.multi_label else "accuracy", config.data.select_split
+        epoch = f" of epoch {result.place.best_epoch}" if result.place.best_epoch else ""
+        best = f"{100 * result.best:.2f} % {name}{epoch}, selected on {split}, in best.safetensors"
+        facts = {"best": best, "seed": f"seed {config.run.seed}, {result.place.step} steps"}
+        report = write_run_report(folder, facts | ({"note": args.note} if args.note else {}))
+        say(
+            runtime,
+            f"best {name} on {split}: {100 * result.best:.2f} %, weights in {folder}/best.safetensors, see {report}",
+        )
+    return result
+
+
+def show_people(log: RunLog, root: Path, step: int, people: list[Example]) -> None:
+    """Draw a few validation people with what each level says, into the run's pictures and TensorBoard."""
+    for i, person in enumerate(people):
+        record = person.record
+        result = PictureResult(record.image, record.width, record.height, (person.prediction,))
+        picture = draw_result(decode_image(root / record.image), result)
+        log.add_image(f"person {i}", picture, step, "recognition")
+
+
+def attempt_start(config: Config, resume: str | None, runtime: Runtime) -> Start | CheckpointError:
+    """`find_start`, with its error as a value, so that rank 0 can tell the others."""
+    try:
+        return find_start(config, resume, runtime.world_size)
+    except CheckpointError as err:
+        return err
+
+
+def describe_run(config: Config, runtime: Runtime, folder: Path) -> None:
+    """Resolved config, revision, environment and command, beside everything else of the run."""
+    text = json.dumps(environment(runtime), indent=1) + "\n"
+    write_durably(folder / "environment.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_durably(folder / "config.yaml", lambda path: save_config(config, path))
+
+
+def say(runtime: Runtime, text: str) -> None:
+    """A line for the user, from rank 0, on standard error so that it stands above a progress bar."""
+    if runtime.is_main:
+        print(text, file=sys.stderr, flush=True)
