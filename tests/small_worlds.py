@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from slow_oracle import SlowHead
 from torch import Tensor
 
-from cocoer.model.coordination import HeadParameters
+from cocoer.model.level_head import HeadParameters
 
 INPUT, FEATURE = 20, 12  # n, d of the small worlds here
 

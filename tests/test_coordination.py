@@ -13,16 +13,9 @@ from small_worlds import FEATURE, World, world
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cocoer.model.coordination import (
-    Competition,
-    HeadParameters,
-    compete,
-    coordinate,
-    exclusion_sequence,
-    inverse_norm,
-    safe_norm,
-    unit,
-)
+from cocoer.model.competition import Competition, compete, exclusion_sequence
+from cocoer.model.coordination import coordinate, inverse_norm, safe_norm, unit
+from cocoer.model.level_head import HeadParameters
 from cocoer.model.losses import competition_weights
 from cocoer.model.simplex_qp import kkt_residual, require_finite
 

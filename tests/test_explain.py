@@ -16,7 +16,7 @@ from torch import Tensor
 from cocoer.data.batch import Batch
 from cocoer.inference.explain import attention_grids, chosen_classes, coordinated_logits, explain, grad_cam
 from cocoer.model.cocoer import CocoER
-from cocoer.model.coordination import Competition
+from cocoer.model.competition import Competition
 from cocoer.names import EMOTIC_CLASSES, LEVELS
 from cocoer.outputs import Explanation, LevelSaliency
 from cocoer.report.saliency import draw_attention, draw_saliency, heat, saliency_rows

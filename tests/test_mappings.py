@@ -14,8 +14,9 @@ from tiny_models import persons, tiny_model
 from torch import Tensor, nn
 
 from cocoer.model.attention import AttentionBlock
-from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate, unit
-from cocoer.model.level_head import LevelHead
+from cocoer.model.competition import Competition, compete
+from cocoer.model.coordination import coordinate, unit
+from cocoer.model.level_head import HeadParameters, LevelHead
 from cocoer.model.losses import competition_weights
 from cocoer.model.mappings import NetworkStep, ResNetMapping, TransformerMapping
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cocoer.config import load_config
 from cocoer.model.cocoer import CocoER, ModelOutput
-from cocoer.model.coordination import Competition
+from cocoer.model.competition import Competition
 from cocoer.model.describe import blank_model
 from cocoer.model.simplex_qp import require_finite
 

@@ -11,7 +11,7 @@ from slow_oracle import person_loss, release_person
 from small_worlds import FEATURE, World, world
 from torch import Tensor
 
-from cocoer.model.coordination import HeadParameters
+from cocoer.model.level_head import HeadParameters
 from cocoer.model.losses import competition_weights
 from cocoer.model.release.coordination import ReleaseCompetition, release_compete, release_coordinate
 

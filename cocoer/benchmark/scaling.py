@@ -20,7 +20,9 @@ from cocoer.config import Config
 from cocoer.data.inputs import InputItem
 from cocoer.inference.pipeline import predict_many
 from cocoer.inference.recognizer import Recognizer
-from cocoer.model.coordination import HeadParameters, compete, coordinate
+from cocoer.model.competition import compete
+from cocoer.model.coordination import coordinate
+from cocoer.model.level_head import HeadParameters
 from cocoer.model.losses import competition_weights
 from cocoer.names import LEVELS
 from cocoer.outputs import PersonBoxes

@@ -13,7 +13,7 @@ from cocoer.config import Config, change_config, config_from_dict, config_to_dic
 from cocoer.export.onnx_export import INPUTS, ExportError, OnnxFile
 from cocoer.model.checkpoint import check_classes
 from cocoer.model.cocoer import ModelOutput
-from cocoer.model.coordination import Competition
+from cocoer.model.competition import Competition
 from cocoer.model.release.coordination import ReleaseCompetition
 
 SUFFIX = ".onnx"

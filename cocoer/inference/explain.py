@@ -22,7 +22,9 @@ from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.predictions import probabilities_of
 from cocoer.model.backbone import Trunk
 from cocoer.model.cocoer import CocoER, ModelOutput
-from cocoer.model.coordination import Competition, HeadParameters, prediction_step
+from cocoer.model.competition import Competition
+from cocoer.model.coordination import prediction_step
+from cocoer.model.level_head import HeadParameters
 from cocoer.names import LEVELS, canonical_class
 from cocoer.outputs import Explanation, Grid, LevelSaliency
 

@@ -13,10 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cocoer.model.coordination import Competition, HeadParameters, MappingStep
+from cocoer.model.competition import Competition
+from cocoer.model.coordination import MappingStep
 from cocoer.model.cross_level import AttentionMaps
 from cocoer.model.fold_batch_norms import fold_batch_norms
-from cocoer.model.level_head import LevelFeatures, LevelHead
+from cocoer.model.level_head import HeadParameters, LevelFeatures, LevelHead
 from cocoer.model.mappings import NetworkStep
 from cocoer.model.release.coordination import ReleaseCompetition
 from cocoer.model.vocabulary import VocabularyBranch, VocabularyOutput

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cocoer.config import LossConfig
 from cocoer.model.cocoer import ModelOutput
-from cocoer.model.coordination import Competition
+from cocoer.model.competition import Competition
 from cocoer.model.losses import loss_per_person
 from cocoer.model.release.coordination import ReleaseCompetition
 from cocoer.names import LEVELS

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from cocoer.model.cocoer import CocoER, LevelStack, ModelOutput
-from cocoer.model.coordination import Competition, HeadParameters
+from cocoer.model.competition import Competition
+from cocoer.model.level_head import HeadParameters
 from cocoer.names import LEVELS
 
 

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from cocoer.config import Config
 from cocoer.model.cocoer import CocoER, LevelStack
-from cocoer.model.coordination import Competition, HeadParameters, compete, coordinate, without_direction
+from cocoer.model.competition import Competition, compete, without_direction
+from cocoer.model.coordination import coordinate
+from cocoer.model.level_head import HeadParameters
 from cocoer.model.losses import competition_weights
 from cocoer.model.release.coordination import ReleaseCompetition, release_compete, release_coordinate
 

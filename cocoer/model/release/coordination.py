@@ -15,14 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cocoer.model.coordination import (
-    HeadParameters,
-    check_level_shapes,
-    exclusion_sequence,
-    full_precision,
-    require_shape,
-    working_dtype,
-)
+from cocoer.model.competition import exclusion_sequence, full_precision, working_dtype
+from cocoer.model.level_head import HeadParameters, check_level_shapes, require_shape
 from cocoer.model.losses import error_per_person, loss_per_person
 from cocoer.model.simplex_qp import solve_simplex_qp
 

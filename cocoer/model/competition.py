@@ -1,0 +1,143 @@
+"""Competition of the levels against the pseudo label (supplement, section 1 and Algorithm 1), for all persons at once.
+
+For one person the gradient of the prediction layer is an outer product, err_m z_m', so the Gram matrix of the three gradients
+is (Err Err') * (Z Z') elementwise, 3 x 3, and delta = - sum_m c_m err_m z_m' has rank 3: nothing of the size of a weight matrix
+is built per person. Everything is differentiable: through err, z and, on the active face of the simplex, lambda; not through the
+pseudo label. It runs in float32 (float64 stays float64) whatever autocast says: bfloat16 cannot hold the quadratic program.
+
+Letters: B persons, L = 3 levels in `names.LEVELS` order, d feature size, k classes.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cocoer.model.level_head import NUM_LEVELS, HeadParameters, check_level_shapes
+from cocoer.model.losses import error_per_person, loss_per_person
+from cocoer.model.simplex_qp import solve_simplex_qp
+
+
+@dataclass(frozen=True)
+class Competition:
+    """How the levels of every person competed.
+
+    features: z, [B, L, d], and errors: err = dL_hier/dlogits, [B, L, k]: the factors of the gradients.
+    losses: L_hier of each level, [B, L].
+    weights: lambda of both rounds, [B, 2, L]; a level that has left has 0.
+    coefficients: c, the lambdas of both rounds added up, [B, L].
+    exclusion: level indices in the order of leaving, survivor last, [B, L] int64; -1 for a person whose losses are not finite.
+    delta_sq_norm: |delta|^2, [B].
+    biases: whether the prediction layer's biases are part of theta^l (then the gradient of a level is err (z, 1)').
+    """
+
+    features: Tensor
+    errors: Tensor
+    losses: Tensor
+    weights: Tensor
+    coefficients: Tensor
+    exclusion: Tensor
+    delta_sq_norm: Tensor
+    biases: bool
+
+    def delta(self) -> Tensor:
+        """The direction itself, [B, k, d] (with biases [B, k, d + 1], bias last): for looking at, the model never needs it."""
+        features = F.pad(self.features, (0, 1), value=1.0) if self.biases else self.features
+        return -torch.einsum("bl,blk,bld->bkd", self.coefficients, self.errors, features)
+
+    def penalty(self, kind: Literal["mean", "sum"]) -> Tensor:
+        """|delta|^2 as the mean or the sum over its entries (k * d, and k more with biases), per person: [B]."""
+        if kind not in ("mean", "sum"):
+            raise ValueError(f"unknown penalty {kind!r}; the choices are mean, sum")
+        num_entries = self.errors.shape[-1] * (self.features.shape[-1] + int(self.biases))
+        return self.delta_sq_norm / num_entries if kind == "mean" else self.delta_sq_norm
+
+
+def compete(
+    features: Tensor,
+    heads: HeadParameters,
+    pseudo_label: Tensor,
+    weights: Tensor | None = None,
+    *,
+    multi_label: bool,
+    biases: bool = False,
+) -> Competition:
+    """Let the levels of every person compete against its pseudo label (Algorithm 1, the loop over Z).
+
+    features: z, [B, L, d].    pseudo_label: [B, k], 0 or 1 (single-label: one-hot); no gradient flows into it.
+    weights: class weights of L_hier, [B, k] (see `losses.competition_weights`), or None for 1.
+    biases: count the biases of the prediction layer as parameters of theta^l.
+    In each of the two rounds lambda solves the simplex program over the levels that remain, delta moves by - G' lambda, and
+    the level with the largest loss leaves; of equal losses the first level leaves.
+    A person with NaN or infinity gets NaN weights and exclusion -1; `simplex_qp.require_finite` makes an error of it.
+    Raises ValueError for wrong shapes.
+    """
+    check_level_shapes(features, heads, pseudo_label, weights)
+    with full_precision(features):
+        dtype = working_dtype(features)
+        features, heads, label = features.to(dtype), heads.to(dtype), pseudo_label.detach().to(dtype).unsqueeze(1)
+        weights = None if weights is None else weights.detach().to(dtype).unsqueeze(1)  # [B, 1, k]
+        logits = heads.logits(features)  # [B, L, k]
+        losses = loss_per_person(logits, label, weights, multi_label=multi_label)  # [B, L]
+        errors = error_per_person(logits, label, weights, multi_label=multi_label)  # [B, L, k]
+        gram = products_of(errors) * (products_of(features) + float(biases))  # [B, L, L]
+
+        exclusion = exclusion_sequence(losses)
+        remaining = torch.arange(NUM_LEVELS, device=losses.device) != exclusion[:, :1]  # [B, L]
+        first = solve_simplex_qp(gram, losses)
+        second = solve_simplex_qp(gram, losses, remaining)
+        coefficients = first + second
+        delta_sq_norm = (coefficients * (gram * coefficients.unsqueeze(1)).sum(-1)).sum(-1).clamp_min(0.0)
+    rounds = torch.stack((first, second), dim=1)
+    return Competition(features, errors, losses, rounds, coefficients, exclusion, delta_sq_norm, biases)
+
+
+def without_direction(competition: Competition) -> Competition:
+    """Ablation without competition: the same losses, but delta is 0 and nobody's share of it is reported.
+
+    Coordination then takes every mapping's step through its own, unchanged prediction layer.
+    """
+    nothing = torch.zeros_like(competition.coefficients)
+    return replace(
+        competition,
+        weights=torch.zeros_like(competition.weights),
+        coefficients=nothing,
+        delta_sq_norm=torch.zeros_like(competition.delta_sq_norm),
+    )
+
+
+def exclusion_sequence(losses: Tensor) -> Tensor:
+    """Order in which levels leave, survivor last: losses [B, L] -> level indices [B, L], int64, no gradient.
+
+    The largest loss leaves first; of equal losses the first level. A person with a non-finite loss gets -1 throughout:
+    nobody is chosen on such numbers.
+    """
+    losses = losses.detach()
+    finite = torch.isfinite(losses).all(-1, keepdim=True)
+    levels = torch.arange(NUM_LEVELS, device=losses.device)
+    first = losses.argmax(-1, keepdim=True)
+    second = torch.where(levels == first, -torch.inf, losses).argmax(-1, keepdim=True)
+    survivor = levels.sum() - first - second
+    return torch.where(finite, torch.cat((first, second, survivor), dim=-1), -1)
+
+
+def products_of(rows: Tensor) -> Tensor:
+    """Inner products of a person's rows: [B, L, n] -> [B, L, L]."""
+    return rows @ rows.transpose(-1, -2)
+
+
+def working_dtype(tensor: Tensor) -> torch.dtype:
+    """float64 for float64, float32 for everything else."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Context that switches autocast off where it is on, and does nothing (nothing to trace either) where it is not."""
+    device = tensor.device.type
+    on = device != "meta" and torch.is_autocast_enabled(device)  # meta tensors have shapes only, and no autocast
+    return torch.autocast(device, enabled=False) if on else nullcontext()
