@@ -57,7 +57,7 @@ lint: $(STAMP) ## ruff (rules and format), mypy, direction of imports, dead code
 	@$(VENV)/bin/lint-imports
 	@$(PY) -m vulture
 
-bench: $(STAMP) ## speed against the bare trunks, in one process
+bench: $(STAMP) ## speed against the bare backbones, in one process
 	@$(PY) -m cocoer benchmark $(ARGS)
 
 gpu: $(STAMP) ## onnxruntime-gpu in place of onnxruntime, for NVIDIA machines; lasts until .venv goes

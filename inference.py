@@ -1,4 +1,4 @@
-"""Emotions of the people in your pictures: the same as `cocoer predict`."""
+"""Emotions of the people in your images: the same as `cocoer predict`."""
 
 import sys
 

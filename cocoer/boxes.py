@@ -36,25 +36,25 @@ def as_box(values: Sequence[float] | ArrayLike, name: str = "box") -> Box:
 
 
 def clip_box(box: Box, width: int, height: int, name: str = "box") -> Box:
-    """The part of the box that lies inside a picture of width x height pixels.
+    """The part of the box that lies inside an image of width x height pixels.
 
     Raises ValueError where nothing of it does.
     """
     x1, y1, x2, y2 = box
     clipped = (max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        raise ValueError(f"{name}: {list(box)} lies outside the picture ({width}x{height} pixels)")
+        raise ValueError(f"{name}: {list(box)} lies outside the image ({width}x{height} pixels)")
     return clipped
 
 
 def scale_box(box: Box, width: int, height: int, size: int) -> Box:
-    """From pixels of a width x height picture to pixels of the square `size` x `size` frame the model sees."""
+    """From pixels of a width x height image to pixels of the square `size` x `size` frame the model sees."""
     x1, y1, x2, y2 = box
     return x1 * size / width, y1 * size / height, x2 * size / width, y2 * size / height
 
 
 def touched_pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """The pixels (x1, y1, x2, y2) of a width x height picture that the box touches, at least one, as Pillow's crop wants them."""
+    """The pixels (x1, y1, x2, y2) of a width x height image that the box touches, at least one, as Pillow's crop wants them."""
     x1, y1 = min(max(math.floor(box[0]), 0), width - 1), min(max(math.floor(box[1]), 0), height - 1)
     return x1, y1, max(min(math.ceil(box[2]), width), x1 + 1), max(min(math.ceil(box[3]), height), y1 + 1)
 

@@ -52,7 +52,7 @@ class RunConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class AugmentConfig:
-    """What a training person goes through; picture and both boxes move together."""
+    """What a training person goes through; image and both boxes move together."""
 
     flip: Fraction = 0.5  # chance of a left-right flip
     crop: Fraction = 0.0  # largest share of a side that a random crop may cut off; the person always stays inside
@@ -73,18 +73,18 @@ class DataConfig:
     workers: Count = 4  # loader processes
     cache: str | None = None  # folder for decoded crops; null = decode every time
     embeddings: str | None = (
-        None  # folder for CLIP's embeddings of the training persons; needs pictures that no augmentation changes
+        None  # folder for CLIP's embeddings of the training persons; needs images that no augmentation changes
     )
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass(frozen=True, config=_STRICT)
-class TrunkConfig:
+class BackboneConfig:
     """The network of each level; one copy per level."""
 
     name: Literal["resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "densenet161", "small"] = "resnet50"
     weights: str | None = "imagenet"  # "imagenet" = the torchvision file in checkpoints/, a path, or null = random
-    widths: tuple[Positive, ...] = (16, 32, 64, 128)  # channels per stage, read by the trunk `small` alone
+    widths: tuple[Positive, ...] = (16, 32, 64, 128)  # channels per stage, read by the backbone `small` alone
     frozen_norms: bool = False  # batch norms stay in eval in training (needed for exact equality over processes)
 
 
@@ -124,7 +124,7 @@ class VocabularyConfig:
     weights: str | None = "openai"  # "openai" = the file in checkpoints/, a path, or null = random
     prompt: str = "This photo shows {emotion} emotion."
     view: Literal["context", "body", "levels"] = (
-        "context"  # what the tower sees: the whole picture, the body, or all three
+        "context"  # what the tower sees: the whole image, the body, or all three
     )
     normalisation: Literal["clip", "imagenet"] = "clip"  # mean and std that the tower sees; the release uses ImageNet's
     layout: Literal["repeat", "modulate"] = "repeat"  # how the aligned embedding is laid out per emotion
@@ -159,7 +159,7 @@ class ModelConfig:
     """The architecture; `mode` chooses between the paper and the published code where they differ."""
 
     mode: Literal["paper", "release"] = "paper"
-    trunk: TrunkConfig = field(default_factory=TrunkConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     level_head: LevelHeadConfig = field(default_factory=LevelHeadConfig)
@@ -167,7 +167,7 @@ class ModelConfig:
     competition: CompetitionConfig = field(default_factory=CompetitionConfig)
     coordination: CoordinationConfig = field(default_factory=CoordinationConfig)
     single_level: Literal["head", "body", "context"] | None = (
-        None  # baseline: this level's trunk, tokens and head alone; needs vocabulary and attention off
+        None  # baseline: this level's backbone, tokens and head alone; needs vocabulary and attention off
     )
 
 
@@ -204,7 +204,7 @@ class OptimConfig:
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of the averaged weights that are evaluated; 0 = off
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = (
-        True  # lay pictures and weights out as convolutions like them; very narrow trunks stay as they are
+        True  # lay images and weights out as convolutions like them; very narrow backbones stay as they are
     )
     compile: bool = False  # torch.compile the model; the first step takes minutes
     sync_batch_norm: bool = False  # batch statistics over all processes (GPU only)
@@ -249,12 +249,12 @@ class InferenceConfig:
     batch_size: Positive = 8  # persons per forward
     # Gains: shorter forward passes of 1 and of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
     fuse: bool = True  # batch norms into convolutions, V-I's repeated input into one: 12 % or more, 2 to 10 %
-    channels_last: bool = True  # pictures and weights laid out as convolutions like them: none, 11 to 14 %
+    channels_last: bool = True  # images and weights laid out as convolutions like them: none, 11 to 14 %
     prepack: bool = True  # CPU: weights in oneDNN's order once instead of in every pass: 23 to 26 %, up to 6 %
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: over 40 % on CPUs with bf16 units; answers change a little
     compile: bool = False  # torch.compile in place of prepack, half a minute a size: none; in bf16 16 %, 5 to 10 %
     cuda_graph: bool = False  # GPU: record the forward pass of each batch size once; not measured
-    channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the trunks see colours; the published code: bgr
+    channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the backbones see colours; the published code: bgr
     thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
 

@@ -1,4 +1,4 @@
-"""Frozen result types: what a recogniser says of one person and of one picture (design section 5).
+"""Frozen result types: what a recogniser says of one person and of one image (design section 5).
 
 Everything here is plain Python, so a report needs no tensor library.
 """
@@ -22,7 +22,7 @@ LEVEL_SOURCES: dict[str, str] = {"head": "head", "body": "body", "context": "ctx
 
 @dataclass(frozen=True)
 class PersonBoxes:
-    """Where a person is, in pixels of the original picture (after EXIF rotation), xyxy.
+    """Where a person is, in pixels of the original image (after EXIF rotation), xyxy.
 
     head_source and body_source: `annotated` (given by the caller or the data set), `detected` or `estimated`.
     score: of the detection, 0..1, or None where the box was not detected.
@@ -119,8 +119,8 @@ class PersonPrediction:
 
 
 @dataclass(frozen=True)
-class PictureResult:
-    """All persons of one picture. A picture without a person is a result with an empty list, not an error.
+class ImageResult:
+    """All persons of one image. An image without a person is a result with an empty list, not an error.
 
     image: the path as the user gave it, or a name the caller chose.
     width, height: pixels after EXIF rotation (0 when unreadable).
@@ -137,7 +137,7 @@ class PictureResult:
     frame: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """What is written as the picture's JSON file."""
+        """What is written as the image's JSON file."""
         out: dict[str, Any] = {"image": self.image, "width": self.width, "height": self.height}
         if self.frame is not None:
             out["frame"] = self.frame
@@ -156,7 +156,7 @@ Grid = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class LevelSaliency:
-    """Where a level's trunk looked for one emotion, before and after the coordination (supplement, Fig. 4).
+    """Where a level's backbone looked for one emotion, before and after the coordination (supplement, Fig. 4).
 
     before, after: Grad-CAM of the level's own logit with theta and with theta~, >= 0, on the crop's g x g cells.
     score_before, score_after: those two logits.
@@ -183,7 +183,7 @@ class Explanation:
     """Why one person got one emotion: saliency of the three levels, and where head and body look in the context.
 
     saliency: in `names.LEVELS` order. attention: `head` and `body` -> one map per attention head over the cells of the
-    whole picture, each summing to 1 over cells and padding; empty for a model without cross-level attention.
+    whole image, each summing to 1 over cells and padding; empty for a model without cross-level attention.
     probability: of the fused answer.
     """
 
@@ -208,14 +208,14 @@ class Explanation:
 class CaseStudy:
     """One person of a split with its ground truth and the numbers by which cases are sorted (supplement, Fig. 5 and 6).
 
-    key: names the person in the index. result: the picture with this person alone. truth: class names.
+    key: names the person in the index. result: the image with this person alone. truth: class names.
     loss: of the fused answer against the truth: mean binary cross-entropy over classes, or -log p of the true class.
     conflict: how far the levels are apart: mean over the three pairs of levels and the classes of |p - p'|, 0..1.
     error: labels that are wrong, missing or too many, as a count. remark: what the index knows besides.
     """
 
     key: str
-    result: PictureResult
+    result: ImageResult
     truth: tuple[str, ...]
     loss: float
     conflict: float

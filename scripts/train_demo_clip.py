@@ -2,7 +2,7 @@
 
     python scripts/train_demo_clip.py --data outputs/demo_data/emotic --out checkpoints/demo/clip.safetensors
 
-A person, seen as head, body or whole picture, should agree more with a caption of its own than with another person's (the
+A person, seen as head, body or whole image, should agree more with a caption of its own than with another person's (the
 contrastive loss of CLIP, Radford et al. 2021); equal captions in a batch count as agreeing. The result is an open_clip model that
 `configs/demo_*.yaml` freeze, as the paper freezes CLIP RN50.
 """
@@ -34,14 +34,14 @@ PROMPT_SHARE = 0.5
 """How often a view's caption is a prompt that names an emotion it shows, rather than a description of what is visible."""
 
 VIEWS = {"head": 0.25, "body": 0.45, "context": 0.3}
-"""How often a person is shown as head, body or whole picture; close views teach what distant ones are too coarse for."""
+"""How often a person is shown as head, body or whole image; close views teach what distant ones are too coarse for."""
 
 
 def draw_caption(record: PersonRecord, view: str, rng: np.random.Generator) -> str:
     """One caption of what a view shows: a prompt with an emotion that its cue stands for, or a description of the cue.
 
     Each view speaks of its own cue (face, posture, surroundings): from whole descriptions the tower would learn the
-    surroundings, which tell most pictures of a batch apart. The prompts bring the views of one feeling together, so that the
+    surroundings, which tell most images of a batch apart. The prompts bring the views of one feeling together, so that the
     sum of a person's three embeddings is a vote.
     """
     made = record.extra["synthetic"]
@@ -68,7 +68,7 @@ def to_tower(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, same: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric loss for unit-norm images and texts [B, e]; same[i, j] is 1 where text j also describes picture i."""
+    """CLIP's symmetric loss for unit-norm images and texts [B, e]; same[i, j] is 1 where text j also describes image i."""
     logits = scale * images @ texts.T
     wanted = same / same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted.T / wanted.T.sum(1, keepdim=True)))

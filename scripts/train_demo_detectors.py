@@ -3,7 +3,7 @@
     python scripts/train_demo_detectors.py                  # about 10 minutes on one free CPU core
     python scripts/train_demo_detectors.py --evaluate-only  # recall and precision of the shipped files on unseen scenes
 
-One fully convolutional trunk with two heads is trained and written as two ONNX files in SCRFD's layout (strides 8, 16, 32; two
+One fully convolutional backbone with two heads is trained and written as two ONNX files in SCRFD's layout (strides 8, 16, 32; two
 anchors a point; scores, then left-top-right-bottom distances in strides), which insightface's own loader reads. The file
 `detectors.json` beside them says how they were made and what they reached.
 """
@@ -31,27 +31,27 @@ from tqdm import tqdm
 from cocoer.boxes import iou
 from cocoer.data.detect import PeopleDetector
 from cocoer.data.synthetic.emotions import WorldOptions
-from cocoer.data.synthetic.world import draw_picture
-from cocoer.model.demo_detector import KINDS, STRIDES, Head, OneDetector, Trunk, loss_of, points_of
+from cocoer.data.synthetic.world import draw_image
+from cocoer.model.demo_detector import KINDS, STRIDES, Backbone, Head, OneDetector, loss_of, points_of
 from cocoer.weights.catalog import PROJECT
 
 SIDE = 256
 """Side of the square that the networks are trained for, pixels."""
 
 Scene = tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]
-"""RGB picture [h, w, 3] and boxes [n, 4] by kind."""
+"""RGB image [h, w, 3] and boxes [n, 4] by kind."""
 
 
 def draw_scenes(count: int, seed: int, split: str) -> Iterator[Scene]:
     """Scenes of the demo world with the boxes of their people, in pixels."""
     options = WorldOptions()
     for index in tqdm(range(count), desc=f"drawing {split}", disable=not sys.stderr.isatty()):
-        picture = draw_picture(seed, split, index, options)
+        image = draw_image(seed, split, index, options)
         yield (
-            np.asarray(picture.image),
+            np.asarray(image.image),
             {
-                "face": np.array([p.head_xyxy for p in picture.people], dtype=np.float32),
-                "person": np.array([p.body_xyxy for p in picture.people], dtype=np.float32),
+                "face": np.array([p.head_xyxy for p in image.people], dtype=np.float32),
+                "person": np.array([p.body_xyxy for p in image.people], dtype=np.float32),
             },
         )
 
@@ -86,13 +86,15 @@ def augmented(scene: Scene, rng: np.random.Generator) -> Sample:
     return Sample(canvas, placed)
 
 
-def train(scenes: Sequence[Scene], epochs: int, batch_size: int, lr: float, seed: int) -> tuple[Trunk, nn.ModuleDict]:
-    """Trunk and the two heads, trained together."""
+def train(
+    scenes: Sequence[Scene], epochs: int, batch_size: int, lr: float, seed: int
+) -> tuple[Backbone, nn.ModuleDict]:
+    """Backbone and the two heads, trained together."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    trunk, heads = Trunk(), nn.ModuleDict({kind: Head() for kind in KINDS})
+    backbone, heads = Backbone(), nn.ModuleDict({kind: Head() for kind in KINDS})
     steps = epochs * (len(scenes) // batch_size)
-    optimizer = torch.optim.AdamW([*trunk.parameters(), *heads.parameters()], lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW([*backbone.parameters(), *heads.parameters()], lr=lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(1, steps), pct_start=0.1)
     points, started = points_of(SIDE), time.process_time()
     for epoch in range(epochs):
@@ -100,7 +102,7 @@ def train(scenes: Sequence[Scene], epochs: int, batch_size: int, lr: float, seed
         for start in range(0, len(scenes) - batch_size + 1, batch_size):
             batch = [augmented(scenes[i], rng) for i in order[start : start + batch_size]]
             x = torch.from_numpy(np.stack([s.pixels for s in batch])).permute(0, 3, 1, 2).float()
-            features = trunk((x - 127.5) / 128)
+            features = backbone((x - 127.5) / 128)
             loss = x.new_zeros(())
             for kind in KINDS:
                 logits, distances = heads[kind](features)
@@ -115,7 +117,7 @@ def train(scenes: Sequence[Scene], epochs: int, batch_size: int, lr: float, seed
             f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, {time.process_time() - started:.0f} s of CPU",
             flush=True,
         )
-    return trunk, heads
+    return backbone, heads
 
 
 def export(detector: OneDetector, path: Path) -> None:
@@ -213,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.process_time()
     if not args.evaluate_only:
         args.out.mkdir(parents=True, exist_ok=True)
-        trunk, heads = train(
+        backbone, heads = train(
             list(draw_scenes(args.scenes, args.seed, "detector-train")),
             args.epochs,
             args.batch_size,
@@ -221,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.seed,
         )
         for kind in KINDS:
-            export(OneDetector(trunk, heads[kind]), args.out / f"{kind}.onnx")
+            export(OneDetector(backbone, heads[kind]), args.out / f"{kind}.onnx")
         calibrate(args.out, list(draw_scenes(args.calibration_scenes, args.seed, "detector-calibrate")))
     seconds = time.process_time() - started
     results = evaluate(args.out, list(draw_scenes(args.test_scenes, args.seed + 1000, "detector-test")))

@@ -16,7 +16,7 @@ from cocoer.training import recognition_stage as recognition
 from cocoer.training import step as te
 from cocoer.training.learner import build_learner, training_mode
 
-FROZEN = "model.trunk.frozen_norms=true"
+FROZEN = "model.backbone.frozen_norms=true"
 
 
 class Killed(BaseException):

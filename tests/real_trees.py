@@ -70,7 +70,7 @@ def image(
     folder: str = "mscoco/images",
     size: tuple[int, int] | None = (80, 100),
 ) -> dict[str, Any]:
-    """One picture's row. size: first and second stored value (n_col, n_row)."""
+    """One image's row. size: first and second stored value (n_col, n_row)."""
     database: dict[str, Any] = {"name": folder.split("/")[0]}
     if folder.startswith("mscoco"):
         database["info"] = struct([{"image_id": scalar(42), "annotations_id": scalar(7)}])
@@ -90,7 +90,7 @@ def save_annotations(path: Path, **splits: list[dict[str, Any]]) -> Path:
     return path
 
 
-def save_picture(path: Path, width: int = 80, height: int = 100, seed: int = 0, **options: Any) -> Path:
+def save_image(path: Path, width: int = 80, height: int = 100, seed: int = 0, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     form = options.pop("format", "JPEG" if path.suffix == ".jpg" else "PNG")
@@ -101,13 +101,13 @@ def save_picture(path: Path, width: int = 80, height: int = 100, seed: int = 0, 
 def save_tree(
     root: Path, images: str = "emotic", mat: str = "Annotations/Annotations.mat", **splits: list[dict[str, Any]]
 ) -> Path:
-    """An EMOTIC tree: the annotations and a picture (80x100, its own content) for every row that has none yet."""
+    """An EMOTIC tree: the annotations and an image (80x100, its own content) for every row that has none yet."""
     save_annotations(root / mat, **splits)
     rows = [row for split in splits.values() for row in split]
     for seed, row in enumerate(rows):
         path = root / images / row["folder"] / row["filename"]
         if not path.exists():
-            save_picture(path, seed=seed)
+            save_image(path, seed=seed)
     return root
 
 
@@ -126,11 +126,11 @@ def small_splits() -> dict[str, list[dict[str, Any]]]:
 def save_caers(
     root: Path, train: dict[str, int], test: dict[str, int], folders: tuple[str, str] = ("train", "test")
 ) -> Path:
-    """A CAER-S tree: class folder -> number of pictures, every picture its own."""
+    """A CAER-S tree: class folder -> number of images, every image its own."""
     seed = 1000
     for folder, counts in zip(folders, (train, test), strict=True):
         for name, count in counts.items():
             for i in range(count):
-                save_picture(root / folder / name / f"{i + 1:04d}.png", 64, 48, seed)
+                save_image(root / folder / name / f"{i + 1:04d}.png", 64, 48, seed)
                 seed += 1
     return root

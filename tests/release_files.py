@@ -24,7 +24,7 @@ PARITY = _SHARED if (_SHARED / "seeded_weights.py").is_file() else ROOT / "tests
 """Where the reference files lie: beside the checkout, or the copy that comes with the tests."""
 
 SMALL = (
-    "model.trunk.name=small", "model.trunk.weights=null", "model.trunk.widths=[4, 4, 4, 4]", "model.tokens.size=16",
+    "model.backbone.name=small", "model.backbone.weights=null", "model.backbone.widths=[4, 4, 4, 4]", "model.tokens.size=16",
     "model.attention.heads=2", "model.attention.head_size=8", "model.attention.feed_forward=32",
     "model.level_head.feature_size=8", "model.vocabulary.tower=configs/demo_clip.json",
 )  # fmt: skip

@@ -19,7 +19,7 @@ BASE = load_config(ROOT / "configs" / "emotic.yaml")
 SUBJECTS: dict[str, set[str]] = {
     "update": {"model.coordination.update"},
     "mapping": {"model.level_head.mapping"},
-    "trunk": {"model.trunk.name"},
+    "backbone": {"model.backbone.name"},
     "tower": {"model.vocabulary.tower"},
     "size": {
         "model.tokens.size",
@@ -35,7 +35,7 @@ SUBJECTS: dict[str, set[str]] = {
 }
 """What an ablation of each family may change."""
 
-AS_IN_THE_PAPERS_MODEL = {"update_one", "mapping_linear", "trunk_resnet50", "tower_rn50", "patch_2"}
+AS_IN_THE_PAPERS_MODEL = {"update_one", "mapping_linear", "backbone_resnet50", "tower_rn50", "patch_2"}
 
 
 def leaves(tree: dict[str, Any], place: str = "") -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_all_of_the_papers_ablations_are_there() -> None:
     configs = list(found.values())
     assert {c.model.coordination.update for c in configs} == {"one", "two", "none"}
     assert {c.model.level_head.mapping for c in configs} == {"linear", "resnet50", "vit"}
-    assert {c.model.trunk.name for c in configs} == {"vgg16", "densenet161", "resnet50", "resnet101", "resnet152"}
+    assert {c.model.backbone.name for c in configs} == {"vgg16", "densenet161", "resnet50", "resnet101", "resnet152"}
     assert {c.model.vocabulary.tower for c in configs} == {"RN50", "RN50x16", "RN50x64", "ViT-B-16", "ViT-B-32"}
     assert {c.model.tokens.patch for c in configs} == {2, 3, 4}
     assert len({(c.model.tokens.size, c.model.level_head.feature_size) for c in configs}) >= 4
@@ -84,7 +84,7 @@ def test_every_ablation_has_its_weights_in_the_catalog() -> None:
     places = {entry.place for entry in CATALOG}
     for path in FILES:
         model = load_config(path).model
-        assert f"checkpoints/imagenet/{model.trunk.name}.pth" in places
+        assert f"checkpoints/imagenet/{model.backbone.name}.pth" in places
         assert f"checkpoints/clip/{model.vocabulary.tower}.pt" in places
 
 

@@ -77,10 +77,10 @@ def test_the_full_size_model_says_the_same_when_it_is_fast(config: str) -> None:
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_channels_last_reaches_weights_and_pictures(on: bool) -> None:
+def test_channels_last_reaches_weights_and_images(on: bool) -> None:
     made = recognizer(f"channels_last={str(on).lower()}", "prepack=false")
     layouts = []
-    first = next(m for m in made.model.trunks["head"].modules() if isinstance(m, nn.Conv2d))
+    first = next(m for m in made.model.backbones["head"].modules() if isinstance(m, nn.Conv2d))
     first.register_forward_hook(lambda conv, args, _out: layouts.extend([args[0], conv.weight]))
     answer(made)
     assert len(layouts) == 2
@@ -97,7 +97,7 @@ def test_bf16_is_autocast_with_weights_cast_once() -> None:
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         wanted, got = tensors_in(model(*given)), tensors_in(small(*given))
     assert all(torch.equal(value, wanted[name]) for name, value in got.items())
-    kinds = {weight.dtype for weight in small.trunks.parameters()}
+    kinds = {weight.dtype for weight in small.backbones.parameters()}
     assert kinds == {torch.bfloat16} and small.heads["body"].prediction.weight.dtype == torch.float32
     with torch.inference_mode():
         exact = tensors_in(model(*given))[".logits"]

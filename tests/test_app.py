@@ -178,11 +178,11 @@ def page(address: str) -> Iterator[Page]:
 
 
 def write_files(folder: Path) -> dict[str, str]:
-    """A picture with and one without a person, one that is none, and boxes of the first."""
+    """An image with and one without a person, one that is none, and boxes of the first."""
     pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "people.png")
     Image.new("RGB", (320, 240)).save(folder / "nobody.png")
-    (folder / "rubbish.png").write_bytes(b"<b>no picture</b>")
+    (folder / "rubbish.png").write_bytes(b"<b>no image</b>")
     (folder / "boxes.json").write_text(json.dumps(BOXES))
     (folder / "wrong.json").write_text("{no")
     return {path.name: str(path) for path in folder.iterdir()}
@@ -190,14 +190,14 @@ def write_files(folder: Path) -> dict[str, str]:
 
 @needs_gradio
 @needs_browser
-def test_a_picture_is_looked_at_from_all_sides(page: Page, weights: Path, tmp_path: Path) -> None:
+def test_a_image_is_looked_at_from_all_sides(page: Page, weights: Path, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
     files = write_files(tmp_path)
     expected = Recognizer.from_checkpoint(weights, "cpu")(files["people.png"], BOXES)
     page.click("text=Boxes of the people")
     page.set_input_files("#boxes input[type=file]", files["boxes.json"])
-    page.set_input_files("#picture input[type=file]", files["people.png"])
+    page.set_input_files("#image input[type=file]", files["people.png"])
     page.wait_for_selector("#maps figure")
     expect(page.locator("#annotated img")).to_be_visible()
     expect(page.locator("#panel img")).to_be_visible()
@@ -237,9 +237,9 @@ def test_what_does_not_work_is_said_in_the_page(page: Page, tmp_path: Path) -> N
         page.wait_for_selector(f"#message:has-text('{said}')")
         assert str(tmp_path) not in page.content() and "Traceback" not in page.content()
 
-    send("#picture", "rubbish.png", "rubbish.png: wanted a picture")
+    send("#image", "rubbish.png", "rubbish.png: wanted an image")
     expect(page.locator("#annotated")).not_to_be_visible()
-    send("#picture", "nobody.png", "No person was found")
+    send("#image", "nobody.png", "No person was found")
     expect(page.locator("#annotated img")).to_be_visible()
     expect(page.locator("#person")).not_to_be_visible()
     page.click("text=Boxes of the people")
@@ -252,26 +252,26 @@ def test_what_does_not_work_is_said_in_the_page(page: Page, tmp_path: Path) -> N
 
 @needs_gradio
 @needs_browser
-def test_boxes_leave_with_their_picture(page: Page, tmp_path: Path) -> None:
+def test_boxes_leave_with_their_image(page: Page, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
     files = write_files(tmp_path)
     Image.open(files["people.png"]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "others.png")
     page.click("text=Boxes of the people")
-    page.set_input_files("#picture input[type=file]", files["people.png"])
+    page.set_input_files("#image input[type=file]", files["people.png"])
     expect(page.locator("#message")).to_contain_text("No person was found")
     page.set_input_files("#boxes input[type=file]", files["boxes.json"])
     page.wait_for_selector("#maps figure")
-    page.click("#picture button[aria-label=Clear]")
+    page.click("#image button[aria-label=Clear]")
     expect(page.locator("#boxes input[type=file]")).to_be_attached()  # the place to drop boxes is empty again
     page.set_input_files("#boxes input[type=file]", files["boxes.json"])
-    page.set_input_files("#picture input[type=file]", str(tmp_path / "others.png"))
+    page.set_input_files("#image input[type=file]", str(tmp_path / "others.png"))
     page.wait_for_selector("#maps figure")
     page.click("#examples .gallery-item >> nth=0")
     expect(page.locator("#boxes input[type=file]")).to_be_attached()
     page.set_input_files("#boxes input[type=file]", files["boxes.json"])  # for the example
     expect(page.locator("#boxes")).to_contain_text("boxes")
     expect(page.locator("#person input")).to_have_value(re.compile("^0: "))
-    page.set_input_files("#picture input[type=file]", files["people.png"])
+    page.set_input_files("#image input[type=file]", files["people.png"])
     expect(page.locator("#message")).to_contain_text("No person was found")
     expect(page.locator("#boxes input[type=file]")).to_be_attached()

@@ -1,4 +1,4 @@
-"""Trunks: feature grid, channels, and that torchvision's ImageNet files fit each of them."""
+"""Backbones: feature grid, channels, and that torchvision's ImageNet files fit each of them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import torchvision.models as tv
 from tiny_models import shake_norms, tiny_config
 from torch import Tensor, nn
 
-from cocoer.config import TrunkConfig
-from cocoer.model.backbone import build_trunk
+from cocoer.config import BackboneConfig
+from cocoer.model.backbone import build_backbone
 from cocoer.model.build import build_model, load_torchvision
 
-NAMES = get_args(get_type_hints(TrunkConfig)["name"])
+NAMES = get_args(get_type_hints(BackboneConfig)["name"])
 CHANNELS = {"resnet18": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048, "vgg16": 512, "densenet161": 2208}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_grid_and_channels_are_those_of_the_map(name: str) -> None:
     with torch.device("meta"):
-        trunk = build_trunk(name, (4, 8, 16)).eval()
+        backbone = build_backbone(name, (4, 8, 16)).eval()
     for side in (224, 111, 33):
-        cells = trunk.grid(side)
-        assert trunk(torch.empty(1, 3, side, side, device="meta")).shape == (1, trunk.channels, cells, cells)
-    assert trunk.channels == CHANNELS.get(name, 16)
+        cells = backbone.grid(side)
+        assert backbone(torch.empty(1, 3, side, side, device="meta")).shape == (1, backbone.channels, cells, cells)
+    assert backbone.channels == CHANNELS.get(name, 16)
     if name in CHANNELS:
-        assert trunk.grid(224) == 7  # 7x7 cells, so 16 tokens with patches of 2x2
-    assert any(module is trunk.last_block for module in trunk.modules())
+        assert backbone.grid(224) == 7  # 7x7 cells, so 16 tokens with patches of 2x2
+    assert any(module is backbone.last_block for module in backbone.modules())
 
 
 def features_of(network: nn.Module, images: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def test_torchvision_weights_give_torchvisions_features(network: Callable[..., n
     torch.manual_seed(0)
     theirs = network(weights=None).eval()
     shake_norms(theirs)
-    ours = build_trunk(network.__name__).eval()
+    ours = build_backbone(network.__name__).eval()
     old = {key: value for key, value in theirs.state_dict().items() if "num_batches_tracked" not in key}
     load_torchvision(ours, old, "a file from before torch counted batches")
     images = torch.randn(1, 3, 40, 40)
@@ -56,17 +56,17 @@ def test_torchvision_weights_give_torchvisions_features(network: Callable[..., n
 
 
 @pytest.mark.parametrize("name", sorted(CHANNELS))
-def test_every_torchvision_file_fits_its_trunk_and_no_other(name: str) -> None:
+def test_every_torchvision_file_fits_its_backbone_and_no_other(name: str) -> None:
     with torch.device("meta"):
-        network, ours = getattr(tv, name)(weights=None), build_trunk(name)
+        network, ours = getattr(tv, name)(weights=None), build_backbone(name)
     theirs = {key: value.to("meta") for key, value in network.state_dict().items()}
     ours = ours.to("meta")
     load_torchvision(ours, theirs, "here")
     body = [key for key in theirs if not key.startswith(("fc.", "classifier."))]
     assert [v.shape for v in ours.state_dict().values()] == [theirs[key].shape for key in body]
     with torch.device("meta"):
-        other = build_trunk("resnet18" if name != "resnet18" else "small", (8, 8))
-    with pytest.raises(ValueError, match="trunk weights FILE are not of this network"):
+        other = build_backbone("resnet18" if name != "resnet18" else "small", (8, 8))
+    with pytest.raises(ValueError, match="backbone weights FILE are not of this network"):
         load_torchvision(other, theirs, "FILE")
 
 
@@ -75,14 +75,14 @@ def test_each_level_starts_from_the_named_file(tmp_path: Path) -> None:
     weights = tv.resnet18(weights=None).state_dict()
     torch.save(weights, tmp_path / "r18.pth")
     changes: list[Any] = [
-        "model.trunk.name=resnet18",
-        f"model.trunk.weights={tmp_path / 'r18.pth'}",
+        "model.backbone.name=resnet18",
+        f"model.backbone.weights={tmp_path / 'r18.pth'}",
         "model.vocabulary.enabled=false",
     ]
     model = build_model(tiny_config(*changes))
-    for trunk in model.trunks.values():
-        assert torch.equal(trunk.layers[0].weight, weights["conv1.weight"])
-        assert torch.equal(next(reversed(trunk.state_dict().values())), weights["layer4.1.bn2.num_batches_tracked"])
-    assert model.trunks["head"].layers[0].weight is not model.trunks["body"].layers[0].weight
+    for backbone in model.backbones.values():
+        assert torch.equal(backbone.layers[0].weight, weights["conv1.weight"])
+        assert torch.equal(next(reversed(backbone.state_dict().values())), weights["layer4.1.bn2.num_batches_tracked"])
+    assert model.backbones["head"].layers[0].weight is not model.backbones["body"].layers[0].weight
     with pytest.raises(FileNotFoundError, match="no such file.*cocoer weights fetch resnet18"):
-        build_model(tiny_config(changes[0], f"model.trunk.weights={tmp_path / 'no.pth'}", changes[2]))
+        build_model(tiny_config(changes[0], f"model.backbone.weights={tmp_path / 'no.pth'}", changes[2]))

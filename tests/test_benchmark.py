@@ -18,14 +18,14 @@ from PIL import Image
 from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
-from cocoer.benchmark.backbones import as_one, measure_trunks, one_after_another
+from cocoer.benchmark.backbones import as_one, measure_backbones, one_after_another
 from cocoer.benchmark.model import Floor, Row, random_model, workspace_task
 from cocoer.benchmark.profile import arithmetic, costliest, measure_profile
 from cocoer.benchmark.scaling import classes_task, measure_memory, measure_persons, measure_workspace
 from cocoer.benchmark.targets import Verdict, row_of, verdicts
 from cocoer.benchmark.timing import Timings, memory_mb, peak_mb, straightness, take_turns
 from cocoer.benchmark.training import floor_task, measure_train
-from cocoer.benchmark.variants import COMPILED, DEFAULT, Variant, due, person_batch, usable, variants, ways_on
+from cocoer.benchmark.variants import COMPILED, DEFAULT, InferenceVariant, due, person_batch, usable, variants, ways_on
 from cocoer.inference.recognizer import Recognizer
 from cocoer.names import LEVELS
 
@@ -86,12 +86,12 @@ def test_peak_sees_memory_that_is_given_back() -> None:
     assert not math.isnan(peak)
 
 
-def test_the_floor_is_the_plain_trunks_and_tower_and_survives_fusing() -> None:
+def test_the_floor_is_the_plain_backbones_and_tower_and_survives_fusing() -> None:
     model = random_model(tiny_config(), CPU)
     floor = Floor(model).eval()
     norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in floor.modules())
     seen: list[int] = []
-    for network in (*floor.trunks, floor.tower):
+    for network in (*floor.backbones, floor.tower):
         network.register_forward_hook(lambda _module, args, _out: seen.append(args[0].shape[0]))
     batch = person_batch(tiny_config(), 3, CPU)
     floor(batch.head, batch.body, batch.context)
@@ -99,8 +99,8 @@ def test_the_floor_is_the_plain_trunks_and_tower_and_survives_fusing() -> None:
     model.fuse()
     assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in floor.modules()) == norms > 0
     with torch.no_grad():
-        plain = floor.trunks[0](batch.head)
-        assert torch.allclose(plain, model.trunks[LEVELS[0]](batch.head), atol=1e-4)
+        plain = floor.backbones[0](batch.head)
+        assert torch.allclose(plain, model.backbones[LEVELS[0]](batch.head), atol=1e-4)
     with pytest.raises(ValueError, match="vocabulary branch"):
         Floor(random_model(tiny_config("model.vocabulary.enabled=false"), CPU))
 
@@ -113,11 +113,11 @@ def test_a_variant_that_cannot_run_is_named_and_left_out() -> None:
     config, said = tiny_config(), []
     recognizer = Recognizer(random_model(config, CPU), config)
     batch = person_batch(config, 2, CPU)
-    task = usable(Variant("fused", recognizer), batch, said.append)
+    task = usable(InferenceVariant("fused", recognizer), batch, said.append)
     assert task is not None and not said
     answers = task()
     assert isinstance(answers, list) and len(answers) == 2, "the total ends at answers, not at tensors"
-    broken = Variant("compiled", recognizer)
+    broken = InferenceVariant("compiled", recognizer)
     recognizer._forward = Broken()
     assert usable(broken, batch, said.append) is None
     assert said == ["compiled: cannot run here: no compiler"]
@@ -131,9 +131,9 @@ def test_workspace_tasks_have_the_size_that_they_say() -> None:
 
 
 def test_training_rows_measure_gradients_step_and_bare_networks() -> None:
-    wide = "model.trunk.widths=[16, 16, 16, 16]"  # narrower ones are not laid out channels-last
+    wide = "model.backbone.widths=[16, 16, 16, 16]"  # narrower ones are not laid out channels-last
     rows = list(measure_train(tiny_config(wide), CPU, [2, 3], 0.0))
-    names = ["forward and backward", "whole step", "trunks and tower alone"]
+    names = ["forward and backward", "whole step", "backbones and tower alone"]
     assert [(row.variant, row.batch) for row in rows] == [(f"{n}, channels_last", b) for b in (2, 3) for n in names]
     for row in rows:
         assert row.ratio is not None and row.floor_ms is not None and row.floor_ms > 0
@@ -142,10 +142,10 @@ def test_training_rows_measure_gradients_step_and_bare_networks() -> None:
     assert all(row.dtype == "bfloat16" and row.eager_ratio != row.ratio for row in plain)
 
 
-def test_the_floor_of_training_is_every_trunk_both_ways_and_the_tower_forward() -> None:
+def test_the_floor_of_training_is_every_backbone_both_ways_and_the_tower_forward() -> None:
     floor = Floor(random_model(tiny_config(), CPU))
     floor_task(floor, person_batch(tiny_config(), 2, CPU), CPU, "fp32")()
-    assert all(p.grad is not None for p in floor.trunks.parameters())
+    assert all(p.grad is not None for p in floor.backbones.parameters())
     assert all(p.grad is None for p in floor.tower.parameters())
 
 
@@ -173,7 +173,9 @@ def test_what_is_measured_where_when_not_everything_is() -> None:
     )
     compiled = [name for name, _ in ways_on(CPU, False, False) if name in dict(COMPILED)]
     assert len(compiled) == 1, "the fastest type only"
-    measured = {n: [name for name in names if due(Variant(name, recognizer), n, (1, 2, 4, 8))] for n in (1, 2, 4, 8)}
+    measured = {
+        n: [name for name in names if due(InferenceVariant(name, recognizer), n, (1, 2, 4, 8))] for n in (1, 2, 4, 8)
+    }
     assert measured[8] == names
     assert measured[1] == [name for name in names if name not in dict(COMPILED)]
     assert measured[2] == measured[4] == [DEFAULT, f"{DEFAULT}, bf16"]
@@ -199,7 +201,7 @@ def test_targets_are_held_against_the_rows(
     assert found["paper, batch 8: workspace / total"].found == pytest.approx(0.5 / 90)
     unmeasured = [what for what, v in found.items() if v.met is None]
     assert unmeasured == [
-        "memory at the last picture / when settled",
+        "memory at the last image / when settled",
         "detection and recognition together / the slower",
     ]
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
@@ -220,26 +222,26 @@ def test_targets_of_a_gpu_and_of_growth() -> None:
     rows = [
         Row("model", "graph", "paper", "cuda:0", "bfloat16", 256, 200.0, 210.0, 1.05, 1.0, 1219.0),
         Row("model", "graph", "paper", "cuda:0", "bfloat16", 1, 4.0, 6.5, 1.6, 1.0, 154.0),
-        *(Row("scaling", "pictures", "paper", "cuda:0", "float32", 1, total_ms=n**1.5, work=n) for n in (1, 10, 100)),
+        *(Row("scaling", "images", "paper", "cuda:0", "float32", 1, total_ms=n**1.5, work=n) for n in (1, 10, 100)),
     ]
     met = {v.what: v.met for v in verdicts(rows)}
     assert met["paper, batch 256: fastest"] and met["paper, batch 256: total / floor of the same type"]
     assert met["paper, batch 1: fastest"] is False and met["release, batch 1: fastest"] is None
-    assert met["pictures (paper): cost grows as work to the power"] is False
+    assert met["images (paper): cost grows as work to the power"] is False
     assert Verdict("x", 5.0, 6.0, at_least=True).met and not Verdict("x", 5.0, 6.0).met
     assert row_of(rows[0].to_dict()) == rows[0]
 
 
 def test_memory_and_persons_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, last, *series = measure_memory(tiny_config(), CPU, pictures=30, settled=7)
+    first, last, *series = measure_memory(tiny_config(), CPU, images=30, settled=7)
     assert first.peak_mb is not None and last.peak_mb is not None
-    assert last.ratio == pytest.approx(last.peak_mb / first.peak_mb) and last.variant == "after 30 pictures"
-    assert [row.work for row in series] == [1, 10, 30] and {row.variant for row in series} == {"pictures"}
+    assert last.ratio == pytest.approx(last.peak_mb / first.peak_mb) and last.variant == "after 30 images"
+    assert [row.work for row in series] == [1, 10, 30] and {row.variant for row in series} == {"images"}
     spent = [row.total_ms for row in series]
     assert spent == sorted(spent) and spent[0] > 0
-    with pytest.raises(ValueError, match="more pictures"):
-        next(measure_memory(tiny_config(), CPU, pictures=5, settled=10))
-    monkeypatch.setattr("cocoer.benchmark.scaling.PERSONS_A_PICTURE", (1, 4))
+    with pytest.raises(ValueError, match="more images"):
+        next(measure_memory(tiny_config(), CPU, images=5, settled=10))
+    monkeypatch.setattr("cocoer.benchmark.scaling.PERSONS_A_IMAGE", (1, 4))
     assert [(row.batch, row.work) for row in measure_persons(tiny_config(), CPU, 0.0)] == [(1, 1), (4, 4)]
 
 
@@ -254,17 +256,17 @@ def test_workspace_rows_say_what_grows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @torch.inference_mode()
-def test_trunks_run_together_see_what_they_see_alone() -> None:
+def test_backbones_run_together_see_what_they_see_alone() -> None:
     model = random_model(tiny_config(), CPU)
     model.fuse()
-    trunks = [model.trunks[level] for level in LEVELS]
+    backbones = [model.backbones[level] for level in LEVELS]
     batch = person_batch(tiny_config(), 3, CPU)
     crops = (batch.head, batch.body, batch.context)
-    together = as_one(trunks)(crops)
+    together = as_one(backbones)(crops)
     assert len(together) == 3 and not torch.allclose(together[0], together[1])
-    for alone, found in zip(one_after_another(trunks)(crops), together, strict=True):
+    for alone, found in zip(one_after_another(backbones)(crops), together, strict=True):
         torch.testing.assert_close(found, alone, rtol=1e-5, atol=1e-5)
-    rows = list(measure_trunks(tiny_config(), CPU, [2], 0.0, time.perf_counter))
+    rows = list(measure_backbones(tiny_config(), CPU, [2], 0.0, time.perf_counter))
     assert [row.variant for row in rows] == ["one after another", "as one (vmap)"] and rows[0].ratio == 1.0
 
 
@@ -274,12 +276,12 @@ def test_a_profile_names_where_the_time_goes() -> None:
     assert operations[0].name == "aten::mm" and operations[0].calls == 20 and operations[0].share > 0.5
     assert arithmetic(lambda: a @ a) == 2 * 300**3
     floor, batch = Floor(random_model(tiny_config(), CPU)).eval(), person_batch(tiny_config(), 2, CPU)
-    trunks = arithmetic(lambda: floor(batch.head, batch.body, batch.context))
+    backbones = arithmetic(lambda: floor(batch.head, batch.body, batch.context))
     forward, step = measure_profile(tiny_config(), CPU, 2, 0.0)
     assert (forward.what, step.what) == ("forward pass", "training step")
     for found in (forward, step):
         assert found.persons == 2 and found.gflops > 0 and found.peak_gflops > 0 and found.copy_gb_s > 0
-        assert found.gflops * found.total_ms > 1e-6 * trunks, "all of the trunks' arithmetic was seen"
+        assert found.gflops * found.total_ms > 1e-6 * backbones, "all of the backbones' arithmetic was seen"
         assert 0.2 < sum(o.share for o in found.operations) <= 1.0001
 
 
@@ -339,17 +341,17 @@ def test_growth_is_fitted_and_drawn(
 
 
 def test_profile_and_changed_configs(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    changes = ["model.trunk.widths=[8, 8, 8, 8]", "model.tokens.size=24", "model.attention.head_size=7"]
+    changes = ["model.backbone.widths=[8, 8, 8, 8]", "model.tokens.size=24", "model.attention.head_size=7"]
     small = ["--small", "--mode", "paper", "--device", "cpu", "--seconds", "0", "--batch", "2"]
     assert program.main(["--what", "profile", *small, "--set", *changes]) == 0
     said = capsys.readouterr().out
     assert "forward pass, paper mode, 2 persons" in said and "training step" in said and "aten::" in said
-    assert program.main(["--what", "profile", *small, "--set", "model.trunk.width=3"]) == 2
+    assert program.main(["--what", "profile", *small, "--set", "model.backbone.width=3"]) == 2
     assert "did you mean 'widths'" in capsys.readouterr().err
 
 
 def test_wrong_usage_has_code_two(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in (["--what", "speed"], ["--batch", "0"], ["--pictures", "1"]):
+    for wrong in (["--what", "speed"], ["--batch", "0"], ["--images", "1"]):
         with pytest.raises(SystemExit) as left:
             program.main(wrong)
         assert left.value.code == 2

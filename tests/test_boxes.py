@@ -28,14 +28,14 @@ SIDE = st.floats(0.5, 1500, width=32)
 
 @st.composite
 def boxes(draw: st.DrawFn) -> Box:
-    """Boxes with sides of half a pixel and more, partly outside any picture."""
+    """Boxes with sides of half a pixel and more, partly outside any image."""
     x, y, w, h = draw(COORDINATE), draw(COORDINATE), draw(SIDE), draw(SIDE)
     return x, y, x + w, y + h
 
 
 @st.composite
 def whole_boxes(draw: st.DrawFn) -> Box:
-    """Boxes on whole pixels of a 12 x 12 picture, so that pixels can be counted."""
+    """Boxes on whole pixels of a 12 x 12 image, so that pixels can be counted."""
     x1, y1 = draw(st.integers(0, 11)), draw(st.integers(0, 11))
     return float(x1), float(y1), float(draw(st.integers(x1 + 1, 12))), float(draw(st.integers(y1 + 1, 12)))
 
@@ -76,10 +76,10 @@ def test_as_box_refuses_and_names_the_box(values: object, message: str) -> None:
 
 
 @given(boxes(), st.integers(1, 3000), st.integers(1, 3000))
-def test_clipping_stays_inside_picture_and_box_and_is_done_once(box: Box, width: int, height: int) -> None:
+def test_clipping_stays_inside_image_and_box_and_is_done_once(box: Box, width: int, height: int) -> None:
     overlaps = box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0
     if not overlaps:
-        with pytest.raises(ValueError, match=f"outside the picture .{width}x{height} pixels"):
+        with pytest.raises(ValueError, match=f"outside the image .{width}x{height} pixels"):
             clip_box(box, width, height)
         return
     x1, y1, x2, y2 = clipped = clip_box(box, width, height)
@@ -102,8 +102,8 @@ def test_scaling_there_and_back(box: Box, width: int, height: int, size: int) ->
     assert back == pytest.approx(box, rel=1e-9, abs=1e-9)
 
 
-def test_scaling_maps_the_picture_onto_the_frame() -> None:
-    """Width goes with x and height with y: a wide picture shows a mix-up."""
+def test_scaling_maps_the_image_onto_the_frame() -> None:
+    """Width goes with x and height with y: a wide image shows a mix-up."""
     assert scale_box((0.0, 0.0, 640.0, 480.0), 640, 480, 224) == (0.0, 0.0, 224.0, 224.0)
     assert scale_box((320.0, 120.0, 640.0, 480.0), 640, 480, 224) == (112.0, 56.0, 224.0, 224.0)
 

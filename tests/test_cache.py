@@ -94,7 +94,7 @@ def test_a_half_written_or_damaged_cache_is_built_again_and_verify_sees_every_bi
         CropCache(cache.folder)
 
 
-def test_a_broken_picture_leaves_no_cache_behind(cached: DataConfig) -> None:
+def test_a_broken_image_leaves_no_cache_behind(cached: DataConfig) -> None:
     (Path(cached.root) / "mscoco/images/train3.jpg").write_bytes(b"")
     with pytest.raises(ImageError, match=r"train3\.jpg"):
         open_for(cached)
@@ -143,7 +143,7 @@ def test_processes_that_start_together_build_one_cache(cached: DataConfig) -> No
 
 def test_throughput_is_measured_and_the_cache_is_faster(tmp_path: Path) -> None:
     found = measure_throughput(tmp_path, persons=12, batch_size=6, repeats=3)
-    assert found.persons == 12 and found.picture == (640, 480)
+    assert found.persons == 12 and found.image == (640, 480)
     assert (
         found.speedup > 1 and found.decoding > 0
     )  # the figure itself is the benchmark's; here other work shares the cores

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from real_trees import save_caers, save_picture
+from real_trees import save_caers, save_image
 
 from cocoer.data.index import StrictError
 from cocoer.data.people import HEAD_IN_BODY, Detections
@@ -68,7 +68,7 @@ def test_wrong_trees_are_described(tmp_path: Path) -> None:
         build(other)
     twice = tree(tmp_path / "twice")
     shutil.copytree(twice / "train", twice / "Train")
-    with pytest.raises(CaersError, match="hold the train pictures"):
+    with pytest.raises(CaersError, match="hold the train images"):
         build(twice)
     bare = tree(tmp_path / "bare")
     for path in bare.rglob("*.png"):
@@ -79,7 +79,7 @@ def test_wrong_trees_are_described(tmp_path: Path) -> None:
 
 def test_the_original_split_follows_the_folders_and_an_added_valid_is_val(tmp_path: Path) -> None:
     root = tree(tmp_path)
-    save_picture(root / "valid" / "Sad" / "0001.png", 64, 48, 9)
+    save_image(root / "valid" / "Sad" / "0001.png", 64, 48, 9)
     index = build(root)
     assert Counter(r.split for r in index.records) == {"train": 6, "val": 1, "test": 4}
     assert {r.labels for r in index.records if "Angry" in r.image} == {("Anger",)}
@@ -87,7 +87,7 @@ def test_the_original_split_follows_the_folders_and_an_added_valid_is_val(tmp_pa
     assert index.sidecar["against_published"]["train"] == {"published": 49007, "here": 6, "difference": -49001}
 
 
-def test_byte_identical_pictures_are_counted_across_splits_and_labels(tmp_path: Path) -> None:
+def test_byte_identical_images_are_counted_across_splits_and_labels(tmp_path: Path) -> None:
     root = tree(tmp_path)
     shutil.copy(root / "train/Angry/0001.png", root / "test/Happy/0002.png")
     shutil.copy(root / "train/Happy/0001.png", root / "train/Happy/0002.png")
@@ -103,14 +103,14 @@ def test_byte_identical_pictures_are_counted_across_splits_and_labels(tmp_path: 
     assert index.sidecar["duplicates"]["in_index"]["repeats"] == 0 and len(index.records) == 8
 
 
-def test_broken_pictures_are_named_and_refused_when_strict(tmp_path: Path) -> None:
+def test_broken_images_are_named_and_refused_when_strict(tmp_path: Path) -> None:
     root = tree(tmp_path)
     path = root / "train/Happy/0003.png"
     path.write_bytes(path.read_bytes()[:-30])
     for split in ("original", "disjoint"):
         index = build(root, split=split)
         assert [row["image"] for row in index.sidecar["skipped"]] == ["train/Happy/0003.png"]
-        assert index.sidecar["skipped_because"] == {"unreadable picture": 1}
+        assert index.sidecar["skipped_because"] == {"unreadable image": 1}
         with pytest.raises(StrictError, match=r"Happy/0003\.png: unreadable"):
             build(root, split=split, strict=True)
 
@@ -120,17 +120,17 @@ def test_broken_pictures_are_named_and_refused_when_strict(tmp_path: Path) -> No
 
 def test_a_look_survives_size_light_and_compression(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    pictures = [
+    images = [
         Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((160, 120), Image.Resampling.BICUBIC)
         for _ in range(12)
     ]
-    hashes = [perceptual_hash(p) for p in pictures]
-    for picture, own in zip(pictures, hashes, strict=True):
-        picture.save(tmp_path / "a.jpg", quality=60)
+    hashes = [perceptual_hash(p) for p in images]
+    for image, own in zip(images, hashes, strict=True):
+        image.save(tmp_path / "a.jpg", quality=60)
         for other in (
             Image.open(tmp_path / "a.jpg"),
-            picture.resize((90, 70)),
-            picture.point(lambda v: int(v * 0.8 + 20)),
+            image.resize((90, 70)),
+            image.point(lambda v: int(v * 0.8 + 20)),
         ):
             assert (own ^ perceptual_hash(other)).bit_count() <= 6
     assert min((a ^ b).bit_count() for i, a in enumerate(hashes) for b in hashes[:i]) > 12
@@ -173,8 +173,8 @@ def test_a_disjoint_split_keeps_groups_whole_and_classes_in_proportion() -> None
 def test_no_two_splits_share_a_near_duplicate(tmp_path: Path) -> None:
     root = save_caers(tmp_path, {"Angry": 12, "Happy": 12}, {"Anger": 6, "Happy": 6})
     for i in range(1, 7):  # frames of one clip, spread over both folders as in the original
-        picture = Image.open(root / f"train/Happy/{i:04d}.png")
-        picture.point(lambda v: min(255, v + 3)).save(root / f"test/Happy/{i:04d}.png")
+        image = Image.open(root / f"train/Happy/{i:04d}.png")
+        image.point(lambda v: min(255, v + 3)).save(root / f"test/Happy/{i:04d}.png")
     index = build(root, split="disjoint")
     split_of = {r.image: r.split for r in index.records}
     for i in range(1, 7):
@@ -222,7 +222,7 @@ def test_lists_relative_to_the_root_of_the_data_set(tmp_path: Path) -> None:
     )
     annotated = {r.image for r in build(root, faces=lists).records if r.head_source == "annotated"}
     assert annotated == {"train/Angry/0001.png", "test/Happy/0002.png"}
-    with pytest.raises(CaersError, match="which pictures are val|say which"):
+    with pytest.raises(CaersError, match="which images are val|say which"):
         build(root, faces=lists, split="community")
     with pytest.raises(CaersError, match="--faces FOLDER"):
         build(root, split="community")
@@ -248,12 +248,12 @@ def test_faulty_rows_are_named_and_not_used(tmp_path: Path) -> None:
     for number, fault in (
         (2, "listed before"),
         (3, "contradicts"),
-        (4, "no such picture"),
+        (4, "no such image"),
         (5, "parsed"),
         (6, "unknown"),
     ):
         assert any(line.startswith(f"row {number}: ") and fault in line for line in report["not_used"])
-    assert index.sidecar["listed_faces_not_used"] == {"listed face is no box inside the picture": 1}
+    assert index.sidecar["listed_faces_not_used"] == {"listed face is no box inside the image": 1}
 
 
 def test_a_list_for_another_folder_is_refused(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_listed_face_counts_first_and_gets_its_own_body() -> None:
     assert alone.body_source == "estimated" and alone.body[0] < 40 and alone.body[3] > 20
 
 
-def test_without_any_detection_the_whole_picture_is_the_body() -> None:
+def test_without_any_detection_the_whole_image_is_the_body() -> None:
     for found in (None, seen([], [])):
         person, fault = choose_person(found, (1, 1, 2, 2), 100, 200)
         assert person.body == (0, 0, 100, 200) and person.head_source == person.body_source == "estimated"
@@ -305,7 +305,7 @@ def test_without_any_detection_the_whole_picture_is_the_body() -> None:
         assert fault == "listed face is too small"
 
 
-def test_a_picture_that_fails_in_the_detector_is_left_out(tmp_path: Path) -> None:
+def test_a_image_that_fails_in_the_detector_is_left_out(tmp_path: Path) -> None:
     root = tree(tmp_path)
     index = build(root, detect=lambda images: ({p: seen([], []) for p in images}, {"train/Happy/0001.png": "cut"}))
-    assert index.sidecar["skipped"] == [{"image": "train/Happy/0001.png", "reason": "unreadable picture: cut"}]
+    assert index.sidecar["skipped"] == [{"image": "train/Happy/0001.png", "reason": "unreadable image: cut"}]

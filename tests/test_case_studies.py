@@ -21,8 +21,8 @@ from training_world import make_people
 
 from cocoer.data.index import write_index
 from cocoer.names import LEVELS
-from cocoer.outputs import CaseStudy, CompetitionRecord, PersonBoxes, PersonPrediction, PictureResult
-from cocoer.report.case_page import case_page, picture_uri
+from cocoer.outputs import CaseStudy, CompetitionRecord, ImageResult, PersonBoxes, PersonPrediction
+from cocoer.report.case_page import case_page, image_uri
 from cocoer.studies.case_studies import choose_persons, level_conflict, truth_loss
 
 
@@ -35,11 +35,11 @@ def case(
     scores = {source: {"Fear": 0.8, "Pain": 0.6, "Anger": 0.3} for source in labels}
     record = CompetitionRecord((0.5, 0.25, 0.125), ((0.2, 0.3, 0.5), (0.0, 0.5, 0.5)), order, 0.1)
     person = PersonPrediction(number, labels, scores, record, PersonBoxes((2, 2, 60, 40), (10, 5, 30, 20)))
-    result = PictureResult(f"a/{number}.jpg", 64, 48, (replace(person, **changes),))  # type: ignore[arg-type]
+    result = ImageResult(f"a/{number}.jpg", 64, 48, (replace(person, **changes),))  # type: ignore[arg-type]
     return CaseStudy(f"a/{number}.jpg#{number}", result, ("Fear", "Pain"), loss, conflict, error)
 
 
-PICTURE = Image.new("RGB", (64, 48), (90, 120, 150))
+IMAGE = Image.new("RGB", (64, 48), (90, 120, 150))
 CASES = [
     case(0, 0.5, 0.30, 3, "body"),
     case(1, 2.0, 0.10, 1, "context"),
@@ -108,14 +108,14 @@ def sorted_in_browser(page: str, folder: Path, key: str, clicks: int, only: str 
     ],
 )
 def test_the_page_sorts_and_filters(tmp_path: Path, key: str, clicks: int, only: str, expected: list[int]) -> None:
-    page = case_page([(c, PICTURE) for c in CASES], "Cases")
+    page = case_page([(c, IMAGE) for c in CASES], "Cases")
     places, count = sorted_in_browser(page, tmp_path, key, clicks, only)
     assert places == expected
     assert count == f"{len(expected)} of 4"
 
 
 def test_the_page_fits_a_phone(tmp_path: Path) -> None:
-    page = case_page([(c, PICTURE) for c in CASES], "Cases")
+    page = case_page([(c, IMAGE) for c in CASES], "Cases")
     assert 'name="viewport" content="width=device-width' in page
     if BROWSER is not None:  # a frame of a phone's size that reports how wide its contents and how high its bar are
         (tmp_path / "page.html").write_text(page)
@@ -131,7 +131,7 @@ def test_the_page_fits_a_phone(tmp_path: Path) -> None:
 
 
 def test_everything_is_inside_the_page_and_every_tag_is_closed() -> None:
-    page = case_page([(c, PICTURE) for c in CASES], "Cases", ["made of synthetic scenes"])
+    page = case_page([(c, IMAGE) for c in CASES], "Cases", ["made of synthetic scenes"])
     cards = Cards(page)
     assert not cards.open and len(cards.cards) == 4
     assert all(a.startswith("data:image/jpeg;base64,") for a in cards.addresses) and len(cards.addresses) == 4
@@ -143,17 +143,15 @@ def test_everything_is_inside_the_page_and_every_tag_is_closed() -> None:
 def test_names_from_files_cannot_become_markup() -> None:
     evil = case(0, 1.0)
     evil = replace(evil, key='<script>alert("x")</script>', remark="<b>&", truth=("<i>",))
-    page = case_page([(evil, PICTURE)], "<u>title", ["<s>note"])
+    page = case_page([(evil, IMAGE)], "<u>title", ["<s>note"])
     for text in ("<script>alert", "<b>&", "<i>", "<u>title", "<s>note"):
         assert text not in page
 
 
 def test_a_person_with_an_error_has_a_card() -> None:
-    failed = case(
-        0, 0.0, labels={}, probabilities={}, competition=None, status="error", message="box outside <picture>"
-    )
-    page = case_page([(failed, PICTURE)], "Cases")
-    assert "box outside &lt;picture&gt;" in page and Cards(page).cards[0]["data-excluded"] == "-1"
+    failed = case(0, 0.0, labels={}, probabilities={}, competition=None, status="error", message="box outside <image>")
+    page = case_page([(failed, IMAGE)], "Cases")
+    assert "box outside &lt;image&gt;" in page and Cards(page).cards[0]["data-excluded"] == "-1"
 
 
 def test_no_case_is_an_error() -> None:
@@ -161,9 +159,9 @@ def test_no_case_is_an_error() -> None:
         case_page([], "Cases")
 
 
-def test_the_embedded_picture_shows_the_boxes_and_is_small() -> None:
+def test_the_embedded_image_shows_the_boxes_and_is_small() -> None:
     big = Image.new("RGB", (1600, 1200), (0, 0, 0))
-    data = base64.b64decode(picture_uri(big, case(0, 1.0)).partition(",")[2])
+    data = base64.b64decode(image_uri(big, case(0, 1.0)).partition(",")[2])
     shown = Image.open(io.BytesIO(data))
     assert shown.size == (480, 360)
     green = np.asarray(shown)[:, round(2 / 64 * 480)].astype(int)

@@ -73,7 +73,7 @@ CLASSES = {cls.__name__: cls for _, cls in SECTIONS}
 class KeyReads(ast.NodeVisitor):
     """Collects (section class, key) for every attribute read on something that is known to be a section.
 
-    Known are: attributes named as a section of Config (`x.model.trunk.name`), names annotated with a section's class, and
+    Known are: attributes named as a section of Config (`x.model.backbone.name`), names annotated with a section's class, and
     names or attributes of self that such an expression was assigned to.
     """
 
@@ -138,9 +138,9 @@ def test_every_key_is_read_by_somebody() -> None:
 
 
 def test_a_key_that_nobody_reads_would_be_found() -> None:
-    text = "def f(c: Config, t: TrunkConfig):\n spec, x = c.model.tokens, c.optim\n return t.name, spec.patch, x.lr, y.step"
+    text = "def f(c: Config, t: BackboneConfig):\n spec, x = c.model.tokens, c.optim\n return t.name, spec.patch, x.lr, y.step"
     found = {(cls.__name__, key) for cls, key in KeyReads(ast.parse(text)).found if cls is not Config}
-    assert {("TrunkConfig", "name"), ("TokensConfig", "patch"), ("OptimConfig", "lr")} <= found
+    assert {("BackboneConfig", "name"), ("TokensConfig", "patch"), ("OptimConfig", "lr")} <= found
     assert ("CoordinationConfig", "step") not in found
     assert ("TokensConfig", "size") not in found
 
@@ -170,13 +170,13 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
 
 
 def test_bases_are_laid_under_key_by_key(tmp_path: Path) -> None:
-    written(tmp_path, "low.yaml", "run: {seed: 1}\nmodel: {trunk: {name: vgg16}, tokens: {patch: 3}}")
+    written(tmp_path, "low.yaml", "run: {seed: 1}\nmodel: {backbone: {name: vgg16}, tokens: {patch: 3}}")
     (tmp_path / "sub").mkdir()
     written(tmp_path / "sub", "mid.yaml", "base: ../low.yaml\nmodel: {tokens: {size: 512}}")
     top = written(tmp_path / "sub", "top.yaml", "base: mid.yaml\nmodel: {tokens: {patch: 4}}")
     config = load_config(top)
     assert config.run.seed == 1
-    assert config.model.trunk.name == "vgg16"
+    assert config.model.backbone.name == "vgg16"
     assert (config.model.tokens.patch, config.model.tokens.size) == (4, 512)
 
 
@@ -194,7 +194,7 @@ def test_bases_that_go_in_a_circle(tmp_path: Path) -> None:
         ("run: {seed: 1", "is not YAML"),
         ("base: [a, b]", "`base:` wants the name of one file"),
         ("base: nowhere.yaml", "nowhere.yaml: no such file"),
-        ("model: 3", "model: wanted a section with the keys mode, trunk"),
+        ("model: 3", "model: wanted a section with the keys mode, backbone"),
         ("run: {seed: -1}", r"run.seed: wanted greater than or equal to 0, got -1"),
         ("run: {seed: true}", "run.seed: wanted .*integer"),
         ("optim: {lr: .inf}", "optim.lr"),
@@ -218,12 +218,12 @@ def test_a_missing_file_names_where_configs_are(tmp_path: Path) -> None:
     [
         ({"modle": {}}, "modle: unknown key, did you mean 'model'"),
         (
-            {"model": {"trunk": {"nmae": "vgg16"}}},
-            "model.trunk.nmae: unknown key, did you mean 'name'.*Keys here: name, weights",
+            {"model": {"backbone": {"nmae": "vgg16"}}},
+            "model.backbone.nmae: unknown key, did you mean 'name'.*Keys here: name, weights",
         ),
         (
-            {"model": {"trunk": {"name": "resnet-50"}}},
-            "model.trunk.name: wanted one of .*'resnet50'.*did you mean 'resnet50'",
+            {"model": {"backbone": {"name": "resnet-50"}}},
+            "model.backbone.name: wanted one of .*'resnet50'.*did you mean 'resnet50'",
         ),
         ({"optim": {"learning": 1}}, "optim.learning: unknown key"),
     ],
@@ -260,9 +260,9 @@ def test_values_that_do_not_go_together(tree: dict[str, Any], message: str) -> N
 
 def test_overrides_reach_any_depth_and_the_last_one_wins(tmp_path: Path) -> None:
     path = written(tmp_path, "c.yaml", "optim: {lr: 1e-3, epochs: 2}")
-    config = load_config(path, ["optim.lr=2e-4", "model.trunk.weights=null", "run.seeds=[1, 2]", "optim.lr=3e-4"])
+    config = load_config(path, ["optim.lr=2e-4", "model.backbone.weights=null", "run.seeds=[1, 2]", "optim.lr=3e-4"])
     assert (config.optim.lr, config.optim.epochs) == (3e-4, 2)
-    assert config.model.trunk.weights is None
+    assert config.model.backbone.weights is None
     assert config.run.seeds == (1, 2)
     assert change_config(config, ["optim.epochs=5", "run.dir=a=b"]).optim.epochs == 5
     assert change_config(config, []) is config

@@ -306,10 +306,10 @@ def test_the_pools_hold_the_same_persons_with_another_contradiction(tmp_path: Pa
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> conflict.Benchmark:
-    """A benchmark whose scenes are random pictures and whose models are a few thousand weights."""
+    """A benchmark whose scenes are random images and whose models are a few thousand weights."""
     (tmp_path / "tower.json").write_text(json.dumps(TOWER))
     overrides = (
-        "data.image_size=32", "model.trunk.weights=null", "model.trunk.widths=[4, 8]", "model.tokens.size=8",
+        "data.image_size=32", "model.backbone.weights=null", "model.backbone.widths=[4, 8]", "model.tokens.size=8",
         "model.attention.head_size=4", "model.attention.feed_forward=16", "model.level_head.feature_size=8",
         f"model.vocabulary.tower={tmp_path / 'tower.json'}", "model.vocabulary.weights=null", "vocabulary_stage.epochs=1",
         "optim.batch_size=8",

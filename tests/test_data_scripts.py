@@ -43,14 +43,14 @@ def caers(tmp_path: Path) -> Path:
 
 
 class SeesOnePerson:
-    """Stands for the real detectors: a face at the top of a body in the middle of every picture."""
+    """Stands for the real detectors: a face at the top of a body in the middle of every image."""
 
     info = DetectorInfo("face.onnx", "person.onnx", "CPUExecutionProvider", "CPUExecutionProvider")
     calls = 0
 
-    def __call__(self, picture: np.ndarray) -> Detections:
+    def __call__(self, image: np.ndarray) -> Detections:
         SeesOnePerson.calls += 1
-        high, wide = picture.shape[:2]
+        high, wide = image.shape[:2]
         body, face = [wide * 0.1, 0.0, wide * 0.9, high * 0.99], [wide * 0.3, high * 0.11, wide * 0.5, high * 0.3]
         return Detections(np.array([body]), np.array([0.9]), np.array([face]), np.array([0.8]))
 
@@ -163,9 +163,7 @@ def test_prepare_caers_with_and_without_detectors(
     assert run("prepare_caers", "--root", caers, "--out", out, "--split", split, "--boxes", "estimate", "--strict") == 1
 
 
-def test_data_check_names_every_broken_picture(
-    emotic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_check_names_every_broken_image(emotic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "index"
     run("prepare_emotic", "--root", emotic, "--out", out, "--heads", "estimate")
     assert run("data", "check", out, "--root", emotic) == 0
@@ -176,7 +174,7 @@ def test_data_check_names_every_broken_picture(
     assert run("data", "check", out, "--root", emotic) == 1
     said = capsys.readouterr()
     assert "mscoco/images/a.jpg (2 persons)" in said.err and "wanted 80x100 pixels as in the index, got 5x5" in said.err
-    assert "4 pictures with 5 persons read; 2 pictures with 3 persons are broken" in said.out
+    assert "4 images with 5 persons read; 2 images with 3 persons are broken" in said.out
     assert run("data", "check", out, "--root", emotic, "--split", "val") == 0
     assert run("data", "check", out / "val.jsonl", "--root", emotic) == 0
     for words in (
@@ -187,7 +185,7 @@ def test_data_check_names_every_broken_picture(
         assert run("data", *words) == 2
 
 
-def test_data_show_draws_boxes_also_around_broken_pictures(emotic: Path, tmp_path: Path) -> None:
+def test_data_show_draws_boxes_also_around_broken_images(emotic: Path, tmp_path: Path) -> None:
     out, sheet = tmp_path / "index", tmp_path / "new/sheet.png"
     run("prepare_emotic", "--root", emotic, "--out", out, "--heads", "estimate")
     assert run("data", "show", out, "--root", emotic, "--out", sheet) == 0
@@ -233,7 +231,7 @@ def test_root_of_an_index_is_the_sidecars_or_the_folder_above(tmp_path: Path) ->
     index.mkdir(parents=True)
     assert data_root_of(index) == tmp_path / "world"
     assert data_root_of(index / "train.jsonl") == tmp_path / "world"
-    (index / "sidecar.json").write_text('{"data_root": "pictures"}', encoding="utf-8")
-    assert data_root_of(index) == Path("pictures")
+    (index / "sidecar.json").write_text('{"data_root": "images"}', encoding="utf-8")
+    assert data_root_of(index) == Path("images")
     (index / "sidecar.json").write_text("half", encoding="utf-8")
     assert data_root_of(index) == tmp_path / "world"

@@ -36,7 +36,7 @@ def encoded(form: str = "JPEG", image: Image.Image | None = None, **options: obj
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_exif_rotation_shows_the_picture_as_it_was_taken(tmp_path: Path, form: str, orientation: int) -> None:
+def test_exif_rotation_shows_the_image_as_it_was_taken(tmp_path: Path, form: str, orientation: int) -> None:
     upright = Image.fromarray(GRADIENT)
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,7 +51,7 @@ def test_exif_rotation_shows_the_picture_as_it_was_taken(tmp_path: Path, form: s
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if form == "WEBP" else {"quality": 100, "subsampling": 0} if form == "JPEG" else {}
-    path = saved(tmp_path / "picture.jpg", stored, form, exif=exif, **options)
+    path = saved(tmp_path / "image.jpg", stored, form, exif=exif, **options)
     decoded = decode_image(path)
     assert decoded.size == image_size(path) == (16, 24)
     assert np.abs(np.asarray(decoded).astype(int) - GRADIENT).max() <= (4 if form == "JPEG" else 0)
@@ -77,7 +77,7 @@ def test_exif_rotation_shows_the_picture_as_it_was_taken(tmp_path: Path, form: s
 )
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, expected: tuple[int, int, int]) -> None:
     if mode in ("I;16", "I"):
-        value = 200 * 256 + 77  # the high byte is what an 8-bit picture would hold
+        value = 200 * 256 + 77  # the high byte is what an 8-bit image would hold
         image = Image.fromarray(np.full((5, 6), value, np.uint16 if mode == "I;16" else np.int32))
     elif mode == "L":
         image = Image.new("L", (6, 5), 200)
@@ -87,7 +87,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, expected: tuple[int, 
         image = Image.new("RGB", (6, 5), (200, 100, 50))
         image = image.quantize(4) if mode == "P" else image.convert(mode)
     form = "TIFF" if mode in ("CMYK", "YCbCr", "I") else "PNG"
-    decoded = decode_image(saved(tmp_path / "picture.jpg", image, form))
+    decoded = decode_image(saved(tmp_path / "image.jpg", image, form))
     assert decoded.mode == "RGB" and decoded.size == (6, 5)
     assert np.abs(np.asarray(decoded).astype(int) - expected).max() <= 2
 
@@ -131,7 +131,7 @@ def test_every_named_format_is_read_whatever_the_ending(tmp_path: Path, form: st
 
 def test_a_format_outside_the_list_is_refused_by_name(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", Image.fromarray(GRADIENT), "ICO")
-    with pytest.raises(ImageError, match=r"a\.jpg: wanted a picture \(JPEG, PNG"):
+    with pytest.raises(ImageError, match=r"a\.jpg: wanted an image \(JPEG, PNG"):
         decode_image(path)
     floats = saved(tmp_path / "f.tiff", Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF")
     with pytest.raises(ImageError, match="floating-point"):
@@ -170,12 +170,12 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     assert decode_image(io.BytesIO(encoded()), max_pixels=384).size == (16, 24)
 
 
-def test_large_pictures_below_the_limit_give_no_warning(tmp_path: Path) -> None:
+def test_large_images_below_the_limit_give_no_warning(tmp_path: Path) -> None:
     path = saved(tmp_path / "wide.png", Image.new("1", (11617, 7800)), "PNG")  # above Pillow's own warning mark
     assert image_size(path) == (11617, 7800)
 
 
-def test_one_pixel_is_a_picture() -> None:
+def test_one_pixel_is_a_image() -> None:
     assert decode_image(io.BytesIO(encoded("PNG", Image.new("RGB", (1, 1), (1, 2, 3))))).getpixel((0, 0)) == (1, 2, 3)
 
 
@@ -191,7 +191,7 @@ def test_damaged_exif_does_not_spoil_good_pixels(tmp_path: Path) -> None:
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=12),
     keep=st.floats(0.05, 1.0),
 )
-def test_a_damaged_file_is_a_picture_or_one_named_error(form: str, edits: list[tuple[float, int]], keep: float) -> None:
+def test_a_damaged_file_is_a_image_or_one_named_error(form: str, edits: list[tuple[float, int]], keep: float) -> None:
     data = bytearray(encoded(form))
     for place, value in edits:
         data[int(place * len(data))] = value
@@ -199,6 +199,6 @@ def test_a_damaged_file_is_a_picture_or_one_named_error(form: str, edits: list[t
     try:
         image = decode_image(file, max_pixels=1_000_000)
     except ImageError as err:
-        assert str(err).startswith("picture: ")
+        assert str(err).startswith("image: ")
     else:
         assert image.mode == "RGB" and np.asarray(image).shape[2] == 3

@@ -16,9 +16,9 @@ from cocoer.model.demo_detector import (
     ANCHORS,
     KINDS,
     STRIDES,
+    Backbone,
     Head,
     OneDetector,
-    Trunk,
     giou_loss,
     loss_of,
     points_of,
@@ -60,7 +60,7 @@ def test_a_box_put_into_the_outputs_comes_out_of_insightface(slot: int, tmp_path
 
 def test_exported_and_trained_network_agree(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = OneDetector(Trunk(), Head()).eval()
+    network = OneDetector(Backbone(), Head()).eval()
     program = load_program("scripts/train_demo_detectors.py")
     program.export(network, tmp_path / "d.onnx")
     import onnxruntime

@@ -68,16 +68,16 @@ def test_demo_weights_beat_class_frequencies_and_lose_nothing_to_coordination(wo
     assert difference["low"] <= 0.0 or difference["value"] < 0.005, difference
 
 
-def test_answers_to_the_demo_pictures_are_the_same_bytes_twice(tmp_path: Path) -> None:
-    """`inference.py --input test_imgs/` writes one PNG and one JSON a picture, twice the same."""
+def test_answers_to_the_demo_images_are_the_same_bytes_twice(tmp_path: Path) -> None:
+    """`inference.py --input test_imgs/` writes one PNG and one JSON an image, twice the same."""
     outputs = []
     for name in ("first", "second"):
         command = [sys.executable, "inference.py", "--input", "test_imgs/", "--output", str(tmp_path / name), "--quiet"]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         outputs.append({p.name: p.read_bytes() for p in sorted((tmp_path / name).glob("*.*")) if p.suffix != ".yaml"})
-    pictures = [p for p in (PROJECT / "test_imgs").iterdir() if p.suffix in (".jpg", ".png")]
-    for picture in pictures:
-        assert f"{picture.stem}.png" in outputs[0]
-        assert f"{picture.stem}.json" in outputs[0]
+    images = [p for p in (PROJECT / "test_imgs").iterdir() if p.suffix in (".jpg", ".png")]
+    for image in images:
+        assert f"{image.stem}.png" in outputs[0]
+        assert f"{image.stem}.json" in outputs[0]
     assert outputs[0] == outputs[1]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from real_trees import save_picture
+from real_trees import save_image
 
 from cocoer.data.cache import open_cache
 from cocoer.data.index import read_index, write_index
@@ -31,7 +31,7 @@ def csv_row(n: int = 0, folder: str = "mscoco/images", **changes: str) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    save_picture(tmp_path / "root/mscoco/images/a.jpg")
+    save_image(tmp_path / "root/mscoco/images/a.jpg")
     return tmp_path / "root"
 
 
@@ -110,7 +110,7 @@ def write_arrays(folder: Path, count: int, face: bool) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("face", [True, False])
-def test_arrays_become_an_index_and_a_crop_cache_that_needs_no_picture(tmp_path: Path, face: bool) -> None:
+def test_arrays_become_an_index_and_a_crop_cache_that_needs_no_image(tmp_path: Path, face: bool) -> None:
     source, root = tmp_path / "arrays", tmp_path / "root"
     root.mkdir()
     swapped = csv_row(2, "emodb_small/images", size='"[100, 80]"', box='"[10, 10, 50, 95]"')
@@ -192,16 +192,16 @@ def test_label_bits_round_trip() -> None:
 
 
 def five_tuples(folder: Path, classes: int = 26, rows: Any = None) -> Path:
-    picture = np.random.default_rng(0).integers(0, 256, (100, 80, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (100, 80, 3), dtype=np.uint8)
     vector = np.zeros(classes)
     vector[[1, 3]] = 1
     rows = [("k", vector, None, np.array([10, 10, 50, 70]), [20, 12, 35, 30])] * 2 if rows is None else rows
     (folder / "val_info.pkl").write_bytes(pickle.dumps(rows))
-    (folder / "val_image.pkl").write_bytes(pickle.dumps({"k": picture}))
+    (folder / "val_image.pkl").write_bytes(pickle.dumps({"k": image}))
     return folder / "val_info.pkl"
 
 
-def test_five_tuples_and_their_pictures(tmp_path: Path) -> None:
+def test_five_tuples_and_their_images(tmp_path: Path) -> None:
     records, _ = convert(five_tuples(tmp_path), "cocoer-pickle", tmp_path / "root", run_pickle=True)
     assert len(records) == 2 and {r.image for r in records} == {"pickle/val/000000.png"}
     assert (
@@ -213,9 +213,9 @@ def test_five_tuples_and_their_pictures(tmp_path: Path) -> None:
 
 
 def test_seven_tuples_in_a_pickled_array(tmp_path: Path) -> None:
-    picture = np.zeros((40, 30, 3), np.uint8)
+    image = np.zeros((40, 30, 3), np.uint8)
     vector = np.eye(7)[2]
-    content = {"key": [(picture, picture, picture, vector, None, [1, 2, 20, 30], [4, 4, 9, 9])]}
+    content = {"key": [(image, image, image, vector, None, [1, 2, 20, 30], [4, 4, 9, 9])]}
     np.save(tmp_path / "train_info.npy", np.array(content, dtype=object), allow_pickle=True)
     records, _ = convert(tmp_path / "train_info.npy", "cocoer-pickle", tmp_path, "caers", run_pickle=True)
     assert records[0].labels == (CAERS_CLASSES[2],) and records[0].body == (1, 2, 20, 30)
@@ -244,7 +244,7 @@ def test_a_pickle_needs_consent_and_even_then_runs_nothing(tmp_path: Path) -> No
         (pickle.dumps(3), "wanted a list of 5-tuples"),
         (pickle.dumps([(1, 2, 3)]), "wanted a list of 5-tuples"),
         (pickle.dumps({"k": [(1, 2, 3, 4, 5)]}), "wanted a 7-tuple, got tuple of 5"),
-        (pickle.dumps([("other", np.ones(26), 0, [1, 2, 3, 4], [1, 2, 3, 4])]), "no picture with the key 'other'"),
+        (pickle.dumps([("other", np.ones(26), 0, [1, 2, 3, 4], [1, 2, 3, 4])]), "no image with the key 'other'"),
         (pickle.dumps([("k", np.ones(7), 0, [1, 2, 3, 4], [1, 2, 3, 4])]), "wanted 26 labels, got 7"),
     ],
 )

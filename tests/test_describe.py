@@ -27,7 +27,7 @@ def test_the_papers_parameter_count_part_by_part() -> None:
     description = paper()
     parts = {part.name: part.parameters for part in description.parts}
     assert parts == {
-        "trunks": 3 * 23_508_032,  # ResNet-50 without its classifier
+        "backbones": 3 * 23_508_032,  # ResNet-50 without its classifier
         "patch projections E": 3 * (4 * 2048 * 1024 + 1024),
         "cross-level attention": 25_203_703,
         "level heads: mapping": 3 * (16 * 1024 * 256 + 256),
@@ -62,7 +62,7 @@ def test_folding_takes_170_million_parameters_away() -> None:
     copies = 25 * 1024 * 6656  # blocks of columns of FFN1's first Linear that all saw the same vector
     norms = (
         3 * 26_560 + 26_624
-    )  # channels with a batch norm, in three trunks and in CLIP: scale and shift leave, a bias comes
+    )  # channels with a batch norm, in three backbones and in CLIP: scale and shift leave, a bias comes
     assert before.parameters - after.parameters == copies + norms == 170_393_600 + 106_304
     assert after.shapes == before.shapes
     assert after.multiply_adds == before.multiply_adds  # the repeated input is multiplied once before as well

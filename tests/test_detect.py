@@ -1,4 +1,4 @@
-"""Detectors through insightface's own loader: boxes in the picture's pixels, colours, odd shapes, faults, providers."""
+"""Detectors through insightface's own loader: boxes in the image's pixels, colours, odd shapes, faults, providers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_recognizer import lamp_detector, lamp_picture
+from tiny_recognizer import lamp_detector, lamp_image
 
 from cocoer.config import DetectorConfig
 from cocoer.data import detect
@@ -33,7 +33,7 @@ def detector(files: tuple[Path, Path]) -> PeopleDetector:
 
 
 def test_red_lamps_are_faces_and_green_ones_persons(detector: PeopleDetector) -> None:
-    seen = detector(lamp_picture(128, 128, [(4, 6, RED), (9, 11, GREEN), (12, 3, BLUE)]))
+    seen = detector(lamp_image(128, 128, [(4, 6, RED), (9, 11, GREEN), (12, 3, BLUE)]))
     np.testing.assert_allclose(seen.faces, [[48 - 16, 32 - 16, 48 + 16, 32 + 16]])
     np.testing.assert_allclose(seen.bodies, [[88 - 24, 72 - 24, 88 + 24, 72 + 24]])
     assert 0.9 < seen.face_scores[0] <= 1
@@ -41,32 +41,32 @@ def test_red_lamps_are_faces_and_green_ones_persons(detector: PeopleDetector) ->
 
 
 @pytest.mark.parametrize(("width", "height"), [(512, 512), (512, 256), (256, 512), (512, 100), (64, 64)])
-def test_boxes_are_pixels_of_the_picture_whatever_its_size(detector: PeopleDetector, width: int, height: int) -> None:
+def test_boxes_are_pixels_of_the_image_whatever_its_size(detector: PeopleDetector, width: int, height: int) -> None:
     cell = max(width, height) // 16
     row = min(3, height // cell - 1)
-    seen = detector(lamp_picture(width, height, [(row, 5, RED)], cell))
+    seen = detector(lamp_image(width, height, [(row, 5, RED)], cell))
     x, y = 5 * cell, row * cell
     wanted = [x - 2 * cell, y - 2 * cell, x + 2 * cell, y + 2 * cell]
     np.testing.assert_allclose(seen.faces, [np.clip(wanted, 0, [width, height, width, height])], atol=cell * 0.1)
 
 
-def test_boxes_stay_in_the_picture_and_come_best_first(detector: PeopleDetector) -> None:
-    picture = lamp_picture(128, 128, [(0, 0, RED), (15, 15, RED), (8, 8, RED)])
-    picture[64:72, 64:72] = [205, 0, 0]  # dimmer, so less sure
-    seen = detector(picture)
+def test_boxes_stay_in_the_image_and_come_best_first(detector: PeopleDetector) -> None:
+    image = lamp_image(128, 128, [(0, 0, RED), (15, 15, RED), (8, 8, RED)])
+    image[64:72, 64:72] = [205, 0, 0]  # dimmer, so less sure
+    seen = detector(image)
     assert len(seen.faces) == 3
     assert seen.faces.min() >= 0 and seen.faces.max() <= 128
     assert list(seen.face_scores) == sorted(seen.face_scores, reverse=True)
     np.testing.assert_allclose(seen.faces[-1], [48, 48, 80, 80])
 
 
-def test_the_same_picture_gives_the_same_boxes_and_is_not_changed(detector: PeopleDetector) -> None:
-    picture = lamp_picture(300, 200, [(4, 6, RED), (9, 11, GREEN)], 16)
-    before = picture.copy()
-    first, second = detector(picture), detector(picture)
+def test_the_same_image_gives_the_same_boxes_and_is_not_changed(detector: PeopleDetector) -> None:
+    image = lamp_image(300, 200, [(4, 6, RED), (9, 11, GREEN)], 16)
+    before = image.copy()
+    first, second = detector(image), detector(image)
     np.testing.assert_array_equal(first.faces, second.faces)
     np.testing.assert_array_equal(first.bodies, second.bodies)
-    np.testing.assert_array_equal(picture, before)
+    np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (20_000, 1), (1, 20_000), (20_000, 30), (3, 2)])
@@ -76,17 +76,17 @@ def test_no_shape_is_too_odd(detector: PeopleDetector, width: int, height: int) 
 
 
 def test_a_threshold_decides(files: tuple[Path, Path]) -> None:
-    picture = lamp_picture(128, 128, [(4, 6, RED)]) // 255 * np.uint8(150)  # a dim lamp: its score is 0.97
+    image = lamp_image(128, 128, [(4, 6, RED)]) // 255 * np.uint8(150)  # a dim lamp: its score is 0.97
     for threshold, count in ((0.5, 1), (0.99, 0)):
         strict = PeopleDetector(*files, input_size=128, face_threshold=threshold, device="cpu", threads=1)
-        assert len(strict(picture).faces) == count
+        assert len(strict(image).faces) == count
 
 
 def test_no_network_and_no_home_folder_is_touched(
     files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    PeopleDetector(*files, input_size=64, device="cpu", threads=1)(lamp_picture(64, 64, []))
+    PeopleDetector(*files, input_size=64, device="cpu", threads=1)(lamp_image(64, 64, []))
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out == ""
 
@@ -149,10 +149,10 @@ def test_importing_the_module_loads_neither_insightface_nor_onnxruntime() -> Non
 
 def _scenes(count: int) -> list[tuple[NDArray[np.uint8], Any]]:
     from cocoer.data.synthetic.emotions import WorldOptions
-    from cocoer.data.synthetic.world import draw_picture
+    from cocoer.data.synthetic.world import draw_image
 
-    pictures = [draw_picture(4711, "detector-unit-test", i, WorldOptions()) for i in range(count)]
-    return [(np.asarray(p.image), p.people) for p in pictures]
+    images = [draw_image(4711, "detector-unit-test", i, WorldOptions()) for i in range(count)]
+    return [(np.asarray(p.image), p.people) for p in images]
 
 
 def test_the_shipped_demo_detectors_find_the_people_of_unseen_scenes() -> None:

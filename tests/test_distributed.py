@@ -30,9 +30,9 @@ def torchrun(*command: str, restarts: int = 0) -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # wide enough to be laid out channels-last, as real trunks are
-    trunk = {"name": "small", "weights": None, "widths": [16, 16]}
-    return make_world(tmp_path_factory.mktemp("world"), model={"trunk": trunk})
+    # wide enough to be laid out channels-last, as real backbones are
+    backbone = {"name": "small", "weights": None, "widths": [16, 16]}
+    return make_world(tmp_path_factory.mktemp("world"), model={"backbone": backbone})
 
 
 @pytest.fixture(scope="module")

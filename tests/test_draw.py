@@ -1,4 +1,4 @@
-"""Annotated pictures: labels never collide, nothing is hidden that should show, the same bytes every time."""
+"""Annotated images: labels never collide, nothing is hidden that should show, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from cocoer.boxes import Box
 from cocoer.names import EMOTIC_CLASSES
-from cocoer.outputs import PersonBoxes, PersonPrediction, PictureResult
+from cocoer.outputs import ImageResult, PersonBoxes, PersonPrediction
 from cocoer.report import canvas
 from cocoer.report.draw import LARGEST_SIDE, SMALLEST_SIDE, Plan, draw_result, plan_result
 from cocoer.report.layout import Plate, flow, flow_below, place_plates
@@ -34,8 +34,8 @@ def scored(
     return PersonPrediction(index, {"pred": tuple(names)}, {"pred": by_name}, None, boxes, status, message)
 
 
-def crowd(width: int, height: int, count: int, seed: int = 0) -> PictureResult:
-    """A picture with people anywhere in it, of any size, overlapping as they like; some failed, some without a face."""
+def crowd(width: int, height: int, count: int, seed: int = 0) -> ImageResult:
+    """An image with people anywhere in it, of any size, overlapping as they like; some failed, some without a face."""
     rng = np.random.default_rng(seed)
     persons = []
     for i in range(count):
@@ -45,7 +45,7 @@ def crowd(width: int, height: int, count: int, seed: int = 0) -> PictureResult:
         boxes = PersonBoxes((x1, y1, x2, y2), head, track=f"t{i}" if i % 5 == 2 else None)
         status = "error" if i % 7 == 6 else "no_face_estimated" if i % 3 == 1 else "ok"
         persons.append(scored(i, boxes, 1 + i % 8, status, "wanted a box, got nothing" if status == "error" else ""))
-    return PictureResult("crowd.png", width, height, tuple(persons))
+    return ImageResult("crowd.png", width, height, tuple(persons))
 
 
 def shared_area(first: Plate, second: Plate) -> int:
@@ -70,7 +70,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def photo(width: int, height: int) -> Image.Image:
-    """A smooth grey-blue picture: none of the colours that are drawn."""
+    """A smooth grey-blue image: none of the colours that are drawn."""
     x, y = np.meshgrid(np.linspace(0, 60, width), np.linspace(0, 60, height))
     return Image.fromarray(np.stack([90 + x, 90 + y, 120 + 0 * x], -1).astype(np.uint8))
 
@@ -150,7 +150,7 @@ def test_every_person_has_a_label_in_a_place_of_its_own(size: tuple[int, int], c
     plan = plan_result(*size, result)
     assert_apart_and_inside(all_plates(plan), (0, 0, *plan.size))
     assert_apart_and_inside(plan.plates, plan.stage)
-    assert SMALLEST_SIDE <= max(plan.picture[2] - plan.picture[0], plan.picture[3] - plan.picture[1]) <= LARGEST_SIDE
+    assert SMALLEST_SIDE <= max(plan.image[2] - plan.image[0], plan.image[3] - plan.image[1]) <= LARGEST_SIDE
     where = plan.plates if plan.inline else plan.panel
     assert len(where) == len(plan.cards) == count
     assert all(place is not None for place in where)
@@ -186,10 +186,10 @@ def test_the_drawing_has_the_planned_size_and_the_same_bytes_twice(size: tuple[i
     assert image.tobytes() == before
 
 
-def one_person(**changes: str) -> PictureResult:
+def one_person(**changes: str) -> ImageResult:
     boxes = PersonBoxes((300.0, 100.0, 500.0, 560.0), (360.0, 120.0, 430.0, 200.0))
     boxes = replace(boxes, **changes)  # type: ignore[arg-type]
-    return PictureResult("one.png", 800, 600, (scored(0, boxes),))
+    return ImageResult("one.png", 800, 600, (scored(0, boxes),))
 
 
 def test_a_lone_person_has_the_published_colours_on_its_boxes() -> None:
@@ -200,7 +200,7 @@ def test_a_lone_person_has_the_published_colours_on_its_boxes() -> None:
     assert tuple(pixels[121, 400]) == canvas.HEAD_YELLOW
 
 
-def test_outside_boxes_and_plates_the_picture_stays_as_it_was() -> None:
+def test_outside_boxes_and_plates_the_image_stays_as_it_was() -> None:
     image, result = photo(800, 600), one_person()
     plan = plan_result(800, 600, result)
     assert plan.inline and plan.size == (800, 600)
@@ -222,7 +222,7 @@ def test_an_estimated_box_is_dashed() -> None:
     assert 0 < count_near(head, canvas.HEAD_YELLOW) < 0.8 * count_near(whole, canvas.HEAD_YELLOW)
 
 
-def test_boxes_follow_a_reduced_copy_of_the_picture() -> None:
+def test_boxes_follow_a_reduced_copy_of_the_image() -> None:
     result = one_person()
     large = replace(result, width=1600, height=1200, persons=(
         scored(0, PersonBoxes((600.0, 200.0, 1000.0, 1120.0), (720.0, 240.0, 860.0, 400.0))),
@@ -242,23 +242,23 @@ def test_every_status_shows() -> None:
         "error": scored(0, boxes, status="error", message="the crop is empty"),
         "nothing": replace(scored(0, boxes), labels={"pred": ()}),
     }
-    cards = {n: plan_result(800, 600, PictureResult("a", 800, 600, (p,))).cards[0] for n, p in by_status.items()}
+    cards = {n: plan_result(800, 600, ImageResult("a", 800, 600, (p,))).cards[0] for n, p in by_status.items()}
     assert cards["ok"].remarks == () and not cards["ok"].alarm
     assert cards["no_face_estimated"].remarks == ("no face: head estimated",)
     assert cards["error"].alarm and "the crop is empty" in cards["error"].remarks
     assert cards["nothing"].rows == (("no label", None),)
-    pictures = {n: draw_result(image, PictureResult("a", 800, 600, (p,))) for n, p in by_status.items()}
-    assert len({png(p) for p in pictures.values()}) == len(pictures)
-    assert count_near(pictures["error"], canvas.RED) > 500 > count_near(pictures["ok"], canvas.RED) == 0
+    images = {n: draw_result(image, ImageResult("a", 800, 600, (p,))) for n, p in by_status.items()}
+    assert len({png(p) for p in images.values()}) == len(images)
+    assert count_near(images["error"], canvas.RED) > 500 > count_near(images["ok"], canvas.RED) == 0
 
 
-def test_a_person_without_boxes_and_a_picture_without_persons_are_said_below_or_beside() -> None:
+def test_a_person_without_boxes_and_a_image_without_persons_are_said_below_or_beside() -> None:
     image = photo(800, 600)
-    lost = PictureResult("a", 800, 600, (scored(0, None, status="error", message="no body box"),))
+    lost = ImageResult("a", 800, 600, (scored(0, None, status="error", message="no body box"),))
     for result in (
         lost,
-        PictureResult("a", 800, 600, ()),
-        PictureResult("a", 800, 600, (), "error", "cannot be read " * 20),
+        ImageResult("a", 800, 600, ()),
+        ImageResult("a", 800, 600, (), "error", "cannot be read " * 20),
     ):
         drawn = draw_result(image, result)
         assert drawn.width * drawn.height > 800 * 600
@@ -268,7 +268,7 @@ def test_a_person_without_boxes_and_a_picture_without_persons_are_said_below_or_
 
 def test_more_labels_than_fit_are_counted() -> None:
     boxes = PersonBoxes((300.0, 100.0, 500.0, 560.0), (360.0, 120.0, 430.0, 200.0))
-    plan = plan_result(800, 600, PictureResult("a", 800, 600, (scored(0, boxes, 8),)))
+    plan = plan_result(800, 600, ImageResult("a", 800, 600, (scored(0, boxes, 8),)))
     names = [name for name, _ in plan.cards[0].rows]
     assert names[-1] == f"+{8 - (len(names) - 1)} more"
     shown = [p for _, p in plan.cards[0].rows if p is not None]
@@ -315,9 +315,9 @@ def test_numbers_are_readable_on_every_colour() -> None:
     assert len(set(canvas.PERSON_COLOURS)) == len(canvas.PERSON_COLOURS)
 
 
-def test_a_contact_sheet_shows_every_picture_once() -> None:
+def test_a_contact_sheet_shows_every_image_once() -> None:
     colours = [(250, 10 * i, 0) for i in range(7)]
-    cells = [(Image.new("RGB", (40 + 30 * i, 60), c), [f"picture {i}", "caption"]) for i, c in enumerate(colours)]
+    cells = [(Image.new("RGB", (40 + 30 * i, 60), c), [f"image {i}", "caption"]) for i, c in enumerate(colours)]
     sheet = contact_sheet(cells, columns=3, cell=96, title="seven")
     assert sheet.width < 4 * 96 + 60
     for i, colour in enumerate(colours):
@@ -327,7 +327,7 @@ def test_a_contact_sheet_shows_every_picture_once() -> None:
 
 
 def test_a_contact_sheet_says_what_it_wants() -> None:
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         contact_sheet([])
     with pytest.raises(ValueError, match="columns 0"):
         contact_sheet([(photo(10, 10), [])], columns=0)

@@ -73,13 +73,13 @@ def test_stale_and_foreign_files_are_refused(config: Path, tmp_path: Path, capsy
     assert train(config, settings=settings(tmp_path, "first")) == 0
     (file,) = (tmp_path / "kept").iterdir()
     root, index = config.parent / "root", config.parent / "index"
-    picture = root / "train/003.png"
-    original = picture.read_bytes()
-    Image.new("RGB", (48, 40), "red").save(picture)
+    image = root / "train/003.png"
+    original = image.read_bytes()
+    Image.new("RGB", (48, 40), "red").save(image)
     assert train(config, settings=settings(tmp_path, "changed")) == 1
     said = capsys.readouterr().err
     assert "stale" in said and "of 1 persons" in said and "train/003.png#0" in said and f"delete {file}" in said
-    picture.write_bytes(original)
+    image.write_bytes(original)
     records = read_index(index, "train", CLASSES["emotic"])
     write_index(index, records[:-1], {})
     assert train(config, settings=[*settings(tmp_path, "fewer"), f"data.select_split={'val'}"]) == 1
@@ -111,7 +111,7 @@ def test_the_tower_s_hash_changes_with_all_that_changes_an_embedding(config: Pat
 
 
 @pytest.mark.parametrize("touched", ["flip=0.5", "crop=0.1", "jitter=0.2"])
-def test_pictures_that_are_changed_cannot_have_kept_embeddings(config: Path, touched: str) -> None:
+def test_images_that_are_changed_cannot_have_kept_embeddings(config: Path, touched: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.embeddings: .* wanted data\.augment\.flip, crop, jitter at 0, got"):
         read(config, *STILL, "data.embeddings=kept", f"data.augment.{touched}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from real_trees import NAN, image, person, save_annotations, save_picture, save_tree, small_splits, struct
+from real_trees import NAN, image, person, save_annotations, save_image, save_tree, small_splits, struct
 from scipy.io import loadmat
 
 from cocoer.data.index import StrictError
@@ -175,8 +175,8 @@ def test_val_and_test_take_the_union(tmp_path: Path) -> None:
         ((10, 10, float("inf"), 70), "body box: NaN or infinite"),
         ((50, 10, 10, 70), "body box: inverted"),
         ((10, 10, 10, 70), "body box: no area"),
-        ((80, 10, 120, 70), "body box: outside the picture"),
-        ((79.5, 10, 120, 70), "body box: under one pixel inside the picture"),
+        ((80, 10, 120, 70), "body box: outside the image"),
+        ((79.5, 10, 120, 70), "body box: under one pixel inside the image"),
     ],
 )
 def test_an_unusable_body_is_dropped_with_its_reason_and_refused_when_strict(
@@ -210,11 +210,11 @@ def test_unsigned_and_fractional_boxes_do_not_wrap(tmp_path: Path) -> None:
     assert reasons(index) == ["body box: inverted"] and index.records[0].body == (1.5, 2.25, 60.5, 70.75)
 
 
-def test_a_rotated_picture_has_its_upright_size(tmp_path: Path) -> None:
+def test_a_rotated_image_has_its_upright_size(tmp_path: Path) -> None:
     root = save_tree(tmp_path, **small_splits())
     exif = Image.Exif()
     exif[0x0112] = 6
-    save_picture(root / "emotic/mscoco/images/a.jpg", 100, 80, exif=exif)
+    save_image(root / "emotic/mscoco/images/a.jpg", 100, 80, exif=exif)
     records = [r for r in build(root).records if r.image.endswith("a.jpg")]
     assert {(r.width, r.height) for r in records} == {(80, 100)} and len(records) == 2
 
@@ -231,22 +231,22 @@ def test_missing_broken_and_odd_files(tmp_path: Path) -> None:
     (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
     (folder / "text.jpg").write_text("404")
     (folder / "empty.jpg").write_bytes(b"")
-    save_picture(folder / "png.jpg", format="PNG")
-    picture = Image.open(folder / "png.jpg").copy()
-    picture.convert("L").save(folder / "gray.jpg", "JPEG")
-    picture.quantize(8).save(folder / "palette.jpg", "PNG")
-    picture.convert("RGBA").save(folder / "alpha.jpg", "PNG")
+    save_image(folder / "png.jpg", format="PNG")
+    photo = Image.open(folder / "png.jpg").copy()
+    photo.convert("L").save(folder / "gray.jpg", "JPEG")
+    photo.quantize(8).save(folder / "palette.jpg", "PNG")
+    photo.convert("RGBA").save(folder / "alpha.jpg", "PNG")
     Image.fromarray(np.full((100, 80), 30000, np.uint16)).save(folder / "deep.jpg", "PNG")
-    picture.convert("CMYK").save(folder / "cmyk.jpg", "JPEG")
+    photo.convert("CMYK").save(folder / "cmyk.jpg", "JPEG")
     index = build(root)
-    assert index.sidecar["skipped_because"] == {"missing file": 1, "unreadable picture": 3}
+    assert index.sidecar["skipped_because"] == {"missing file": 1, "unreadable image": 3}
     assert {Path(row["image"]).stem for row in index.sidecar["skipped"]} == {"missing", "cut", "text", "empty"}
     assert {Path(r.image).stem for r in index.records if r.split == "train"} == set(names[4:])
     with pytest.raises(StrictError, match="4 persons would be dropped"):
         build(root, strict=True)
 
 
-def test_keys_are_unique_also_for_equal_file_names_and_pictures_listed_twice(tmp_path: Path) -> None:
+def test_keys_are_unique_also_for_equal_file_names_and_images_listed_twice(tmp_path: Path) -> None:
     rows = [
         image("a.jpg", [person(), person((30, 20, 79, 99))]),
         image("a.jpg", [person()], "framesdb/images"),
@@ -261,7 +261,7 @@ def test_keys_are_unique_also_for_equal_file_names_and_pictures_listed_twice(tmp
 
 def test_overlap_is_found_by_path_and_by_content_and_dropped_on_request(tmp_path: Path) -> None:
     splits = small_splits()
-    splits["train"] += [image("c.jpg", [person((1, 1, 30, 40)), person()])]  # the very picture of val
+    splits["train"] += [image("c.jpg", [person((1, 1, 30, 40)), person()])]  # the very image of val
     splits["train"] += [image("copy.jpg", [person()], "framesdb/images")]  # a copy of test's under another name
     root = save_tree(tmp_path, **splits)
     shutil.copy(root / "emotic/ade20k/images/d.jpg", root / "emotic/framesdb/images/copy.jpg")
@@ -355,7 +355,7 @@ BODY = (10.0, 10.0, 50.0, 70.0)
         ((20, 12, 40), "not a box"),
         ((20, NAN, 40, 30), "not a box"),
         ((40, 12, 20, 30), "not a box"),
-        ((90, 12, 99, 30), "outside the picture"),
+        ((90, 12, 99, 30), "outside the image"),
         ((20, 12, 21, 13), "too small"),
         ((-20, -20, 80, 100), "larger than the body"),
         ((55, 12, 65, 30), "outside the body"),
@@ -403,7 +403,7 @@ def test_two_people_never_share_a_face_unless_the_published_rule_is_asked_for(tm
     assert sorted(r.head_source for r in train) == ["detected", "estimated"]
     assert [r.extra.get("head_score") for r in train if r.head_source == "detected"] == [0.7]
     broken = HeadSource(detect=lambda images: ({}, {path: "cut" for path in images if path.endswith("a.jpg")}))
-    assert build(tmp_path / "root", heads=broken).sidecar["skipped_because"] == {"unreadable picture": 2}
+    assert build(tmp_path / "root", heads=broken).sidecar["skipped_because"] == {"unreadable image": 2}
 
 
 def test_heads_from_a_csv_and_from_another_index(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_grad_cam_is_its_definition(level: int, when: str) -> None:
     model, config, people = tiny_model(*STRONG), tiny_config(*STRONG), batch()
     emotions = torch.tensor([3, 16])
     kept: list[Tensor] = []
-    handle = model.trunks[LEVELS[level]].last_block.register_forward_hook(lambda m, a, out: kept.append(out))
+    handle = model.backbones[LEVELS[level]].last_block.register_forward_hook(lambda m, a, out: kept.append(out))
     output = model(people.head, people.body, people.context, people.head_xyxy, people.body_xyxy)
     handle.remove()
     logits = output.level_logits if when == "before" else coordinated_logits(output, model.head_parameters(), config)
@@ -198,12 +198,12 @@ def test_the_command_writes_panels_and_numbers(
     tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = tiny_checkpoint(tmp_path / "weights", dataset)
-    picture = tmp_path / "a b.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(picture)
+    image = tmp_path / "a b.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(image)
     boxes = tmp_path / "boxes.json"
     one_pixel = {"body": [30, 5, 70, 55], "head": [40, 10, 41, 11]}
     boxes.write_text(json.dumps([{"body": [2, 2, 40, 58], "head": [5, 5, 25, 25]}, one_pixel]))
-    command = ["--checkpoint", str(weights), "--input", str(picture), "--boxes", str(boxes), "--device", "cpu"]
+    command = ["--checkpoint", str(weights), "--input", str(image), "--boxes", str(boxes), "--device", "cpu"]
     program = load_program("explain")
     out = tmp_path / "out"
     assert program.main([*command, "--emotion", "surprise", "--output", str(out)]) == 0

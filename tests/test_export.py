@@ -211,8 +211,8 @@ def test_difference_is_absolute_below_one_and_relative_above(gap: float) -> None
         largest_difference(small, small[:1])
 
 
-def test_the_exported_demonstration_answers_the_shipped_pictures_as_its_weights_do(tmp_path: Path) -> None:
-    """Pictures that the export never saw, through both commands as a user types them."""
+def test_the_exported_demonstration_answers_the_shipped_images_as_its_weights_do(tmp_path: Path) -> None:
+    """Images that the export never saw, through both commands as a user types them."""
     file = tmp_path / "demo.onnx"
     weights = ROOT / "checkpoints" / "demo" / "demo_emotic.safetensors"
     export = load_program("export").main

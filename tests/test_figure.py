@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cocoer.names import LEVELS
-from cocoer.outputs import SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction, PictureResult
+from cocoer.outputs import SOURCES, CompetitionRecord, ImageResult, PersonBoxes, PersonPrediction
 from cocoer.report import canvas
 from cocoer.report.curves import (
     SERIES_COLOURS,
@@ -35,8 +35,8 @@ LABELS = {
 }
 
 
-def case(**changes: object) -> PictureResult:
-    """One picture with one person whose head and context levels say something that the answer does not share."""
+def case(**changes: object) -> ImageResult:
+    """One image with one person whose head and context levels say something that the answer does not share."""
     record = CompetitionRecord((1.5, 0.25, 2.75), ((0.2, 0.3, 0.5), (0.6, 0.4, 0.0)), ("context", "head", "body"), 0.4)
     person = PersonPrediction(
         0,
@@ -46,7 +46,7 @@ def case(**changes: object) -> PictureResult:
         PersonBoxes((40.0, 20.0, 120.0, 190.0), (60.0, 25.0, 95.0, 60.0)),
         pseudo_label=("Happiness",),
     )
-    return PictureResult("folder/case.png", 200, 200, (replace(person, **changes),))  # type: ignore[arg-type]
+    return ImageResult("folder/case.png", 200, 200, (replace(person, **changes),))  # type: ignore[arg-type]
 
 
 def photo() -> Image.Image:
@@ -131,7 +131,7 @@ def test_every_kind_of_person_is_drawn_the_same_twice(changes: dict[str, object]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5000, 20), (20, 5000)], ids=str)
-def test_pictures_of_any_shape_fit(size: tuple[int, int]) -> None:
+def test_images_of_any_shape_fit(size: tuple[int, int]) -> None:
     result = replace(case(), width=size[0], height=size[1])
     drawn = draw_case_study(Image.new("L", size, 80), result, 0)
     assert drawn.width < 3500 and drawn.height < 1500

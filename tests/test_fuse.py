@@ -9,7 +9,7 @@ import torch
 from tiny_models import persons, shake_norms, tiny_model
 from torch import Tensor, nn
 
-from cocoer.model.backbone import build_trunk
+from cocoer.model.backbone import build_backbone
 from cocoer.model.cocoer import CocoER
 from cocoer.model.fold_batch_norms import fold_batch_norms
 
@@ -47,18 +47,18 @@ def test_a_fused_model_answers_the_same_with_less(layout: str) -> None:
     ("name", "left"),
     [("resnet18", 0), ("resnet50", 0), ("small", 0), ("densenet161", 78 + 3 + 1)],
 )
-def test_trunks_fold_where_the_norm_follows_a_convolution(name: str, left: int) -> None:
+def test_backbones_fold_where_the_norm_follows_a_convolution(name: str, left: int) -> None:
     torch.manual_seed(0)
-    trunk = build_trunk(name, (8, 16)).eval()
-    shake_norms(trunk)
-    images, all_norms = torch.randn(1, 3, 48, 48), norms_in(trunk)
+    backbone = build_backbone(name, (8, 16)).eval()
+    shake_norms(backbone)
+    images, all_norms = torch.randn(1, 3, 48, 48), norms_in(backbone)
     with torch.inference_mode():
-        before = trunk(images)
-        folded = fold_batch_norms(trunk)
-        after = trunk(images)
-    assert norms_in(trunk) == left == all_norms - folded
+        before = backbone(images)
+        folded = fold_batch_norms(backbone)
+        after = backbone(images)
+    assert norms_in(backbone) == left == all_norms - folded
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5 * before.abs().max().item())
-    assert any(module is trunk.last_block for module in trunk.modules())  # saliency still finds it
+    assert any(module is backbone.last_block for module in backbone.modules())  # saliency still finds it
 
 
 class Oddities(nn.Module):
@@ -95,7 +95,7 @@ def test_folding_and_training_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="call eval"):
         model.train().fuse()
     with pytest.raises(ValueError, match="call eval"):
-        fold_batch_norms(model.trunks["head"])
+        fold_batch_norms(model.backbones["head"])
     model.eval().fuse()
     assert model.eval() is model
     with pytest.raises(ValueError, match="has been fused for inference and cannot be trained"):

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data as sample_data
-from tiny_recognizer import ROOT, lamp_picture, load_program, tiny_checkpoint
+from tiny_recognizer import ROOT, lamp_image, load_program, tiny_checkpoint
 
-from cocoer.outputs import PictureResult
+from cocoer.outputs import ImageResult
 from cocoer.report import results
 from cocoer.report.results import OutputError, ResultFolder, RowsFile, consolidate, read_rows, start_over
 
@@ -49,20 +49,20 @@ def run(program: ModuleType, checkpoint: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures: two with boxes beside them, one with lamps for the detectors, one with nobody in it."""
+    """Four images: two with boxes beside them, one with lamps for the detectors, one with nobody in it."""
     place = tmp_path / "in"
     place.mkdir()
     for i, name in enumerate(("a.jpg", "b.png")):
         rng = np.random.default_rng(i)
         Image.fromarray(rng.integers(0, 256, (96, 120, 3), dtype=np.uint8)).save(place / name)
         (place / f"{name[0]}.boxes.json").write_text(json.dumps(BOXES))
-    Image.fromarray(lamp_picture(128, 128, [(4, 6, 0), (6, 6, 1)])).save(place / "c.png")
-    Image.fromarray(lamp_picture(128, 128, [])).save(place / "d.png")
+    Image.fromarray(lamp_image(128, 128, [(4, 6, 0), (6, 6, 1)])).save(place / "c.png")
+    Image.fromarray(lamp_image(128, 128, [])).save(place / "d.png")
     return place
 
 
-def whole_picture(path: Path) -> tuple[int, int]:
-    """Size of a picture that can be read to its end."""
+def whole_image(path: Path) -> tuple[int, int]:
+    """Size of an image that can be read to its end."""
     with Image.open(path) as image:
         image.load()
         return image.size
@@ -72,7 +72,7 @@ def written(place: Path) -> dict[str, bytes]:
     return {str(p.relative_to(place)): p.read_bytes() for p in sorted(place.rglob("*")) if p.is_file()}
 
 
-def test_one_picture_gives_a_png_and_a_json(
+def test_one_image_gives_a_png_and_a_json(
     run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--input", folder / "a.jpg") == 0
@@ -83,7 +83,7 @@ def test_one_picture_gives_a_png_and_a_json(
     assert {"pred", "VI", "head", "body", "ctx", "emo_process"} <= person.keys()
     assert tree["persons"][1]["track"] == 7 and tree["persons"][1]["status"] == "no_face_estimated"
     assert tree["model"]["weights"] == "tiny.safetensors" and len(tree["model"]["sha256"]) == 64
-    assert whole_picture(tmp_path / "out" / "a.png") >= (120, 96)
+    assert whole_image(tmp_path / "out" / "a.png") >= (120, 96)
     said = capsys.readouterr()
     assert "person 0" in said.out and "chosen" not in said.err and "cpu" in said.err
 
@@ -132,7 +132,7 @@ def test_failed_inputs_are_named_and_the_others_are_written(
     said = capsys.readouterr().err
     for name in ("broken.jpg", "absent.png", "person 2: body"):
         assert name in said
-    assert "Traceback" not in said and "6 pictures" in said and "3 with errors" in said
+    assert "Traceback" not in said and "6 images" in said and "3 with errors" in said
     rows = {Path(r["image"]).name: r for _, r in read_rows(tmp_path / "out" / "results.jsonl")}
     assert [rows[n]["status"] for n in ("a.jpg", "broken.jpg", "absent.png", "b.png")] == ["ok", "error", "error", "ok"]
     assert [p["status"] for p in rows["b.png"]["persons"]] == ["ok", "no_face_estimated", "error"]
@@ -254,7 +254,7 @@ def test_a_full_disk_stops_with_a_message_and_keeps_whole_files(
     assert not [n for n in left if "writing" in n]
     rows = [row for _, row in read_rows(tmp_path / "out" / "results.jsonl")]
     assert [Path(r["image"]).name for r in rows] == ["a.jpg"]
-    assert whole_picture(tmp_path / "out" / "a.png")
+    assert whole_image(tmp_path / "out" / "a.png")
     monkeypatch.undo()
     assert run("--input", folder, "--resume") == 0
     assert len(list(read_rows(tmp_path / "out" / "results.jsonl"))) == 4
@@ -262,7 +262,7 @@ def test_a_full_disk_stops_with_a_message_and_keeps_whole_files(
 
 def test_a_row_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
     rows = RowsFile(tmp_path / "results.jsonl")
-    rows.add(PictureResult("a", 1, 1, ()), 0)
+    rows.add(ImageResult("a", 1, 1, ()), 0)
 
     class Full:
         """A file on a disk with room for half a line."""
@@ -283,7 +283,7 @@ def test_a_row_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
 
     rows._file = Full(rows._file)  # type: ignore[assignment]
     with pytest.raises(OutputError, match="No space"):
-        rows.add(PictureResult("b", 1, 1, ()), 1)
+        rows.add(ImageResult("b", 1, 1, ()), 1)
     rows.close()
     assert [row["image"] for _, row in read_rows(tmp_path / "results.jsonl")] == ["a"]
 
@@ -292,7 +292,7 @@ def test_shares_of_several_processes_become_one_file_in_order(tmp_path: Path) ->
     for rank in range(3):
         share = ResultFolder(tmp_path, ["csv"], share=(rank, 3))
         for position in range(rank, 10, 3):
-            share.add(PictureResult(f"p{position}", 1, 1, ()), f"p{position}", position, None)
+            share.add(ImageResult(f"p{position}", 1, 1, ()), f"p{position}", position, None)
         share.close()
     ResultFolder(tmp_path, ["csv"], share=(0, 3)).close()
     consolidate(tmp_path)
@@ -339,7 +339,7 @@ def test_a_video_gives_a_row_per_frame_and_person(run: Run, tmp_path: Path) -> N
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (128, 128))
     for n in range(4):
-        writer.write(lamp_picture(128, 128, [(4, 4 + n, 0), (6, 4 + n, 1)])[..., ::-1].copy())
+        writer.write(lamp_image(128, 128, [(4, 4 + n, 0), (6, 4 + n, 1)])[..., ::-1].copy())
     writer.release()
     assert run("--input", path, "--every", "2") == 0
     rows = [row for _, row in read_rows(tmp_path / "out" / "results.jsonl")]
@@ -366,7 +366,7 @@ def test_real_photographs_with_given_boxes(run: Run, tmp_path: Path) -> None:
     assert len(rows["astronaut.png"]["persons"]) == 1
     assert [p["track"] for p in rows["t1.jpg"]["persons"]] == [f"friend {i}" for i in range(6)]
     assert all(p["status"] == "ok" and p["boxes"]["body_source"] == "estimated" for p in rows["t1.jpg"]["persons"])
-    assert whole_picture(tmp_path / "out" / "t1.png") >= (1280, 886)
+    assert whole_image(tmp_path / "out" / "t1.png") >= (1280, 886)
 
 
 def test_help_does_not_wait_for_torch() -> None:
@@ -381,5 +381,5 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_every_row_is_valid_json_and_names_survive(tmp_path: Path) -> None:
-    results.write_json(tmp_path / "ü" / "x.json", PictureResult("日本/é.jpg", 1, 2, ()).to_dict())
+    results.write_json(tmp_path / "ü" / "x.json", ImageResult("日本/é.jpg", 1, 2, ()).to_dict())
     assert json.loads((tmp_path / "ü" / "x.json").read_text("utf-8"))["image"] == "日本/é.jpg"

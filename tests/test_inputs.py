@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cocoer.data.inputs import InputItem, count_inputs, is_single_picture, iterate_inputs
+from cocoer.data.inputs import InputItem, count_inputs, is_single_image, iterate_inputs
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -42,7 +42,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_a_folder_gives_its_pictures_by_name_and_deeper_ones_on_request(tree: Path) -> None:
+def test_a_folder_gives_its_images_by_name_and_deeper_ones_on_request(tree: Path) -> None:
     flat = list(iterate_inputs([str(tree)]))
     assert names(iter(flat), tree) == ["a.PNG", "b.jpg", "x.heic"]
     assert not any(i.fault for i in flat)
@@ -133,12 +133,12 @@ def test_counting_agrees_with_walking(tree: Path) -> None:
     assert count_inputs(["a.mp4"]) is None
 
 
-def test_single_picture(tree: Path) -> None:
-    assert is_single_picture([str(tree / "b.jpg")])
-    assert not is_single_picture([str(tree)])
-    assert not is_single_picture([str(tree / "b.jpg")] * 2)
-    assert not is_single_picture(["-"])
-    assert not is_single_picture(["absent.jpg"])
+def test_single_image(tree: Path) -> None:
+    assert is_single_image([str(tree / "b.jpg")])
+    assert not is_single_image([str(tree)])
+    assert not is_single_image([str(tree / "b.jpg")] * 2)
+    assert not is_single_image(["-"])
+    assert not is_single_image(["absent.jpg"])
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ class _Stdin:
         self.buffer = io.BytesIO(data)
 
 
-def test_standard_input_is_a_list_or_one_picture(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_a_list_or_one_image(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", _Stdin(f"{tree}/b.jpg\nabsent.jpg\n".encode()))
     items = list(iterate_inputs(["-"]))
     assert [bool(i.fault) for i in items] == [False, True]

@@ -82,10 +82,10 @@ def test_faulty_rows_are_named_one_by_one(tmp_path: Path) -> None:
     faults = [
         ("not json", "row 2: wanted a JSON object"),
         (json.dumps({k: v for k, v in raw.items() if k != "head"}), "row 3: .*'head'"),
-        (json.dumps(raw | {"body": [0, 0, 999, 9], "person": 5}), "row 4: body .* leaves the picture"),
+        (json.dumps(raw | {"body": [0, 0, 999, 9], "person": 5}), "row 4: body .* leaves the image"),
         (json.dumps(raw | {"labels": ["Joy"], "person": 6}), "row 5: unknown class 'Joy'"),
         (good, "row 6: person .* is already in row 1"),
-        (json.dumps(raw | {"width": 0, "person": 7}), "row 7: wanted a picture"),
+        (json.dumps(raw | {"width": 0, "person": 7}), "row 7: wanted an image"),
         (json.dumps(raw | {"body": 3, "person": 8}), "row 8: body: wanted four"),
         (json.dumps(raw | {"labels": 3, "person": 9}), "row 9"),
     ]
@@ -155,7 +155,7 @@ def test_every_epoch_looks_different_also_with_workers_that_stay(data: DataConfi
     assert sum(not torch.equal(seen[0][k][0], seen[1][k][0]) for k in keys) == len(keys)
 
 
-def test_a_broken_picture_is_named_also_from_a_worker(data: DataConfig) -> None:
+def test_a_broken_image_is_named_also_from_a_worker(data: DataConfig) -> None:
     victim = Path(data.root) / "mscoco/images/train2.jpg"
     victim.write_bytes(victim.read_bytes()[:900])
     for workers in (0, 1):
@@ -163,7 +163,7 @@ def test_a_broken_picture_is_named_also_from_a_worker(data: DataConfig) -> None:
             all_batches(data, workers)
 
 
-def test_a_picture_of_another_size_than_in_the_index_is_refused(data: DataConfig) -> None:
+def test_a_image_of_another_size_than_in_the_index_is_refused(data: DataConfig) -> None:
     Image.new("RGB", (60, 80)).save(Path(data.root) / "mscoco/images/train0.jpg")
     with pytest.raises(ImageError, match="80x60 pixels as in the index, got 60x80"):
         all_batches(data, workers=0)

@@ -14,9 +14,9 @@ from cocoer.outputs import (
     LEVEL_SOURCES,
     SOURCES,
     CompetitionRecord,
+    ImageResult,
     PersonBoxes,
     PersonPrediction,
-    PictureResult,
 )
 
 UNIT = st.floats(0, 1)
@@ -107,16 +107,16 @@ def test_boxes_are_written_to_a_hundredth_of_a_pixel() -> None:
 
 
 @pytest.mark.parametrize("frame", [None, 0, 17])
-def test_a_picture_without_persons_is_a_result(frame: int | None) -> None:
-    written = PictureResult("street.jpg", 640, 480, (), frame=frame).to_dict()
+def test_a_image_without_persons_is_a_result(frame: int | None) -> None:
+    written = ImageResult("street.jpg", 640, 480, (), frame=frame).to_dict()
     assert written["persons"] == [] and written["status"] == "ok"
     assert (written["width"], written["height"]) == (640, 480)
     assert ("frame" in written) == (frame is not None)
 
 
 @given(st.lists(predictions(), max_size=3))
-def test_a_picture_holds_its_persons_in_order(persons: list[PersonPrediction]) -> None:
-    written = PictureResult("street.jpg", 640, 480, tuple(persons)).to_dict()
+def test_a_image_holds_its_persons_in_order(persons: list[PersonPrediction]) -> None:
+    written = ImageResult("street.jpg", 640, 480, tuple(persons)).to_dict()
     assert written["persons"] == [p.to_dict() for p in persons]
 
 

@@ -127,7 +127,7 @@ def test_estimated_head_lies_in_the_body_and_the_body_can_be_had_back(body: Box)
 
 
 @given(box())
-def test_estimated_body_holds_the_head_inside_the_picture(head: Box) -> None:
+def test_estimated_body_holds_the_head_inside_the_image(head: Box) -> None:
     body = body_from_head(head, W, H)
     assert body[0] <= head[0] and body[1] <= head[1] and body[2] >= head[2] and body[3] >= head[3]
     assert body[0] >= 0 and body[1] >= 0 and body[2] <= W and body[3] <= H
@@ -214,7 +214,7 @@ def test_wrong_boxes_say_what_is_wrong(raw: Any, said: str) -> None:
         person_from(raw, W, H)
 
 
-def test_boxes_of_many_pictures_are_found_by_name_path_or_stem(tmp_path: Path) -> None:
+def test_boxes_of_many_images_are_found_by_name_path_or_stem(tmp_path: Path) -> None:
     person = {"body": [1, 1, 9, 9]}
     tree = {"in/a.jpg": {"persons": [person]}, "b.jpg": [person, person], "c": [], "v.mp4#8": [person]}
     assert persons_for(tree, "in/a.jpg") == [person]
@@ -228,13 +228,13 @@ def test_boxes_of_many_pictures_are_found_by_name_path_or_stem(tmp_path: Path) -
             persons_for(broken, "a.jpg")
 
 
-def test_given_boxes_come_from_the_file_then_from_beside_the_picture(tmp_path: Path) -> None:
-    picture, other = tmp_path / "a.jpg", tmp_path / "b.jpg"
+def test_given_boxes_come_from_the_file_then_from_beside_the_image(tmp_path: Path) -> None:
+    image, other = tmp_path / "a.jpg", tmp_path / "b.jpg"
     (tmp_path / "a.boxes.json").write_text(json.dumps({"persons": [{"body": [1, 1, 5, 5]}]}))
     boxes = tmp_path / "all.json"
     boxes.write_text(json.dumps({"b.jpg": [{"body": [2, 2, 5, 5]}]}))
     given_ = GivenBoxes(boxes, single=False)
-    assert given_(str(picture), picture) == [{"body": [1, 1, 5, 5]}]
+    assert given_(str(image), image) == [{"body": [1, 1, 5, 5]}]
     assert given_(str(other), other) == [{"body": [2, 2, 5, 5]}]
     assert given_("c.jpg", tmp_path / "c.jpg") is None
     assert GivenBoxes(None, single=True)("x", None) is None
@@ -243,11 +243,11 @@ def test_given_boxes_come_from_the_file_then_from_beside_the_picture(tmp_path: P
         given_("c.jpg", tmp_path / "c.jpg")
 
 
-def test_bare_persons_serve_one_picture_only(tmp_path: Path) -> None:
+def test_bare_persons_serve_one_image_only(tmp_path: Path) -> None:
     boxes = tmp_path / "one.json"
     boxes.write_text(json.dumps({"persons": [{"body": [1, 1, 5, 5]}]}))
     assert GivenBoxes(boxes, single=True)("a.jpg", None) == [{"body": [1, 1, 5, 5]}]
-    with pytest.raises(BoxesError, match="under the picture's name"):
+    with pytest.raises(BoxesError, match="under the image's name"):
         GivenBoxes(boxes, single=False)
 
 

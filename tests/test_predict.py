@@ -47,7 +47,7 @@ def recognizer(checkpoint: Path) -> Recognizer:
     return Recognizer.from_checkpoint(checkpoint, device="cpu")
 
 
-def picture(seed: int, width: int = 120, height: int = 96) -> NDArray[np.uint8]:
+def noise_image(seed: int, width: int = 120, height: int = 96) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -58,7 +58,7 @@ def scores(person: PersonPrediction) -> NDArray[np.float64]:
 
 
 def test_a_person_is_scored_from_every_source(recognizer: Recognizer) -> None:
-    first, second = recognizer(picture(0), BOXES)
+    first, second = recognizer(noise_image(0), BOXES)
     for person in (first, second):
         assert person.status == "ok" and person.message == ""
         assert set(person.probabilities) == set(SOURCES) == set(person.labels)
@@ -74,8 +74,8 @@ def test_a_person_is_scored_from_every_source(recognizer: Recognizer) -> None:
     json.dumps(first.to_dict(), allow_nan=False)
 
 
-def test_a_file_a_pil_picture_and_an_array_are_the_same_picture(recognizer: Recognizer, tmp_path: Path) -> None:
-    pixels = picture(1)
+def test_a_file_a_pil_image_and_an_array_are_the_same_image(recognizer: Recognizer, tmp_path: Path) -> None:
+    pixels = noise_image(1)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     answers = [
         recognizer(p, BOXES)[0] for p in (pixels, Image.fromarray(pixels), tmp_path / "a.png", str(tmp_path / "a.png"))
@@ -85,33 +85,33 @@ def test_a_file_a_pil_picture_and_an_array_are_the_same_picture(recognizer: Reco
 
 
 def test_a_list_gives_a_list_for_each(recognizer: Recognizer) -> None:
-    one, two = recognizer([picture(0), picture(1)], [BOXES, []])
+    one, two = recognizer([noise_image(0), noise_image(1)], [BOXES, []])
     assert len(one) == 2 and two == []
     assert recognizer([], []) == []
     with pytest.raises(ValueError, match="one entry for each"):
-        recognizer([picture(0)], [BOXES, BOXES])
+        recognizer([noise_image(0)], [BOXES, BOXES])
 
 
 def test_answers_do_not_depend_on_batch_size_order_or_neighbours(recognizer: Recognizer, checkpoint: Path) -> None:
-    pictures = [picture(i, 100 + 7 * i, 90 + 5 * i) for i in range(5)]
+    images = [noise_image(i, 100 + 7 * i, 90 + 5 * i) for i in range(5)]
     persons = [[BOXES[j % 2] for j in range(i + 1)] for i in range(5)]
-    alone = [[scores(recognizer(p, [who])[0]) for who in boxes] for p, boxes in zip(pictures, persons, strict=True)]
+    alone = [[scores(recognizer(p, [who])[0]) for who in boxes] for p, boxes in zip(images, persons, strict=True)]
     order = list(range(5))
     random.Random(3).shuffle(order)
     for size in (1, 2, 3, 64):
         other = Recognizer.from_checkpoint(checkpoint, "cpu", [f"inference.batch_size={size}"])
-        found = other([pictures[i] for i in order], [persons[i] for i in order])
+        found = other([images[i] for i in order], [persons[i] for i in order])
         for i, row in zip(order, found, strict=True):
             np.testing.assert_allclose([scores(p) for p in row], alone[i], atol=1e-5)
 
 
 def test_two_runs_are_bit_for_bit_the_same(recognizer: Recognizer, checkpoint: Path) -> None:
     again = Recognizer.from_checkpoint(checkpoint, device="cpu")
-    assert recognizer(picture(2), BOXES) == again(picture(2), BOXES)
+    assert recognizer(noise_image(2), BOXES) == again(noise_image(2), BOXES)
 
 
 def test_the_inside_door_gives_what_the_outside_door_says(recognizer: Recognizer) -> None:
-    image = Image.fromarray(picture(3))
+    image = Image.fromarray(noise_image(3))
     crops = [crop_levels(image, tuple(b["body"]), tuple(b["head"]), 32) for b in BOXES]
     output = recognizer.predict_tensors(make_batch(crops, ["a", "b"]))
     assert output.logits.shape == (2, 26) and not output.logits.requires_grad
@@ -121,16 +121,16 @@ def test_the_inside_door_gives_what_the_outside_door_says(recognizer: Recognizer
 
 def test_wrong_boxes_are_rows_and_the_others_are_scored(recognizer: Recognizer) -> None:
     persons: list[Any] = [BOXES[0], {"body": [500, 500, 600, 600]}, {"body": [9, 9, 1, 1]}, None, BOXES[1]]
-    found = recognizer(picture(0), persons)
+    found = recognizer(noise_image(0), persons)
     assert [p.status for p in found] == ["ok", "error", "error", "error", "ok"]
     assert [p.person for p in found] == list(range(5))
     assert "outside" in found[1].message and found[1].labels == {} and found[1].boxes is None
-    np.testing.assert_allclose(scores(found[4]), scores(recognizer(picture(0), BOXES)[1]), atol=1e-5)
+    np.testing.assert_allclose(scores(found[4]), scores(recognizer(noise_image(0), BOXES)[1]), atol=1e-5)
     json.dumps(found[1].to_dict(), allow_nan=False)
 
 
 def test_an_estimated_head_is_said(recognizer: Recognizer) -> None:
-    (person,) = recognizer(picture(0), [{"body": [10, 5, 60, 90]}])
+    (person,) = recognizer(noise_image(0), [{"body": [10, 5, 60, 90]}])
     assert person.status == "no_face_estimated"
     assert person.boxes is not None and person.boxes.head_source == "estimated"
 
@@ -138,13 +138,13 @@ def test_an_estimated_head_is_said(recognizer: Recognizer) -> None:
 def test_people_are_detected_where_nobody_gives_boxes(checkpoint: Path) -> None:
     detector = FixedDetector([[0.1, 0.1, 0.5, 0.9], [0.6, 0.0, 1.0, 1.0]], [[0.25, 0.15, 0.35, 0.3]])
     recognizer = Recognizer.from_checkpoint(checkpoint, "cpu", detector=detector)  # type: ignore[arg-type]
-    found = recognizer(picture(0))
+    found = recognizer(noise_image(0))
     assert [p.status for p in found] == ["ok", "no_face_estimated"]
     assert found[0].boxes is not None and found[0].boxes.body_score == 0.9
-    recognizer(picture(0), BOXES)
+    recognizer(noise_image(0), BOXES)
     assert detector.calls == 1
     nobody = Recognizer.from_checkpoint(checkpoint, "cpu", detector=FixedDetector([], []))  # type: ignore[arg-type]
-    assert nobody(picture(0)) == []
+    assert nobody(noise_image(0)) == []
 
 
 def test_the_published_rule_for_faces_can_be_chosen(checkpoint: Path) -> None:
@@ -154,20 +154,20 @@ def test_the_published_rule_for_faces_can_be_chosen(checkpoint: Path) -> None:
     for rule in ("one_to_one", "published"):
         change = [f"inference.detector.faces_to_bodies={rule}"]
         chosen = Recognizer.from_checkpoint(checkpoint, "cpu", change, detector=detector)  # type: ignore[arg-type]
-        statuses.append([p.status for p in chosen(picture(0))])
+        statuses.append([p.status for p in chosen(noise_image(0))])
     assert statuses == [["ok", "no_face_estimated"], ["ok", "ok"]]
 
 
 def test_detectors_are_built_when_needed_and_missing_ones_are_named(checkpoint: Path) -> None:
     recognizer = Recognizer.from_checkpoint(checkpoint, "cpu", ["inference.detector.face=absent.onnx"])
-    recognizer(picture(0), BOXES)
+    recognizer(noise_image(0), BOXES)
     with pytest.raises(MissingWeights, match=r"absent\.onnx"):
-        recognizer(picture(0))
+        recognizer(noise_image(0))
 
 
 def test_channel_order_is_an_option_and_recorded(checkpoint: Path, recognizer: Recognizer) -> None:
     bgr = Recognizer.from_checkpoint(checkpoint, "cpu", ["inference.channel_order=bgr"])
-    pixels = picture(4)
+    pixels = noise_image(4)
     swapped = bgr(np.ascontiguousarray(pixels[..., ::-1]), BOXES)
     np.testing.assert_array_equal(scores(swapped[0]), scores(recognizer(pixels, BOXES)[0]))
     assert swapped[0].preprocess["channel_order"] == "bgr"
@@ -176,7 +176,7 @@ def test_channel_order_is_an_option_and_recorded(checkpoint: Path, recognizer: R
 
 def test_labels_follow_thresholds_fitted_ones_first(recognizer: Recognizer) -> None:
     rule = LabelRule.of(recognizer.config, {"Anger": 0.0, "Peace": 1.0})
-    batch = make_batch([crop_levels(Image.fromarray(picture(0)), (10, 5, 60, 90), (25, 8, 45, 30), 32)], ["a"])
+    batch = make_batch([crop_levels(Image.fromarray(noise_image(0)), (10, 5, 60, 90), (25, 8, 45, 30), 32)], ["a"])
     (answer,) = answers_of(recognizer.predict_tensors(batch), rule)
     assert "Anger" in answer.labels["pred"] and "Peace" not in answer.labels["pred"]
     strict = replace(rule, fitted={}, fused=1.0, levels=1.0)
@@ -186,7 +186,7 @@ def test_labels_follow_thresholds_fitted_ones_first(recognizer: Recognizer) -> N
 
 def test_single_label_gives_one_label_and_probabilities_that_add_up(tmp_path: Path) -> None:
     recognizer = Recognizer.from_checkpoint(tiny_checkpoint(tmp_path, "caers"), "cpu")
-    (person,) = recognizer(picture(0), BOXES[:1])
+    (person,) = recognizer(noise_image(0), BOXES[:1])
     for source in SOURCES:
         by_name = person.probabilities[source]
         assert tuple(by_name) == CAERS_CLASSES and sum(by_name.values()) == pytest.approx(1, abs=1e-5)
@@ -197,7 +197,7 @@ def test_scores_that_are_no_numbers_make_an_error_and_not_an_answer(checkpoint: 
     broken = Recognizer.from_checkpoint(checkpoint, "cpu")
     with torch.no_grad():
         broken.model.fusion.layers[-1].bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
-    (person,) = broken(picture(0), BOXES[:1])
+    (person,) = broken(noise_image(0), BOXES[:1])
     assert person.status == "error" and "finite" in person.message and person.probabilities == {}
 
 
@@ -205,7 +205,7 @@ def test_scores_that_are_no_numbers_make_an_error_and_not_an_answer(checkpoint: 
     "bad",
     [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8), 3, b"x"],
 )
-def test_what_is_no_picture_is_refused(recognizer: Recognizer, bad: Any) -> None:
+def test_what_is_no_image_is_refused(recognizer: Recognizer, bad: Any) -> None:
     with pytest.raises(ImageError, match="wanted"):
         recognizer(bad, BOXES)
 
@@ -227,29 +227,29 @@ def test_a_config_file_and_weights_go_together(checkpoint: Path, tmp_path: Path,
     save_config(change_config(recognizer.config, ["inference.thresholds.fused=1.0"]), tmp_path / "c.yaml")
     other = Recognizer.from_config(tmp_path / "c.yaml", checkpoint, "cpu", ["inference.batch_size=2"])
     assert other.config.inference.batch_size == 2
-    assert other(picture(0), BOXES)[0].labels["pred"] == ()
+    assert other(noise_image(0), BOXES)[0].labels["pred"] == ()
     save_config(change_config(recognizer.config, ["model.level_head.feature_size=6"]), tmp_path / "d.yaml")
     with pytest.raises(CheckpointError, match="misshapen"):
         Recognizer.from_config(tmp_path / "d.yaml", checkpoint, "cpu")
 
 
 def items(count: int) -> list[InputItem]:
-    return [InputItem(i, f"p{i}", f"p{i}", pixels=Image.fromarray(picture(i))) for i in range(count)]
+    return [InputItem(i, f"p{i}", f"p{i}", pixels=Image.fromarray(noise_image(i))) for i in range(count)]
 
 
-def test_many_pictures_come_back_in_order_with_the_same_answers(recognizer: Recognizer) -> None:
+def test_many_images_come_back_in_order_with_the_same_answers(recognizer: Recognizer) -> None:
     persons: dict[str, list[Any]] = {f"p{i}": [BOXES[j % 2] for j in range(i % 4)] for i in range(9)}
     found = list(predict_many(recognizer, items(9), lambda item: persons[item.name], keep_side=50))
     assert [result.image for result, _, _ in found] == [f"p{i}" for i in range(9)]
     for i, (result, item, image) in enumerate(found):
         assert image is not None and max(image.size) == 50 and (result.width, result.height) == (120, 96)
         assert item.pixels is None and len(result.persons) == i % 4
-        expected = recognizer(picture(i), persons[f"p{i}"])
+        expected = recognizer(noise_image(i), persons[f"p{i}"])
         for mine, other in zip(result.persons, expected, strict=True):
             np.testing.assert_allclose(scores(mine), scores(other), atol=1e-5)
 
 
-def test_a_fault_stays_with_its_picture(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_a_fault_stays_with_its_image(recognizer: Recognizer, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"nothing")
 
     def persons_of(item: InputItem) -> list[Any]:
@@ -301,5 +301,5 @@ def test_using_the_library_prints_nothing_and_changes_nothing(checkpoint: Path, 
 
 def test_person_boxes_are_taken_as_they_are(recognizer: Recognizer) -> None:
     boxes = PersonBoxes((10, 5, 60, 90), (25, 8, 45, 30), head_source="detected", head_score=0.7, track=12)
-    (person,) = recognizer(picture(0), [boxes])
+    (person,) = recognizer(noise_image(0), [boxes])
     assert person.boxes == boxes

@@ -12,7 +12,7 @@ from torch import nn
 from cocoer.benchmark.variants import person_batch
 from cocoer.inference.onednn import PackedConv2d, PackedLinear, can_prepack, prepacked
 from cocoer.inference.recognizer import Recognizer
-from cocoer.model.backbone import build_trunk
+from cocoer.model.backbone import build_backbone
 from cocoer.model.fold_batch_norms import fold_batch_norms
 
 CPU = torch.device("cpu")
@@ -24,16 +24,16 @@ def packed_in(network: nn.Module) -> int:
 
 
 @torch.inference_mode()
-def test_a_full_size_trunk_answers_the_same_for_one_for_more_and_again_for_one() -> None:
+def test_a_full_size_backbone_answers_the_same_for_one_for_more_and_again_for_one() -> None:
     torch.manual_seed(0)
-    trunk = build_trunk("resnet50").eval()
-    fold_batch_norms(trunk)
-    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    twin = prepacked(trunk, torch.float32)
-    assert packed_in(twin) == 53 and packed_in(trunk) == 0
+    backbone = build_backbone("resnet50").eval()
+    fold_batch_norms(backbone)
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    twin = prepacked(backbone, torch.float32)
+    assert packed_in(twin) == 53 and packed_in(backbone) == 0
     for count in (1, 3, 2, 1):
         images = torch.randn(count, 3, 96, 96).to(memory_format=torch.channels_last)
-        wanted = trunk(images)
+        wanted = backbone(images)
         torch.testing.assert_close(twin(images), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
         assert twin(images).is_contiguous(memory_format=torch.channels_last)
 
@@ -73,7 +73,7 @@ def test_the_twin_shares_the_parameters_and_the_model_can_still_be_differentiate
     assert {id(p) for p in twin.parameters()} == {id(p) for p in model.parameters()}
     assert packed_in(twin) > 20 and packed_in(model) == 0
     x = torch.randn(2, 3, 32, 32, requires_grad=True)
-    twin.trunks["head"](x).sum().backward()  # type: ignore[index]
+    twin.backbones["head"](x).sum().backward()  # type: ignore[index]
     assert x.grad is not None and float(x.grad.abs().sum()) > 0, "with gradients enabled it is any other network"
 
 

@@ -59,7 +59,7 @@ VARIANTS = {
     "plain": [],
     "two workers": ["data.workers=2"],
     "accumulation and average": ["optim.accumulate=2", "optim.ema=0.9"],
-    "channels_last": ["model.trunk.widths=[16, 16]"],  # narrower trunks are not laid out so
+    "channels_last": ["model.backbone.widths=[16, 16]"],  # narrower backbones are not laid out so
     "warmup, adamw, clipping": ["optim.warmup_steps=4", "optim.name=adamw", "optim.grad_clip=0.5"],
 }
 

@@ -104,7 +104,7 @@ def test_a_line_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
         assert read_log(tmp_path / "log.jsonl") == [{"kind": "step", "step": 1}]
 
 
-def test_pictures_come_back_from_disk_and_tensorboard_also_after_a_resume(tmp_path: Path) -> None:
+def test_images_come_back_from_disk_and_tensorboard_also_after_a_resume(tmp_path: Path) -> None:
     image = Image.new("RGB", (30, 20), (200, 30, 40))
     with RunLog(tmp_path) as log:
         for step in (1, 2):
@@ -116,7 +116,7 @@ def test_pictures_come_back_from_disk_and_tensorboard_also_after_a_resume(tmp_pa
     reader.Reload()
     (event,) = reader.Images("samples/val")
     assert (event.step, event.width, event.height) == (1, 30, 20)
-    assert event.encoded_image_string == (tmp_path / "pictures" / "recognition-samples_val-00000001.png").read_bytes()
+    assert event.encoded_image_string == (tmp_path / "images" / "recognition-samples_val-00000001.png").read_bytes()
 
 
 def test_tensorboard_gets_steps_at_the_given_distance_and_every_evaluation(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from cocoer.data.synthetic.export import ANNOTATORS, write_caers, write_emotic
 from cocoer.data.synthetic.expression import EXPRESSIONS
 from cocoer.data.synthetic.posture import POSTURES
 from cocoer.data.synthetic.scene import PLAIN_WORDS, SCENES
-from cocoer.data.synthetic.world import draw_picture, plan_picture
+from cocoer.data.synthetic.world import draw_image, plan_image
 from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES, LEVELS, SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ COUNTS = {"train": 14, "val": 7, "test": 7}
 
 
 def _people(count: int, options: WorldOptions, split: str = "train") -> list:
-    return [p for i in range(count) for p in plan_picture(3, split, i, options).people]
+    return [p for i in range(count) for p in plan_image(3, split, i, options).people]
 
 
 def _files(root: Path) -> dict[str, bytes]:
@@ -110,10 +110,10 @@ def test_every_class_occurs_and_none_dominates() -> None:
 
 def test_splits_and_seeds_do_not_repeat_each_other() -> None:
     options = WorldOptions()
-    first = [plan_picture(0, "train", i, options) for i in range(40)]
-    assert first == [plan_picture(0, "train", i, options) for i in range(40)]
-    assert first != [plan_picture(0, "test", i, options) for i in range(40)]
-    assert first != [plan_picture(1, "train", i, options) for i in range(40)]
+    first = [plan_image(0, "train", i, options) for i in range(40)]
+    assert first == [plan_image(0, "train", i, options) for i in range(40)]
+    assert first != [plan_image(0, "test", i, options) for i in range(40)]
+    assert first != [plan_image(1, "train", i, options) for i in range(40)]
 
 
 def test_captions_name_every_label_in_the_prompt_of_the_paper_and_describe_the_scene() -> None:
@@ -123,11 +123,11 @@ def test_captions_name_every_label_in_the_prompt_of_the_paper_and_describe_the_s
     assert found[-1].endswith("in a library")
 
 
-def test_boxes_lie_inside_the_picture_and_the_head_inside_the_body() -> None:
+def test_boxes_lie_inside_the_image_and_the_head_inside_the_body() -> None:
     for i in range(25):
-        picture = draw_picture(11, "val", i, WorldOptions())
-        width, height = picture.image.size
-        for person in picture.people:
+        image = draw_image(11, "val", i, WorldOptions())
+        width, height = image.image.size
+        for person in image.people:
             for box in (as_box(person.body_xyxy), as_box(person.head_xyxy)):
                 assert box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
             body, head = person.body_xyxy, person.head_xyxy
@@ -140,7 +140,7 @@ def test_boxes_lie_inside_the_picture_and_the_head_inside_the_body() -> None:
 def test_the_boxes_are_where_the_people_are() -> None:
     """Where one person is drawn instead of another, pixels change inside their boxes and nowhere else by much."""
     options = WorldOptions(0.0, people_weights=(0.0, 1.0))
-    two = draw_picture(2, "train", 0, options)
+    two = draw_image(2, "train", 0, options)
     background = np.asarray(two.image, dtype=np.float64)
     edges = np.abs(np.diff(background, axis=1)).sum(axis=2)
     for person in two.people:
@@ -148,14 +148,14 @@ def test_the_boxes_are_where_the_people_are() -> None:
         assert edges[y1:y2, x1 : x2 - 1].mean() > 5, "a head has eyes, hair and a mouth"
 
 
-def test_same_seed_same_bytes_whatever_the_number_of_pictures(plain: Path, tmp_path: Path) -> None:
+def test_same_seed_same_bytes_whatever_the_number_of_images(plain: Path, tmp_path: Path) -> None:
     write_emotic(tmp_path / "again", COUNTS, seed=5)
     assert _files(tmp_path / "again") == _files(plain)
     write_emotic(tmp_path / "more", {**COUNTS, "train": 20}, seed=5)
     more, once = _files(tmp_path / "more"), _files(plain)
-    last = _lines(plain, "train")[-1]["image"]  # the last picture may be cut to the wanted number of persons
-    pictures = {k: v for k, v in once.items() if k.endswith(".jpg") and k != last}
-    assert pictures and all(more[k] == v for k, v in pictures.items())
+    last = _lines(plain, "train")[-1]["image"]  # the last image may be cut to the wanted number of persons
+    images = {k: v for k, v in once.items() if k.endswith(".jpg") and k != last}
+    assert images and all(more[k] == v for k, v in images.items())
 
 
 def test_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_index_lines_are_well_formed(plain: Path) -> None:
             assert set(line["synthetic"]["archetypes"]) == set(LEVELS)
 
 
-def test_the_caers_tree_has_one_person_a_picture_and_real_folder_names(tmp_path: Path) -> None:
+def test_the_caers_tree_has_one_person_a_image_and_real_folder_names(tmp_path: Path) -> None:
     write_caers(tmp_path, {"train": 60, "val": 10, "test": 25}, seed=2)
     train = {p.name for p in (tmp_path / "CAER-S" / "train").iterdir()}
     test = {p.name for p in (tmp_path / "CAER-S" / "test").iterdir()}
@@ -320,10 +320,10 @@ def test_force_replaces_the_demo_data_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").exists()
 
 
-def test_shipped_demo_pictures_have_boxes_inside_them() -> None:
-    pictures = sorted((ROOT / "test_imgs").glob("demo_*.jpg"))
-    assert len(pictures) >= 8
-    for path in pictures:
+def test_shipped_demo_images_have_boxes_inside_them() -> None:
+    images = sorted((ROOT / "test_imgs").glob("demo_*.jpg"))
+    assert len(images) >= 8
+    for path in images:
         content = json.loads(path.with_suffix(".boxes.json").read_text())
         with Image.open(path) as image:
             width, height = image.size

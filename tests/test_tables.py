@@ -360,7 +360,7 @@ def test_zero_shot_with_any_tower_and_an_ensemble(world: tuple[Path, list[Path]]
     want_mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1)
     want_std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1)
     with torch.inference_mode():
-        for view, crop in (("picture", batch.context), ("body", batch.body)):  # type: ignore[attr-defined]
+        for view, crop in (("image", batch.context), ("body", batch.body)):  # type: ignore[attr-defined]
             image = clip.encode_image((crop * std + mean - want_mean) / want_std)
             for prompts, templates in (("paper", ("a {emotion} photo",)), ("ensemble", TEMPLATES)):
                 expected = torch.cosine_similarity(image[:, None], texts(templates)[None], dim=-1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cocoer.outputs import CompetitionRecord, PersonBoxes, PersonPrediction, PictureResult
+from cocoer.outputs import CompetitionRecord, ImageResult, PersonBoxes, PersonPrediction
 from cocoer.report.text import (
     Cell,
     cell_text,
@@ -111,7 +111,7 @@ def person(**changes: object) -> PersonPrediction:
 
 
 def test_a_summary_holds_levels_losses_and_the_exclusion_sequence() -> None:
-    lines = summarize(PictureResult("a.png", 640, 480, (person(),))).split("\n")
+    lines = summarize(ImageResult("a.png", 640, 480, (person(),))).split("\n")
     assert lines == [
         "a.png (640x480): 1 person",
         "person 3 (track t7): Happiness 0.75, Fear 0.50",
@@ -125,11 +125,9 @@ def test_a_summary_holds_levels_losses_and_the_exclusion_sequence() -> None:
 
 def test_a_summary_says_every_status() -> None:
     failed = person(status="error", message="empty box", labels={}, probabilities={}, competition=None, boxes=None)
-    text = summarize(
-        PictureResult("a.png", 64, 48, (person(status="no_face_estimated"), failed), message="from --boxes")
-    )
+    text = summarize(ImageResult("a.png", 64, 48, (person(status="no_face_estimated"), failed), message="from --boxes"))
     assert "2 persons; from --boxes" in text
     assert "[no_face_estimated]" in text
     assert "person 3: error: empty box" in text
-    assert summarize(PictureResult("b.png", 64, 48, (), frame=7)) == "b.png (64x48, frame 7): no person found"
-    assert summarize(PictureResult("c.png", 0, 0, (), "error", "truncated")) == "c.png: error: truncated"
+    assert summarize(ImageResult("b.png", 64, 48, (), frame=7)) == "b.png (64x48, frame 7): no person found"
+    assert summarize(ImageResult("c.png", 0, 0, (), "error", "truncated")) == "c.png: error: truncated"

@@ -88,8 +88,8 @@ def test_the_report_shows_the_course_of_the_run(run: Path) -> None:
     text = (run / "report.md").read_text()
     for part in ("mAP", "selected on val", "seed 3", "config.yaml"):
         assert part in text
-    pictures = [line.split("(")[1].split(")")[0] for line in text.splitlines() if line.startswith("![")]
-    assert pictures and all((run / name).is_file() for name in pictures)
+    images = [line.split("(")[1].split(")")[0] for line in text.splitlines() if line.startswith("![")]
+    assert images and all((run / name).is_file() for name in images)
 
 
 def test_stages_apart_give_the_run_of_both(
@@ -128,19 +128,19 @@ def test_several_seeds_give_mean_and_deviation(world: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     "setting",
     ["model.vocabulary.enabled=false", "model.coordination.update=two", "model.competition.enabled=false",
-     "model.attention.enabled=false", "model.trunk.frozen_norms=true", "optim.precision=bf16", "optim.channels_last=true",
+     "model.attention.enabled=false", "model.backbone.frozen_norms=true", "optim.precision=bf16", "optim.channels_last=true",
      "loss.class_weights=static", "model.vocabulary.train_alignment=false", "vocabulary_stage.epochs=0"],
 )  # fmt: skip
 def test_options_and_ablations_train(world: Path, tmp_path: Path, setting: str) -> None:
     assert train(world, settings=[f"run.dir={tmp_path}/run", "run.max_steps=2", setting]) == 0
     record = read_log(tmp_path / "run/log.jsonl")[-1]
     assert math.isfinite([r for r in read_log(tmp_path / "run/log.jsonl") if r["kind"] == "step"][-1]["loss"])
-    assert record["kind"] in ("eval", "picture")
+    assert record["kind"] in ("eval", "image")
 
 
 def test_the_published_code_s_model_trains(tmp_path: Path) -> None:
     settings = [
-        "model.mode=release", "data.image_size=224", "model.trunk.widths=[4,4,4,4,8]", "model.tokens.patch=1",
+        "model.mode=release", "data.image_size=224", "model.backbone.widths=[4,4,4,4,8]", "model.tokens.patch=1",
         "model.coordination.update=release", "model.vocabulary.normalisation=imagenet", "optim.name=adamw",
         "run.max_steps=2",
     ]  # fmt: skip
@@ -180,7 +180,7 @@ def test_accumulated_batches_are_one_big_batch(world: Path) -> None:
     results = []
     for size in (18, 6, 5):  # the last one ends in a smaller batch
         parts = batches(world, size)
-        mine = learner(world, "model.trunk.frozen_norms=true")
+        mine = learner(world, "model.backbone.frozen_norms=true")
         facts = te.step_facts(parts, False, HERE)
         assert facts.persons == 18 and not facts.stop
         terms = te.backward(mine, parts, facts, HERE)
@@ -202,7 +202,7 @@ def test_the_level_losses_train_the_levels_and_the_frozen_tower_stays(world: Pat
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     for level in ("head", "body", "context"):
         assert any(name.startswith(f"heads.{level}.") for name in moved)
-        assert any(name.startswith(f"trunks.{level}.") and name.endswith("weight") for name in moved)
+        assert any(name.startswith(f"backbones.{level}.") and name.endswith("weight") for name in moved)
     assert not any(name.startswith("vocabulary.tower.") or "text_embeddings" in name for name in moved)
     assert "vocabulary.alignment.weight" in moved
     assert not mine.model.vocabulary.tower.training
@@ -281,7 +281,7 @@ def test_the_fused_optimizer_is_the_textbook_s(world: Path, name: str) -> None:
     torch.testing.assert_close(weight.detach().double(), wanted, rtol=1e-5, atol=1e-6)
 
 
-WIDE = "model.trunk.widths=[16, 16]"
+WIDE = "model.backbone.widths=[16, 16]"
 
 
 def test_channels_last_lays_the_weights_out_and_gives_the_same_gradients(world: Path) -> None:
@@ -289,7 +289,7 @@ def test_channels_last_lays_the_weights_out_and_gives_the_same_gradients(world: 
     for on in (True, False):
         mine = learner(world, WIDE, f"optim.channels_last={str(on).lower()}")
         assert mine.channels_last == on
-        weight = next(p for p in mine.model.trunks.parameters() if p.ndim == 4 and p.shape[1] > 1 < p.shape[2])
+        weight = next(p for p in mine.model.backbones.parameters() if p.ndim == 4 and p.shape[1] > 1 < p.shape[2])
         assert weight.is_contiguous(memory_format=torch.channels_last) == on
         parts = batches(world, 6)[:1]
         terms = te.backward(mine, parts, te.step_facts(parts, False, HERE), HERE)
@@ -350,7 +350,7 @@ def test_the_alignment_loss_is_its_definition() -> None:
     assert float(alignment_loss(aligned, text, targets)) == pytest.approx(wanted / 5, abs=1e-6)
 
 
-def test_the_first_stage_brings_pictures_nearer_to_their_words(world: Path, tmp_path: Path) -> None:
+def test_the_first_stage_brings_images_nearer_to_their_words(world: Path, tmp_path: Path) -> None:
     settings = [f"run.dir={tmp_path}/run", "vocabulary_stage.epochs=8", "vocabulary_stage.lr=0.01"]
     assert train(world, "--stage", "vocabulary", settings=settings) == 0
     records = [r for r in read_log(tmp_path / "run/log.jsonl") if r.get("stage") == "vocabulary"]
@@ -366,7 +366,7 @@ def test_the_first_stage_brings_pictures_nearer_to_their_words(world: Path, tmp_
         ([], ["optim.lrate=1"], 2, "did you mean 'lr'"),
         ([], ["data.index=/nowhere"], 1, "no such person index"),
         (["--device", "tpu9"], [], 1, "wanted auto, cpu, cuda"),
-        ([], ["model.trunk.name=resnet18", "model.trunk.weights=imagenet"], 1, "no such file"),
+        ([], ["model.backbone.name=resnet18", "model.backbone.weights=imagenet"], 1, "no such file"),
         ([], ["optim.sync_batch_norm=true", "run.max_steps=1"], 0, ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""Picture and boxes move together; crops agree with torchvision; randomness is the generator's alone."""
+"""Image and boxes move together; crops agree with torchvision; randomness is the generator's alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cocoer.data.transforms import (
     IMAGENET_STD,
     LevelCrops,
     augment_crops,
-    augment_picture,
+    augment_image,
     crop_levels,
     flip_crops,
     jitter_pixels,
@@ -35,14 +35,14 @@ def noise(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
 
 
 def painted(width: int = 200, height: int = 120) -> tuple[Image.Image, tuple[float, ...], tuple[float, ...]]:
-    """Green picture, body box painted red, head box painted blue: colours say where the boxes are."""
+    """Green image, body box painted red, head box painted blue: colours say where the boxes are."""
     image = Image.new("RGB", (width, height), (0, 255, 0))
     image.paste((255, 0, 0), (60, 20, 140, 110))
     image.paste((0, 0, 255), (90, 20, 120, 50))
     return image, (60.0, 20.0, 140.0, 110.0), (90.0, 20.0, 120.0, 50.0)
 
 
-def test_crops_are_what_torchvision_makes_of_a_pil_picture() -> None:
+def test_crops_are_what_torchvision_makes_of_a_pil_image() -> None:
     image = noise()
     crops = crop_levels(image, (10, 5, 80, 55), (30, 5, 50, 25), SIZE)
     cut = {"head": (30, 5, 50, 25), "body": (10, 5, 80, 55), "context": (0, 0, 90, 60)}
@@ -55,18 +55,18 @@ def test_crops_are_what_torchvision_makes_of_a_pil_picture() -> None:
     torch.testing.assert_close(normalise(crops.head), wanted_tensor, rtol=1e-5, atol=1e-6)
 
 
-def test_boxes_are_scaled_to_the_context_frame_and_cut_to_the_picture() -> None:
+def test_boxes_are_scaled_to_the_context_frame_and_cut_to_the_image() -> None:
     crops = crop_levels(noise(), (-10, 6, 45, 70), (9, 12, 18, 30), SIZE)
     np.testing.assert_allclose(crops.body_xyxy, np.array([0, 6 / 60, 0.5, 1]) * SIZE, rtol=1e-6)
     np.testing.assert_allclose(crops.head_xyxy, np.array([0.1, 0.2, 0.2, 0.5]) * SIZE, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"head: .*outside the picture \(90x60"):
+    with pytest.raises(ValueError, match=r"head: .*outside the image \(90x60"):
         crop_levels(noise(), (0, 0, 9, 9), (95, 0, 99, 9), SIZE)
 
 
 @given(
     x=st.floats(0, 88.9), y=st.floats(0, 58.9), w=st.floats(0.01, 90), h=st.floats(0.01, 60), size=st.integers(1, 40)
 )
-def test_any_box_that_touches_the_picture_gives_a_crop(x: float, y: float, w: float, h: float, size: int) -> None:
+def test_any_box_that_touches_the_image_gives_a_crop(x: float, y: float, w: float, h: float, size: int) -> None:
     crops = crop_levels(noise(), (x, y, x + w, y + h), (x, y, x + w, y + h), size)
     assert crops.pixels.shape == (3, size, size, 3)
     assert (crops.body_xyxy[2:] >= crops.body_xyxy[:2]).all() and crops.body_xyxy.max() <= size * (1 + 1e-6)
@@ -76,7 +76,7 @@ def test_any_box_that_touches_the_picture_gives_a_crop(x: float, y: float, w: fl
 @given(seed=st.integers(0, 2**32), crop=st.floats(0, 1))
 def test_a_random_crop_keeps_the_person_and_moves_the_boxes_with_the_pixels(seed: int, crop: float) -> None:
     image, body, head = painted()
-    out, new_body, new_head = augment_picture(image, body, head, AugmentConfig(crop=crop), np.random.default_rng(seed))
+    out, new_body, new_head = augment_image(image, body, head, AugmentConfig(crop=crop), np.random.default_rng(seed))
     pixels = np.asarray(out)
     for box, colour in ((new_head, (0, 0, 255)), (new_body, (255, 0, 0))):
         ys, xs = np.nonzero((pixels == colour).all(-1))
@@ -89,15 +89,15 @@ def test_a_random_crop_keeps_the_person_and_moves_the_boxes_with_the_pixels(seed
 def test_a_random_crop_does_crop() -> None:
     image, body, head = painted()
     sizes = {
-        augment_picture(image, body, head, AugmentConfig(crop=0.5), np.random.default_rng(s))[0].size for s in range(9)
+        augment_image(image, body, head, AugmentConfig(crop=0.5), np.random.default_rng(s))[0].size for s in range(9)
     }
     assert len(sizes) > 5
 
 
 @given(seed=st.integers(0, 2**32), shift=st.floats(0, 1))
-def test_shifted_boxes_stay_within_the_share_and_inside_the_picture(seed: int, shift: float) -> None:
+def test_shifted_boxes_stay_within_the_share_and_inside_the_image(seed: int, shift: float) -> None:
     image, body, head = painted()
-    out, *boxes = augment_picture(image, body, head, AugmentConfig(box_shift=shift), np.random.default_rng(seed))
+    out, *boxes = augment_image(image, body, head, AugmentConfig(box_shift=shift), np.random.default_rng(seed))
     assert out is image
     for old, new in zip((body, head), boxes, strict=True):
         limit = shift * np.array([old[2] - old[0], old[3] - old[1]] * 2)
@@ -148,7 +148,7 @@ def test_augmentation_is_the_generators_alone_and_leaves_its_input() -> None:
 
     def run(seed: int, epoch: int, index: int) -> LevelCrops:
         rng = person_generator(seed, epoch, index)
-        return augment_crops(crop_levels(*augment_picture(image, body, head, augment, rng), SIZE), augment, rng)
+        return augment_crops(crop_levels(*augment_image(image, body, head, augment, rng), SIZE), augment, rng)
 
     first = run(3, 2, 1)
     torch.manual_seed(99)
@@ -165,7 +165,7 @@ def test_one_setting_does_not_change_what_another_draws() -> None:
     outs = []
     for augment in (plain, cropping):
         rng = person_generator(0, 0, 0)
-        augment_picture(*painted(), augment, rng)
+        augment_image(*painted(), augment, rng)
         outs.append(augment_crops(crops, augment, rng).pixels)
     np.testing.assert_array_equal(*outs)
 

@@ -1,4 +1,4 @@
-"""What a page asks about a picture: the same answers as the recogniser's, bounded, and every fault as a sentence."""
+"""What a page asks about an image: the same answers as the recogniser's, bounded, and every fault as a sentence."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from cocoer.inference.viewer import Viewer, ViewError
 from cocoer.names import LEVELS
 from cocoer.outputs import CompetitionRecord, PersonPrediction
 from cocoer.report.person_html import map_rows, person_block
-from cocoer.report.saliency import attention_rows, level_pictures, saliency_rows
+from cocoer.report.saliency import attention_rows, level_images, saliency_rows
 
 BOXES = [{"body": [2, 2, 40, 58], "head": [5, 5, 25, 25]}, {"body": [30, 5, 70, 55], "head": [40, 10, 41, 11]}]
 BROKEN = {"body": [1, 2, 3]}
 
 
-def write_picture(folder: Path, name: str = "people.png", boxes: list[Any] | None = None) -> Path:
-    """A random picture, with its boxes beside it unless they are None."""
+def write_image(folder: Path, name: str = "people.png", boxes: list[Any] | None = None) -> Path:
+    """A random image, with its boxes beside it unless they are None."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / name)
@@ -64,27 +64,27 @@ def viewer(recognizer: Recognizer) -> Viewer:
 
 
 def test_a_view_holds_what_the_recogniser_says(viewer: Viewer, recognizer: Recognizer, tmp_path: Path) -> None:
-    picture = write_picture(tmp_path, boxes=[*BOXES, BROKEN])
-    viewed = viewer.view(picture)
-    assert list(viewed.result.persons) == recognizer(picture, [*BOXES, BROKEN])
+    image = write_image(tmp_path, boxes=[*BOXES, BROKEN])
+    viewed = viewer.view(image)
+    assert list(viewed.result.persons) == recognizer(image, [*BOXES, BROKEN])
     assert viewed.result.image == "people.png" and (viewed.result.width, viewed.result.height) == (80, 60)
     assert [crops is None for crops in viewed.crops] == [False, False, True]
     assert viewer.recall(viewed.token) is viewed
     given = tmp_path / "others.json"
     given.write_text(json.dumps(BOXES[1:]))
-    assert list(viewer.view(picture, given).result.persons) == recognizer(picture, BOXES[1:])
+    assert list(viewer.view(image, given).result.persons) == recognizer(image, BOXES[1:])
 
 
 def test_without_boxes_people_are_detected(viewer: Viewer, recognizer: Recognizer, tmp_path: Path) -> None:
-    picture = write_picture(tmp_path / "bare")
-    assert list(viewer.view(picture).result.persons) == recognizer(picture)
+    image = write_image(tmp_path / "bare")
+    assert list(viewer.view(image).result.persons) == recognizer(image)
 
 
-def test_only_the_last_pictures_are_kept(recognizer: Recognizer, tmp_path: Path) -> None:
-    viewer, picture = Viewer(recognizer, kept=2), write_picture(tmp_path, boxes=BOXES)
-    first, second = (viewer.view(picture).token for _ in range(2))
+def test_only_the_last_images_are_kept(recognizer: Recognizer, tmp_path: Path) -> None:
+    viewer, image = Viewer(recognizer, kept=2), write_image(tmp_path, boxes=BOXES)
+    first, second = (viewer.view(image).token for _ in range(2))
     viewer.recall(first)  # was looked at again, so the second is now the oldest
-    third = viewer.view(picture).token
+    third = viewer.view(image).token
     assert len({first, second, third}) == 3
     assert viewer.recall(first).token == first and viewer.recall(third).token == third
     with pytest.raises(ViewError, match=r"not kept any more \(the last 2 are\)"):
@@ -96,21 +96,21 @@ def test_only_the_last_pictures_are_kept(recognizer: Recognizer, tmp_path: Path)
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda path: path.write_bytes(b"<script>"), "wanted a picture"),
-        (lambda path: path.write_bytes(b""), "wanted a picture"),
-        (lambda path: path.write_bytes(write_picture(path.parent).read_bytes()[:-2000]), "damaged or truncated"),
+        (lambda path: path.write_bytes(b"<script>"), "wanted an image"),
+        (lambda path: path.write_bytes(b""), "wanted an image"),
+        (lambda path: path.write_bytes(write_image(path.parent).read_bytes()[:-2000]), "damaged or truncated"),
         (bomb, "pixels"),
         (lambda path: None, "no such file"),
         (lambda path: Image.new("RGB", (300, 400)).save(path), "wanted 1 to 100,000 pixels, got 300x400"),
     ],
 )
-def test_a_picture_that_cannot_be_used_is_told_without_the_servers_folder(
+def test_a_image_that_cannot_be_used_is_told_without_the_servers_folder(
     recognizer: Recognizer, tmp_path: Path, make: Any, text: str
 ) -> None:
-    picture = tmp_path / "sent.png"
-    make(picture)
+    image = tmp_path / "sent.png"
+    make(image)
     with pytest.raises(ViewError, match=text) as caught:
-        Viewer(recognizer, most_pixels=100_000).view(picture)
+        Viewer(recognizer, most_pixels=100_000).view(image)
     assert "sent.png" in str(caught.value) and str(tmp_path) not in str(caught.value)
 
 
@@ -125,12 +125,12 @@ def test_a_picture_that_cannot_be_used_is_told_without_the_servers_folder(
 def test_boxes_that_cannot_be_used_are_told(recognizer: Recognizer, tmp_path: Path, boxes: str, text: str) -> None:
     (tmp_path / "b.json").write_text(boxes)
     with pytest.raises(ViewError, match=text) as caught:
-        Viewer(recognizer, most_persons=5).view(write_picture(tmp_path), tmp_path / "b.json")
+        Viewer(recognizer, most_persons=5).view(write_image(tmp_path), tmp_path / "b.json")
     assert str(tmp_path) not in str(caught.value)
 
 
 def test_an_explanation_is_that_of_the_person(viewer: Viewer, recognizer: Recognizer, tmp_path: Path) -> None:
-    viewed = viewer.view(write_picture(tmp_path, boxes=[BROKEN, *BOXES]))
+    viewed = viewer.view(write_image(tmp_path, boxes=[BROKEN, *BOXES]))
     crops = recognizer.prepare(viewed.image, BOXES).crops
     for place, own in zip((1, 2), crops, strict=True):
         found = viewer.explain(viewed.token, place, "fear")
@@ -148,22 +148,22 @@ def test_an_explanation_is_that_of_the_person(viewer: Viewer, recognizer: Recogn
 
 
 def test_an_exported_model_cannot_be_explained(recognizer: Recognizer, tmp_path: Path) -> None:
-    own = recognizer.prepare(Image.open(write_picture(tmp_path)).convert("RGB"), BOXES).crops[0]
+    own = recognizer.prepare(Image.open(write_image(tmp_path)).convert("RGB"), BOXES).crops[0]
     with pytest.raises(ValueError, match=r"weights with gradients \(.safetensors\), got an exported .onnx"):
         explain(ExportedModel.__new__(ExportedModel), recognizer.config, make_batch([own], ["0"]))
 
 
 def test_questions_at_the_same_time_do_not_disturb_each_other(viewer: Viewer, tmp_path: Path) -> None:
     """Grad-CAM's hooks stand in the model while it runs; a pass of another thread must not fall into them."""
-    picture = write_picture(tmp_path, boxes=BOXES)
-    viewed = viewer.view(picture)
+    image = write_image(tmp_path, boxes=BOXES)
+    viewed = viewer.view(image)
     alone = viewer.explain(viewed.token, 0, "Fear")
     start = threading.Barrier(4)
 
     def ask(number: int) -> bool:
         start.wait()
         if number % 2:
-            return viewer.view(picture).result.persons == viewed.result.persons
+            return viewer.view(image).result.persons == viewed.result.persons
         return viewer.explain(viewed.token, 0, "Fear") == alone
 
     with ThreadPoolExecutor(4) as pool:
@@ -171,20 +171,20 @@ def test_questions_at_the_same_time_do_not_disturb_each_other(viewer: Viewer, tm
 
 
 class Fragment(HTMLParser):
-    """Text, struck-out words and pictures of a piece of HTML, whose tags must match."""
+    """Text, struck-out words and images of a piece of HTML, whose tags must match."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.struck: list[str] = []
-        self.pictures: list[dict[str, str | None]] = []
+        self.images: list[dict[str, str | None]] = []
         self.text = ""
         self.feed(text)
         assert not self.open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "img":
-            self.pictures.append(dict(attrs))
+            self.images.append(dict(attrs))
         else:
             self.open.append(tag)
 
@@ -220,12 +220,12 @@ def test_a_block_says_why_there_is_no_answer() -> None:
     assert "head box is estimated" in Fragment(person_block(a_person(status="no_face_estimated"))).text
 
 
-def test_maps_are_rows_of_captioned_pictures(viewer: Viewer, tmp_path: Path) -> None:
-    viewed = viewer.view(write_picture(tmp_path, boxes=BOXES))
+def test_maps_are_rows_of_captioned_images(viewer: Viewer, tmp_path: Path) -> None:
+    viewed = viewer.view(write_image(tmp_path, boxes=BOXES))
     found = viewer.explain(viewed.token, 1)
     boxes = viewed.result.persons[1].boxes
     assert boxes is not None
-    crops = level_pictures(viewed.image, boxes)
+    crops = level_images(viewed.image, boxes)
     assert {level: crop.size for level, crop in crops.items()} == {
         "head": (1, 1),
         "body": (40, 50),
@@ -234,5 +234,5 @@ def test_maps_are_rows_of_captioned_pictures(viewer: Viewer, tmp_path: Path) -> 
     rows = saliency_rows(crops, found) | attention_rows(viewed.image, found)
     assert list(rows) == [*LEVELS, "head -> context", "body -> context"]
     shown = Fragment(map_rows(rows))
-    assert len(shown.pictures) == 3 * 4 + 2 * (1 + len(found.attention["head"]))
-    assert all(str(p["src"]).startswith("data:image/jpeg;base64,") and p["alt"] for p in shown.pictures)
+    assert len(shown.images) == 3 * 4 + 2 * (1 + len(found.attention["head"]))
+    assert all(str(p["src"]).startswith("data:image/jpeg;base64,") and p["alt"] for p in shown.images)

@@ -31,8 +31,8 @@ from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, PromptError, Question
 from cocoer.vlm.run import MOST_FAILURES, Row, ask_all, scores_of
 
 WORDINGS = read_wordings()
-PICTURE = Image.effect_noise((100, 80), 60).convert("RGB")
-QUESTION = Question("prompt", "judge", "Which?", (PICTURE,))
+IMAGE = Image.effect_noise((100, 80), 60).convert("RGB")
+QUESTION = Question("prompt", "judge", "Which?", (IMAGE,))
 
 
 def person(exclusion: tuple[str, ...] = ("body", "head", "context")) -> PersonPrediction:
@@ -42,29 +42,29 @@ def person(exclusion: tuple[str, ...] = ("body", "head", "context")) -> PersonPr
 
 
 def test_each_variant_asks_what_section_ten_says() -> None:
-    asked = questions(PICTURE, person(), WORDINGS, EMOTIC_CLASSES, True)
+    asked = questions(IMAGE, person(), WORDINGS, EMOTIC_CLASSES, True)
     assert tuple(asked) == VARIANTS
     for question in asked.values():
         assert ", ".join(EMOTIC_CLASSES) in question.text
-    assert [p.size for p in asked["multi_level"].pictures] == [(20, 18), (51, 60), (100, 80)]
+    assert [p.size for p in asked["multi_level"].images] == [(20, 18), (51, 60), (100, 80)]
     assert "body gives an inconsistent result here: Anger, Fear. Avoid" in asked["prompt_kappa"].text
     assert "inconsistent" not in asked["prompt"].text + asked["multi_level"].text + asked["multi_level_kappa"].text
     kept = asked["multi_level_kappa"]
-    assert [p.size for p in kept.pictures] == [(20, 18), (100, 80)]
+    assert [p.size for p in kept.images] == [(20, 18), (100, 80)]
     assert WORDINGS.levels["body"] not in kept.text and WORDINGS.levels["head"] in kept.text
-    two = questions(PICTURE, person(), replace(WORDINGS, drop=2), EMOTIC_CLASSES, True)["multi_level_kappa"]
-    assert [p.size for p in two.pictures] == [(100, 80)]
-    assert np.asarray(asked["prompt"].pictures[0])[10, 10:60].tolist() == [[0, 255, 0]] * 50
+    two = questions(IMAGE, person(), replace(WORDINGS, drop=2), EMOTIC_CLASSES, True)["multi_level_kappa"]
+    assert [p.size for p in two.images] == [(100, 80)]
+    assert np.asarray(asked["prompt"].images[0])[10, 10:60].tolist() == [[0, 255, 0]] * 50
 
 
 def test_single_label_sets_have_their_own_question_and_a_consistent_level_no_labels() -> None:
-    asked = questions(PICTURE, person(("head", "body", "context")), WORDINGS, CAERS_CLASSES, False)
+    asked = questions(IMAGE, person(("head", "body", "context")), WORDINGS, CAERS_CLASSES, False)
     assert "exactly one" in asked["prompt"].text and ", ".join(CAERS_CLASSES) in asked["prompt"].text
     assert "The head gives an inconsistent result here. Avoid relying" in asked["prompt_kappa"].text
 
 
 def test_where_nothing_competed_kappa_changes_nothing() -> None:
-    asked = questions(PICTURE, replace(person(), competition=None), WORDINGS, EMOTIC_CLASSES, True)
+    asked = questions(IMAGE, replace(person(), competition=None), WORDINGS, EMOTIC_CLASSES, True)
     assert asked["prompt_kappa"].text == asked["prompt"].text
     assert asked["multi_level_kappa"].text == asked["multi_level"].text
 
@@ -208,9 +208,9 @@ def test_the_request_speaks_the_protocol(server: Server, tmp_path: Path) -> None
     sent = server.requests[0]
     assert sent["path"] == "/v1/chat/completions" and server.keys == ["Bearer secret"]
     assert sent["model"] == "model-a" and [m["role"] for m in sent["messages"]] == ["system", "user"]
-    text, picture = sent["messages"][1]["content"]
-    assert text == {"type": "text", "text": "Which?"} and picture["type"] == "image_url"
-    kind, _, data = picture["image_url"]["url"].partition(",")
+    text, image = sent["messages"][1]["content"]
+    assert text == {"type": "text", "text": "Which?"} and image["type"] == "image_url"
+    kind, _, data = image["image_url"]["url"].partition(",")
     assert kind == "data:image/jpeg;base64" and Image.open(io.BytesIO(base64.b64decode(data))).size == (50, 40)
     assert "secret" not in "".join(p.read_text() for p in tmp_path.iterdir())
 
@@ -286,8 +286,8 @@ def test_what_no_retry_can_help_stops_the_run(server: Server, tmp_path: Path, st
 
 
 def test_a_question_that_the_server_does_not_take_fails_alone_and_at_once(server: Server, tmp_path: Path) -> None:
-    server.acts = [say("picture too large", 400)]
-    assert "picture too large" in client(server, tmp_path).ask(QUESTION).fault
+    server.acts = [say("image too large", 400)]
+    assert "image too large" in client(server, tmp_path).ask(QUESTION).fault
     assert len(server.requests) == 1
     server.acts = [raw(b"x" * 3_000_000)]
     assert "larger than" in client(server, tmp_path).ask(QUESTION).fault
@@ -369,7 +369,7 @@ def test_the_command_reports_every_variant(
     assert len((out / "questions.jsonl").read_text().splitlines()) == 16
 
     def oracle(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
-        """Knows the labels when it sees one or two pictures, and refuses where it sees three."""
+        """Knows the labels when it sees one or two images, and refuses where it sees three."""
         count = len(request["messages"][1]["content"]) - 1
         place = len(server.requests) - 1
         right = json.dumps(records[place // 4].labels)
@@ -393,9 +393,9 @@ def test_the_command_reports_every_variant(
     server.acts = [say("nope", 401)]
     assert program.main([*asked, "--num", "1", "--seed", "3", "--model", "other"]) == 1
     assert "HTTP 401" in capsys.readouterr().err
-    picture = ["--input", str(tmp_path / "data" / "test" / "000.png"), *command[2:]]
+    image = ["--input", str(tmp_path / "data" / "test" / "000.png"), *command[2:]]
     boxes = tmp_path / "b.json"
     boxes.write_text(json.dumps([{"body": [6, 2, 40, 38], "head": [14, 3, 28, 15]}]))
     server.acts = [say('["Fear"]')]
-    assert program.main([*picture, "--boxes", str(boxes), "--endpoint", server.url, "--model", "m2"]) == 0
+    assert program.main([*image, "--boxes", str(boxes), "--endpoint", server.url, "--model", "m2"]) == 0
     assert "000.png#0 prompt_kappa: Fear" in capsys.readouterr().out

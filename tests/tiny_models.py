@@ -13,8 +13,8 @@ from cocoer.model.cocoer import CocoER
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
-    "model.trunk.weights=null",
-    "model.trunk.widths=[8, 8, 16, 16]",
+    "model.backbone.weights=null",
+    "model.backbone.widths=[8, 8, 16, 16]",
     f"model.vocabulary.tower={ROOT / 'configs' / 'demo_clip.json'}",
     "model.vocabulary.weights=null",
     "model.tokens.size=24",

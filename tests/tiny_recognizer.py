@@ -46,7 +46,7 @@ def tiny_config(folder: Path, dataset: str = "emotic") -> Config:
         {
             "data": {"dataset": dataset, "image_size": 32},
             "model": {
-                "trunk": {"name": "small", "weights": None, "widths": [4, 8, 8, 8]},
+                "backbone": {"name": "small", "weights": None, "widths": [4, 8, 8, 8]},
                 "tokens": {"patch": 1, "size": 12},
                 "attention": {"heads": 3, "head_size": 4, "feed_forward": 16},
                 "level_head": {"feature_size": 8},
@@ -146,16 +146,16 @@ def lamp_detector(path: Path, colour: int, reach: float, outputs: int = 6) -> No
     onnx.save(model, str(path))
 
 
-def lamp_picture(width: int, height: int, lamps: list[tuple[int, int, int]], cell: int = 8) -> NDArray[np.uint8]:
+def lamp_image(width: int, height: int, lamps: list[tuple[int, int, int]], cell: int = 8) -> NDArray[np.uint8]:
     """RGB [height, width, 3], black but for lamps (row, column, colour) of cell x cell pixels."""
-    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    image = np.zeros((height, width, 3), dtype=np.uint8)
     for row, column, colour in lamps:
-        picture[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell, colour] = 255
-    return picture
+        image[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell, colour] = 255
+    return image
 
 
 class FixedDetector:
-    """Finds the same people in every picture, in units of its sides, and counts how often it is asked."""
+    """Finds the same people in every image, in units of its sides, and counts how often it is asked."""
 
     def __init__(self, bodies: list[list[float]], faces: list[list[float]]) -> None:
         self.bodies, self.faces = np.array(bodies).reshape(-1, 4), np.array(faces).reshape(-1, 4)
@@ -168,9 +168,9 @@ class FixedDetector:
         def to_dict() -> dict[str, str]:
             return {"face": "fixed", "person": "fixed", "provider": "none"}
 
-    def __call__(self, picture: NDArray[np.uint8]) -> Detections:
+    def __call__(self, image: NDArray[np.uint8]) -> Detections:
         self.calls += 1
-        side = np.array([picture.shape[1], picture.shape[0]] * 2, dtype=np.float64)
+        side = np.array([image.shape[1], image.shape[0]] * 2, dtype=np.float64)
         return Detections(
             self.bodies * side, np.full(len(self.bodies), 0.9), self.faces * side, np.full(len(self.faces), 0.8)
         )

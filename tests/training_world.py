@@ -1,4 +1,4 @@
-"""A complete training run of a second: a few random pictures, their index, a tiny config, and the doors to the scripts."""
+"""A complete training run of a second: a few random images, their index, a tiny config, and the doors to the scripts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOWER = {
 
 SETTINGS: dict[str, Any] = {
     "model": {
-        "trunk": {"name": "small", "weights": None, "widths": [4, 8]},
+        "backbone": {"name": "small", "weights": None, "widths": [4, 8]},
         "tokens": {"patch": 2, "size": 8},
         "attention": {"blocks": 1, "heads": 2, "head_size": 4, "feed_forward": 16},
         "level_head": {"feature_size": 8},
@@ -56,7 +56,7 @@ def script(path: str) -> ModuleType:
 
 
 def make_people(folder: Path, dataset: str, counts: dict[str, int], seed: int = 0) -> list[PersonRecord]:
-    """Random 48x40 pictures, one person each; every third contradicts in one level (as a synthetic scene would say)."""
+    """Random 48x40 images, one person each; every third contradicts in one level (as a synthetic scene would say)."""
     rng = np.random.default_rng(seed)
     classes = CLASSES[dataset]
     records = []
@@ -78,7 +78,7 @@ def make_people(folder: Path, dataset: str, counts: dict[str, int], seed: int = 
 
 
 def make_world(folder: Path, dataset: str = "emotic", train: int = 18, other: int = 7, **sections: Any) -> Path:
-    """Pictures, index and config below `folder`; returns the config's path. sections: laid over the tiny settings."""
+    """Images, index and config below `folder`; returns the config's path. sections: laid over the tiny settings."""
     records = make_people(folder / "root", dataset, {"train": train, "val": other, "test": other})
     write_index(folder / "index", records, {})
     (folder / "tower.json").write_text(json.dumps(TOWER))
@@ -101,7 +101,7 @@ def read(path: Path, *overrides: str) -> Config:
 
 
 def train(config: Path, *arguments: str, settings: Sequence[str] = (), drawn: bool = False) -> int:
-    """`train.py` in this process, on the CPU; its exit code. Pictures and report, half of a tiny run's time, only if `drawn`."""
+    """`train.py` in this process, on the CPU; its exit code. Images and report, half of a tiny run's time, only if `drawn`."""
     changes = ["--set", *settings] if settings else []
     module = script("train")
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The three trunks have one shape: is it faster to run them together? One after another, as one batched network, on streams."""
+"""The three backbones have one shape: is it faster to run them together? In turn, as one batched network, on streams."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Together = Callable[[Sequence[Tensor]], list[Tensor]]
 """Crops of each level, L x [B, 3, S, S] -> their feature maps, L x [B, c, g, g]."""
 
 
-def one_after_another(trunks: Sequence[nn.Module]) -> Together:
+def one_after_another(backbones: Sequence[nn.Module]) -> Together:
     """As the model runs them."""
-    return lambda crops: [trunk(crop) for trunk, crop in zip(trunks, crops, strict=True)]
+    return lambda crops: [backbone(crop) for backbone, crop in zip(backbones, crops, strict=True)]
 
 
-def as_one(trunks: Sequence[nn.Module]) -> Together:
+def as_one(backbones: Sequence[nn.Module]) -> Together:
     """One network over stacked weights and crops (`torch.func.vmap`), whose convolutions have one group a level.
 
-    trunks: of one architecture, in eval mode and fused (batch norms keep statistics of their own otherwise).
+    backbones: of one architecture, in eval mode and fused (batch norms keep statistics of their own otherwise).
     """
-    weights, buffers = stack_module_state(list(trunks))
-    template = deepcopy(trunks[0]).to("meta")
+    weights, buffers = stack_module_state(list(backbones))
+    template = deepcopy(backbones[0]).to("meta")
 
     def single(own: dict[str, Tensor], kept: dict[str, Tensor], crop: Tensor) -> Tensor:
         features: Tensor = functional_call(template, (own, kept), (crop,))
@@ -41,17 +41,17 @@ def as_one(trunks: Sequence[nn.Module]) -> Together:
     return lambda crops: list(batched(weights, buffers, torch.stack(list(crops))))
 
 
-def on_streams(trunks: Sequence[nn.Module]) -> Together:
-    """On a GPU: each trunk on a stream of its own, so that small kernels of different levels may overlap."""
-    streams = [torch.cuda.Stream() for _ in trunks]
+def on_streams(backbones: Sequence[nn.Module]) -> Together:
+    """On a GPU: each backbone on a stream of its own, so that small kernels of different levels may overlap."""
+    streams = [torch.cuda.Stream() for _ in backbones]
 
     def run(crops: Sequence[Tensor]) -> list[Tensor]:
         now = torch.cuda.current_stream()
         out = []
-        for trunk, crop, stream in zip(trunks, crops, streams, strict=True):
+        for backbone, crop, stream in zip(backbones, crops, streams, strict=True):
             stream.wait_stream(now)
             with torch.cuda.stream(stream):
-                out.append(trunk(crop))
+                out.append(backbone(crop))
         for features, stream in zip(out, streams, strict=True):
             now.wait_stream(stream)
             features.record_stream(now)
@@ -74,19 +74,19 @@ def as_graph(run: Together, crops: Sequence[Tensor]) -> Task:
     return graph.replay
 
 
-def measure_trunks(
+def measure_backbones(
     config: Config, device: torch.device, batches: Sequence[int], seconds: float, clock: Clock
 ) -> Iterator[Row]:
-    """Rows per batch size: fused, channels-last trunks (bf16 on a GPU); `ratio` is against one after another."""
+    """Rows per batch size: fused, channels-last backbones (bf16 on a GPU); `ratio` is against one after another."""
     model = random_model(config, device)
     model.fuse()
     model.to(memory_format=torch.channels_last)
-    trunks = [model.trunks[level] for level in LEVELS]
+    backbones = [model.backbones[level] for level in LEVELS]
     gpu = device.type == "cuda"
     precision = "bf16" if gpu else "fp32"
-    ways: dict[str, Together] = {"one after another": one_after_another(trunks), "as one (vmap)": as_one(trunks)}
+    ways: dict[str, Together] = {"one after another": one_after_another(backbones), "as one (vmap)": as_one(backbones)}
     if gpu:
-        ways["on streams"] = on_streams(trunks)
+        ways["on streams"] = on_streams(backbones)
     for persons in batches:
         batch = person_batch(config, persons, device).to(device, channels_last=True)
         crops = (batch.head, batch.body, batch.context)
@@ -99,7 +99,7 @@ def measure_trunks(
         for name in tasks:
             total = timings.median(name)
             yield Row(
-                what="trunks",
+                what="backbones",
                 variant=name,
                 mode=config.model.mode,
                 device=str(device),

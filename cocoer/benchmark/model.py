@@ -1,6 +1,6 @@
-"""How long the model takes beside its own trunks: floor and total in one process, round by round, side by side.
+"""How long the model takes beside its own backbones: floor and total in one process, round by round, side by side.
 
-The floor is the forward pass of the three trunks and the CLIP tower alone, as the plain torchvision and open_clip modules.
+The floor is the forward pass of the three backbones and the CLIP tower alone, as the plain torchvision and open_clip modules.
 The total is a `Recognizer` from normalised crops to probabilities. Both see the same crops, type and threads, and take turns
 in every round, so that whatever else the machine does hits both; medians of the rounds count.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cocoer.benchmark.timing import Clock, Task, Timings, peak_mb, take_turns
-from cocoer.benchmark.variants import Variant, due, person_batch, usable, variants
+from cocoer.benchmark.variants import InferenceVariant, due, person_batch, usable, variants
 from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.model.build import build_model
@@ -35,7 +35,7 @@ class Row:
     what: model, workspace, train, data, memory, scaling. variant: what was switched on. batch: persons.
     ratio: median over the rounds of total / floor. eager_ratio: the same against the plain float32 floor.
     spread_ms: first to third quartile of the total. peak_mb: memory at its highest, of the process or the GPU.
-    work: how much there was to do, in a series of rows that differ in that alone (persons, pictures or classes).
+    work: how much there was to do, in a series of rows that differ in that alone (persons, images or classes).
     """
 
     what: str
@@ -67,25 +67,25 @@ def random_model(config: Config, device: torch.device) -> CocoER:
 
 
 class Floor(nn.Module):
-    """The three trunks and the CLIP tower, as they are before anything is folded."""
+    """The three backbones and the CLIP tower, as they are before anything is folded."""
 
     def __init__(self, model: CocoER) -> None:
         super().__init__()
         if model.vocabulary is None:
             raise ValueError("benchmark: wanted a config with the vocabulary branch, whose tower is part of the floor")
-        self.trunks = nn.ModuleList(deepcopy(model.trunks[level]) for level in LEVELS)
+        self.backbones = nn.ModuleList(deepcopy(model.backbones[level]) for level in LEVELS)
         self.tower = deepcopy(model.vocabulary.tower)
         side: Any = self.tower.image_size
         self._side = side if isinstance(side, int) else side[0]
 
     def forward(self, head: Tensor, body: Tensor, context: Tensor) -> None:
-        """Crops [B, 3, S, S] through the trunks, and the context through the tower."""
-        for trunk, crops in zip(self.trunks, (head, body, context), strict=True):
-            trunk(crops)
+        """Crops [B, 3, S, S] through the backbones, and the context through the tower."""
+        for backbone, crops in zip(self.backbones, (head, body, context), strict=True):
+            backbone(crops)
         self.look(context)
 
     def look(self, context: Tensor) -> None:
-        """The tower alone; crops larger than its pictures are cut, for the floor knows no resizing."""
+        """The tower alone; crops larger than its images are cut, for the floor knows no resizing."""
         self.tower(context[..., : self._side, : self._side])
 
 
@@ -160,7 +160,7 @@ def _rows(
     device: torch.device,
     persons: int,
     timings: Timings,
-    found: Mapping[str, Variant],
+    found: Mapping[str, InferenceVariant],
     peaks: Mapping[str, float],
 ) -> Iterator[Row]:
     """One row per variant."""

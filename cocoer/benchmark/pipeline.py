@@ -1,6 +1,6 @@
 """Detection and recognition of a folder, each alone and together: does the pipeline of `inference.py` cost only the slower one?
 
-The demonstration's weights, detectors and pictures, because detection needs something to find.
+The demonstration's weights, detectors and images, because detection needs something to find.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from cocoer.benchmark.timing import Task, take_turns
 from cocoer.data.decode import decode_image
 from cocoer.data.inputs import InputItem
 from cocoer.inference.pipeline import predict_many, share_cores
-from cocoer.inference.recognizer import PreparedPicture, Recognizer
+from cocoer.inference.recognizer import PreparedImage, Recognizer
 
 _DETECTION, _RECOGNITION, _TOGETHER = "detection alone", "recognition alone", "detection and recognition together"
 
 
 def measure_overlap(
-    checkpoint: Path, pictures: Sequence[Path], device: str, seconds: float, count: int = 256
+    checkpoint: Path, images: Sequence[Path], device: str, seconds: float, count: int = 256
 ) -> Iterator[Row]:
-    """Reading and detecting `count` pictures, recognising the people found, and both through `predict_many`.
+    """Reading and detecting `count` images, recognising the people found, and both through `predict_many`.
 
     The cores are shared as in `inference.py`. The last row's `ratio` is together / the slower of the two alone, median
-    over the rounds. `batch` is the number of pictures.
-    Raises ValueError without pictures.
+    over the rounds. `batch` is the number of images.
+    Raises ValueError without images.
     """
-    if not pictures:
-        raise ValueError("overlap: wanted pictures of the demonstration (test_imgs/demo_*.jpg), found none")
+    if not images:
+        raise ValueError("overlap: wanted images of the demonstration (test_imgs/demo_*.jpg), found none")
     recognizer = Recognizer.from_checkpoint(checkpoint, device=device)
     threads = torch.get_num_threads()
     share_cores(recognizer)
-    items = [InputItem(i, f"{i}.jpg", str(i), pictures[i % len(pictures)]) for i in range(count)]
+    items = [InputItem(i, f"{i}.jpg", str(i), images[i % len(images)]) for i in range(count)]
     tasks = _tasks(recognizer, items)
     try:
         timings = take_turns(tasks, seconds, torch.device(recognizer.about["device"]), least=3)
@@ -59,10 +59,10 @@ def measure_overlap(
 
 
 def _tasks(recognizer: Recognizer, items: Sequence[InputItem]) -> dict[str, Task]:
-    """The three things to time, on the same pictures."""
+    """The three things to time, on the same images."""
     size = recognizer.config.inference.batch_size
 
-    def read(item: InputItem) -> PreparedPicture:
+    def read(item: InputItem) -> PreparedImage:
         return recognizer.prepare(decode_image(item.source))  # type: ignore[arg-type]  # every item here is a file
 
     crops = [crop for item in items for crop in read(item).crops]

@@ -1,6 +1,6 @@
-"""Cost as work grows: loader, pictures end to end, memory over many pictures, persons a picture, classes, workspace size.
+"""Cost as work grows: loader, images end to end, memory over many images, persons an image, classes, workspace size.
 
-The pictures are noise with smooth shapes, written for the measurement; nothing here depends on what they show.
+The images are noise with smooth shapes, written for the measurement; nothing here depends on what they show.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from cocoer.benchmark.model import Row, random_model, workspace_task
-from cocoer.benchmark.throughput import measure_throughput, write_pictures
+from cocoer.benchmark.throughput import measure_throughput, write_images
 from cocoer.benchmark.timing import Clock, Task, memory_mb, peak_mb, take_turns
 from cocoer.config import Config
 from cocoer.data.inputs import InputItem
@@ -27,10 +27,10 @@ from cocoer.model.losses import competition_weights
 from cocoer.names import LEVELS
 from cocoer.outputs import PersonBoxes
 
-PERSONS_A_PICTURE = (1, 2, 4, 8, 16, 32, 64)
+PERSONS_A_IMAGE = (1, 2, 4, 8, 16, 32, 64)
 WORKSPACE_PERSONS = (1, 8, 64, 256, 1024, 4096)
 CLASS_COUNTS = (7, 26, 100, 300, 1000)
-_DISTINCT_PICTURES = 20
+_DISTINCT_IMAGES = 20
 _WORKSPACE_BATCH = 64  # persons, where the number of classes is varied
 
 
@@ -63,48 +63,48 @@ def measure_data(config: Config, device: torch.device, persons: int = 96) -> Ite
 def measure_memory(
     config: Config,
     device: torch.device,
-    pictures: int = 2000,
+    images: int = 2000,
     settled: int = 200,
     clock: Clock = time.perf_counter,
 ) -> Iterator[Row]:
-    """Memory after `settled` pictures and at their end, through the same pipeline as `inference.py`; time at 1, 10, 100, ...
+    """Memory after `settled` images and at their end, through the same pipeline as `inference.py`; time at 1, 10, 100, ...
 
     The second row's `ratio` is memory at the end over memory at `settled`: 1.02 is two per cent of growth. The rows of the
-    series `pictures` give the time from the start to so many results, and memory then. clock: see `take_turns`.
+    series `images` give the time from the start to so many results, and memory then. clock: see `take_turns`.
     Raises ValueError where there is nothing to compare.
     """
-    if not 0 < settled < pictures:
-        raise ValueError(f"memory: wanted more pictures than the {settled} that settle it, got {pictures}")
+    if not 0 < settled < images:
+        raise ValueError(f"memory: wanted more images than the {settled} that settle it, got {images}")
     recognizer = Recognizer(random_model(config, device), config, device)
-    marks = {settled, pictures, *(10**i for i in range(len(str(pictures))))}
+    marks = {settled, images, *(10**i for i in range(len(str(images))))}
     seen: dict[int, tuple[float, float]] = {}  # ms and MB
     with tempfile.TemporaryDirectory() as folder:
-        items = _items(Path(folder), pictures)
+        items = _items(Path(folder), images)
         list(_results(recognizer, items[:1]))
         start = clock()
         for number, _ in enumerate(_results(recognizer, items), start=1):
             if number in marks:
                 seen[number] = (1000 * (clock() - start), memory_mb())
-    before, after = seen[settled][1], seen[pictures][1]
-    rate = 1000 * pictures / seen[pictures][0]
-    row = Row("memory", f"after {settled} pictures", config.model.mode, str(device), "float32", 1, peak_mb=before)
+    before, after = seen[settled][1], seen[images][1]
+    rate = 1000 * images / seen[images][0]
+    row = Row("memory", f"after {settled} images", config.model.mode, str(device), "float32", 1, peak_mb=before)
     yield row
-    yield replace(row, variant=f"after {pictures} pictures", peak_mb=after, ratio=after / before, persons_per_s=rate)
+    yield replace(row, variant=f"after {images} images", peak_mb=after, ratio=after / before, persons_per_s=rate)
     for number in sorted(seen.keys() - {settled}):
         spent, memory = seen[number]
-        series = replace(row, what="scaling", variant="pictures", work=number, total_ms=spent, peak_mb=memory)
+        series = replace(row, what="scaling", variant="images", work=number, total_ms=spent, peak_mb=memory)
         yield replace(series, persons_per_s=1000 * number / spent)
 
 
 def _items(folder: Path, count: int) -> list[InputItem]:
-    """`count` pictures of one person each; a few files, each read many times."""
-    records = write_pictures(folder, min(count, _DISTINCT_PICTURES), (640, 480))
+    """`count` images of one person each; a few files, each read many times."""
+    records = write_images(folder, min(count, _DISTINCT_IMAGES), (640, 480))
     files = [folder / record.image for record in records]
     return [InputItem(i, f"{i}.jpg", str(i), files[i % len(files)]) for i in range(count)]
 
 
 def _results(recognizer: Recognizer, items: Sequence[InputItem]) -> Iterator[object]:
-    """Results of pictures whose one person is given."""
+    """Results of images whose one person is given."""
     person = PersonBoxes((128.0, 48.0, 384.0, 456.0), (211.0, 58.0, 301.0, 168.0))
     return iter(predict_many(recognizer, items, lambda _: [person]))
 
@@ -112,18 +112,18 @@ def _results(recognizer: Recognizer, items: Sequence[InputItem]) -> Iterator[obj
 def measure_persons(
     config: Config, device: torch.device, seconds: float, clock: Clock = time.perf_counter
 ) -> Iterator[Row]:
-    """One picture with 1 to 64 persons, from pixels to results."""
+    """One image with 1 to 64 persons, from pixels to results."""
     recognizer = Recognizer(random_model(config, device), config, device)
     pixels = torch.randint(0, 256, (480, 640, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
     tasks: dict[str, Task] = {}
-    for count in PERSONS_A_PICTURE:
+    for count in PERSONS_A_IMAGE:
         boxes = [_person_at(9.0 * i) for i in range(count)]
         tasks[str(count)] = lambda boxes=boxes: recognizer(pixels, boxes)  # type: ignore[misc]
     timings = take_turns(tasks, seconds, device, least=3, clock=clock)
     for name, task in tasks.items():
         yield Row(
             what="scaling",
-            variant="persons in one picture",
+            variant="persons in one image",
             mode=config.model.mode,
             device=str(device),
             dtype="float32",

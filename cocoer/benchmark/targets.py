@@ -39,7 +39,7 @@ def verdicts(rows: Rows) -> Iterator[Verdict]:
         yield from _of_gpu(rows)
     else:
         yield from _of_cpu(rows)
-    yield Verdict("memory at the last picture / when settled", 1.02, _largest(rows, _grown_memory))
+    yield Verdict("memory at the last image / when settled", 1.02, _largest(rows, _grown_memory))
     yield Verdict("detection and recognition together / the slower", 1.15, _largest(rows, _together))
     for (variant, mode), points in series_of(rows).items():
         if len(points) > 1:

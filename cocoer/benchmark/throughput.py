@@ -26,7 +26,7 @@ class Throughput:
     cached: float
     persons: int
     image_size: int
-    picture: tuple[int, int]
+    image: tuple[int, int]
 
     @property
     def speedup(self) -> float:
@@ -38,18 +38,18 @@ def measure_throughput(
     folder: Path,
     persons: int = 128,
     image_size: int = 224,
-    picture: tuple[int, int] = (640, 480),
+    image: tuple[int, int] = (640, 480),
     train: bool = True,
     batch_size: int = 16,
     repeats: int = 3,
 ) -> Throughput:
-    """Loader speed on one core, over JPEGs of `picture` (width, height) pixels with one person each;
+    """Loader speed on one core, over JPEGs of `image` (width, height) pixels with one person each;
     they and the cache are written to `folder`, which the caller removes.
 
     train: with flip and colour jitter, as in training. One pass over all persons warms both paths up, then `repeats` passes
     are timed and the fastest counts: other work on the machine can only slow a pass down.
     """
-    records = write_pictures(folder, persons, picture)
+    records = write_images(folder, persons, image)
     augment = AugmentConfig(flip=0.5, jitter=0.4) if train else None
     cache = open_cache(folder / "cache", "train", records, folder, image_size)
     rates = []
@@ -57,7 +57,7 @@ def measure_throughput(
         dataset = PersonDataset(records, folder, EMOTIC_CLASSES, image_size, augment, cache=source)
         _pass(dataset, batch_size)
         rates.append(persons / min(_pass(dataset, batch_size) for _ in range(repeats)))
-    return Throughput(rates[0], rates[1], persons, image_size, picture)
+    return Throughput(rates[0], rates[1], persons, image_size, image)
 
 
 def _pass(dataset: PersonDataset, batch_size: int) -> float:
@@ -73,18 +73,18 @@ def _pass(dataset: PersonDataset, batch_size: int) -> float:
         torch.set_num_threads(threads)
 
 
-def write_pictures(folder: Path, persons: int, picture: tuple[int, int]) -> Sequence[PersonRecord]:
+def write_images(folder: Path, persons: int, image: tuple[int, int]) -> Sequence[PersonRecord]:
     """JPEGs with the detail of photographs (smooth shapes and fine grain, about 100 kB at 640x480), one record each."""
     rng = np.random.default_rng(0)
-    width, height = picture
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    width, height = image
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     records = []
     for i in range(persons):
         coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
-            picture, Image.Resampling.BICUBIC
+            image, Image.Resampling.BICUBIC
         )
         pixels = np.asarray(coarse).astype(np.int16) + rng.normal(0, 8, (height, width, 1)).astype(np.int16)
-        name = f"pictures/{i:05d}.jpg"
+        name = f"images/{i:05d}.jpg"
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name, quality=90)
         body = (width * 0.2, height * 0.1, width * 0.6, height * 0.95)
         head = (width * 0.33, height * 0.12, width * 0.47, height * 0.35)

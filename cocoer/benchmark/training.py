@@ -1,4 +1,4 @@
-"""A training step beside the least that training must do: the trunks forward and backward, the frozen CLIP tower forward."""
+"""A training step beside the least that training must do: the backbones forward and backward, the frozen CLIP tower forward."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cocoer.runtime import Runtime, autocast
 from cocoer.training.learner import Learner, build_learner, training_mode
 from cocoer.training.step import backward, step_facts, train_step
 
-GRADIENTS, STEP, BARE = "forward and backward", "whole step", "trunks and tower alone"
+GRADIENTS, STEP, BARE = "forward and backward", "whole step", "backbones and tower alone"
 
 
 def measure_train(
@@ -30,7 +30,7 @@ def measure_train(
     """
     model = random_model(config, device)
     floor = Floor(model).to(device)
-    floor.trunks.train()
+    floor.backbones.train()
     floor.tower.eval()
     learner = build_learner(config, model, Runtime(0, 1, device))
     training_mode(model, learner.frozen_norms)
@@ -90,13 +90,13 @@ def _rows(
 
 
 def floor_task(floor: Floor, batch: Batch, device: torch.device, precision: str) -> Task:
-    """The three trunks forward and backward, each with a gradient of its own, and the tower forward."""
+    """The three backbones forward and backward, each with a gradient of its own, and the tower forward."""
 
     def run() -> None:
         floor.zero_grad(set_to_none=True)
-        for trunk, crops in zip(floor.trunks, (batch.head, batch.body, batch.context), strict=True):
+        for backbone, crops in zip(floor.backbones, (batch.head, batch.body, batch.context), strict=True):
             with autocast(device, precision):
-                features = trunk(crops)
+                features = backbone(crops)
             features.sum().backward()
         with torch.no_grad(), autocast(device, precision):
             floor.look(batch.context)

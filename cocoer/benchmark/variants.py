@@ -22,7 +22,7 @@ from cocoer.model.cocoer import CocoER
 
 
 @dataclass(frozen=True)
-class Variant:
+class InferenceVariant:
     """One way to run the model."""
 
     name: str
@@ -90,7 +90,7 @@ def variants(
     warn: Callable[[str], None],
     eager: bool = False,
     full: bool = True,
-) -> Iterator[Variant]:
+) -> Iterator[InferenceVariant]:
     """The ways to run `model` (`ways_on`), which must not be fused yet. An exported file is made in `folder`, on the CPU only.
 
     A way that this machine cannot go is named to `warn` and left out. eager: leave out what is compiled or exported first.
@@ -108,16 +108,16 @@ def variants(
             continue
         if settings.inference.channels_last and isinstance(recognizer.model, CocoER):
             fused = recognizer.model
-        yield Variant(name, recognizer)
+        yield InferenceVariant(name, recognizer)
     if not gpu and not eager:
         model.fuse()
         exact, small = folder / "model.onnx", folder / "int8.onnx"
         metadata = {"config": config_to_dict(config), "classes": list(config.classes), "note": "random weights"}
         export_model(model, config, metadata, exact)
-        yield Variant("onnxruntime", Recognizer(load_exported(exact)[0], config))
+        yield InferenceVariant("onnxruntime", Recognizer(load_exported(exact)[0], config))
         if full:
             quantize(exact, small, [person_batch(config, 4, device)], "noise")
-            yield Variant("onnxruntime, int8", Recognizer(load_exported(small)[0], config))
+            yield InferenceVariant("onnxruntime, int8", Recognizer(load_exported(small)[0], config))
 
 
 def person_batch(config: Config, persons: int, device: torch.device) -> Batch:
@@ -128,7 +128,7 @@ def person_batch(config: Config, persons: int, device: torch.device) -> Batch:
     return Batch(head, body, context, head_xyxy, body_xyxy, targets, keys).to(device)
 
 
-def usable(variant: Variant, batch: Batch, warn: Callable[[str], None]) -> Task | None:
+def usable(variant: InferenceVariant, batch: Batch, warn: Callable[[str], None]) -> Task | None:
     """The variant's task, run once; None, with a remark, where this machine cannot run it (no compiler, no bf16)."""
     task = variant.task(batch)
     try:
@@ -139,7 +139,7 @@ def usable(variant: Variant, batch: Batch, warn: Callable[[str], None]) -> Task 
     return task
 
 
-def due(way: Variant, persons: int, batches: Sequence[int]) -> bool:
+def due(way: InferenceVariant, persons: int, batches: Sequence[int]) -> bool:
     """Whether a way is measured at a batch size when not everything is.
 
     At the smallest and the largest size everything, but what is compiled, for half a minute a size, only at the largest;

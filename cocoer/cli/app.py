@@ -1,6 +1,6 @@
 """Emotions in the browser: `python app.py`, then open the address that it prints. Wants `pip install -e '.[app]'`.
 
-Drop a picture, choose a person, see what each level says, how the levels competed and where they look. Pictures are decoded and
+Drop an image, choose a person, see what each level says, how the levels competed and where they look. Images are decoded and
 recognised on this machine; nothing is sent elsewhere, and what was uploaded is deleted when the program ends (or after an hour).
 Exit 0: stopped. 2: wrong usage or something needed is missing.
 """
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from cocoer.outputs import PersonPrediction
 
 CLEAN_EVERY_S, KEEP_S = 600, 3600
-HINT = "<p>Drop a picture, or choose an example.</p>"
+HINT = "<p>Drop an image, or choose an example.</p>"
 NOBODY = "No person was found. Boxes of the people can be given as JSON."
 LEGEND = (
     "Grad-CAM of each level before (theta) and after (theta~) the coordination, and the difference: red is more, blue is less. "
-    "Below, the attention of head and body over the picture."
+    "Below, the attention of head and body over the image."
 )
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--host",
         default="127.0.0.1",
         help="address to listen on (default: 127.0.0.1, this machine alone). With another one everybody who reaches it can "
-        "send pictures; there is no password",
+        "send images; there is no password",
     )
     p.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     p.add_argument("--max-upload", type=int, default=20, metavar="MB", help="largest file that is taken (default: 20)")
@@ -155,23 +155,23 @@ def build(viewer: Viewer) -> gr.Blocks:
     from cocoer.inference.viewer import ViewError
     from cocoer.report.draw import draw_result
     from cocoer.report.figure import draw_case_study
-    from cocoer.report.person_html import map_rows, person_block, picture_in_html
-    from cocoer.report.saliency import attention_rows, level_pictures, saliency_rows
+    from cocoer.report.person_html import image_in_html, map_rows, person_block
+    from cocoer.report.saliency import attention_rows, level_images, saliency_rows
 
     examples = sorted((PROJECT / "test_imgs").glob("demo_*.jpg"))
 
-    def view(picture: str | None, boxes: str | None) -> dict[Any, Any]:
+    def view(image: str | None, boxes: str | None) -> dict[Any, Any]:
         nothing = {
             message: gr.HTML(HINT, visible=True),
             token: "",
-            source: picture,
+            source: image,
             answer: closed(),
             details: closed(),
         }
-        if picture is None:
+        if image is None:
             return nothing
         try:
-            viewed = viewer.view(picture, boxes)
+            viewed = viewer.view(image, boxes)
         except ViewError as err:
             return nothing | {message: gr.HTML(alert(err), visible=True)}
         people = viewed.result.persons
@@ -179,22 +179,22 @@ def build(viewer: Viewer) -> gr.Blocks:
         return {
             message: gr.HTML(alert(NOBODY), visible=not people),
             token: viewed.token,
-            source: picture,
+            source: image,
             annotated: draw_result(viewed.image, viewed.result),
             person: gr.Dropdown(choices, value=0 if people else None, label=f"Person ({len(people)} found)"),
             answer: gr.Column(visible=True),
             details: gr.Column(visible=bool(people)),
         }
 
-    def arrive(picture: str | None, boxes: str | None, before: str | None) -> dict[Any, Any]:
-        """Boxes may come before their picture; those of the picture that was shown before do not fit the new one."""
-        if before in (None, picture):
-            return view(picture, boxes)
-        return view(picture, None) | {boxes_file: None}
+    def arrive(image: str | None, boxes: str | None, before: str | None) -> dict[Any, Any]:
+        """Boxes may come before their image; those of the image that was shown before do not fit the new one."""
+        if before in (None, image):
+            return view(image, boxes)
+        return view(image, None) | {boxes_file: None}
 
-    def arrive_boxes(picture: str | None, shown: str | None, boxes: str | None) -> Any:
-        """Boxes for the picture that was dropped, or for the example; without one they wait for it."""
-        return view(picture or shown, boxes) if picture or shown else {message: gr.skip()}
+    def arrive_boxes(image: str | None, shown: str | None, boxes: str | None) -> Any:
+        """Boxes for the image that was dropped, or for the example; without one they wait for it."""
+        return view(image or shown, boxes) if image or shown else {message: gr.skip()}
 
     def show(name: str, place: int | None) -> tuple[str, str]:
         if not name or place is None:
@@ -204,9 +204,7 @@ def build(viewer: Viewer) -> gr.Blocks:
         except ViewError as err:
             return alert(err), ""
         drawn = draw_case_study(viewed.image, viewed.result, place)
-        return person_block(viewed.result.persons[place]), picture_in_html(
-            drawn, "Case study, see the tables beside it"
-        )
+        return person_block(viewed.result.persons[place]), image_in_html(drawn, "Case study, see the tables beside it")
 
     def explain(name: str, place: int | None, chosen: str) -> str:
         if not name or place is None:
@@ -219,7 +217,7 @@ def build(viewer: Viewer) -> gr.Blocks:
         boxes = viewed.result.persons[place].boxes
         assert boxes is not None, "a person that can be explained has boxes"
         said = f"{found.emotion}, fused probability {found.probability:.2f}"
-        maps = saliency_rows(level_pictures(viewed.image, boxes), found) | attention_rows(viewed.image, found)
+        maps = saliency_rows(level_images(viewed.image, boxes), found) | attention_rows(viewed.image, found)
         return f"<p><strong>{escape(said)}</strong>. {LEGEND}</p>{map_rows(maps)}"
 
     def closed() -> Any:
@@ -230,7 +228,7 @@ def build(viewer: Viewer) -> gr.Blocks:
         token, source = gr.State(""), gr.State(None)
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                picture_file = gr.File(label="Drop a picture", file_types=["image"], height=150, elem_id="picture")
+                image_file = gr.File(label="Drop an image", file_types=["image"], height=150, elem_id="image")
                 with gr.Accordion("Boxes of the people (JSON, optional)", open=False):
                     boxes_file = gr.File(
                         label="In place of detection", file_types=[".json"], height=120, elem_id="boxes"
@@ -248,7 +246,7 @@ def build(viewer: Viewer) -> gr.Blocks:
                 with gr.Column(visible=False) as answer:
                     annotated = gr.Image(
                         label="People", format="png", interactive=False, buttons=["download", "fullscreen"],
-                        alt_text="The picture with the boxes and emotions of its people", elem_id="annotated",
+                        alt_text="The image with the boxes and emotions of its people", elem_id="annotated",
                     )  # fmt: skip
         with gr.Column(visible=False) as details:
             with gr.Row():
@@ -273,12 +271,12 @@ def build(viewer: Viewer) -> gr.Blocks:
                 explain, [token, person, emotion], maps, **ordered
             )
 
-        chain(picture_file.upload(arrive, [picture_file, boxes_file, source], [*seen, boxes_file], **ordered))
-        chain(boxes_file.upload(arrive_boxes, [picture_file, source, boxes_file], seen, **ordered))
+        chain(image_file.upload(arrive, [image_file, boxes_file, source], [*seen, boxes_file], **ordered))
+        chain(boxes_file.upload(arrive_boxes, [image_file, source, boxes_file], seen, **ordered))
         chain(boxes_file.clear(lambda path: view(path, None), source, seen, **ordered))
-        picture_file.clear(lambda: view(None, None) | {boxes_file: None}, None, [*seen, boxes_file], **ordered)
+        image_file.clear(lambda: view(None, None) | {boxes_file: None}, None, [*seen, boxes_file], **ordered)
         if examples:
-            cleared = samples.click(lambda: (None, None), None, [picture_file, boxes_file], **ordered)
+            cleared = samples.click(lambda: (None, None), None, [image_file, boxes_file], **ordered)
             chain(cleared.then(lambda index: view(str(examples[index]), None), samples, seen, **ordered))
         chain(person.input(lambda: None, None, None, **ordered))
         emotion.input(explain, [token, person, emotion], maps, **ordered)
@@ -290,7 +288,7 @@ def heading(recognizer: Recognizer) -> str:
     about = recognizer.about
     note = f" **{about['note']}**" if about["note"] else ""
     return (
-        f"# CocoER\nEmotions of the people in a picture, by head, body and context. Weights {about['weights']} "
+        f"# CocoER\nEmotions of the people in an image, by head, body and context. Weights {about['weights']} "
         f"({about['dataset']}, {about['mode']} mode) on {about['device']}.{note}\n\n"
         "What comes out is a guess about an expression, not a fact about a person. Struck out: what a level says and the answer "
         "does not share."

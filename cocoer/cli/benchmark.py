@@ -1,4 +1,4 @@
-"""Speed and memory beside the model's own trunks, in one process (`make bench`); docs/performance.md says how to read it.
+"""Speed and memory beside the model's own backbones, in one process (`make bench`); docs/performance.md says how to read it.
 
     cocoer benchmark                               # everything, under 15 minutes on two cores
     cocoer benchmark --what model --batch 8 --json outputs/speed.json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cocoer.config import Config
 
 PARTS = ("memory", "overlap", "data", "scaling", "model", "train")  # memory first, while the process is still small
-ASKED_FOR = ("trunks", "profile")  # not among `all`
+ASKED_FOR = ("backbones", "profile")  # not among `all`
 ROOT = Path(__file__).resolve().parents[2]
 MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}
 SMALL = "demo_emotic.yaml"
@@ -47,7 +47,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as torch chooses)")
     parser.add_argument("--seconds", type=float, default=6.0, help="least time per comparison (default: %(default)s)")
-    parser.add_argument("--pictures", type=int, default=2000, help="pictures of the memory test (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=2000, help="images of the memory test (default: %(default)s)")
     parser.add_argument("--small", action="store_true", help="the demonstration's sizes instead of the full ones")
     parser.add_argument("--eager", action="store_true", help="leave out the variants that are compiled or exported")
     parser.add_argument("--full", action="store_true", help="every variant at every batch size (twice the time)")
@@ -68,8 +68,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="measure nothing: hold written rows against the targets",
     )
     options = parser.parse_args(arguments)
-    if min(options.batch or [1]) < 1 or options.threads < 0 or options.seconds < 0 or options.pictures < 2:
-        parser.error("--batch wants 1 or more, --threads and --seconds 0 or more, --pictures 2 or more")
+    if min(options.batch or [1]) < 1 or options.threads < 0 or options.seconds < 0 or options.images < 2:
+        parser.error("--batch wants 1 or more, --threads and --seconds 0 or more, --images 2 or more")
     return options
 
 
@@ -134,7 +134,7 @@ def small_config() -> Config:
 
 def measure(part: str, options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     """The rows of one part."""
-    from cocoer.benchmark.backbones import measure_trunks
+    from cocoer.benchmark.backbones import measure_backbones
     from cocoer.benchmark.model import measure_model
     from cocoer.benchmark.scaling import measure_data, measure_memory, measure_persons, measure_workspace
     from cocoer.benchmark.training import measure_train
@@ -142,15 +142,15 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
     gpu = device.type == "cuda"
     clock = time.process_time if options.busy else time.perf_counter
     if part == "memory":
-        settled = max(1, min(200, options.pictures // 10))
-        yield from measure_memory(small_config(), device, options.pictures, settled, clock)
+        settled = max(1, min(200, options.images // 10))
+        yield from measure_memory(small_config(), device, options.images, settled, clock)
         return
     if part == "overlap":
         from cocoer.benchmark.pipeline import measure_overlap
         from cocoer.weights.catalog import DEMO_CHECKPOINT
 
-        pictures = sorted((ROOT / "test_imgs").glob("demo_*.jpg"))
-        yield from measure_overlap(DEMO_CHECKPOINT, pictures, options.device, options.seconds)
+        images = sorted((ROOT / "test_imgs").glob("demo_*.jpg"))
+        yield from measure_overlap(DEMO_CHECKPOINT, images, options.device, options.seconds)
         return
     if part == "scaling":
         yield from measure_persons(small_config(), device, options.seconds, clock)
@@ -163,8 +163,8 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
             )
         elif part == "train":
             yield from measure_train(config, device, options.batch or [64 if gpu else 8], options.seconds, clock)
-        elif part == "trunks":
-            yield from measure_trunks(config, device, options.batch or [256 if gpu else 8], options.seconds, clock)
+        elif part == "backbones":
+            yield from measure_backbones(config, device, options.batch or [256 if gpu else 8], options.seconds, clock)
         elif part == "data":
             yield from measure_data(config, device)
             return  # what it measures is the same in both modes
@@ -239,14 +239,14 @@ def print_targets(rows: list[Row], all_of_them: bool = False) -> int:
 
 
 def draw_scaling(rows: list[Row], file: Path) -> None:
-    """The scaling rows as a picture. Raises ValueError where none was measured."""
+    """The scaling rows as an image. Raises ValueError where none was measured."""
     from cocoer.benchmark.targets import series_of
     from cocoer.report.scaling_plot import Panel, scaling_plot
 
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for (variant, mode), points in series_of(rows).items():
         panels.setdefault(variant, {})[mode] = [(float(work), cost) for work, cost in points]
-    words = {"persons in one picture": "persons", "pictures": "pictures", "workspace, by classes": "classes"}
+    words = {"persons in one image": "persons", "images": "images", "workspace, by classes": "classes"}
     drawing = scaling_plot([Panel(f"{name}: ms", words.get(name, "persons"), lines) for name, lines in panels.items()])
     file.parent.mkdir(parents=True, exist_ok=True)
     drawing.save(file)

@@ -30,7 +30,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--num", type=int, default=24, help="persons, drawn from the seed (default: 24)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--split", choices=SPLITS, help="default: test, or what the .jsonl file is called")
-    p.add_argument("--root", help="folder of the pictures; default: the parent of the index folder")
+    p.add_argument("--root", help="folder of the images; default: the parent of the index folder")
     p.add_argument("--checkpoint", default=str(DEMO_CHECKPOINT), help="weights; default: the synthetic demonstration's")
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
     p.add_argument("--device", default="auto")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     try:
         run(args)
-    except (ValueError, OSError) as err:  # config, checkpoint, index and picture errors are ValueErrors
+    except (ValueError, OSError) as err:  # config, checkpoint, index and image errors are ValueErrors
         print(f"cocoer cases: error: {err}", file=sys.stderr)
         return 1
     return 0

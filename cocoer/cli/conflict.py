@@ -4,7 +4,7 @@
     cocoer conflict --publish docs             # the same, and docs/conflict.md with its plots
     cocoer conflict --quick                    # minutes; shows that it runs, its figures mean nothing
 
-Draws scenes, trains one small recognition model per seed (CLIP and trunk start from checkpoints/demo), and measures mAP and
+Draws scenes, trains one small recognition model per seed (CLIP and backbone start from checkpoints/demo), and measures mAP and
 first-exclusion accuracy as the share of contradicted persons grows, for each contradicting level, update rule and pseudo
 label. Writes conflict.md, conflict.csv, conflict.json and plots. Exit code 0: done. 1: something cannot be used. 2: usage.
 """

@@ -1,10 +1,10 @@
-"""Look at a person index: does every picture decode, and do boxes and labels make sense.
+"""Look at a person index: does every image decode, and do boxes and labels make sense.
 
     cocoer data check data/emotic/index
     cocoer data show data/emotic/index --out outputs/sheet.png
     cocoer data convert SOURCE --format tandon-csv --root data/emotic --out data/emotic/index
 
-check reads every picture completely and names each one that is broken, with the persons it takes along.
+check reads every image completely and names each one that is broken, with the persons it takes along.
 show draws a contact sheet: body boxes red; head boxes green (annotated), blue (detected) or orange (estimated).
 convert makes an index from files that others derived from EMOTIC or CAER-S; see docs/data.md for the formats.
 Exit code 0: all is well. 1: something is broken (each named). 2: wrong usage.
@@ -19,7 +19,7 @@ from pathlib import Path
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import CacheError, CropCache
 from cocoer.data.index import IndexFileError, data_root_of, read_records, split_path, write_index
-from cocoer.data.prepare.checks import check_pictures, contact_sheet
+from cocoer.data.prepare.checks import check_images, contact_sheet
 from cocoer.data.prepare.derived import FORMATS, DerivedError, convert
 from cocoer.names import SPLITS
 
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="cocoer data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="decode every picture of an index")
+    check = commands.add_parser("check", help="decode every image of an index")
     show = commands.add_parser("show", help="contact sheet with boxes and labels")
     for command in (check, show):
         command.add_argument("index", type=Path, help="folder with train.jsonl ..., or one .jsonl file")
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     change = commands.add_parser("convert", help="index from files that others derived")
     change.add_argument("source", type=Path, help="the file or folder to read")
     change.add_argument("--format", choices=tuple(FORMATS), required=True)
-    change.add_argument("--root", type=Path, required=True, help="folder with the pictures; those of arrays go there")
+    change.add_argument("--root", type=Path, required=True, help="folder with the images; those of arrays go there")
     change.add_argument("--out", type=Path, required=True, help="folder for the index")
     change.add_argument("--dataset", choices=("emotic", "caers"), default="emotic")
     change.add_argument("--run-pickle", action="store_true",
@@ -68,14 +68,12 @@ def _records(args: argparse.Namespace) -> list[PersonRecord]:
 
 def _check(args: argparse.Namespace) -> int:
     records = _records(args)
-    broken = check_pictures(records, args.root)
-    for picture in broken:
-        print(f"{picture.image} ({picture.persons} persons): {picture.reason}", file=sys.stderr)
+    broken = check_images(records, args.root)
+    for image in broken:
+        print(f"{image.image} ({image.persons} persons): {image.reason}", file=sys.stderr)
     lost = sum(p.persons for p in broken)
-    pictures = len({r.image for r in records})
-    print(
-        f"{pictures} pictures with {len(records)} persons read; {len(broken)} pictures with {lost} persons are broken"
-    )
+    images = len({r.image for r in records})
+    print(f"{images} images with {len(records)} persons read; {len(broken)} images with {lost} persons are broken")
     caches_fine = True
     for folder in sorted(p.parent for p in args.cache.glob("*/manifest.json")) if args.cache else []:
         try:

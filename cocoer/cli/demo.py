@@ -1,6 +1,6 @@
 """The whole system on synthetic scenes, from nothing to answers: what `make demo` runs after the install.
 
-Generates a small demo world, looks at the pictures of test_imgs/ and at one real photograph that comes with insightface,
+Generates a small demo world, looks at the images of test_imgs/ and at one real photograph that comes with insightface,
 evaluates the shipped demonstration weights with coordination on and off, trains a short run, and ends with
 one screen. Each step is a command that you can run yourself; it is printed before it runs. Exit 1 when a step fails.
 """
@@ -55,10 +55,10 @@ def photograph(folder: Path) -> tuple[Path, Path]:
     spec = find_spec("insightface")
     if spec is None or spec.origin is None:
         raise StepFailed("insightface is not installed; run `make venv`")
-    picture = Path(spec.origin).parent / "data" / "images" / "t1.jpg"
+    image = Path(spec.origin).parent / "data" / "images" / "t1.jpg"
     boxes = folder / "t1.boxes.json"
     boxes.write_text(json.dumps({"persons": T1_PEOPLE}), encoding="utf-8")
-    return picture, boxes
+    return image, boxes
 
 
 def curve(folder: Path) -> tuple[list[float], list[float]]:
@@ -70,7 +70,7 @@ def curve(folder: Path) -> tuple[list[float], list[float]]:
 
 
 def summary(out: Path, seconds: dict[str, float]) -> str:
-    """The last screen: what was done, the numbers, and where the pictures are."""
+    """The last screen: what was done, the numbers, and where the images are."""
 
     def numbers(name: str) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads((out / name / "evaluation.json").read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
     losses, scores = curve(out / "short_run")
     tenth = max(1, len(losses) // 10)
     start, end = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
-    pictures = sorted((out / "pictures").glob("*.png"))
+    images = sorted((out / "images").glob("*.png"))
     if not end < start or not scores[-1] > scores[0]:
         raise StepFailed(
             f"the short run did not learn: loss {start:.3f} -> {end:.3f}, mAP {scores[0]:.3f} -> {scores[-1]:.3f}"
@@ -90,7 +90,7 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
         "=" * 78,
         "cocoer demo: everything ran. All numbers are of SYNTHETIC scenes, never of EMOTIC or CAER-S.",
         "=" * 78,
-        f"pictures     {len(pictures)} annotated, in {out / 'pictures'}/ (the photograph: t1.png)",
+        f"images     {len(images)} annotated, in {out / 'images'}/ (the photograph: t1.png)",
         "             the demo weights know drawn people only; on photographs their answers mean nothing",
         f"shipped      mAP {100 * on['headline']['value']:.1f} % on {on['persons']} unseen persons; class frequencies alone give "
         f"{100 * on['class_frequency_mAP']:.1f} %",
@@ -100,7 +100,7 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
         f"short run    loss {start:.2f} -> {end:.2f}, validation mAP {100 * scores[0]:.1f} -> {100 * scores[-1]:.1f} %",
         "time         " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()),
         "",
-        "next         python inference.py --input YOUR_PICTURE      see README.md for real weights and data",
+        "next         python inference.py --input YOUR_IMAGE      see README.md for real weights and data",
         "=" * 78,
     ]
     return "\n".join(lines)
@@ -126,19 +126,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             "a small demo world, in EMOTIC's format", "prepare", "demo", "--out", str(data), "--force",
             "--dataset", "emotic", "--seed", str(UNSEEN_SEED), *split,
         )  # fmt: skip
-        seconds["pictures"] = run(
+        seconds["images"] = run(
             "answers for test_imgs/",
             "predict",
             "--input",
             "test_imgs/",
             "--output",
-            str(out / "pictures"),
+            str(out / "images"),
             "--figure",
         )
-        picture, boxes = photograph(out)
+        image, boxes = photograph(out)
         seconds["photograph"] = run(
-            "a real photograph with six people, boxes given", "predict", "--input", str(picture),
-            "--boxes", str(boxes), "--output", str(out / "pictures"),
+            "a real photograph with six people, boxes given", "predict", "--input", str(image),
+            "--boxes", str(boxes), "--output", str(out / "images"),
         )  # fmt: skip
         seconds["evaluation"] = run(
             "the shipped weights on unseen scenes", "evaluate", *places, "--output", str(out / "evaluation")
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--set", "model.coordination.update=none", "--output", str(out / "evaluation_no_update"),
         )  # fmt: skip
         seconds["training"] = run(
-            "a short training run (CLIP and trunk start from checkpoints/demo)", "train", "--config", CONFIG, "--overwrite",
+            "a short training run (CLIP and backbone start from checkpoints/demo)", "train", "--config", CONFIG, "--overwrite",
             "--set", f"run.dir={out / 'short_run'}", f"data.root={data}", f"data.index={data / 'index'}",
             f"optim.epochs={args.epochs}", "optim.decay_every=3", "vocabulary_stage.epochs=2",
         )  # fmt: skip

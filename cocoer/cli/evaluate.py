@@ -52,7 +52,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", help="where the data are; default: the checkpoint's own config")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--index", help="folder of the person index, instead of the config's data.index")
-    parser.add_argument("--root", help="folder of the pictures, instead of the config's data.root")
+    parser.add_argument("--root", help="folder of the images, instead of the config's data.root")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
     parser.add_argument(
         "--output", default="outputs/evaluation", help="folder for evaluation.json, .csv, .txt, scores.npz"

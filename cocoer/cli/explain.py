@@ -1,7 +1,7 @@
-"""Why a person got an emotion: cocoer explain --input PICTURE [--emotion Happiness]
+"""Why a person got an emotion: cocoer explain --input IMAGE [--emotion Happiness]
 
 Writes, for each person, the panel of the supplement's Fig. 4 (Grad-CAM per level before and after coordination, and the
-difference), the cross-level attention over the picture, and the numbers as JSON. Exit 0: done. 1: a person could not be
+difference), the cross-level attention over the image, and the numbers as JSON. Exit 0: done. 1: a person could not be
 explained (named, the others written). 2: wrong usage or something needed is missing.
 """
 
@@ -28,11 +28,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(
         prog="cocoer explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--input", required=True, metavar="PICTURE")
+    p.add_argument("--input", required=True, metavar="IMAGE")
     p.add_argument("--emotion", help="a class name; default: each person's most probable one")
     p.add_argument("--person", type=int, help="only this person, from 0 (default: all)")
     p.add_argument(
-        "--boxes", metavar="B.json", help="boxes of the people; NAME.boxes.json beside the picture is found by itself"
+        "--boxes", metavar="B.json", help="boxes of the people; NAME.boxes.json beside the image is found by itself"
     )
     p.add_argument("--checkpoint", help="weights; default: the synthetic demonstration's")
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
@@ -52,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         FileNotFoundError,
         OSError,
         RuntimeError,
-    ) as err:  # configs, weights, pictures, boxes, detectors
+    ) as err:  # configs, weights, images, boxes, detectors
         print(f"cocoer explain: error: {err}", file=sys.stderr)
         return 2
 
 
 def run(args: argparse.Namespace) -> int:
-    """One picture."""
+    """One image."""
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.decode import decode_image
     from cocoer.data.transforms import make_batch
@@ -109,14 +109,14 @@ def write(
     """Both panels and the numbers of one person."""
     from dataclasses import replace
 
-    from cocoer.report.saliency import draw_attention, draw_saliency, level_pictures
+    from cocoer.report.saliency import draw_attention, draw_saliency, level_images
     from cocoer.report.text import Cell, table
 
     folder.mkdir(parents=True, exist_ok=True)
     found = replace(found, person=number)
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{source.stem}_person{number}_{found.emotion}")
     title = f"{source.name}, person {number}"
-    draw_saliency(level_pictures(image, who), found, title).save(folder / f"{stem}_saliency.png")
+    draw_saliency(level_images(image, who), found, title).save(folder / f"{stem}_saliency.png")
     if found.attention:
         draw_attention(image, found, title).save(folder / f"{stem}_attention.png")
     facts = {"image": source.as_posix(), "model": recognizer.about, "boxes": who.to_dict()} | found.to_dict()

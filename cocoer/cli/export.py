@@ -4,7 +4,7 @@
     cocoer export --checkpoint $DEMO --format onnx --out outputs/demo.onnx
     python inference.py --checkpoint outputs/demo.onnx --input test_imgs/
     cocoer export --checkpoint $DEMO --format torch --out outputs/demo.pt2
-    cocoer export --checkpoint $DEMO --int8 INDEX --root PICTURES --out outputs/demo_int8.onnx
+    cocoer export --checkpoint $DEMO --int8 INDEX --root IMAGES --out outputs/demo_int8.onnx
     cocoer evaluate --checkpoint outputs/demo_int8.onnx --against outputs/evaluation/scores.npz   # what int8 costs
 
 The file is checked against PyTorch to 1e-4 before it gets its name. Class names, thresholds, config and preprocess are in it.
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--int8", metavar="INDEX", help="8-bit convolutions (onnx only); the persons of this index calibrate"
     )
-    parser.add_argument("--root", help="folder of the index's pictures (default: as the checkpoint's config says)")
+    parser.add_argument("--root", help="folder of the index's images (default: as the checkpoint's config says)")
     parser.add_argument("--persons", type=int, default=256, help="persons that calibrate (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
     options = parser.parse_args(arguments)

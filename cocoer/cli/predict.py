@@ -1,6 +1,6 @@
-"""Emotions of the people in your pictures: `python inference.py --input PICTURE|FOLDER|GLOB|LIST.txt|VIDEO|-`.
+"""Emotions of the people in your images: `python inference.py --input IMAGE|FOLDER|GLOB|LIST.txt|VIDEO|-`.
 
-Writes an annotated PNG and a JSON per picture into --output, and for several pictures results.jsonl and results.csv.
+Writes an annotated PNG and a JSON per image into --output, and for several images results.jsonl and results.csv.
 Exit 0: all done. 1: some inputs failed (each named, the others written). 2: wrong usage or something needed is missing.
 """
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.inputs import InputItem
     from cocoer.inference.recognizer import Recognizer
-    from cocoer.outputs import PictureResult
+    from cocoer.outputs import ImageResult
     from cocoer.report.results import ResultFolder
 
 FORMATS = ("json", "csv", "png")
 ROWS = "results.jsonl"
 MOST_SUMMARIES = 30
-"""Up to so many pictures each answer is printed; above it there is a progress bar."""
+"""Up to so many images each answer is printed; above it there is a progress bar."""
 
 MOST_ERRORS = 20
 """Errors that are printed; the rest stands in the results."""
@@ -57,14 +57,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         required=True,
         action="extend",
         metavar="WHAT",
-        help="pictures, folders, globs, lists (.txt, one path a line), videos, or - for a list on standard input",
+        help="images, folders, globs, lists (.txt, one path a line), videos, or - for a list on standard input",
     )
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
     p.add_argument("--checkpoint", help="weights (.safetensors file or folder); default: the synthetic demonstration's")
     p.add_argument(
         "--boxes",
         metavar="B.json",
-        help="boxes of the people, instead of detection; NAME.boxes.json beside a picture is found by itself",
+        help="boxes of the people, instead of detection; NAME.boxes.json beside an image is found by itself",
     )
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
     p.add_argument("--batch-size", type=int, metavar="N", help="persons a forward pass (default: the config's)")
@@ -123,14 +123,14 @@ def run(args: argparse.Namespace) -> int:
     """All inputs through the recogniser, alone or as one of several processes that torchrun started."""
     from cocoer.config import save_config
     from cocoer.data.boxes_file import GivenBoxes
-    from cocoer.data.inputs import is_single_picture
+    from cocoer.data.inputs import is_single_image
     from cocoer.inference.pipeline import share_cores
     from cocoer.inference.recognizer import Recognizer
     from cocoer.report.results import ResultFolder, check_same_weights, start_over, write_whole
     from cocoer.runtime import start_runtime
 
     output = Path(args.output)
-    single = is_single_picture(args.input)
+    single = is_single_image(args.input)
     boxes = GivenBoxes(args.boxes, single)
     with start_runtime(args.device) as runtime:
         done = runtime.from_main(start_over(output, args.resume) if runtime.is_main else None)
@@ -182,7 +182,7 @@ def process(
     done: set[str],
     share: tuple[int, int],
 ) -> tuple[int, int, int]:
-    """This process's share of the input. Returns counts: pictures, persons, pictures with an error."""
+    """This process's share of the input. Returns counts: images, persons, images with an error."""
     from tqdm import tqdm
 
     from cocoer.data.inputs import count_inputs, iterate_inputs
@@ -204,13 +204,13 @@ def process(
         recognizer,
         items,
         lambda item: boxes(item.name, item.source if isinstance(item.source, Path) else None, item.frame),
-        keep_side=LARGEST_SIDE if folder.wants_picture else 0,
+        keep_side=LARGEST_SIDE if folder.wants_image else 0,
     )
-    pictures = persons = failed = 0
+    images = persons = failed = 0
     talk = not args.quiet and total is not None and total <= MOST_SUMMARIES and processes == 1
-    with tqdm(total=left, unit="picture", disable=args.quiet or talk or not sys.stderr.isatty(), delay=2) as bar:
+    with tqdm(total=left, unit="image", disable=args.quiet or talk or not sys.stderr.isatty(), delay=2) as bar:
         for result, files in written(results, folder):
-            pictures, persons = pictures + 1, persons + len(result.persons)
+            images, persons = images + 1, persons + len(result.persons)
             wrong = faults(result)
             failed += bool(wrong)
             if wrong and failed <= MOST_ERRORS:
@@ -220,19 +220,19 @@ def process(
             bar.update()
     if failed > MOST_ERRORS:
         print(f"cocoer predict: {failed - MOST_ERRORS} more errors, see {folder.folder / ROWS}", file=sys.stderr)
-    return pictures, persons, failed
+    return images, persons, failed
 
 
 def written(
-    results: Generator[tuple[PictureResult, InputItem, Image | None], None, None], folder: ResultFolder
-) -> Iterator[tuple[PictureResult, list[Path]]]:
+    results: Generator[tuple[ImageResult, InputItem, Image | None], None, None], folder: ResultFolder
+) -> Iterator[tuple[ImageResult, list[Path]]]:
     """Write results in a thread while the next ones are recognised; yields them with their files, in order, at most 4 late.
 
     After a write that fails nothing more is written, and what failed is raised.
     """
     failed = threading.Event()
 
-    def add(result: PictureResult, item: InputItem, image: Image | None) -> list[Path]:
+    def add(result: ImageResult, item: InputItem, image: Image | None) -> list[Path]:
         if failed.is_set():
             return []
         try:
@@ -242,7 +242,7 @@ def written(
             raise
 
     with closing(results), ThreadPoolExecutor(1, "cocoer-writer") as pool:
-        pending: deque[tuple[PictureResult, Future[list[Path]]]] = deque()
+        pending: deque[tuple[ImageResult, Future[list[Path]]]] = deque()
         for result, item, image in results:
             pending.append((result, pool.submit(add, result, item, image)))
             if len(pending) > 4:
@@ -252,8 +252,8 @@ def written(
             yield first, files.result()
 
 
-def faults(result: PictureResult) -> str:
-    """What is wrong with a picture or its persons, on one line; empty where nothing is."""
+def faults(result: ImageResult) -> str:
+    """What is wrong with an image or its persons, on one line; empty where nothing is."""
     name = result.image if result.frame is None else f"{result.image}#{result.frame}"
     if result.status == "error":
         return result.message if result.message.startswith(result.image) else f"{name}: {result.message}"
@@ -263,8 +263,8 @@ def faults(result: PictureResult) -> str:
 
 def summary(counts: Sequence[int], skipped: int, output: Path) -> str:
     """The last line."""
-    pictures, persons, failed = counts
-    parts = [f"{pictures} picture{'s' * (pictures != 1)}", f"{persons} person{'s' * (persons != 1)}"]
+    images, persons, failed = counts
+    parts = [f"{images} image{'s' * (images != 1)}", f"{persons} person{'s' * (persons != 1)}"]
     parts += [f"{failed} with errors"] if failed else []
     parts += [f"{skipped} done before"] if skipped else []
     return f"{', '.join(parts)}; results in {output}"

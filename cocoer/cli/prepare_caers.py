@@ -1,12 +1,12 @@
-"""Make a person index of CAER-S: class folders in any spelling, duplicates counted, one person with a head in every picture.
+"""Make a person index of CAER-S: class folders in any spelling, duplicates counted, one person with a head in every image.
 
     cocoer prepare caers --root data/CAER-S --out data/caers/index --split disjoint
     cocoer prepare caers --root data/CAER-S --out data/caers/index --split community --faces lists/
 
 --root is the folder that holds `train` and `test`; a level too high or too low is found too. --faces: a list of
 ndkhanh360/CAER or larrylu0426/CAERS-Annotation, or a folder of them. --boxes: `detect` finds faces and bodies (needs the
-detectors, see cocoer weights); `estimate` uses the lists and the whole picture alone.
-Exit code 0: done. 1: pictures were dropped as faulty, or --strict refused them. 2: wrong usage.
+detectors, see cocoer weights); `estimate` uses the lists and the whole image alone.
+Exit code 0: done. 1: images were dropped as faulty, or --strict refused them. 2: wrong usage.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"bits of 64 that near-duplicates may differ in; default {NEAR}",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the disjoint split")
-    parser.add_argument("--strict", action="store_true", help="refuse faulty pictures in place of dropping them")
+    parser.add_argument("--strict", action="store_true", help="refuse faulty images in place of dropping them")
     add_detector_options(parser)
     return parser
 
@@ -100,7 +100,7 @@ def _tell(sidecar: dict[str, Any]) -> None:
         print(f"byte-identical repeats ({place.replace('_', ' ')}): {found['repeats']}; contents shared: {across}")
     if near := sidecar.get("near_duplicates"):
         print(
-            f"near-duplicates: {near['pictures_in_them']} pictures in {near['groups_of_two_or_more']} groups, "
+            f"near-duplicates: {near['images_in_them']} images in {near['groups_of_two_or_more']} groups, "
             f"the largest of {near['largest_group']}"
         )
     for split, found in sidecar["against_published"].items():

@@ -2,7 +2,7 @@
 
     cocoer prepare demo --out outputs/demo_data --train 6000 --val 600 --test 1200
 
-Counts are persons for EMOTIC (several may share a picture) and pictures for CAER-S (one person each). With
+Counts are persons for EMOTIC (several may share an image) and images for CAER-S (one person each). With
 `--dataset both` the two trees lie in `<out>/emotic` and `<out>/caers`, otherwise `<out>` itself is the root.
 Exit code 0: done. 2: wrong usage.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_caers, write_emotic
-from cocoer.data.synthetic.sheet import write_demo_pictures, write_sheet
+from cocoer.data.synthetic.sheet import write_demo_images, write_sheet
 from cocoer.names import LEVELS
 
 
@@ -45,9 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, help="folder to write; must be empty or absent unless --force is given")
     parser.add_argument("--dataset", choices=("emotic", "caers", "both"), default="emotic")
-    parser.add_argument(
-        "--train", type=_count, default=6000, help="persons (EMOTIC) or pictures (CAER-S); default 6000"
-    )
+    parser.add_argument("--train", type=_count, default=6000, help="persons (EMOTIC) or images (CAER-S); default 6000")
     parser.add_argument("--val", type=_count, default=600, help="default 600")
     parser.add_argument("--test", type=_count, default=1200, help="default 1200")
     parser.add_argument("--seed", type=_count, default=0)
@@ -59,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=_count, default=2, help="processes that draw")
     parser.add_argument("--force", action="store_true", help="replace what this command wrote to --out before")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of 24 people to this PNG")
-    parser.add_argument("--pictures", type=Path, help="write 8 demo pictures with their boxes to this folder")
+    parser.add_argument("--images", type=Path, help="write 8 demo images with their boxes to this folder")
     return parser
 
 
@@ -82,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if not (args.out or args.sheet or args.pictures):
-        parser.error("nothing to do: give --out FOLDER, --sheet FILE.png or --pictures FOLDER")
+    if not (args.out or args.sheet or args.images):
+        parser.error("nothing to do: give --out FOLDER, --sheet FILE.png or --images FOLDER")
     if args.traps and (args.dataset == "caers" or min(args.train, args.val, args.test) < 1):
         parser.error(
             "--traps: wanted EMOTIC with at least one person in each split; they are rows of its Annotations.mat"
@@ -104,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.sheet:
         write_sheet(args.sheet, args.seed, options)
         print(f"contact sheet: {args.sheet}")
-    if args.pictures:
-        names = write_demo_pictures(args.pictures, args.seed, options)
-        print(f"{len(names)} demo pictures: {args.pictures}")
+    if args.images:
+        names = write_demo_images(args.images, args.seed, options)
+        print(f"{len(names)} demo images: {args.images}")
     return 0

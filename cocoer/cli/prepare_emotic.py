@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         tree = find_tree(args.root, args.release)
         source, detector = _head_source(parser, args, tree)
-        print(f"annotations: {tree.annotations} ({tree.release})\npictures: {tree.images}")
+        print(f"annotations: {tree.annotations} ({tree.release})\nimages: {tree.images}")
         images = load_annotations(tree.annotations)
         index = build_emotic_index(images, tree, source, args.drop_overlap, args.require_vad, args.strict)
     except StrictError as err:

@@ -17,7 +17,7 @@ from cocoer.data.decode import ImageError, decode_image
 from cocoer.data.index import IndexFileError
 from cocoer.errors import CheckpointError
 from cocoer.model.checkpoint import write_durably
-from cocoer.outputs import PictureResult
+from cocoer.outputs import ImageResult
 from cocoer.report.draw import draw_result
 from cocoer.report.run_report import write_run_report
 from cocoer.report.runlog import RunLog
@@ -135,12 +135,12 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
 
 
 def show_people(log: RunLog, root: Path, step: int, people: list[Example]) -> None:
-    """Draw a few validation people with what each level says, into the run's pictures and TensorBoard."""
+    """Draw a few validation people with what each level says, into the run's images and TensorBoard."""
     for i, person in enumerate(people):
         record = person.record
-        result = PictureResult(record.image, record.width, record.height, (person.prediction,))
-        picture = draw_result(decode_image(root / record.image), result)
-        log.add_image(f"person {i}", picture, step, "recognition")
+        result = ImageResult(record.image, record.width, record.height, (person.prediction,))
+        image = draw_result(decode_image(root / record.image), result)
+        log.add_image(f"person {i}", image, step, "recognition")
 
 
 def attempt_start(config: Config, resume: str | None, runtime: Runtime) -> Start | CheckpointError:

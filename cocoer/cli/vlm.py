@@ -1,10 +1,10 @@
 """Help a vision-language model with CocoER's exclusion (supplement, section 10).
 
-    cocoer vlm --input PICTURE [--endpoint URL --model NAME]
+    cocoer vlm --input IMAGE [--endpoint URL --model NAME]
     cocoer vlm --index INDEX --num 200 --endpoint URL --model NAME
 
 Four questions a person: prompt, multi_level, and both with kappa (the first excluded level named, or its crop left out).
-Nothing is sent anywhere without --endpoint: then the questions are only written. With it, pictures of the people go to that
+Nothing is sent anywhere without --endpoint: then the questions are only written. With it, images of the people go to that
 address. The key comes from the environment variable --key-variable (default OPENAI_API_KEY). Over an index: mAP (EMOTIC) or
 accuracy (CAER-S) of every variant. Stopped or failed runs go on from the cache with the same command.
 Exit 0: done. 1: some questions have no answer, or the endpoint gave up. 2: wrong usage or something needed is missing.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cocoer.vlm.run import Row
 
 Person = tuple[str, "PersonPrediction", "Image.Image", "tuple[str, ...] | None"]
-"""Key, prediction, picture, and labels where they are known."""
+"""Key, prediction, image, and labels where they are known."""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,7 +42,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="cocoer vlm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = p.add_mutually_exclusive_group(required=True)
-    what.add_argument("--input", metavar="PICTURE")
+    what.add_argument("--input", metavar="IMAGE")
     what.add_argument("--index", metavar="INDEX", help="folder of a person index, or one of its .jsonl files")
     p.add_argument(
         "--endpoint", metavar="URL", help="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1; default: nothing is sent"
@@ -54,7 +54,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--variants", default=",".join(VARIANTS), metavar="LIST", help=f"of {', '.join(VARIANTS)}")
     p.add_argument("--prompts", default=str(DEFAULT_WORDINGS), metavar="YAML", help="wordings")
     p.add_argument("--split", choices=SPLITS, default="test")
-    p.add_argument("--root", help="folder of the index's pictures; default: the parent of the index folder")
+    p.add_argument("--root", help="folder of the index's images; default: the parent of the index folder")
     p.add_argument("--num", type=int, default=100, help="persons of the index, drawn from the seed (default: 100)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--boxes", metavar="B.json", help="boxes of the people in --input, instead of detection")
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EndpointError as err:
         print(f"cocoer vlm: {err}", file=sys.stderr)
         return 1
-    except (ValueError, OSError, RuntimeError) as err:  # config, weights, picture, index, boxes and wordings errors
+    except (ValueError, OSError, RuntimeError) as err:  # config, weights, image, index, boxes and wordings errors
         print(f"cocoer vlm: error: {err}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def people(args: argparse.Namespace, recognizer: Recognizer) -> Iterator[Person]:
-    """The persons of the picture, or those drawn from the index, with their predictions."""
+    """The persons of the image, or those drawn from the index, with their predictions."""
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.decode import decode_image
     from cocoer.data.index import read_index, split_path
@@ -139,13 +139,13 @@ def people(args: argparse.Namespace, recognizer: Recognizer) -> Iterator[Person]
 
 
 def write_questions(asked: Iterator[tuple[str, dict[str, Question]]], path: Path) -> int:
-    """What would be sent, without the pictures' bytes."""
+    """What would be sent, without the images' bytes."""
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for key, variants in asked:
             for name, question in variants.items():
-                sizes = [list(p.size) for p in question.pictures]
-                row = {"key": key, "variant": name, "system": question.system, "text": question.text, "pictures": sizes}
+                sizes = [list(p.size) for p in question.images]
+                row = {"key": key, "variant": name, "system": question.system, "text": question.text, "images": sizes}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
     print(f"{count} questions -> {path}; no --endpoint, so nothing was sent")

@@ -191,7 +191,7 @@ def run_convert(args: argparse.Namespace) -> int:
     except (CheckpointError, FileNotFoundError) as err:
         print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1
-    print(f"{done.file}: ready for `python inference.py --checkpoint {args.out} --input PICTURE`")
+    print(f"{done.file}: ready for `python inference.py --checkpoint {args.out} --input IMAGE`")
     return 0
 
 

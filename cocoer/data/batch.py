@@ -19,7 +19,7 @@ class PersonRecord:
     """One line of a person index (design section 5).
 
     image: path relative to the data root, with forward slashes. width, height: pixels after EXIF rotation.
-    person: index within the picture. body, head: xyxy, pixels of that picture, inside it.
+    person: index within the image. body, head: xyxy, pixels of that image, inside it.
     labels: class names. vad: valence, arousal, dominance in 1..10, or None.
     extra: further keys of the line (`head_score`, `synthetic`), kept as they are.
     """
@@ -93,7 +93,7 @@ class PersonRecord:
 class Batch:
     """B persons, ready for the model.
 
-    head, body, context: [B, 3, S, S] float32, RGB, ImageNet mean and std (context is the whole picture).
+    head, body, context: [B, 3, S, S] float32, RGB, ImageNet mean and std (context is the whole image).
     head_xyxy, body_xyxy: [B, 4] float32, in the S x S frame of the context crop.
     targets: [B, k] float32, 0 or 1 (one 1 a row for CAER-S), or None where there is no ground truth.
     keys: the persons' keys, for messages and result files.

@@ -1,9 +1,9 @@
-"""People's boxes from the user: JSON files, `NAME.boxes.json` beside a picture, or plain Python objects.
+"""People's boxes from the user: JSON files, `NAME.boxes.json` beside an image, or plain Python objects.
 
-Accepted for one picture: `{"persons": [{"body": [x1, y1, x2, y2], "head": [...], "id": ...}, ...]}`, or the bare list.
-Accepted for many: the same under the picture's name (`{"a.jpg": {"persons": [...]}, "b.jpg": [...]}`).
+Accepted for one image: `{"persons": [{"body": [x1, y1, x2, y2], "head": [...], "id": ...}, ...]}`, or the bare list.
+Accepted for many: the same under the image's name (`{"a.jpg": {"persons": [...]}, "b.jpg": [...]}`).
 Names that other detectors use are understood: `bbox` or `person` for body, `face` for head, `track` for id; and so is a
-result that `inference.py` wrote. Boxes are xyxy in pixels of the picture after EXIF rotation.
+result that `inference.py` wrote. Boxes are xyxy in pixels of the image after EXIF rotation.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def read_boxes_file(path: str | Path) -> Any:
         raise BoxesError(f"boxes file {path}: is not JSON ({err}); {remedy}") from None
 
 
-def boxes_beside(picture: Path) -> Path | None:
+def boxes_beside(image: Path) -> Path | None:
     """`NAME.boxes.json` beside `NAME.jpg`, if there is one."""
-    beside = picture.with_name(picture.stem + ".boxes.json")
+    beside = image.with_name(image.stem + ".boxes.json")
     try:
         return beside if beside.is_file() else None
     except OSError:  # a name too long for the file system
@@ -54,9 +54,9 @@ def boxes_beside(picture: Path) -> Path | None:
 
 
 def persons_for(tree: Any, name: str, path: Path | None = None, frame: int | None = None) -> list[Any] | None:
-    """The persons a boxes file lists for one picture, as they are; None where the file does not mention the picture.
+    """The persons a boxes file lists for one image, as they are; None where the file does not mention the image.
 
-    name: the picture as the user gave it; path: where it is. Keys are tried as the whole name, the path, the file name
+    name: the image as the user gave it; path: where it is. Keys are tried as the whole name, the path, the file name
     and the stem; a video frame also as `name#frame`.
     Raises BoxesError where the entry is not a list of persons.
     """
@@ -84,7 +84,7 @@ def _as_list(entry: Any, name: str) -> list[Any]:
 
 
 def person_from(raw: Any, width: int, height: int) -> PersonBoxes:
-    """One person from what the user gave, checked and cut at the border of the width x height picture.
+    """One person from what the user gave, checked and cut at the border of the width x height image.
 
     raw: a `PersonBoxes`, or a mapping with a body, a head or both, and perhaps an id. A missing box is estimated.
     Raises BoxesError that names the box and says what is wrong.
@@ -145,10 +145,10 @@ def _checked(person: PersonBoxes, width: int, height: int) -> PersonBoxes:
 
 
 class GivenBoxes:
-    """The boxes that the user gave, per input item: from one file for all, or from `NAME.boxes.json` beside the picture.
+    """The boxes that the user gave, per input item: from one file for all, or from `NAME.boxes.json` beside the image.
 
-    file: None where no file was named. single: whether the input is one picture; only then may the file hold bare persons
-    without naming their picture. Raises BoxesError for a file that cannot be used.
+    file: None where no file was named. single: whether the input is one image; only then may the file hold bare persons
+    without naming their image. Raises BoxesError for a file that cannot be used.
     """
 
     def __init__(self, file: str | Path | None, single: bool) -> None:
@@ -156,14 +156,14 @@ class GivenBoxes:
         bare = isinstance(self._tree, list) or (isinstance(self._tree, Mapping) and "persons" in self._tree)
         if bare and not single:
             raise BoxesError(
-                f"boxes file {file}: holds the persons of one picture, but the input is not one picture; "
-                'put them under the picture\'s name: {"a.jpg": {"persons": [...]}}'
+                f"boxes file {file}: holds the persons of one image, but the input is not one image; "
+                'put them under the image\'s name: {"a.jpg": {"persons": [...]}}'
             )
         if self._tree is not None and not isinstance(self._tree, list | Mapping):
             raise BoxesError(f"boxes file {file}: wanted an object or a list, got {type(self._tree).__name__}")
 
     def __call__(self, name: str, path: Path | None, frame: int | None = None) -> list[Any] | None:
-        """The persons given for one picture, or None. Raises BoxesError for a broken entry or file beside the picture."""
+        """The persons given for one image, or None. Raises BoxesError for a broken entry or file beside the image."""
         if self._tree is not None and (found := persons_for(self._tree, name, path, frame)) is not None:
             return found
         beside = boxes_beside(path) if path is not None else None

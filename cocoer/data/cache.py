@@ -4,7 +4,7 @@
     <folder>/<split>-<S>/boxes.npy      float32 [N, 2, 4]: head and body, xyxy in the S x S frame
     <folder>/<split>-<S>/manifest.json  size, count, hash of the persons, checksums
 
-Size: 452 kB a person at S = 224 (15 GB for EMOTIC). A cache belongs to one index: another box or picture makes another
+Size: 452 kB a person at S = 224 (15 GB for EMOTIC). A cache belongs to one index: another box or image makes another
 hash, and the cache is built again. Crops are bit for bit what `crop_levels` gives.
 """
 
@@ -88,7 +88,7 @@ class CropCache:
 
 
 def persons_hash(records: Sequence[PersonRecord], image_size: int) -> str:
-    """Names all that the crops depend on: pictures, sizes, boxes, their order and S."""
+    """Names all that the crops depend on: images, sizes, boxes, their order and S."""
     digest = hashlib.sha256(f"{LAYOUT} {image_size}\n".encode())
     for r in records:
         digest.update(f"{r.image} {r.width} {r.height} {r.body} {r.head}\n".encode())
@@ -101,7 +101,7 @@ def open_cache(
     """The cache of one split, built first where there is none for these persons.
 
     One process builds, others on the machine wait for it. Raises CacheError where the disk is too small, ImageError for a
-    picture that is broken or not as the index says.
+    image that is broken or not as the index says.
     """
     target = _target(Path(folder), split, image_size)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -128,10 +128,10 @@ def _only_one(lock: Path) -> Iterator[None]:
 
 
 def _build(folder: Path, split: str, records: Sequence[PersonRecord], root: Path, size: int) -> None:
-    """Decode every picture once, whoever is in it, in threads."""
-    by_picture: dict[str, list[int]] = defaultdict(list)
+    """Decode every image once, whoever is in it, in threads."""
+    by_image: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
-        by_picture[record.image].append(index)
+        by_image[record.image].append(index)
 
     def fill(pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
         def crop(indices: list[int]) -> None:
@@ -140,7 +140,7 @@ def _build(folder: Path, split: str, records: Sequence[PersonRecord], root: Path
                 crops = crop_levels(image, records[i].body, records[i].head, size)
                 pixels[i], boxes[i, 0], boxes[i, 1] = crops.pixels, crops.head_xyxy, crops.body_xyxy
 
-        for _ in in_threads(crop, list(by_picture.values()), f"crop cache {split}"):
+        for _ in in_threads(crop, list(by_image.values()), f"crop cache {split}"):
             pass
 
     write_cache(folder, split, records, size, fill)

@@ -1,6 +1,6 @@
 """From a file to RGB pixels as a person sees them, or an error that says what is wrong with the file.
 
-Data sets hold PNG under `.jpg`, truncated JPEGs, gray, palette, 16-bit, CMYK and transparent pictures, and cameras that
+Data sets hold PNG under `.jpg`, truncated JPEGs, gray, palette, 16-bit, CMYK and transparent images, and cameras that
 store the rotation beside the pixels. All of that is settled here, once, so that boxes always mean upright pixels.
 """
 
@@ -22,11 +22,11 @@ FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", 
 """Content that is read, whatever the file's ending. Of an animation, the first frame."""
 
 MAX_PIXELS = 150_000_000
-"""Larger pictures are refused before their pixels are unpacked. The widest of EMOTIC has 11,617 columns."""
+"""Larger images are refused before their pixels are unpacked. The widest of EMOTIC has 11,617 columns."""
 
 _OPENERS = tuple(
     f for f in FORMATS if f != "MPO"
-)  # Pillow reads an MPO (two pictures of one camera) through its JPEG reader
+)  # Pillow reads an MPO (two images of one camera) through its JPEG reader
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT: dict[int, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,11 +50,11 @@ Source = str | Path | BinaryIO
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used; the text names the file, what was wanted, what came and what to do."""
+    """An image that cannot be used; the text names the file, what was wanted, what came and what to do."""
 
 
 def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture of a file (path or open binary file) in mode RGB, upright, 8 bits a channel.
+    """The image of a file (path or open binary file) in mode RGB, upright, 8 bits a channel.
 
     EXIF rotation is applied. 16-bit gray keeps its high byte (as Pillow does for 16-bit colour), CMYK is converted,
     transparent parts are laid over white. The size is checked against `max_pixels` before pixels are unpacked.
@@ -70,7 +70,7 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     except _FAULTS as err:
         raise ImageError(
-            f"{name}: wanted a complete {image.format} picture, got a damaged or truncated one ({_one_line(err)}); "
+            f"{name}: wanted a complete {image.format} image, got a damaged or truncated one ({_one_line(err)}); "
             "fetch the file again or leave it out"
         ) from None
 
@@ -103,7 +103,7 @@ def _png_has_exif(image: Image.Image) -> bool:
 
 
 def decode_record(record: PersonRecord, root: Path) -> Image.Image:
-    """The person's picture, RGB, of the size that the index says; ImageError otherwise."""
+    """The person's image, RGB, of the size that the index says; ImageError otherwise."""
     image = decode_image(root / record.image)
     if image.size != (record.width, record.height):
         raise ImageError(
@@ -114,7 +114,7 @@ def decode_record(record: PersonRecord, root: Path) -> Image.Image:
 
 
 def _open(source: Source, name: str, max_pixels: int) -> Image.Image:
-    """The lazily opened picture, its format and size checked."""
+    """The lazily opened image, its format and size checked."""
     try:
         # Pillow warns from 89 million pixels on; the limit that counts is ours, below. The lock is there because
         # catch_warnings puts back what it found: two threads inside it at once would leave the wrong filters behind.
@@ -125,20 +125,20 @@ def _open(source: Source, name: str, max_pixels: int) -> Image.Image:
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except IsADirectoryError:
-        raise ImageError(f"{name}: wanted a picture, got a folder") from None
+        raise ImageError(f"{name}: wanted an image, got a folder") from None
     except Image.DecompressionBombError as err:
         raise ImageError(f"{name}: wanted at most {max_pixels:,} pixels ({_one_line(err)}); make it smaller") from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"{name}: wanted a picture ({', '.join(FORMATS)}), got something else or a damaged header; "
+            f"{name}: wanted an image ({', '.join(FORMATS)}), got something else or a damaged header; "
             "save it as JPEG or PNG"
         ) from None
     except _FAULTS as err:
-        raise ImageError(f"{name}: wanted a readable picture, got {type(err).__name__}: {_one_line(err)}") from None
+        raise ImageError(f"{name}: wanted a readable image, got {type(err).__name__}: {_one_line(err)}") from None
     width, height = image.size
     if width * height > max_pixels or not width or not height:
         image.close()
-        raise ImageError(f"{name}: wanted 1 to {max_pixels:,} pixels, got {width}x{height}; make the picture smaller")
+        raise ImageError(f"{name}: wanted 1 to {max_pixels:,} pixels, got {width}x{height}; make the image smaller")
     return image
 
 
@@ -152,7 +152,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The loaded picture turned as its EXIF orientation says. A TIFF is already upright and its note gone after load()."""
+    """The loaded image turned as its EXIF orientation says. A TIFF is already upright and its note gone after load()."""
     how = _UPRIGHT.get(_orientation(image))
     return image if how is None else image.transpose(how)
 
@@ -177,7 +177,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _name(source: Source) -> str:
     """How messages call the source."""
-    return str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "picture"))
+    return str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "image"))
 
 
 def _one_line(err: BaseException) -> str:

@@ -52,9 +52,9 @@ class DetectorInfo:
 
 
 class PeopleDetector:
-    """Faces and bodies in a picture.
+    """Faces and bodies in an image.
 
-    face, person: .onnx files. input_size: side of the square that the picture is scaled into, pixels; a model exported for
+    face, person: .onnx files. input_size: side of the square that the image is scaled into, pixels; a model exported for
     one fixed size keeps its own. device: `auto`, `cpu` or `cuda`. threads: of onnxruntime, 0 = its choice.
     Raises MissingWeights for a file that is not there, DetectorError for one that is no detector or a device that is not there.
     """
@@ -80,13 +80,13 @@ class PeopleDetector:
                 "cuDNN does not fit; run `cocoer doctor`, or use --device cpu"
             )
 
-    def __call__(self, picture: NDArray[np.uint8]) -> Detections:
-        """What is in a picture: uint8 [H, W, 3], RGB, upright. Boxes are pixels of it, cut at its border, best first.
+    def __call__(self, image: NDArray[np.uint8]) -> Detections:
+        """What is in an image: uint8 [H, W, 3], RGB, upright. Boxes are pixels of it, cut at its border, best first.
 
         Safe to call from several threads (one runs at a time).
         """
-        height, width = picture.shape[:2]
-        bgr = np.ascontiguousarray(_paddable(picture)[..., ::-1])  # insightface reads pictures as OpenCV does
+        height, width = image.shape[:2]
+        bgr = np.ascontiguousarray(_paddable(image)[..., ::-1])  # insightface reads images as OpenCV does
         with self._lock:
             bodies, body_scores = _detect(self._person, bgr, width, height)
             faces, face_scores = _detect(self._face, bgr, width, height)
@@ -141,7 +141,7 @@ def choose_providers(device: str) -> list[Provider]:
 def _load(
     path: Path, kind: str, providers: list[Provider], input_size: int, threshold: float, nms: float, threads: int
 ) -> Any:
-    """One detector, by insightface's loader, ready for pictures."""
+    """One detector, by insightface's loader, ready for images."""
     if not path.is_file():
         raise MissingWeights(f"{kind} detector {path}: no such file; see `cocoer weights list`")
     import onnxruntime
@@ -176,7 +176,7 @@ def _running(model: Any) -> str:
 def _detect(
     model: Any, bgr: NDArray[np.uint8], width: int, height: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Boxes [N, 4] and scores [N] of one detector, inside the width x height picture, best first."""
+    """Boxes [N, 4] and scores [N] of one detector, inside the width x height image, best first."""
     rows = np.asarray(model.detect(bgr)[0], dtype=np.float64).reshape(-1, 5)
     rows = rows[np.isfinite(rows).all(1)]
     rows[:, [0, 2]] = rows[:, [0, 2]].clip(0, width)
@@ -186,17 +186,17 @@ def _detect(
     return rows[:, :4], rows[:, 4].clip(0, 1)
 
 
-def _paddable(picture: NDArray[np.uint8], longest: int = 64) -> NDArray[np.uint8]:
-    """The picture, padded below or right until no side is more than `longest` times the other.
+def _paddable(image: NDArray[np.uint8], longest: int = 64) -> NDArray[np.uint8]:
+    """The image, padded below or right until no side is more than `longest` times the other.
 
-    insightface scales the long side to its input and would scale the short side of a 20,000 x 1 picture to zero.
+    insightface scales the long side to its input and would scale the short side of a 20,000 x 1 image to zero.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     tall, wide = max(height, math.ceil(width / longest)), max(width, math.ceil(height / longest))
     if (tall, wide) == (height, width):
-        return picture
+        return image
     padded = np.zeros((tall, wide, 3), dtype=np.uint8)
-    padded[:height, :width] = picture
+    padded[:height, :width] = image
     return padded
 
 

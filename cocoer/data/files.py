@@ -1,4 +1,4 @@
-"""Facts about many picture files at once: size, content hash, or what is wrong; in threads, with a progress bar."""
+"""Facts about many image files at once: size, content hash, or what is wrong; in threads, with a progress bar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One picture file. width, height: pixels after EXIF rotation, from the header. content: hash of all bytes.
+    """One image file. width, height: pixels after EXIF rotation, from the header. content: hash of all bytes.
 
     error: empty, or why the file cannot be used (width and height are 0 then).
     """
@@ -55,17 +55,17 @@ def read_facts(path: Path) -> FileFacts:
             file.seek(0)
             decode_image(file)
     except ImageError as err:
-        return FileFacts(0, 0, content, f"unreadable picture: {err}")
+        return FileFacts(0, 0, content, f"unreadable image: {err}")
     return FileFacts(width, height, content)
 
 
-def scan_files(root: Path, images: Sequence[str], words: str = "reading pictures") -> dict[str, FileFacts]:
+def scan_files(root: Path, images: Sequence[str], words: str = "reading images") -> dict[str, FileFacts]:
     """Facts by image path, for paths relative to `root`."""
     found = in_threads(lambda image: read_facts(root / image), images, words)
     return dict(zip(images, found, strict=True))
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T], words: str, unit: str = "picture") -> Iterator[R]:
+def in_threads(work: Callable[[T], R], items: Sequence[T], words: str, unit: str = "image") -> Iterator[R]:
     """`work` on every item, results in order; Pillow and hashing let go of the interpreter, so threads help.
 
     A progress bar appears on a terminal when it takes longer than a second.
@@ -74,7 +74,7 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], words: str, unit: str
         yield from progress(pool.map(work, items), len(items), words, unit)
 
 
-def progress(items: Iterable[T], total: int, words: str, unit: str = "picture") -> Iterable[T]:
+def progress(items: Iterable[T], total: int, words: str, unit: str = "image") -> Iterable[T]:
     """The items, with a progress bar on a terminal and silence elsewhere."""
     bar: Iterable[T] = tqdm(items, total=total, desc=words, unit=unit, delay=1, disable=None)
     return bar

@@ -37,7 +37,7 @@ def read_index(index: str | Path, split: str, classes: Sequence[str] | None = No
 
     index: folder with `{split}.jsonl`, or a .jsonl file of which the lines of that split are taken.
     classes: where given, every label must be one of them (case and spaces aside) and comes back in that spelling.
-    Raises IndexFileError that lists the faulty rows: broken JSON, missing key, box outside the picture, unknown class,
+    Raises IndexFileError that lists the faulty rows: broken JSON, missing key, box outside the image, unknown class,
     a person twice.
     """
     path = split_path(index, split)
@@ -82,14 +82,14 @@ def read_records(path: str | Path, classes: Sequence[str] | None = None) -> list
 def _checked(record: PersonRecord, number: int, classes: Sequence[str] | None) -> PersonRecord:
     """The record, its labels in the listed spelling; ValueError that names the row."""
     if record.width < 1 or record.height < 1:
-        raise ValueError(f"row {number}: wanted a picture of at least 1x1 pixels, got {record.width}x{record.height}")
+        raise ValueError(f"row {number}: wanted an image of at least 1x1 pixels, got {record.width}x{record.height}")
     for name, box in (("body", record.body), ("head", record.head)):
         inside = (
             box[0] >= 0 and box[1] >= 0 and box[2] <= record.width + _ROUNDING and box[3] <= record.height + _ROUNDING
         )
         if not inside:
             raise ValueError(
-                f"row {number}: {name} {list(box)} leaves the picture ({record.width}x{record.height} pixels)"
+                f"row {number}: {name} {list(box)} leaves the image ({record.width}x{record.height} pixels)"
             )
     if classes is not None:
         return replace(record, labels=tuple(canonical_class(label, classes) for label in record.labels))

@@ -1,6 +1,6 @@
-"""What `--input` names, as a stream of pictures: files, folders, globs, list files, standard input, videos.
+"""What `--input` names, as a stream of images: files, folders, globs, list files, standard input, videos.
 
-Nothing is decoded here but video frames, and nothing is kept: 100,000 pictures cost the memory of one (and 8 bytes a name).
+Nothing is decoded here but video frames, and nothing is kept: 100,000 images cost the memory of one (and 8 bytes a name).
 What cannot be found or opened comes as an item with a fault, in its place; the rest goes on.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif", ".svg"}
 )
@@ -32,12 +32,12 @@ LONGEST_STEM = 150
 """Bytes of an output file's name; longer ones are cut and end in a checksum (file systems allow 255 with the ending)."""
 
 MOST_STDIN = 256 * 1024 * 1024
-"""Bytes of one picture handed in through standard input."""
+"""Bytes of one image handed in through standard input."""
 
 
 @dataclass(frozen=True)
 class InputItem:
-    """One picture or video frame, not decoded.
+    """One image or video frame, not decoded.
 
     position: its number in the whole input, from 0, the same in every process. name: how results call it, as the user wrote it.
     stem: its output files' name, unique in this run, perhaps with folders. source: where it is (None for a frame or a fault).
@@ -62,8 +62,8 @@ Wanted = Callable[[int, str], bool]
 """(position, key) -> whether the item is wanted; what is not is neither decoded nor yielded."""
 
 
-def is_single_picture(inputs: Sequence[str]) -> bool:
-    """Whether the input is one picture file and nothing else."""
+def is_single_image(inputs: Sequence[str]) -> bool:
+    """Whether the input is one image file and nothing else."""
     if len(inputs) != 1 or inputs[0] == STDIN:
         return False
     path = Path(inputs[0])
@@ -78,7 +78,7 @@ def iterate_inputs(
     leave_out: Path | None = None,
     wanted: Wanted = lambda position, key: True,
 ) -> Iterator[InputItem]:
-    """All pictures that `inputs` name, in a fixed order: as given, and by name within a folder or glob.
+    """All images that `inputs` name, in a fixed order: as given, and by name within a folder or glob.
 
     recursive: folders with all below them. every: of a video each n-th frame. leave_out: a folder that is not searched (the
     output's). wanted: says which items to make. Raises ValueError for `every` below 1 and for an empty `inputs`.
@@ -86,7 +86,7 @@ def iterate_inputs(
     if every < 1:
         raise ValueError(f"--every wants a whole number of at least 1, got {every}")
     if not inputs:
-        raise ValueError("no input: wanted a picture, folder, glob, list file, video or '-'")
+        raise ValueError("no input: wanted an image, folder, glob, list file, video or '-'")
     walk = _Walk(recursive, every, leave_out.resolve() if leave_out else None, wanted)
     for text in inputs:
         yield from walk.entry(text)
@@ -149,12 +149,12 @@ class _Walk:
             yield from self._item(
                 _shown(str(folder)),
                 folder.name or "folder",
-                fault=f"{_shown(str(folder))}: wanted a folder with pictures ({' '.join(sorted(PICTURE_SUFFIXES))}), "
+                fault=f"{_shown(str(folder))}: wanted a folder with images ({' '.join(sorted(IMAGE_SUFFIXES))}), "
                 f"found none in it{deep}",
             )
 
     def _below(self, folder: Path, top: Path) -> Iterator[InputItem]:
-        """Pictures and videos of a folder by name, then the folders below it."""
+        """Images and videos of a folder by name, then the folders below it."""
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as err:
@@ -167,7 +167,7 @@ class _Walk:
         folders = [e.name for e in entries if _entry_is_folder(e)] if self.recursive else []
         del entries
         for name in names:
-            if Path(name).suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
                 path = folder / name
                 yield from self._file(path, _shown(str(path)), str(path.relative_to(top).with_suffix("")))
         for name in folders:
@@ -195,7 +195,7 @@ class _Walk:
             return
         if self.position == before:
             yield from self._item(
-                _shown(str(path)), path.stem, fault=f"{path}: wanted one picture a line, the list is empty"
+                _shown(str(path)), path.stem, fault=f"{path}: wanted one image a line, the list is empty"
             )
 
     def _line(self, line: bytes, base: Path) -> Iterator[InputItem]:
@@ -211,7 +211,7 @@ class _Walk:
             yield from self._file(path, _shown(text), path.stem)
 
     def _stdin(self) -> Iterator[InputItem]:
-        """Paths, one a line; or the bytes of one picture."""
+        """Paths, one a line; or the bytes of one image."""
         stream = sys.stdin.buffer
         first = stream.readline(4096)
         if b"\x00" in first or first[:3] in (b"\xff\xd8\xff", b"\x89PN") or first[:4] in (b"GIF8", b"RIFF"):
@@ -223,7 +223,7 @@ class _Walk:
             yield from self._line(first, Path())
             first = stream.readline()
         if self.position == before:
-            yield from self._item("-", "stdin", fault="standard input: wanted one picture a line, got nothing")
+            yield from self._item("-", "stdin", fault="standard input: wanted one image a line, got nothing")
 
     def _item(self, name: str, stem: str, **what: Any) -> Iterator[InputItem]:
         """The next item, if it is wanted; its name is taken in any case, so that shares of one input agree."""
@@ -286,7 +286,7 @@ def hash_of(text: str) -> int:
 def _plain(stem: str) -> str:
     """The stem as a safe relative path: no way up, no drive, every part short enough for a file system."""
     parts = [p for p in Path(stem).parts if p not in ("..", ".", os.sep) and not p.endswith(":")]
-    return "/".join(_short(part) for part in parts) or "picture"
+    return "/".join(_short(part) for part in parts) or "image"
 
 
 def _short(part: str) -> str:

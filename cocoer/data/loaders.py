@@ -23,7 +23,7 @@ from cocoer.data.sampler import PersonBatchSampler, PersonDraw
 from cocoer.data.transforms import (
     LevelCrops,
     augment_crops,
-    augment_picture,
+    augment_image,
     crop_levels,
     make_batch,
     person_generator,
@@ -61,7 +61,7 @@ class PersonDataset(Dataset[Sample]):
     """Persons of an index, cropped, and augmented where `augment` is given.
 
     root: folder to which the image paths are relative. classes: the k class names. image_size: S, pixels.
-    Asked for a `PersonDraw` (epoch, index), or for a plain index (epoch 0). Raises ImageError for a picture that is broken
+    Asked for a `PersonDraw` (epoch, index), or for a plain index (epoch 0). Raises ImageError for an image that is broken
     or has another size than the index says: its boxes would mean other pixels.
     cache: finished crops of these persons, in place of the files; gives the same bits. IndexFileError for one that does not fit.
     """
@@ -106,8 +106,8 @@ class PersonDataset(Dataset[Sample]):
         else:
             image, body, head = decode_record(record, self.root), record.body, record.head
             if augment is not None:
-                rng = person_generator(self.seed, epoch, index, "picture")
-                image, body, head = augment_picture(image, body, head, augment, rng)
+                rng = person_generator(self.seed, epoch, index, "image")
+                image, body, head = augment_image(image, body, head, augment, rng)
             crops = crop_levels(image, body, head, self.image_size)
         if augment is None:
             return crops
@@ -120,7 +120,7 @@ def load_level_crops(records: Sequence[PersonRecord], root: str | Path, size: in
     Levels in `names.LEVELS` order, RGB. Raises ImageError as `decode_record` does.
     """
     crops = np.empty((len(records), 3, size, size, 3), dtype=np.uint8)
-    for i, record in enumerate(tqdm(records, desc="pictures", disable=None)):
+    for i, record in enumerate(tqdm(records, desc="images", disable=None)):
         crops[i] = crop_levels(decode_record(record, Path(root)), record.body, record.head, size).pixels
     return crops
 

@@ -1,6 +1,6 @@
 """From detections to people: which face belongs to which body, and a stated estimate for the half that is missing.
 
-Pure numpy and scipy, no image. All boxes are xyxy in pixels of the original picture.
+Pure numpy and scipy, no image. All boxes are xyxy in pixels of the original image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAME_FACE_IOU = 0.5
 
 @dataclass(frozen=True)
 class Detections:
-    """What the detectors saw in one picture; boxes xyxy in pixels of that picture.
+    """What the detectors saw in one image; boxes xyxy in pixels of that image.
 
     bodies: [N, 4], body_scores: [N]; faces: [M, 4], face_scores: [M]; float64, scores in 0..1, best first.
     """
@@ -100,7 +100,7 @@ RULES: dict[str, Rule] = {"one_to_one": assign_one_to_one, "published": assign_p
 
 
 def head_from_body(body: Box, width: int, height: int, relative: Box = HEAD_IN_BODY) -> Box:
-    """Where the head of a body most likely is: `relative` in units of the body, at least one pixel, inside the picture.
+    """Where the head of a body most likely is: `relative` in units of the body, at least one pixel, inside the image.
 
     relative: another data set's median, if it is known.
     """
@@ -108,7 +108,7 @@ def head_from_body(body: Box, width: int, height: int, relative: Box = HEAD_IN_B
 
 
 def body_from_head(head: Box, width: int, height: int, relative: Box = HEAD_IN_BODY) -> Box:
-    """The body in which `head` would sit at `relative`, cut at the picture's border. Inverse of `head_from_body`."""
+    """The body in which `head` would sit at `relative`, cut at the image's border. Inverse of `head_from_body`."""
     x1, y1, x2, y2 = relative
     w, h = (head[2] - head[0]) / (x2 - x1), (head[3] - head[1]) / (y2 - y1)
     left, top = head[0] - x1 * w, head[1] - y1 * h
@@ -116,7 +116,7 @@ def body_from_head(head: Box, width: int, height: int, relative: Box = HEAD_IN_B
 
 
 def _at_least_a_pixel(box: Box, width: int, height: int) -> Box:
-    """The box, widened to one pixel a side and moved into a width x height picture."""
+    """The box, widened to one pixel a side and moved into a width x height image."""
     (x1, y1, x2, y2) = box
     w, h = max(1.0, x2 - x1), max(1.0, y2 - y1)
     left = min(max(0.0, (x1 + x2 - w) / 2), max(0.0, width - w))
@@ -135,10 +135,10 @@ def complete_boxes(
     head_score: float | None = None,
     track: str | int | None = None,
 ) -> PersonBoxes:
-    """One person from a body, a head or both: cut at the picture's border, the missing one estimated and marked so.
+    """One person from a body, a head or both: cut at the image's border, the missing one estimated and marked so.
 
-    body, head: pixels of the width x height picture. source: of the boxes that are given (`annotated` or `detected`).
-    Raises ValueError when both are None or a given box lies outside the picture.
+    body, head: pixels of the width x height image. source: of the boxes that are given (`annotated` or `detected`).
+    Raises ValueError when both are None or a given box lies outside the image.
     """
     if body is None and head is None:
         raise ValueError("a person needs a body box, a head box or both; got neither")
@@ -156,7 +156,7 @@ def complete_boxes(
 
 
 def _inside(boxes: NDArray[np.float64], width: int, height: int) -> list[bool]:
-    """Which boxes are finite, not empty and at least partly inside the picture."""
+    """Which boxes are finite, not empty and at least partly inside the image."""
     x1, y1, x2, y2 = boxes.reshape(-1, 4).T
     usable = np.isfinite(boxes.reshape(-1, 4)).all(1) & (x1 < x2) & (y1 < y2)
     return (usable & (x2 > 0) & (y2 > 0) & (x1 < width) & (y1 < height)).tolist()
@@ -174,7 +174,7 @@ def _distinct(boxes: NDArray[np.float64], keep: Sequence[bool]) -> list[int]:
 def people_from_detections(
     found: Detections, width: int, height: int, rule: str = "one_to_one", keep_bare_faces: bool = True
 ) -> list[PersonBoxes]:
-    """The people of one picture, from left to right.
+    """The people of one image, from left to right.
 
     A body without a face gets an estimated head. A face that no body took becomes a person with an estimated body,
     unless `keep_bare_faces` is off (the published code drops it) or it overlaps a face that was taken.

@@ -1,7 +1,7 @@
-"""A picture and one person's two boxes -> the three crops that the model sees, plain or augmented.
+"""An image and one person's two boxes -> the three crops that the model sees, plain or augmented.
 
-Frames: boxes are pixels of the picture until `crop_levels` scales them, once, to the S x S frame of the context crop.
-What moves pixels between crops (random crop, box shift) happens on the picture; what does not (flip, jitter) happens on the
+Frames: boxes are pixels of the image until `crop_levels` scales them, once, to the S x S frame of the context crop.
+What moves pixels between crops (random crop, box shift) happens on the image; what does not (flip, jitter) happens on the
 finished crops, so that crops from the disk cache go through the same steps and give the same bits.
 """
 
@@ -52,16 +52,16 @@ class LevelCrops:
 
     @property
     def context(self) -> NDArray[np.uint8]:
-        """uint8 [S, S, 3], the whole picture."""
+        """uint8 [S, S, 3], the whole image."""
         return self.pixels[CONTEXT]
 
 
 def crop_levels(image: Image.Image, body: Box, head: Box, size: int) -> LevelCrops:
-    """Head, body and whole picture, each resized to size x size (design section 3).
+    """Head, body and whole image, each resized to size x size (design section 3).
 
     image: mode RGB. body, head: xyxy, pixels of `image`; parts outside are cut off. A crop covers every pixel that its box
-    touches. Resizing is bilinear with antialiasing, bit for bit what torchvision does to a PIL picture.
-    Raises ValueError where a box lies outside the picture.
+    touches. Resizing is bilinear with antialiasing, bit for bit what torchvision does to a PIL image.
+    Raises ValueError where a box lies outside the image.
     """
     width, height = image.size
     body, head = clip_box(body, width, height, "body"), clip_box(head, width, height, "head")
@@ -102,24 +102,24 @@ def make_batch(crops: Sequence[LevelCrops], keys: Sequence[str], targets: Tensor
 
 
 def person_generator(
-    seed: int, epoch: int, index: int, step: Literal["picture", "crops"] = "picture"
+    seed: int, epoch: int, index: int, step: Literal["image", "crops"] = "image"
 ) -> np.random.Generator:
     """The random numbers of one person in one epoch: the same in any worker, process, batch or order.
 
-    `augment_picture` and `augment_crops` have a stream each, so that cached crops are changed as fresh ones would be.
+    `augment_image` and `augment_crops` have a stream each, so that cached crops are changed as fresh ones would be.
     """
-    key = np.random.SeedSequence((seed, epoch, index, ("picture", "crops").index(step)))
+    key = np.random.SeedSequence((seed, epoch, index, ("image", "crops").index(step)))
     return np.random.Generator(np.random.Philox(key))
 
 
-def augment_picture(
+def augment_image(
     image: Image.Image, body: Box, head: Box, augment: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Image.Image, Box, Box]:
-    """Random crop of the picture, then random shift of the box sides; the three come back as a new set.
+    """Random crop of the image, then random shift of the box sides; the three come back as a new set.
 
-    image: RGB. body, head: xyxy, pixels of `image`; the returned ones are pixels of the returned picture.
+    image: RGB. body, head: xyxy, pixels of `image`; the returned ones are pixels of the returned image.
     The crop takes off at most the share `augment.crop` of each side and never a pixel that body or head touches. A shift
-    moves each box side by at most `augment.box_shift` of the box, and leaves at least one pixel inside the picture.
+    moves each box side by at most `augment.box_shift` of the box, and leaves at least one pixel inside the image.
     Always draws the same count of numbers, so that one setting does not change what another draws.
     """
     cuts, shifts = rng.random((2, 2)), rng.uniform(-1.0, 1.0, (2, 4))
@@ -149,7 +149,7 @@ def _moved(box: Box, left: int, top: int) -> Box:
 
 
 def _shifted(box: Box, size: tuple[int, int], by: NDArray[np.float64]) -> Box:
-    """The box with each side moved by `by` (in units of the box), inside the picture and at least a pixel wide and high."""
+    """The box with each side moved by `by` (in units of the box), inside the image and at least a pixel wide and high."""
     wide, high = box[2] - box[0], box[3] - box[1]
     x1, y1, x2, y2 = (float(v) for v in np.array(box) + by * (wide, high, wide, high))
     x1, y1 = min(max(x1, 0.0), size[0] - 1.0), min(max(y1, 0.0), size[1] - 1.0)
@@ -160,7 +160,7 @@ def augment_crops(crops: LevelCrops, augment: AugmentConfig, rng: np.random.Gene
     """Random left-right flip of all crops and both boxes, then brightness, contrast and saturation.
 
     One set of factors serves the three crops, and contrast pulls towards the mean of the context crop: as if the
-    picture itself had been taken in another light. Factors are uniform in 1 - jitter .. 1 + jitter.
+    image itself had been taken in another light. Factors are uniform in 1 - jitter .. 1 + jitter.
     Always draws the same count of numbers. Returns new crops; the given ones are left alone.
     """
     flip, factors = rng.random(), 1.0 + augment.jitter * rng.uniform(-1.0, 1.0, 3)
@@ -191,7 +191,7 @@ def jitter_pixels(
     Factor 1 changes nothing; contrast 0 is one gray, saturation 0 is gray. Values are clipped to 0..255 once, at the end.
     """
     size = pixels.shape[1]
-    picture = Image.fromarray(pixels.reshape(-1, size, 3))  # the three crops, one above the other
+    image = Image.fromarray(pixels.reshape(-1, size, 3))  # the three crops, one above the other
     mean_gray = np.asarray(Image.fromarray(pixels[CONTEXT]).convert("L")).mean()
     # All three are linear in the colours, so together they are one 3x4 colour matrix, applied by Pillow in one pass.
     gain, offset = brightness * contrast, (1.0 - contrast) * brightness * mean_gray
@@ -200,4 +200,4 @@ def jitter_pixels(
         row = gain * (1.0 - saturation) * _GRAY
         row[channel] += gain * saturation
         matrix += [*row.tolist(), offset]
-    return np.asarray(picture.convert("RGB", tuple(matrix))).reshape(pixels.shape)
+    return np.asarray(image.convert("RGB", tuple(matrix))).reshape(pixels.shape)

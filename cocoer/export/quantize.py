@@ -1,7 +1,7 @@
 """An exported .onnx file with its convolutions in 8-bit integers, for CPUs; the competition stays in float32.
 
 The quantization is onnxruntime's (static, QDQ, symmetric weights by channel). Ours is the choice of what stays exact: only the
-trunks' and the CLIP tower's layers are quantized, for there the time goes, and the levels' losses decide by small differences.
+backbones' and the CLIP tower's layers are quantized, for there the time goes, and the levels' losses decide by small differences.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], whos
 
 
 def spread_persons(data: DataConfig, split: str, persons: int, batch_size: int = 8) -> Iterator[Batch]:
-    """Up to `persons` of a split, evenly spread over its index, not augmented; pictures are read as batches are asked for.
+    """Up to `persons` of a split, evenly spread over its index, not augmented; images are read as batches are asked for.
 
     Raises IndexFileError at once for an index that cannot be used, ImageError later.
     """

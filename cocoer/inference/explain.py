@@ -20,7 +20,7 @@ from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.predictions import probabilities_of
-from cocoer.model.backbone import Trunk
+from cocoer.model.backbone import Backbone
 from cocoer.model.cocoer import CocoER, ModelOutput
 from cocoer.model.competition import Competition
 from cocoer.model.coordination import prediction_step
@@ -45,8 +45,8 @@ def coordinated_logits(output: ModelOutput, heads: HeadParameters, config: Confi
     if not isinstance(found, Competition):
         return logits
     scale = prediction_step(heads, found, settings.step_rule, settings.step)  # [B, L]
-    closeness = output.refined @ found.features.transpose(-1, -2) + float(found.biases)  # z^_m'z_j, [B, L(m), L(j)]
-    along_delta = (closeness * found.coefficients.unsqueeze(1)) @ found.errors  # - delta z^, [B, L, k]
+    feature_gram = output.refined @ found.features.transpose(-1, -2) + float(found.biases)  # z^_m'z_j, [B, L(m), L(j)]
+    along_delta = (feature_gram * found.coefficients.unsqueeze(1)) @ found.errors  # - delta z^, [B, L, k]
     updated = logits - scale.unsqueeze(-1) * along_delta
     if settings.update == "one":
         return updated
@@ -73,13 +73,13 @@ class _LevelScores(nn.Module):
 def grad_cam(
     model: CocoER, config: Config, batch: Batch, classes: Tensor, level: int, when: When
 ) -> tuple[Tensor, Tensor]:
-    """Grad-CAM of one level on the last block of its trunk: maps [B, g, g] >= 0 and scores [B].
+    """Grad-CAM of one level on the last block of its backbone: maps [B, g, g] >= 0 and scores [B].
 
     batch: on the model's device. classes: [B] int64, the emotion of each person. The model must be in eval mode; its
     parameters and their gradients are left alone.
     """
     scores = _LevelScores(model, config, level, when)
-    block = cast(Trunk, model.trunks[LEVELS[level]]).last_block
+    block = cast(Backbone, model.backbones[LEVELS[level]]).last_block
     # Crops that ask for a gradient make one flow to the block even where the weights are frozen.
     crops = tuple(crop.detach().requires_grad_() for crop in (batch.head, batch.body, batch.context))
     boxes = (batch.head_xyxy, batch.body_xyxy)
@@ -134,7 +134,7 @@ def explain(
         chosen = chosen_classes(probabilities, emotion, config.classes)
         looks = {}
         if hasattr(model.cross_level, "attention_maps"):
-            cells = cast(Trunk, model.trunks["context"]).grid(model.image_size)
+            cells = cast(Backbone, model.backbones["context"]).grid(model.image_size)
             found = model.attention_maps(*given)
             looks = {m: attention_grids(getattr(found, m), cells, config.model.tokens.patch) for m in ("head", "body")}
     cams = {

@@ -17,9 +17,9 @@ _PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no activation after the
 
 
 class PackedConv2d(nn.Conv2d):
-    """A convolution with the weights of `layer`, for inference. Reordered when first needed: once for one picture, once for more.
+    """A convolution with the weights of `layer`, for inference. Reordered when first needed: once for one image, once for more.
 
-    oneDNN likes another order for a single picture; for two and more one order is as good as the best to 2 %.
+    oneDNN likes another order for a single image; for two and more one order is as good as the best to 2 %.
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:

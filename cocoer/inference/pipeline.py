@@ -1,6 +1,6 @@
-"""Many pictures through one recogniser: read and detect in one thread, recognise in another, results in input order.
+"""Many images through one recogniser: read and detect in one thread, recognise in another, results in input order.
 
-Memory does not grow with the input: a few pictures are on their way at any time, bounded in number and in pixels.
+Memory does not grow with the input: a few images are on their way at any time, bounded in number and in pixels.
 Batches depend on the input alone and never on timing, so two runs give the same bytes.
 """
 
@@ -21,15 +21,15 @@ from cocoer.data.decode import ImageError, decode_image
 from cocoer.data.detect import DetectorError
 from cocoer.data.inputs import InputItem
 from cocoer.inference.predictions import Answer
-from cocoer.inference.recognizer import PreparedPicture, Recognizer
-from cocoer.outputs import PictureResult
+from cocoer.inference.recognizer import PreparedImage, Recognizer
+from cocoer.outputs import ImageResult
 from cocoer.weights.catalog import MissingWeights
 
 PersonsOf = Callable[[InputItem], "list[Any] | None"]
 """The boxes that the user gave for an item, or None where people are to be detected. May raise BoxesError."""
 
 MOST_PIXELS = 64_000_000
-"""Pixels of pictures that may wait between the two threads, and as many again for a batch to fill; at least one picture."""
+"""Pixels of images that may wait between the two threads, and as many again for a batch to fill; at least one image."""
 
 SMALL_NETWORK = 20_000_000
 """Parameters below which threads inside a network do not pay."""
@@ -49,10 +49,10 @@ def share_cores(recognizer: Recognizer) -> None:
 
 @dataclass
 class _Waiting:
-    """A picture on its way: prepared by the reader, then filled with answers."""
+    """An image on its way: prepared by the reader, then filled with answers."""
 
     item: InputItem
-    prepared: PreparedPicture | None = None
+    prepared: PreparedImage | None = None
     image: Image.Image | None = None
     fault: str = ""
     answers: list[Answer] = field(default_factory=list)
@@ -64,7 +64,7 @@ class _Waiting:
 
     @property
     def pixels(self) -> int:
-        """What it holds in memory, in pixels of the kept picture."""
+        """What it holds in memory, in pixels of the kept image."""
         return self.image.width * self.image.height if self.image else 0
 
 
@@ -74,12 +74,12 @@ def predict_many(
     persons_of: PersonsOf = lambda item: None,
     keep_side: int = 0,
     prefetch: int = 16,
-) -> Generator[tuple[PictureResult, InputItem, Image.Image | None], None, None]:
-    """One result per item, in order, with the picture for drawing on.
+) -> Generator[tuple[ImageResult, InputItem, Image.Image | None], None, None]:
+    """One result per item, in order, with the image for drawing on.
 
-    keep_side: longest side of the picture that comes back, larger ones reduced (the result keeps the full size and boxes);
-    0 = none comes back. prefetch: pictures that may wait between the threads.
-    An unreadable picture, wrong boxes or a detector that is needed and missing make a result with status `error`.
+    keep_side: longest side of the image that comes back, larger ones reduced (the result keeps the full size and boxes);
+    0 = none comes back. prefetch: images that may wait between the threads.
+    An unreadable image, wrong boxes or a detector that is needed and missing make a result with status `error`.
     """
     reader = _Reader(recognizer, items, persons_of, keep_side, prefetch)
     reader.start()
@@ -104,7 +104,7 @@ def _missing(waiting: Iterable[_Waiting]) -> int:
 
 
 def _score(recognizer: Recognizer, waiting: Iterable[_Waiting]) -> None:
-    """One batch: the first persons without an answer, over as many pictures as it takes."""
+    """One batch: the first persons without an answer, over as many images as it takes."""
     room, parts = recognizer.config.inference.batch_size, []
     for entry in waiting:
         if entry.missing and room and entry.prepared:
@@ -119,22 +119,22 @@ def _score(recognizer: Recognizer, waiting: Iterable[_Waiting]) -> None:
 
 def _finished(
     recognizer: Recognizer, waiting: deque[_Waiting]
-) -> Iterator[tuple[PictureResult, InputItem, Image.Image | None]]:
-    """Results of the pictures at the front that lack nothing."""
+) -> Iterator[tuple[ImageResult, InputItem, Image.Image | None]]:
+    """Results of the images at the front that lack nothing."""
     while waiting and not waiting[0].missing:
         entry = waiting.popleft()
         yield _result(recognizer, entry), entry.item, entry.image
 
 
-def _result(recognizer: Recognizer, entry: _Waiting) -> PictureResult:
+def _result(recognizer: Recognizer, entry: _Waiting) -> ImageResult:
     if entry.prepared is None:
-        return PictureResult(
+        return ImageResult(
             entry.item.name, 0, 0, (), "error", entry.fault, model=recognizer.about, frame=entry.item.frame
         )
     persons = recognizer.predictions(entry.prepared, iter(entry.answers))
     size = entry.prepared.width, entry.prepared.height
     about = recognizer.about | ({"detector": entry.prepared.detector} if entry.prepared.detector else {})
-    return PictureResult(entry.item.name, *size, tuple(persons), model=about, frame=entry.item.frame)
+    return ImageResult(entry.item.name, *size, tuple(persons), model=about, frame=entry.item.frame)
 
 
 class _Reader(threading.Thread):
@@ -201,7 +201,7 @@ class _Reader(threading.Thread):
         except (ImageError, BoxesError, MissingWeights, DetectorError) as err:
             return _Waiting(item, fault=str(err))
         except MemoryError:
-            return _Waiting(item, fault=f"{item.name}: does not fit into memory; make the picture smaller")
+            return _Waiting(item, fault=f"{item.name}: does not fit into memory; make the image smaller")
         kept = _reduced(image, self._keep_side) if self._keep_side else None
         return _Waiting(_without_pixels(item), prepared, kept)
 
@@ -218,7 +218,7 @@ def _without_pixels(item: InputItem) -> InputItem:
 
 
 def _reduced(image: Image.Image, side: int) -> Image.Image:
-    """The picture, no side longer than `side` pixels."""
+    """The image, no side longer than `side` pixels."""
     longest = max(image.size)
     if longest <= side:
         return image

@@ -1,6 +1,6 @@
-"""The recogniser: pictures (and boxes, if you have them) in, one `PersonPrediction` per person out.
+"""The recogniser: images (and boxes, if you have them) in, one `PersonPrediction` per person out.
 
-Two doors: `Recognizer(...)` takes pictures in pixels, `predict_tensors` takes batches in model units. It never prints,
+Two doors: `Recognizer(...)` takes images in pixels, `predict_tensors` takes batches in model units. It never prints,
 changes no global state, and answers do not depend on batch size, order or neighbours (beyond float rounding).
 """
 
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from cocoer.data.detect import PeopleDetector
     from cocoer.model.cocoer import CocoER, ModelOutput
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]
-"""A file, a PIL picture, or uint8 [H, W, 3], RGB."""
+ImageInput = str | Path | Image.Image | NDArray[np.uint8]
+"""A file, a PIL image, or uint8 [H, W, 3], RGB."""
 
 Persons = Sequence[PersonBoxes | Mapping[str, Any]]
-"""Boxes of the people in one picture, xyxy in its pixels: see `data.boxes_file`."""
+"""Boxes of the people in one image, xyxy in its pixels: see `data.boxes_file`."""
 
 
 @dataclass(frozen=True)
-class PreparedPicture:
-    """A picture cut up for the model.
+class PreparedImage:
+    """An image cut up for the model.
 
     width, height: pixels. rows: per person its boxes, or what is wrong with them. crops: of the persons without a fault,
     in order. detector: what found the people, or None where boxes were given.
@@ -65,7 +65,7 @@ class Recognizer:
 
     model, config: as `checkpoint.load_weights` gives them; the model is fused and laid out in place, as the switches in
     `config.inference` say (`acceleration`). device: where the model is. detector: called with uint8
-    [H, W, 3] RGB for pictures that come without boxes; None builds the config's insightface detectors when first needed.
+    [H, W, 3] RGB for images that come without boxes; None builds the config's insightface detectors when first needed.
     fitted: thresholds of the fused answer per class name. about: what results say of the weights.
     """
 
@@ -151,30 +151,30 @@ class Recognizer:
         )
 
     @overload
-    def __call__(self, pictures: Picture, persons: Persons | None = None) -> list[PersonPrediction]: ...
+    def __call__(self, images: ImageInput, persons: Persons | None = None) -> list[PersonPrediction]: ...
     @overload
     def __call__(
-        self, pictures: list[Picture] | tuple[Picture, ...], persons: Sequence[Persons | None] | None = None
+        self, images: list[ImageInput] | tuple[ImageInput, ...], persons: Sequence[Persons | None] | None = None
     ) -> list[list[PersonPrediction]]: ...
-    def __call__(self, pictures: Any, persons: Any = None) -> Any:
-        """Who feels what in a picture: one prediction per person, in the order of `persons` or from left to right.
+    def __call__(self, images: Any, persons: Any = None) -> Any:
+        """Who feels what in an image: one prediction per person, in the order of `persons` or from left to right.
 
-        pictures: one picture, or a list of them (then a list of lists comes back, and persons are batched over the pictures).
+        images: one image, or a list of them (then a list of lists comes back, and persons are batched over the images).
         persons: boxes of the people (`PersonBoxes`, or mappings with `body`, `head`, `id`); for a list one entry per
-        picture, None where people are to be detected. A person whose boxes are wrong gets a row with status `error`.
-        Raises ImageError for a picture that cannot be used, MissingWeights where a detector is needed and not there.
+        image, None where people are to be detected. A person whose boxes are wrong gets a row with status `error`.
+        Raises ImageError for an image that cannot be used, MissingWeights where a detector is needed and not there.
         """
-        if not isinstance(pictures, list | tuple):
-            return self([pictures], [persons])[0]
-        given = list(persons) if persons is not None else [None] * len(pictures)
-        if len(given) != len(pictures):
-            raise ValueError(f"persons: wanted one entry for each of the {len(pictures)} pictures, got {len(given)}")
-        prepared = [self.prepare(as_image(picture), who) for picture, who in zip(pictures, given, strict=True)]
-        answers = iter(self.score([crops for picture in prepared for crops in picture.crops]))
-        return [self.predictions(picture, answers) for picture in prepared]
+        if not isinstance(images, list | tuple):
+            return self([images], [persons])[0]
+        given = list(persons) if persons is not None else [None] * len(images)
+        if len(given) != len(images):
+            raise ValueError(f"persons: wanted one entry for each of the {len(images)} images, got {len(given)}")
+        prepared = [self.prepare(as_image(image), who) for image, who in zip(images, given, strict=True)]
+        answers = iter(self.score([crops for image in prepared for crops in image.crops]))
+        return [self.predictions(image, answers) for image in prepared]
 
-    def prepare(self, image: Image.Image, persons: Persons | None = None) -> PreparedPicture:
-        """Find (or check) the people of a picture and crop their three levels. image: RGB, upright.
+    def prepare(self, image: Image.Image, persons: Persons | None = None) -> PreparedImage:
+        """Find (or check) the people of an image and crop their three levels. image: RGB, upright.
 
         Raises MissingWeights or DetectorError where people must be detected and cannot be.
         """
@@ -189,7 +189,7 @@ class Recognizer:
             rows += [_checked(raw, width, height) for raw in persons]
         size = self.config.data.image_size
         crops = tuple(self._crop(image, who, size) for who in rows if isinstance(who, PersonBoxes))
-        return PreparedPicture(width, height, tuple(rows), crops, found_by)
+        return PreparedImage(width, height, tuple(rows), crops, found_by)
 
     def score(self, crops: Sequence[LevelCrops]) -> list[Answer]:
         """What the model says of each person, in order; at most `inference.batch_size` persons a forward pass."""
@@ -201,8 +201,8 @@ class Recognizer:
             out += answers_of(self.predict_tensors(batch), self.rule)
         return out
 
-    def predictions(self, prepared: PreparedPicture, answers: Any) -> list[PersonPrediction]:
-        """The rows of one picture. answers: an iterator that gives one `Answer` per person without a fault."""
+    def predictions(self, prepared: PreparedImage, answers: Any) -> list[PersonPrediction]:
+        """The rows of one image. answers: an iterator that gives one `Answer` per person without a fault."""
         return [
             error_prediction(index, who)
             if isinstance(who, str)
@@ -237,7 +237,7 @@ class Recognizer:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What every picture's result says about the model that made it."""
+        """What every image's result says about the model that made it."""
         return {**self._about, "device": str(self.device)}
 
     def _crop(self, image: Image.Image, who: PersonBoxes, size: int) -> LevelCrops:
@@ -247,20 +247,20 @@ class Recognizer:
         return replace(crops, pixels=np.ascontiguousarray(crops.pixels[..., ::-1]))
 
 
-def as_image(picture: Picture) -> Image.Image:
-    """Any accepted picture as a PIL picture in mode RGB, upright.
+def as_image(image: ImageInput) -> Image.Image:
+    """Any accepted image as a PIL image in mode RGB, upright.
 
     Raises ImageError for a file that cannot be read or an array of another type or shape.
     """
-    if isinstance(picture, str | Path):
-        return decode_image(picture)
-    if isinstance(picture, Image.Image):
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise ImageError(f"picture: wanted uint8 [H, W, 3] in RGB, got {picture.dtype} {list(picture.shape)}")
-        return Image.fromarray(np.ascontiguousarray(picture))
-    raise ImageError(f"picture: wanted a path, a PIL picture or a uint8 [H, W, 3] array, got {type(picture).__name__}")
+    if isinstance(image, str | Path):
+        return decode_image(image)
+    if isinstance(image, Image.Image):
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ImageError(f"image: wanted uint8 [H, W, 3] in RGB, got {image.dtype} {list(image.shape)}")
+        return Image.fromarray(np.ascontiguousarray(image))
+    raise ImageError(f"image: wanted a path, a PIL image or a uint8 [H, W, 3] array, got {type(image).__name__}")
 
 
 def _checked(raw: PersonBoxes | Mapping[str, Any], width: int, height: int) -> PersonBoxes | str:

@@ -1,6 +1,6 @@
-"""What a page asks about one picture after another: who is in it, what each level says, where it looks.
+"""What a page asks about one image after another: who is in it, what each level says, where it looks.
 
-Knows no web framework: `app.py` lays out the page and hands its events here. Whatever is wrong with a picture, with boxes or
+Knows no web framework: `app.py` lays out the page and hands its events here. Whatever is wrong with an image, with boxes or
 with weights is a `ViewError` whose text can be shown to the person at the page; the files that were sent appear in it without
 the folder in which the server put them.
 """
@@ -22,16 +22,16 @@ from cocoer.data.decode import decode_image
 from cocoer.data.transforms import LevelCrops, make_batch
 from cocoer.inference.explain import explain
 from cocoer.inference.recognizer import Recognizer
-from cocoer.outputs import Explanation, PersonBoxes, PictureResult
+from cocoer.outputs import Explanation, ImageResult, PersonBoxes
 
 MOST_PIXELS = 50_000_000
-"""Larger pictures are refused before they are unpacked: 150 MB as RGB, and a camera's 50 megapixels still pass."""
+"""Larger images are refused before they are unpacked: 150 MB as RGB, and a camera's 50 megapixels still pass."""
 
 MOST_PERSONS = 100
-"""Boxes of more people than this are refused; each is a pass through three trunks."""
+"""Boxes of more people than this are refused; each is a pass through three backbones."""
 
 MOST_KEPT = 4
-"""Pictures that stay in memory for further questions."""
+"""Images that stay in memory for further questions."""
 
 
 class ViewError(ValueError):
@@ -39,17 +39,17 @@ class ViewError(ValueError):
 
 
 @dataclass(frozen=True)
-class ViewedPicture:
-    """A picture that was recognised. token: names it in later questions. crops: per person, None where it was not scored."""
+class ViewedImage:
+    """An image that was recognised. token: names it in later questions. crops: per person, None where it was not scored."""
 
     token: str
     image: Image.Image
-    result: PictureResult
+    result: ImageResult
     crops: tuple[LevelCrops | None, ...]
 
 
 class Viewer:
-    """Answers a page's questions with one recogniser, one at a time; the last `kept` pictures can be asked about.
+    """Answers a page's questions with one recogniser, one at a time; the last `kept` images can be asked about.
 
     Calls from several threads wait for each other: Grad-CAM hangs hooks into the model, which other passes would meet.
     """
@@ -63,7 +63,7 @@ class Viewer:
     ) -> None:
         self.recognizer = recognizer
         self.most_pixels, self.most_persons, self.kept = most_pixels, most_persons, kept
-        self._pictures: OrderedDict[str, ViewedPicture] = OrderedDict()
+        self._images: OrderedDict[str, ViewedImage] = OrderedDict()
         self._one_at_a_time = threading.Lock()
 
     @property
@@ -71,17 +71,17 @@ class Viewer:
         """The classes that can be explained."""
         return self.recognizer.config.classes
 
-    def view(self, picture: str | Path, boxes: str | Path | None = None) -> ViewedPicture:
-        """Recognise the people of a picture file; it can be recalled by its token afterwards.
+    def view(self, path: str | Path, boxes: str | Path | None = None) -> ViewedImage:
+        """Recognise the people of an image file; it can be recalled by its token afterwards.
 
-        boxes: a boxes file (`data.boxes_file`) for this picture, in place of detection; without one, NAME.boxes.json beside
-        the picture is taken where it is there. Raises ViewError for a picture, boxes, detectors or weights that cannot be used.
+        boxes: a boxes file (`data.boxes_file`) for this image, in place of detection; without one, NAME.boxes.json beside
+        the image is taken where it is there. Raises ViewError for an image, boxes, detectors or weights that cannot be used.
         """
-        picture = Path(picture)
-        shown = _without_folders(picture, boxes)
+        path = Path(path)
+        shown = _without_folders(path, boxes)
         with self._one_at_a_time, told(shown):
-            image = decode_image(picture, self.most_pixels)
-            given = GivenBoxes(boxes, single=True)(picture.name, picture)
+            image = decode_image(path, self.most_pixels)
+            given = GivenBoxes(boxes, single=True)(path.name, path)
             if given is not None and len(given) > self.most_persons:
                 raise BoxesError(f"boxes: wanted at most {self.most_persons} people, got {len(given)}")
             recognizer = self.recognizer
@@ -89,25 +89,25 @@ class Viewer:
             persons = recognizer.predictions(prepared, iter(recognizer.score(prepared.crops)))
             remaining = iter(prepared.crops)
             crops = tuple(next(remaining) if isinstance(who, PersonBoxes) else None for who in prepared.rows)
-            result = PictureResult(picture.name, *image.size, tuple(persons), model=recognizer.about)
-            viewed = ViewedPicture(secrets.token_urlsafe(16), image, result, crops)
-            self._pictures[viewed.token] = viewed
-            while len(self._pictures) > self.kept:
-                self._pictures.popitem(last=False)
+            result = ImageResult(path.name, *image.size, tuple(persons), model=recognizer.about)
+            viewed = ViewedImage(secrets.token_urlsafe(16), image, result, crops)
+            self._images[viewed.token] = viewed
+            while len(self._images) > self.kept:
+                self._images.popitem(last=False)
         return viewed
 
-    def recall(self, token: str) -> ViewedPicture:
-        """A picture that was viewed. Raises ViewError where newer ones have taken its place."""
+    def recall(self, token: str) -> ViewedImage:
+        """An image that was viewed. Raises ViewError where newer ones have taken its place."""
         with self._one_at_a_time:
-            if token not in self._pictures:
-                raise ViewError(f"This picture is not kept any more (the last {self.kept} are). Drop it again.")
-            self._pictures.move_to_end(token)
-            return self._pictures[token]
+            if token not in self._images:
+                raise ViewError(f"This image is not kept any more (the last {self.kept} are). Drop it again.")
+            self._images.move_to_end(token)
+            return self._images[token]
 
     def explain(self, token: str, person: int, emotion: str | None = None) -> Explanation:
         """Saliency and attention of one person, by its place in the result. emotion: None = its most probable one.
 
-        Raises ViewError for a picture that is gone, a person that is not there or was not scored, an emotion that does not
+        Raises ViewError for an image that is gone, a person that is not there or was not scored, an emotion that does not
         exist (the nearest is named), and weights without gradients.
         """
         viewed = self.recall(token)
@@ -123,7 +123,7 @@ class Viewer:
 
 @contextmanager
 def told(shown: Callable[[str], str] = str) -> Iterator[None]:
-    """Faults of pictures, boxes, detectors, weights and memory become `ViewError`s; shown: makes a text fit to be shown."""
+    """Faults of images, boxes, detectors, weights and memory become `ViewError`s; shown: makes a text fit to be shown."""
     try:
         yield
     except (ValueError, OSError, RuntimeError, MemoryError) as err:

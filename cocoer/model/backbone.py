@@ -1,4 +1,4 @@
-"""Trunks: a picture in, a feature map out. The networks are torchvision's; only `small` (for the demo world) is ours."""
+"""Backbones: an image in, a feature map out. The networks are torchvision's; only `small` (for the demo world) is ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """A network without its classifier.
 
     channels: of the feature map. halvings: for each layer that halves the map, whether an odd side is rounded up.
@@ -29,7 +29,7 @@ class Trunk(nn.Module):
         return self._last_block[0]
 
     def grid(self, image_size: int) -> int:
-        """Cells along a side of the feature map of an image_size x image_size picture."""
+        """Cells along a side of the feature map of an image_size x image_size image."""
         side = image_size
         for up in self._halvings:
             side = (side + 1) // 2 if up else side // 2
@@ -40,14 +40,14 @@ class Trunk(nn.Module):
         return self.layers(images)
 
 
-def _resnet(network: tv.ResNet) -> Trunk:
+def _resnet(network: tv.ResNet) -> Backbone:
     stem = (network.conv1, network.bn1, network.relu, network.maxpool)
     stages = (network.layer1, network.layer2, network.layer3, network.layer4)
-    return Trunk(nn.Sequential(*stem, *stages), network.fc.in_features, (True,) * 5, network.layer4[-1])
+    return Backbone(nn.Sequential(*stem, *stages), network.fc.in_features, (True,) * 5, network.layer4[-1])
 
 
-def _small(widths: Sequence[int]) -> Trunk:
-    """A residual network of one basic block per width; the demo's trunk (about 0.3 M parameters at 16, 32, 64, 128)."""
+def _small(widths: Sequence[int]) -> Backbone:
+    """A residual network of one basic block per width; the demo's backbone (about 0.3 M parameters at 16, 32, 64, 128)."""
     layers: list[nn.Module] = [
         nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(widths[0]),
@@ -61,22 +61,22 @@ def _small(widths: Sequence[int]) -> Trunk:
             shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width))
         layers.append(BasicBlock(before, width, stride, shortcut))
         before = width
-    return Trunk(nn.Sequential(*layers), before, (True,) * len(widths), layers[-1])
+    return Backbone(nn.Sequential(*layers), before, (True,) * len(widths), layers[-1])
 
 
-def _vgg16() -> Trunk:
+def _vgg16() -> Backbone:
     network = tv.vgg16(weights=None)
-    return Trunk(network.features, 512, (False,) * 5, network.features[-1])
+    return Backbone(network.features, 512, (False,) * 5, network.features[-1])
 
 
-def _densenet161() -> Trunk:
+def _densenet161() -> Backbone:
     network = tv.densenet161(weights=None)
     layers = nn.Sequential(network.features, nn.ReLU(inplace=True))  # torchvision's forward has this ReLU outside
-    return Trunk(layers, network.classifier.in_features, (True, True, False, False, False), network.features.norm5)
+    return Backbone(layers, network.classifier.in_features, (True, True, False, False, False), network.features.norm5)
 
 
-def build_trunk(name: str, widths: Sequence[int] = ()) -> Trunk:
-    """A trunk with random weights, by its config name (`TrunkConfig.name`; paper Table 3 compares five of them)."""
+def build_backbone(name: str, widths: Sequence[int] = ()) -> Backbone:
+    """A backbone with random weights, by its config name (`BackboneConfig.name`; paper Table 3 compares five of them)."""
     resnets = {"resnet18": tv.resnet18, "resnet50": tv.resnet50, "resnet101": tv.resnet101, "resnet152": tv.resnet152}
     if name in resnets:
         return _resnet(resnets[name](weights=None))

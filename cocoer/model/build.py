@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from cocoer.config import Config, ModelConfig
 from cocoer.model.attention import AttentionBlock
-from cocoer.model.backbone import Trunk, build_trunk
+from cocoer.model.backbone import Backbone, build_backbone
 from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
 from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
@@ -34,27 +34,27 @@ VIT_MAPPING_BLOCKS = 2
 def build_model(config: Config, pretrained: bool = True, folded: bool = False) -> CocoER:
     """The model of a config, in training mode, on the CPU.
 
-    pretrained=True loads the trunk and CLIP weights that the config names; False leaves everything random, for a model
+    pretrained=True loads the backbone and CLIP weights that the config names; False leaves everything random, for a model
     whose weights are loaded afterwards (then no text tower is built, and the text embeddings come with the weights).
     folded=True builds FFN1 of the vocabulary branch as `VocabularyBranch.fold` leaves it.
     Raises FileNotFoundError for a missing weights file, ValueError for one that does not fit.
     """
     model, size = config.model, config.data.image_size
     chosen = LEVELS if model.single_level is None else (model.single_level,)
-    trunks = {level: build_trunk(model.trunk.name, model.trunk.widths) for level in chosen}
-    if pretrained and model.trunk.weights is not None:
-        _load_trunks(trunks, model)
-    grid = trunks[chosen[0]].grid(size)
-    tokens = {m: PatchTokens(t.channels, grid, model.tokens.patch, model.tokens.size) for m, t in trunks.items()}
+    backbones = {level: build_backbone(model.backbone.name, model.backbone.widths) for level in chosen}
+    if pretrained and model.backbone.weights is not None:
+        _load_backbones(backbones, model)
+    grid = backbones[chosen[0]].grid(size)
+    tokens = {m: PatchTokens(t.channels, grid, model.tokens.patch, model.tokens.size) for m, t in backbones.items()}
     num_tokens, classes, features = tokens[chosen[0]].num_tokens, len(config.classes), model.level_head.feature_size
     inputs = num_tokens * model.tokens.size
     heads = {m: LevelHead(inputs, features, classes, _mapping(model, num_tokens)) for m in chosen}
     if model.single_level is not None:
-        return SingleLevel(trunks, tokens, NoCrossLevel(num_tokens, model.tokens.size), heads, size)
+        return SingleLevel(backbones, tokens, NoCrossLevel(num_tokens, model.tokens.size), heads, size)
     vocabulary = _vocabulary(config, pretrained, folded) if model.vocabulary.enabled else None
     sources = len(LEVELS) + (vocabulary is not None)
     return CocoER(
-        trunks=trunks,
+        backbones=backbones,
         tokens=tokens,
         cross_level=_cross_level(model, num_tokens, grid, size),
         heads=heads,
@@ -153,28 +153,28 @@ def load_clip(clip: nn.Module, weights: dict[str, Tensor], path: str) -> None:
     clip.load_state_dict(fitting, strict=False)
 
 
-def _load_trunks(trunks: dict[str, Trunk], model: ModelConfig) -> None:
-    """ImageNet weights (torchvision's file for the named network) into each level's trunk."""
-    name = model.trunk.weights
-    path = Path(f"checkpoints/imagenet/{model.trunk.name}.pth" if name == "imagenet" else str(name))
+def _load_backbones(backbones: dict[str, Backbone], model: ModelConfig) -> None:
+    """ImageNet weights (torchvision's file for the named network) into each level's backbone."""
+    name = model.backbone.weights
+    path = Path(f"checkpoints/imagenet/{model.backbone.name}.pth" if name == "imagenet" else str(name))
     if not path.is_file():
         raise FileNotFoundError(
-            f"trunk weights: no such file: {path}; get them with `cocoer weights fetch {model.trunk.name}`, "
-            f"or start from random weights with --set model.trunk.weights=null"
+            f"backbone weights: no such file: {path}; get them with `cocoer weights fetch {model.backbone.name}`, "
+            f"or start from random weights with --set model.backbone.weights=null"
         )
     safe = path.suffix == ".safetensors"
     weights = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    for level, trunk in trunks.items():
-        load_torchvision(trunk, weights, f"{path} (level {level})")
+    for level, backbone in backbones.items():
+        load_torchvision(backbone, weights, f"{path} (level {level})")
 
 
-def load_torchvision(trunk: Trunk, weights: dict[str, Tensor], where: str) -> None:
-    """Load a torchvision classifier's state dict into a trunk; the classifier's own layers are left out.
+def load_torchvision(backbone: Backbone, weights: dict[str, Tensor], where: str) -> None:
+    """Load a torchvision classifier's state dict into a backbone; the classifier's own layers are left out.
 
-    A trunk keeps torchvision's modules in torchvision's order, so the keys correspond one to one in order. A trunk's own state
-    dict (the demo's) goes in by name. Raises ValueError where they do not fit.
+    A backbone keeps torchvision's modules in torchvision's order, so the keys correspond one to one in order. A backbone's own
+    state dict (the demo's) goes in by name. Raises ValueError where they do not fit.
     """
-    own = trunk.state_dict()
+    own = backbone.state_dict()
     if set(weights) == set(own):
         weights = {key: weights[key] for key in own}
     body = {k: v for k, v in weights.items() if not k.startswith(("fc.", "classifier."))}
@@ -182,6 +182,6 @@ def load_torchvision(trunk: Trunk, weights: dict[str, Tensor], where: str) -> No
         own = {k: v for k, v in own.items() if "num_batches_tracked" not in k}
     if len(own) != len(body) or any(a.shape != b.shape for a, b in zip(own.values(), body.values(), strict=False)):
         raise ValueError(
-            f"trunk weights {where} are not of this network: {len(body)} tensors for {len(own)}, or other shapes"
+            f"backbone weights {where} are not of this network: {len(body)} tensors for {len(own)}, or other shapes"
         )
-    trunk.load_state_dict(dict(zip(own, body.values(), strict=True)), strict=False)
+    backbone.load_state_dict(dict(zip(own, body.values(), strict=True)), strict=False)

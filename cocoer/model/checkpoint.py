@@ -323,7 +323,7 @@ def load_weights(
     """The model of a weights file, built from the config in it, in eval mode on `device`.
 
     change: makes another config of the stored one before the model is built (for instance coordination off).
-    No other weights file is read: towers and trunks come from this one.
+    No other weights file is read: towers and backbones come from this one.
     Raises CheckpointError for a missing, truncated, foreign or unfitting file, ConfigError for a config that no longer checks.
     """
     from cocoer.model.build import BlankWeights, build_model  # here: metadata can be read without the model's libraries

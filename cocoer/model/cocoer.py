@@ -87,7 +87,7 @@ class FusionHead(nn.Module):
 class CocoER(nn.Module):
     """CocoER with its parts handed in; `build.build_model` makes them from a config.
 
-    trunks, tokens, heads: one module per level, by name. cross_level: three sets of tokens in, three out.
+    backbones, tokens, heads: one module per level, by name. cross_level: three sets of tokens in, three out.
     vocabulary: the V-I branch or None (ablation). workspace: competition and coordination, a plain function.
     label: logits [B, k] -> pseudo label. judge: whose logits, see `pseudo_label`.
     vote: outside training, makes the answer of l_G, level logits and exclusion (`vote.survivors_vote`); None = l_G alone.
@@ -95,7 +95,7 @@ class CocoER(nn.Module):
 
     def __init__(
         self,
-        trunks: Mapping[str, nn.Module],
+        backbones: Mapping[str, nn.Module],
         tokens: Mapping[str, nn.Module],
         cross_level: nn.Module,
         heads: Mapping[str, nn.Module],
@@ -108,7 +108,7 @@ class CocoER(nn.Module):
         vote: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.trunks = nn.ModuleDict({level: trunks[level] for level in LEVELS})
+        self.backbones = nn.ModuleDict({level: backbones[level] for level in LEVELS})
         self.tokens = nn.ModuleDict({level: tokens[level] for level in LEVELS})
         self.cross_level = cross_level
         self.heads = nn.ModuleDict({level: heads[level] for level in LEVELS})
@@ -122,7 +122,7 @@ class CocoER(nn.Module):
         self.fused = False
 
     def fuse(self) -> None:
-        """Fold for inference, in place: batch norms of trunks and CLIP tower into convolutions, V-I's repeated input.
+        """Fold for inference, in place: batch norms of backbones and CLIP tower into convolutions, V-I's repeated input.
 
         Outputs stay equal to 1e-5; the memory of the weights shrinks (`cocoer describe --fused` says by how much).
         A fused model can neither be trained nor saved as a checkpoint. Fusing twice changes nothing more.
@@ -130,8 +130,8 @@ class CocoER(nn.Module):
         """
         if self.training:
             raise ValueError("fuse() is for inference: call eval() first; a fused model cannot be trained any more")
-        for trunk in self.trunks.values():
-            fold_batch_norms(trunk)
+        for backbone in self.backbones.values():
+            fold_batch_norms(backbone)
         if self.vocabulary is not None:
             fold_batch_norms(self.vocabulary.tower)
             if self.vocabulary.layout == "repeat":
@@ -149,7 +149,7 @@ class CocoER(nn.Module):
     def level_tokens(self, head: Tensor, body: Tensor, context: Tensor) -> list[Tensor]:
         """Crops [B, 3, S, S] -> tokens of each level [B, N, c], in level order, before they look at the context."""
         crops = {"head": head, "body": body, "context": context}
-        return [self.tokens[level](self.trunks[level](crops[level])) for level in LEVELS]
+        return [self.tokens[level](self.backbones[level](crops[level])) for level in LEVELS]
 
     def level_features(self, tokens: list[Tensor]) -> LevelStack:
         """Tokens of each level, after cross-level attention -> what the level heads make of them."""

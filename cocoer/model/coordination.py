@@ -103,8 +103,8 @@ def updated_gradient(
     """
     errors, features, coefficients = competition.errors, competition.features, competition.coefficients
     scale = prediction_step(heads, competition, step_rule, step).unsqueeze(-1)
-    closeness = products_of(features) + float(competition.biases)  # z_j'z_m, [B, L(j), L(m)]
-    mixed = closeness * coefficients.unsqueeze(1)  # c_m z_j'z_m
+    feature_gram = products_of(features) + float(competition.biases)  # z_j'z_m, [B, L(j), L(m)]
+    mixed = feature_gram * coefficients.unsqueeze(1)  # c_m z_j'z_m
     logits = heads.logits(features) - scale * (mixed @ errors)  # l~, [B, L, k]
     error = error_per_person(logits, label, weights, multi_label=multi_label)  # e~
     through_delta = ((error @ errors.transpose(-1, -2)) * coefficients.unsqueeze(1)) @ features

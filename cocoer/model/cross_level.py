@@ -94,7 +94,7 @@ class PaperCrossLevel(nn.Module):
 class ReleaseCrossLevel(nn.Module):
     """The published code's form: box-aware positions on queries and keys, several blocks a level, one shared last norm.
 
-    Head and body attend, in all blocks, to the context tokens as the trunk gave them; the context stream attends to
+    Head and body attend, in all blocks, to the context tokens as the backbone gave them; the context stream attends to
     itself (models_sw.py, `model_GWT.forward`).
     """
 

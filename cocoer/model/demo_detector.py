@@ -28,7 +28,7 @@ def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """RGB in -1..1 [B, 3, S, S] -> features of the three strides, each [B, FEATURES, S/s, S/s], mixed from coarse to fine."""
 
     def __init__(self) -> None:
@@ -72,15 +72,15 @@ class Head(nn.Module):
 
 
 class OneDetector(nn.Module):
-    """Trunk and one head, as exported: a single picture [1, 3, H, W] -> three score and three distance arrays, no batch axis."""
+    """Backbone and one head, as exported: a single image [1, 3, H, W] -> three score and three distance arrays, no batch axis."""
 
-    def __init__(self, trunk: Trunk, head: Head) -> None:
+    def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, head
+        self.backbone, self.head = backbone, head
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """[1, 3, H, W] -> scores 3 x [points, 1], distances 3 x [points, 4]."""
-        logits, distances = self.head(self.trunk(x))
+        logits, distances = self.head(self.backbone(x))
         return (*(torch.sigmoid(v)[0] for v in logits), *(v[0] for v in distances))
 
 

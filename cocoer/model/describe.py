@@ -100,7 +100,7 @@ def _parts_of(model: CocoER) -> list[tuple[str, list[nn.Module], list[str]]]:
         return name, [model.get_submodule(path) for path in known], known
 
     parts = [
-        named("trunks", (f"trunks.{m}" for m in LEVELS)),
+        named("backbones", (f"backbones.{m}" for m in LEVELS)),
         named("patch projections E", (f"tokens.{m}" for m in LEVELS)),
         named("cross-level attention", ("cross_level",)),
         named("level heads: mapping", (f"heads.{m}.mapping" for m in LEVELS)),
@@ -120,7 +120,7 @@ def _parts_of(model: CocoER) -> list[tuple[str, list[nn.Module], list[str]]]:
 def _steps_of(model: CocoER) -> list[tuple[str, nn.Module]]:
     """The modules whose output shapes tell the way of a person through the model; the levels have the same shapes."""
     steps: list[tuple[str, nn.Module]] = [
-        ("feature map of a level", model.trunks["context"]),
+        ("feature map of a level", model.backbones["context"]),
         ("tokens of a level", model.tokens["context"]),
         ("tokens after attention", model.cross_level),
         ("pre-activation h of a level", model.heads["context"].get_submodule("mapping")),

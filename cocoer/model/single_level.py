@@ -1,4 +1,4 @@
-"""The baseline of one level: its trunk, its tokens and its level head, trained without the others."""
+"""The baseline of one level: its backbone, its tokens and its level head, trained without the others."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def _nobody_competes(levels: LevelStack, heads: HeadParameters, label: Tensor) -
 class SingleLevel(CocoER):
     """Head only, body only or context only (`model.single_level`): no cross-level attention, no V-I, nothing to fuse.
 
-    trunks, tokens, heads: the one level's module, under its name. positions: adds each token its learned position.
+    backbones, tokens, heads: the one level's module, under its name. positions: adds each token its learned position.
     Every source of a result (fused answer and each level) is the one level's answer.
     """
 
     def __init__(
         self,
-        trunks: Mapping[str, nn.Module],
+        backbones: Mapping[str, nn.Module],
         tokens: Mapping[str, nn.Module],
         positions: nn.Module,
         heads: Mapping[str, nn.Module],
         image_size: int,
     ) -> None:
         nn.Module.__init__(self)  # CocoER's own constructor wants three levels and a fusion head
-        (self.level,) = trunks
-        self.trunks, self.tokens, self.heads = nn.ModuleDict(trunks), nn.ModuleDict(tokens), nn.ModuleDict(heads)
+        (self.level,) = backbones
+        self.backbones, self.tokens, self.heads = nn.ModuleDict(backbones), nn.ModuleDict(tokens), nn.ModuleDict(heads)
         self.cross_level = positions
         self.vocabulary = None
         self.workspace = _nobody_competes
@@ -57,7 +57,7 @@ class SingleLevel(CocoER):
         """As `CocoER.forward`; the crops of the other levels are checked and not looked at, nor is an embedding."""
         self._check(head, body, context, head_xyxy, body_xyxy)
         crop = {"head": head, "body": body, "context": context}[self.level]
-        tokens = self.tokens[self.level](self.trunks[self.level](crop))  # [B, N, c]
+        tokens = self.tokens[self.level](self.backbones[self.level](crop))  # [B, N, c]
         (placed,) = self.cross_level([tokens], head_xyxy, body_xyxy)
         one = self.heads[self.level](placed)
         logits = one.logits.unsqueeze(1).expand(-1, len(LEVELS), -1)  # [B, L, k]

@@ -1,4 +1,4 @@
-"""Vocabulary-informed branch (V-I): what CLIP's view of the whole picture says in the words of the emotion vocabulary.
+"""Vocabulary-informed branch (V-I): what CLIP's view of the whole image says in the words of the emotion vocabulary.
 
 Letters: B persons, e CLIP embedding size, k emotions, d feature size.
 """
@@ -138,7 +138,7 @@ class VocabularyBranch(nn.Module):
         self.widen = small
 
     def seen(self, head: Tensor, body: Tensor, context: Tensor) -> tuple[Tensor, ...]:
-        """The crops [B, 3, S, S] that the tower looks at: the whole picture unless the config's `view` says otherwise."""
+        """The crops [B, 3, S, S] that the tower looks at: the whole image unless the config's `view` says otherwise."""
         return {"context": (context,), "body": (body,), "levels": (head, body, context)}[self._view]
 
     def image_embedding(self, *crops: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Result types in, pictures, tables and JSON lines out. Never needs torch."""
+"""Result types in, images, tables and JSON lines out. Never needs torch."""

@@ -1,4 +1,4 @@
-"""Text, colours and small shapes on a Pillow picture: what every drawing of this package is made of.
+"""Text, colours and small shapes on a Pillow image: what every drawing of this package is made of.
 
 The typeface is the scalable one inside Pillow, with Pillow's own (basic) text layout: no font file, and the same bytes
 on every machine. It has ASCII only, so `printable` turns other letters into ASCII first; JSON keeps them as they are.
@@ -31,7 +31,7 @@ PERSON_COLOURS: tuple[Colour, ...] = (
     BODY_GREEN, (41, 161, 255), (255, 133, 27), (240, 70, 150), (160, 110, 255), (0, 205, 205),
     (240, 200, 0), (255, 90, 80), (150, 205, 50), (200, 140, 90), (110, 150, 190), (230, 130, 240),
 )  # fmt: skip
-"""One hue per person where a picture shows several; they come round again after twelve."""
+"""One hue per person where an image shows several; they come round again after twelve."""
 
 _SPELLED_OUT = {
     0x2013: "-", 0x2014: "-", 0x2212: "-", 0x2026: "...", 0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"',

@@ -14,7 +14,7 @@ from cocoer.report.layout import Plate, Size
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says. number: shown in a badge, None where the picture has one person only.
+    """What a card says. number: shown in a badge, None where the image has one person only.
 
     rows: label and probability (None where there is none), the most probable first.
     remarks: smaller lines below. alarm: the person could not be scored.
@@ -102,14 +102,14 @@ def paint_badge(draw: ImageDraw.ImageDraw, place: Plate, number: str, colour: Co
     ink.write(draw, middle, number, em, ink.readable_on(colour), anchor="mm", bold=True)
 
 
-def paint_card(draw: ImageDraw.ImageDraw, place: Plate, card: Card, em: int, on_picture: bool) -> None:
-    """The card at `place` (as `card_size` measured it): dark and slightly clear over a picture, light in a panel."""
+def paint_card(draw: ImageDraw.ImageDraw, place: Plate, card: Card, em: int, on_image: bool) -> None:
+    """The card at `place` (as `card_size` measured it): dark and slightly clear over an image, light in a panel."""
     x1, y1, x2, y2 = place
     m = _measure(card, em, x2 - x1)
-    ground = (17, 20, 24, 215) if on_picture else ink.PAPER
-    text, faint = (ink.PAPER, (190, 196, 204)) if on_picture else (ink.INK, ink.GREY)
+    ground = (17, 20, 24, 215) if on_image else ink.PAPER
+    text, faint = (ink.PAPER, (190, 196, 204)) if on_image else (ink.INK, ink.GREY)
     if card.alarm:
-        text = (255, 140, 130) if on_picture else ink.RED
+        text = (255, 140, 130) if on_image else ink.RED
     draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=ground)
     draw.rectangle((x1, y1, x1 + max(2, round(0.22 * em)) - 1, y2 - 1), fill=card.colour)
     if card.number is not None:

@@ -1,4 +1,4 @@
-"""Case studies as one self-contained HTML page: pictures embedded, sorting in plain JavaScript, readable on a phone."""
+"""Case studies as one self-contained HTML page: images embedded, sorting in plain JavaScript, readable on a phone."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ arrange();
 """
 
 
-def picture_uri(image: Image.Image, case: CaseStudy) -> str:
-    """The picture, reduced, with the person's two boxes, as a data URI (JPEG)."""
+def image_uri(image: Image.Image, case: CaseStudy) -> str:
+    """The image, reduced, with the person's two boxes, as a data URI (JPEG)."""
     shown = image.convert("RGB")
     if max(shown.size) > _SIDE:
         shown = ink.fit_inside(shown, _SIDE, _SIDE)
@@ -112,7 +112,7 @@ def _card(case: CaseStudy, image: Image.Image, place: int) -> str:
         )
     return (
         f'<article class="person" {data} data-excluded="{excluded}"><h2>{_name(case.key)}</h2>'
-        f'<img src="{picture_uri(image, case)}" alt="person {person.person} of {escape(case.result.image)}">{inside}</article>'
+        f'<img src="{image_uri(image, case)}" alt="person {person.person} of {escape(case.result.image)}">{inside}</article>'
     )
 
 

@@ -56,8 +56,8 @@ def publish_conflict(
 
 def _save_plots(points: Points, folder: Path) -> list[Path]:
     paths = [folder / name for name in PLOTS]
-    for path, picture in zip(paths, (exclusion_plot(points), score_plot(points), gain_plot(points)), strict=True):
-        picture.save(path, optimize=True)
+    for path, image in zip(paths, (exclusion_plot(points), score_plot(points), gain_plot(points)), strict=True):
+        image.save(path, optimize=True)
     return paths
 
 
@@ -194,9 +194,9 @@ the rule that it was trained with; this takes that advantage away. Whiskers of t
 ## How it is measured
 
 - One recognition model per seed ({seeds}): {sizes[train]} training persons, 35 % of them contradicted at any level, epochs:
-  {sizes[epochs]}, update type one with step {step}. All models share the training scenes and the demonstration's CLIP and trunk
-  weights; the seed decides every other weight, the order and the augmentation. So deviations say how training varies, and
-  nothing about another CLIP.
+  {sizes[epochs]}, update type one with step {step}. All models share the training scenes and the demonstration's CLIP
+  and backbone weights; the seed decides every other weight, the order and the augmentation. So deviations say how
+  training varies, and nothing about another CLIP.
 - Test persons: four pools of {sizes[pool]} from one seed, without contradiction and with it at head, body or context; the same
   person has the same key and kind of scene in each. A share takes that part of the persons from a contradicted pool, always
   the same ones, so rules and shares are compared on the same persons.

@@ -1,8 +1,8 @@
-"""The annotated picture: boxes of every person and the labels of the fused answer (design section 6, format png).
+"""The annotated image: boxes of every person and the labels of the fused answer (design section 6, format png).
 
 One person: green body box and yellow head box, as in the published code. Several: one hue per person, the head lighter.
 An estimated box is dashed. The labels stand in plates beside the persons where all of them fit without hiding a head
-or each other; where they do not, every person carries a number and the labels stand in a panel beside the picture.
+or each other; where they do not, every person carries a number and the labels stand in a panel beside the image.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from cocoer.boxes import Box
-from cocoer.outputs import PersonPrediction, PictureResult
+from cocoer.outputs import ImageResult, PersonPrediction
 from cocoer.report import canvas as ink
 from cocoer.report.canvas import Colour
 from cocoer.report.cards import Card, badge_size, card_of, card_size, paint_badge, paint_card
 from cocoer.report.layout import Plate, Size, flow, flow_below, place_plates
 
 SMALLEST_SIDE = 640
-"""A picture whose longer side is shorter than this is scaled up to it, so that labels are readable."""
+"""An image whose longer side is shorter than this is scaled up to it, so that labels are readable."""
 
 LARGEST_SIDE = 4096
-"""A picture whose longer side is longer than this is scaled down to it, so that memory and file size stay bounded."""
+"""An image whose longer side is longer than this is scaled down to it, so that memory and file size stay bounded."""
 
 _NARROWEST = 200  # a shorter side below this gets a grey border, so that numbers have somewhere to stand
-_MOST_INLINE = 8  # above this many persons plates beside them would hide the picture
+_MOST_INLINE = 8  # above this many persons plates beside them would hide the image
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where everything of an annotated picture stands, in pixels of the drawn canvas.
+    """Where everything of an annotated image stands, in pixels of the drawn canvas.
 
-    size: of the whole drawing. picture: where the (scaled) picture is. scale: canvas pixels per original pixel (x, y).
+    size: of the whole drawing. image: where the (scaled) image is. scale: canvas pixels per original pixel (x, y).
     em: text size. cards: what is said of each person, in order. plates: per person the label plate (`inline`) or
     number badge inside the stage, None where there is none. panel: per person its card in the panel, None where the
     plate says it all. notes: lines of text below, notes_top: where they start.
@@ -41,7 +41,7 @@ class Plan:
 
     size: Size
     stage: Plate
-    picture: Plate
+    image: Plate
     scale: tuple[float, float]
     em: int
     cards: tuple[Card, ...]
@@ -53,7 +53,7 @@ class Plan:
 
 
 def person_colours(index: int, several: bool) -> tuple[Colour, Colour]:
-    """Body and head colour of the person at place `index` of a picture: the published ones where it is alone."""
+    """Body and head colour of the person at place `index` of an image: the published ones where it is alone."""
     if not several:
         return ink.BODY_GREEN, ink.HEAD_YELLOW
     body = ink.PERSON_COLOURS[index % len(ink.PERSON_COLOURS)]
@@ -61,7 +61,7 @@ def person_colours(index: int, several: bool) -> tuple[Colour, Colour]:
 
 
 def _stage(width: int, height: int, crowd: float) -> tuple[Size, Plate]:
-    """The area for a picture of this many pixels, and where in it the scaled picture stands; larger for a crowd."""
+    """The area for an image of this many pixels, and where in it the scaled image stands; larger for a crowd."""
     scale = min(max(1.0, SMALLEST_SIDE * crowd / max(width, height)), LARGEST_SIDE / max(width, height))
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
     stage = max(w, _NARROWEST), max(h, _NARROWEST)
@@ -69,9 +69,9 @@ def _stage(width: int, height: int, crowd: float) -> tuple[Size, Plate]:
     return stage, (x, y, x + w, y + h)
 
 
-def _placed(box: Box, plan_picture: Plate, scale: tuple[float, float]) -> Box:
-    """A box of the original picture in canvas pixels."""
-    x, y = plan_picture[:2]
+def _placed(box: Box, plan_image: Plate, scale: tuple[float, float]) -> Box:
+    """A box of the original image in canvas pixels."""
+    x, y = plan_image[:2]
     return x + box[0] * scale[0], y + box[1] * scale[1], x + box[2] * scale[0], y + box[3] * scale[1]
 
 
@@ -109,8 +109,8 @@ def _panel(sizes: Sequence[Size], stage: Size, gap: int) -> tuple[list[Plate], S
     return [(x1 + gap, y1 + stage[1] + gap, x2 + gap, y2 + stage[1] + gap) for x1, y1, x2, y2 in below], under
 
 
-def _notes(result: PictureResult, em: int, width: int) -> tuple[tuple[str, Colour], ...]:
-    """Lines about the picture as a whole: that it failed, or that nobody was found."""
+def _notes(result: ImageResult, em: int, width: int) -> tuple[tuple[str, Colour], ...]:
+    """Lines about the image as a whole: that it failed, or that nobody was found."""
     if result.status == "error":
         return tuple((line, ink.RED) for line in ink.wrap(f"error: {result.message or 'not scored'}", em, width, 4))
     lines: list[tuple[str, Colour]] = []
@@ -121,22 +121,22 @@ def _notes(result: PictureResult, em: int, width: int) -> tuple[tuple[str, Colou
     return tuple(lines)
 
 
-def plan_result(width: int, height: int, result: PictureResult) -> Plan:
-    """Lay out the drawing of `result` on a picture of width x height pixels, without the picture.
+def plan_result(width: int, height: int, result: ImageResult) -> Plan:
+    """Lay out the drawing of `result` on an image of width x height pixels, without the image.
 
-    The boxes of `result` are in pixels of a result.width x result.height picture; where that differs from width x
+    The boxes of `result` are in pixels of a result.width x result.height image; where that differs from width x
     height (a reduced copy is drawn on), they are scaled. No plate overlaps another or leaves the canvas.
     """
     crowd = max(1.0, len(result.persons) / 12) ** 0.5
-    stage, picture = _stage(width, height, crowd)
+    stage, image = _stage(width, height, crowd)
     scale = (
-        (picture[2] - picture[0]) / (result.width or width),
-        (picture[3] - picture[1]) / (result.height or height),
+        (image[2] - image[0]) / (result.width or width),
+        (image[3] - image[1]) / (result.height or height),
     )
     em = max(15, round(min(max(stage) / 48, (stage[0] * stage[1]) ** 0.5 / 30) / crowd))
     gap, several = max(3, em // 4), len(result.persons) > 1
     boxed = [
-        (i, _placed(p.boxes.body, picture, scale), _placed(p.boxes.head, picture, scale))
+        (i, _placed(p.boxes.body, image, scale), _placed(p.boxes.head, image, scale))
         for i, p in enumerate(result.persons)
         if p.boxes is not None
     ]
@@ -162,7 +162,7 @@ def plan_result(width: int, height: int, result: PictureResult) -> Plan:
     notes = _notes(result, em, size[0] - 2 * em)
     size, notes_top = (size[0], size[1] + len(notes) * round(1.4 * em) + em) if notes else size, size[1]
     return Plan(
-        size=size, stage=(0, 0, *stage), picture=picture, scale=scale, em=em, cards=said, plates=tuple(plates),
+        size=size, stage=(0, 0, *stage), image=image, scale=scale, em=em, cards=said, plates=tuple(plates),
         inline=inline, panel=tuple(panel), notes=notes, notes_top=notes_top,
     )  # fmt: skip
 
@@ -202,18 +202,18 @@ def _paint_boxes(draw: ImageDraw.ImageDraw, plan: Plan, persons: Sequence[Person
         if persons[i].status == "error":
             body = head = ink.RED
         for box, source, colour in ((boxes.body, boxes.body_source, body), (boxes.head, boxes.head_source, head)):
-            ink.outline(draw, _placed(box, plan.picture, plan.scale), colour, thick, dashed=source == "estimated")
+            ink.outline(draw, _placed(box, plan.image, plan.scale), colour, thick, dashed=source == "estimated")
 
 
-def draw_result(image: Image.Image, result: PictureResult) -> Image.Image:
-    """The picture with boxes, numbers and labels of all its persons, as a new RGB picture; same input, same bytes.
+def draw_result(image: Image.Image, result: ImageResult) -> Image.Image:
+    """The image with boxes, numbers and labels of all its persons, as a new RGB image; same input, same bytes.
 
-    image: the picture that was scored, any mode, any size (after EXIF rotation). It is drawn at its own size where the
+    image: the image that was scored, any mode, any size (after EXIF rotation). It is drawn at its own size where the
     longer side is between `SMALLEST_SIDE` and `LARGEST_SIDE` pixels and scaled to that range otherwise; a panel or a
-    note below makes the drawing larger than the picture. Errors of the picture and of single persons are shown.
+    note below makes the drawing larger than the image. Errors of the image and of single persons are shown.
     """
     plan = plan_result(image.width, image.height, result)
-    x1, y1, x2, y2 = plan.picture
+    x1, y1, x2, y2 = plan.image
     drawing = Image.new("RGB", plan.size, ink.PANEL)
     stage = Image.new("RGB", (plan.stage[2], plan.stage[3]), (70, 74, 80))
     shown = image if image.size == (x2 - x1, y2 - y1) else image.resize((x2 - x1, y2 - y1), Image.Resampling.LANCZOS)
@@ -224,16 +224,16 @@ def draw_result(image: Image.Image, result: PictureResult) -> Image.Image:
     for person, card, plate in zip(result.persons, plan.cards, plan.plates, strict=True):
         if plate is None or person.boxes is None:
             continue
-        _leader(draw, plate, _placed(person.boxes.body, plan.picture, plan.scale), card.colour, thick)
+        _leader(draw, plate, _placed(person.boxes.body, plan.image, plan.scale), card.colour, thick)
         if plan.inline:
-            paint_card(draw, plate, card, plan.em, on_picture=True)
+            paint_card(draw, plate, card, plan.em, on_image=True)
         else:
             paint_badge(draw, plate, card.number or "", card.colour, round((plate[3] - plate[1]) / 1.25))
     drawing.paste(stage, (0, 0))
     draw = ImageDraw.Draw(drawing, "RGBA")
     for place, card in zip(plan.panel, plan.cards, strict=False):
         if place is not None:
-            paint_card(draw, place, card, plan.em, on_picture=False)
+            paint_card(draw, place, card, plan.em, on_image=False)
     for i, (line, colour) in enumerate(plan.notes):
         middle = plan.notes_top + plan.em / 2 + (i + 0.5) * round(1.4 * plan.em)
         ink.write(draw, (plan.em, middle), line, plan.em, colour, bold=colour == ink.RED)

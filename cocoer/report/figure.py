@@ -1,6 +1,6 @@
 """The paper's case study (Fig. 5 and 6) for one person: what each level said, how the levels competed, what came out.
 
-Left the picture with the person's boxes. Right one column per source with its labels; a level's label that the fused
+Left the image with the person's boxes. Right one column per source with its labels; a level's label that the fused
 answer does not share is struck out in orange. Below the levels L_hier (the smallest boxed) and the simplex weights
 (lambda) of each round, then the exclusion sequence.
 """
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from cocoer.names import LEVELS
-from cocoer.outputs import LEVEL_SOURCES, PersonPrediction, PictureResult
+from cocoer.outputs import LEVEL_SOURCES, ImageResult, PersonPrediction
 from cocoer.report import canvas as ink
 from cocoer.report.canvas import Colour
 
 EM = 22
 _ROW = round(1.5 * EM)
 _PAD = 20
-_PICTURE = (680, 520)
+_IMAGE = (680, 520)
 _MOST_LABELS = 12
 
 _COLOURS: dict[str, Colour] = {
@@ -67,9 +67,9 @@ def label_columns(person: PersonPrediction, truth: Sequence[str] | None) -> list
     return columns
 
 
-def _picture(image: Image.Image, result: PictureResult, person: PersonPrediction) -> Image.Image:
-    """The picture at the figure's size, the person's boxes in the levels' colours, everybody else's thin and grey."""
-    shown = ink.fit_inside(image, *_PICTURE)
+def _image(image: Image.Image, result: ImageResult, person: PersonPrediction) -> Image.Image:
+    """The image at the figure's size, the person's boxes in the levels' colours, everybody else's thin and grey."""
+    shown = ink.fit_inside(image, *_IMAGE)
     draw = ImageDraw.Draw(shown, "RGBA")
     sx, sy = shown.width / (result.width or image.width), shown.height / (result.height or image.height)
 
@@ -165,17 +165,17 @@ def _chips(draw: ImageDraw.ImageDraw, person: PersonPrediction, x: int, y: int) 
 
 
 def draw_case_study(
-    image: Image.Image, result: PictureResult, person_index: int, truth: Sequence[str] | None = None
+    image: Image.Image, result: ImageResult, person_index: int, truth: Sequence[str] | None = None
 ) -> Image.Image:
-    """The case-study panel of the person at place `person_index` of `result.persons`, as a new RGB picture.
+    """The case-study panel of the person at place `person_index` of `result.persons`, as a new RGB image.
 
-    image: the picture that was scored, any mode and size. truth: class names, for a column of their own; None = unknown.
-    Same input, same bytes. Raises ValueError where the picture has no such person.
+    image: the image that was scored, any mode and size. truth: class names, for a column of their own; None = unknown.
+    Same input, same bytes. Raises ValueError where the image has no such person.
     """
     if not 0 <= person_index < len(result.persons):
         raise ValueError(f"person_index: wanted 0 to {len(result.persons) - 1}, got {person_index} ({result.image})")
     person = result.persons[person_index]
-    shown = _picture(image, result, person)
+    shown = _image(image, result, person)
     columns, numbers = label_columns(person, truth), number_rows(person)
     left = _PAD + shown.width + 2 * _PAD
     gutter = max([0, *(ink.text_width(title, EM) + 2 * EM for title, _, _ in numbers)])
@@ -209,8 +209,8 @@ def draw_case_study(
     return drawing
 
 
-def _paint_title(draw: ImageDraw.ImageDraw, result: PictureResult, person: PersonPrediction, width: int) -> None:
-    """Picture name, person number and, where it is not `ok`, the status."""
+def _paint_title(draw: ImageDraw.ImageDraw, result: ImageResult, person: PersonPrediction, width: int) -> None:
+    """Image name, person number and, where it is not `ok`, the status."""
     frame = f", frame {result.frame}" if result.frame is not None else ""
     title = f"{result.image.replace(chr(92), '/').rsplit('/', 1)[-1]}{frame}, person {person.person}"
     remark = {"ok": "", "no_face_estimated": "   no face was found: the head box is estimated"}.get(person.status, "")

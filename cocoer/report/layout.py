@@ -1,4 +1,4 @@
-"""Where labels go: pure geometry in whole pixels, no picture and no font, so that tests can look at the boxes alone."""
+"""Where labels go: pure geometry in whole pixels, no image and no font, so that tests can look at the boxes alone."""
 
 from __future__ import annotations
 

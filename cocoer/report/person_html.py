@@ -47,13 +47,13 @@ STYLE = """
 
 
 def data_uri(image: Image.Image) -> str:
-    """A picture as a data URI (JPEG)."""
+    """An image as a data URI (JPEG)."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def picture_in_html(image: Image.Image, text: str) -> str:
+def image_in_html(image: Image.Image, text: str) -> str:
     """A drawing with fine lines (PNG) inside the page. text: what is said in its place to those who do not see it."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
@@ -140,13 +140,13 @@ def person_block(person: PersonPrediction) -> str:
 
 
 def map_rows(rows: Mapping[str, Sequence[tuple[Image.Image, str]]]) -> str:
-    """Rows of captioned pictures (`saliency.saliency_rows`, `saliency.attention_rows`) that wrap on a narrow screen."""
+    """Rows of captioned images (`saliency.saliency_rows`, `saliency.attention_rows`) that wrap on a narrow screen."""
     out = []
     for title, cells in rows.items():
         figures = "".join(
-            f'<figure><img src="{data_uri(picture)}" alt="{escape(title)}: {escape(caption)}">'
+            f'<figure><img src="{data_uri(image)}" alt="{escape(title)}: {escape(caption)}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for picture, caption in cells
+            for image, caption in cells
         )
         out.append(f'<section class="maps"><h3>{escape(title)}</h3><div class="row">{figures}</div></section>')
     return f'<div class="person">{"".join(out)}</div>'

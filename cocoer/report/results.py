@@ -1,4 +1,4 @@
-"""Results on disk: JSON and PNG per picture, and for a batch one JSONL and one CSV. Same results, same bytes.
+"""Results on disk: JSON and PNG per image, and for a batch one JSONL and one CSV. Same results, same bytes.
 
 Every file is written beside its place and renamed, so a full disk or a killed run leaves whole files only. `results.jsonl`
 grows line by line and is what `--resume` continues; the CSV is made from it at the end.
@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from cocoer.names import LEVELS
-from cocoer.outputs import SOURCES, PictureResult
+from cocoer.outputs import SOURCES, ImageResult
 from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
 
@@ -70,7 +70,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 class RowsFile:
-    """`results.jsonl`, one picture or frame a line, appended as results come.
+    """`results.jsonl`, one image or frame a line, appended as results come.
 
     numbered: each line also holds the item's position, for the shares of several processes.
     """
@@ -82,7 +82,7 @@ class RowsFile:
         except OSError as err:
             raise OutputError(_cannot(path, err)) from err
 
-    def add(self, result: PictureResult, position: int) -> None:
+    def add(self, result: ImageResult, position: int) -> None:
         """Append one result. Raises OutputError on a full disk."""
         row: dict[str, Any] = result.to_dict()
         line = json.dumps(
@@ -139,12 +139,12 @@ def read_rows(path: Path, numbered: bool = False) -> Iterator[tuple[int, dict[st
 
 
 def row_key(row: Mapping[str, Any]) -> str:
-    """Names the picture or frame of a row, as `InputItem.key` does."""
+    """Names the image or frame of a row, as `InputItem.key` does."""
     return str(row["image"]) if row.get("frame") is None else f"{row['image']}#{row['frame']}"
 
 
 def write_table(rows: Path, table: Path) -> None:
-    """The CSV of a JSONL: one line per person; a picture without one, or that failed, has one line without a person.
+    """The CSV of a JSONL: one line per person; an image without one, or that failed, has one line without a person.
 
     Raises OutputError.
     """
@@ -265,7 +265,7 @@ def check_same_weights(folder: Path, sha256: str) -> None:
 
 
 def write_png(path: Path, image: Image.Image) -> None:
-    """The picture as PNG, without time stamps or other notes. Raises OutputError."""
+    """The image as PNG, without time stamps or other notes. Raises OutputError."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4)
     write_whole(path, lambda unfinished: unfinished.write_bytes(buffer.getvalue()))
@@ -293,11 +293,11 @@ class ResultFolder:
         self._rows = RowsFile(folder / name, numbered=processes > 1) if batch else None
 
     @property
-    def wants_picture(self) -> bool:
-        """Whether `add` needs the picture itself."""
+    def wants_image(self) -> bool:
+        """Whether `add` needs the image itself."""
         return "png" in self._formats or self._figure
 
-    def add(self, result: PictureResult, stem: str, position: int, image: Image.Image | None) -> list[Path]:
+    def add(self, result: ImageResult, stem: str, position: int, image: Image.Image | None) -> list[Path]:
         """Write one result; returns its files. The row comes last, so a row in results.jsonl means that the files are there."""
         written = []
         if "json" in self._formats:

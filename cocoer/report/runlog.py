@@ -21,7 +21,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 LOG_NAME = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
-PICTURE_FOLDER = "pictures"
+IMAGE_FOLDER = "images"
 
 _LABELS = ("stage", "split")  # string entries that become part of a scalar's name
 
@@ -90,7 +90,7 @@ class RunLog:
 
     A record is a dict with `kind` (`step`, `eval`, `stage`, ...), and `step` where its numbers belong into TensorBoard.
 
-    folder: gets `log.jsonl`, `tensorboard/` and `pictures/`.
+    folder: gets `log.jsonl`, `tensorboard/` and `images/`.
     resume_step: continue a run from the checkpoint of this step: everything from the first record with a later step
         on is forgotten, so that the log of a killed and resumed run is the log of an uninterrupted one. This asks that
         a checkpoint is written after all records of its step. None: add to what is there.
@@ -141,12 +141,12 @@ class RunLog:
         self._to_tensorboard(record)
 
     def add_image(self, tag: str, image: Image.Image, step: int, stage: str | None = None) -> Path:
-        """Keep a picture: as PNG in `pictures/`, as a record of kind `picture`, and in TensorBoard. Returns its path."""
+        """Keep an image: as PNG in `images/`, as a record of kind `image`, and in TensorBoard. Returns its path."""
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in (f"{stage}-{tag}" if stage else tag))
-        path = self.folder / PICTURE_FOLDER / f"{safe}-{step:08d}.png"
+        path = self.folder / IMAGE_FOLDER / f"{safe}-{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
         image.save(path)
-        record = {"kind": "picture", "step": step, "tag": tag, "file": path.relative_to(self.folder)}
+        record = {"kind": "image", "step": step, "tag": tag, "file": path.relative_to(self.folder)}
         self(record if stage is None else {**record, "stage": stage})
         return path
 
@@ -154,9 +154,9 @@ class RunLog:
         step = record.get("step")
         if step is None or (record["kind"] == "step" and step % self._every):
             return
-        if record["kind"] == "picture":
-            picture = self.folder / str(record["file"])
-            values = [_picture_value(str(record["tag"]), picture)] if picture.is_file() else []
+        if record["kind"] == "image":
+            image = self.folder / str(record["file"])
+            values = [_image_value(str(record["tag"]), image)] if image.is_file() else []
         else:
             values = [Summary.Value(tag=tag, simple_value=number) for tag, number in scalars(record)]
         if values:
@@ -176,7 +176,7 @@ class RunLog:
         self.close()
 
 
-def _picture_value(tag: str, path: Path) -> Summary.Value:
+def _image_value(tag: str, path: Path) -> Summary.Value:
     """A PNG file as TensorBoard wants it: size, number of channels and the encoded bytes."""
     encoded = path.read_bytes()
     with Image.open(io.BytesIO(encoded)) as image:

@@ -29,28 +29,28 @@ _HEAT = (
 )
 _GAIN, _LOSS = (178, 24, 43), (33, 102, 172)
 Cell = tuple[Image.Image, str]
-"""A picture and its caption."""
+"""An image and its caption."""
 
-_STRONGEST = 0.75  # opacity of the strongest cell; the picture must stay visible
+_STRONGEST = 0.75  # opacity of the strongest cell; the image must stay visible
 
 
 def _upscaled(grid: Grid, size: tuple[int, int]) -> NDArray[np.float32]:
-    """A map at the size (width, height) of the picture below it, bilinear: [height, width]."""
+    """A map at the size (width, height) of the image below it, bilinear: [height, width]."""
     small = Image.fromarray(np.asarray(grid, dtype=np.float32))
     return np.asarray(small.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def _blend(image: Image.Image, colour: NDArray[np.float32], opacity: NDArray[np.float32]) -> Image.Image:
-    """Colours [H, W, 3] over the picture with opacity [H, W] in 0..1."""
+    """Colours [H, W, 3] over the image with opacity [H, W] in 0..1."""
     below = np.asarray(image.convert("RGB"), dtype=np.float32)
     mixed = below + (colour - below) * opacity[..., None]
     return Image.fromarray(mixed.round().clip(0, 255).astype(np.uint8))
 
 
 def heat(image: Image.Image, grid: Grid, top: float) -> Image.Image:
-    """The picture with a map over it: dark violet to bright yellow from 0 to `top`, opacity rising with the value.
+    """The image with a map over it: dark violet to bright yellow from 0 to `top`, opacity rising with the value.
 
-    grid: cells over the whole picture. A map of zeros, or `top` 0, leaves the picture as it is.
+    grid: cells over the whole image. A map of zeros, or `top` 0, leaves the image as it is.
     """
     value = _upscaled(grid, image.size).clip(0.0) / top if top > 0 else np.zeros(image.size[::-1], np.float32)
     value = value.clip(0.0, 1.0)
@@ -60,7 +60,7 @@ def heat(image: Image.Image, grid: Grid, top: float) -> Image.Image:
 
 
 def change(image: Image.Image, before: Grid, after: Grid) -> tuple[Image.Image, float]:
-    """The picture with after - before over it, red where saliency grew and blue where it fell; and the largest change."""
+    """The image with after - before over it, red where saliency grew and blue where it fell; and the largest change."""
     difference = np.asarray(after, dtype=np.float32) - np.asarray(before, dtype=np.float32)
     top = float(np.abs(difference).max())
     if top == 0.0:
@@ -75,8 +75,8 @@ def _largest(level: LevelSaliency) -> float:
     return max((v for grid in (level.before, level.after) for row in grid for v in row), default=0.0)
 
 
-def level_pictures(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
-    """What each level sees of a person: level name -> part of the picture, at least one pixel."""
+def level_images(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
+    """What each level sees of a person: level name -> part of the image, at least one pixel."""
     head, body = (image.crop(touched_pixels(box, *image.size)) for box in (boxes.head, boxes.body))
     return {"head": head, "body": body, "context": image}
 
@@ -103,7 +103,7 @@ def saliency_rows(crops: Mapping[str, Image.Image], explanation: Explanation) ->
 
 
 def attention_rows(image: Image.Image, explanation: Explanation) -> dict[str, tuple[Cell, ...]]:
-    """Per looking level the mean over attention heads and each head, over the whole picture; empty without attention maps."""
+    """Per looking level the mean over attention heads and each head, over the whole image; empty without attention maps."""
     high = max(1, min(2 * _CELL, round(_CELL * image.height / image.width)))
     shown = image.convert("RGB").resize((_CELL, high), Image.Resampling.BICUBIC)
     rows = {}
@@ -111,21 +111,21 @@ def attention_rows(image: Image.Image, explanation: Explanation) -> dict[str, tu
         mean = np.mean(np.asarray(maps), axis=0)
         grids = [tuple(tuple(r) for r in mean.tolist()), *maps]
         captions = [f"{name} -> context, mean", *(f"attention head {i + 1}" for i in range(len(maps)))]
-        pictures = [heat(shown, _above_even(grid), _peak(grid)) for grid in grids]
-        rows[f"{name} -> context"] = tuple(zip(pictures, captions, strict=True))
+        images = [heat(shown, _above_even(grid), _peak(grid)) for grid in grids]
+        rows[f"{name} -> context"] = tuple(zip(images, captions, strict=True))
     return rows
 
 
 def draw_saliency(crops: Mapping[str, Image.Image], explanation: Explanation, title: str = "") -> Image.Image:
-    """The panel of Fig. 4, a row of `saliency_rows` per level, as a new RGB picture. Same input, same bytes."""
+    """The panel of Fig. 4, a row of `saliency_rows` per level, as a new RGB image. Same input, same bytes."""
     said = f"{title}   {explanation.emotion}, fused probability {explanation.probability:.2f}".strip()
     return _panel(saliency_rows(crops, explanation), said)
 
 
 def draw_attention(image: Image.Image, explanation: Explanation, title: str = "") -> Image.Image:
-    """Where the head's and the body's tokens look in the whole picture: the mean over attention heads, then each head.
+    """Where the head's and the body's tokens look in the whole image: the mean over attention heads, then each head.
 
-    image: the whole picture, which is what the context level sees. Raises ValueError where there are no attention maps.
+    image: the whole image, which is what the context level sees. Raises ValueError where there are no attention maps.
     """
     if not explanation.attention:
         raise ValueError("wanted attention maps, got none: this model was built without cross-level attention")
@@ -133,7 +133,7 @@ def draw_attention(image: Image.Image, explanation: Explanation, title: str = ""
 
 
 def _panel(rows: Mapping[str, Sequence[Cell]], title: str) -> Image.Image:
-    """Rows of pictures of one height, each under its caption, below a title, on white paper."""
+    """Rows of images of one height, each under its caption, below a title, on white paper."""
     high = next(iter(rows.values()))[0][0].height
     row, top = high + 2 * EM + _GAP, _GAP + 2 * EM
     columns = max(len(cells) for cells in rows.values())
@@ -145,15 +145,15 @@ def _panel(rows: Mapping[str, Sequence[Cell]], title: str) -> Image.Image:
     )
     for number, cells in enumerate(rows.values()):
         y = top + number * row
-        for place, (picture, caption) in enumerate(cells):
+        for place, (image, caption) in enumerate(cells):
             x = _GAP + place * (_CELL + _GAP)
             ink.write(draw, (x, y + EM), ink.shorten(caption, EM - 3, _CELL), EM - 3, ink.INK)
-            paper.paste(picture, (x, y + 2 * EM))
+            paper.paste(image, (x, y + 2 * EM))
     return paper
 
 
 def _above_even(grid: Grid) -> Grid:
-    """The map above its smallest cell: an even look at everything leaves the picture as it is."""
+    """The map above its smallest cell: an even look at everything leaves the image as it is."""
     least = min(v for row in grid for v in row)
     return tuple(tuple(v - least for v in row) for row in grid)
 

@@ -1,4 +1,4 @@
-"""Contact sheets: many small pictures with captions, in rows of equal cells."""
+"""Contact sheets: many small images with captions, in rows of equal cells."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from PIL import Image, ImageDraw
 from cocoer.report import canvas as ink
 
 Cell = tuple[Image.Image, Sequence[str]]
-"""A picture (any mode and size) and the lines below it; the first is bold."""
+"""An image (any mode and size) and the lines below it; the first is bold."""
 
 
 def contact_sheet(cells: Sequence[Cell], columns: int = 6, cell: int = 240, title: str = "") -> Image.Image:
-    """The cells row by row, `columns` a row, each picture scaled into a `cell` x `cell` square; a new RGB picture.
+    """The cells row by row, `columns` a row, each image scaled into a `cell` x `cell` square; a new RGB image.
 
     Captions are cut at the width of a cell. Same input, same bytes.
     Raises ValueError for an empty list, or where `columns` or `cell` is too small.
     """
     if not cells:
-        raise ValueError("contact sheet: wanted at least one picture, got an empty list")
+        raise ValueError("contact sheet: wanted at least one image, got an empty list")
     if columns < 1 or cell < 32:
         raise ValueError(f"contact sheet: wanted columns >= 1 and cell >= 32, got columns {columns} and cell {cell}")
     columns = min(columns, len(cells))

@@ -229,7 +229,7 @@ def plot(table: ResultTable) -> Image.Image | None:
     return bar_plot(values, table.title, whiskers, table.reference, width=1000, digits=2)
 
 
-def _picture(table: ResultTable) -> str:
+def _image(table: ResultTable) -> str:
     """The plot as an <img> with its data inside, or nothing."""
     image = plot(table)
     if image is None:
@@ -267,7 +267,7 @@ def _section(table: ResultTable) -> str:
     return (
         f'<section id="{table.key}"><a class="up" href="#top">up</a><h2>{escape(table.title)}</h2>'
         f'<p>{escape(table.caption)}</p>{_html_grid(table)}<div class="wide"><table class="rows">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_picture(table)}{below}</section>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_image(table)}{below}</section>"
     )
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from cocoer.names import LEVELS
-from cocoer.outputs import LEVEL_SOURCES, PersonPrediction, PictureResult
+from cocoer.outputs import LEVEL_SOURCES, ImageResult, PersonPrediction
 
 Cell = str | int | float | None
 
@@ -150,8 +150,8 @@ def summarize_person(person: PersonPrediction) -> str:
     return "\n".join(lines)
 
 
-def summarize(result: PictureResult) -> str:
-    """A picture's answer for the terminal: its name and size, then `summarize_person` for each person."""
+def summarize(result: ImageResult) -> str:
+    """An image's answer for the terminal: its name and size, then `summarize_person` for each person."""
     frame = f", frame {result.frame}" if result.frame is not None else ""
     size = f"{result.width}x{result.height}" if result.width else "not read"
     if result.status == "error":

@@ -14,7 +14,7 @@ from PIL import Image
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import decode_record
 from cocoer.inference.recognizer import Recognizer
-from cocoer.outputs import LEVEL_SOURCES, CaseStudy, PersonBoxes, PersonPrediction, PictureResult
+from cocoer.outputs import LEVEL_SOURCES, CaseStudy, ImageResult, PersonBoxes, PersonPrediction
 
 _LEAST = 1e-7  # probability below which a logarithm is cut, as float32 sigmoids reach 0 and 1
 
@@ -48,7 +48,7 @@ def case_of(
 ) -> CaseStudy:
     """The case study of one person. A person that could not be scored has loss, conflict and error 0 and says why."""
     person = replace(prediction, person=record.person)
-    result = PictureResult(record.image, record.width, record.height, (person,), model=about)
+    result = ImageResult(record.image, record.width, record.height, (person,), model=about)
     level = (record.extra.get("synthetic") or {}).get("contradicted_level")
     remark = f"synthetic scene: the {level} contradicts the label" if level else ""
     if person.status == "error":
@@ -62,15 +62,15 @@ def case_of(
 def case_studies(
     recognizer: Recognizer, records: Sequence[PersonRecord], root: str | Path
 ) -> Iterator[tuple[CaseStudy, Image.Image]]:
-    """Every record's case study and its picture, in order; pictures are read as they are needed.
+    """Every record's case study and its image, in order; images are read as they are needed.
 
-    root: the folder to which the records' pictures are relative. Raises ImageError for a picture that cannot be used.
+    root: the folder to which the records' images are relative. Raises ImageError for an image that cannot be used.
     """
     multi_label, step = recognizer.config.multi_label, recognizer.config.inference.batch_size
     for start in range(0, len(records), step):
         part = records[start : start + step]
-        pictures = tuple(decode_record(record, Path(root)) for record in part)
+        images = tuple(decode_record(record, Path(root)) for record in part)
         boxes = [[PersonBoxes(r.body, r.head, head_source=r.head_source)] for r in part]
-        answers = recognizer(pictures, boxes)
-        for record, picture, (prediction,) in zip(part, pictures, answers, strict=True):
-            yield case_of(record, prediction, multi_label, recognizer.about), picture
+        answers = recognizer(images, boxes)
+        for record, image, (prediction,) in zip(part, images, answers, strict=True):
+            yield case_of(record, prediction, multi_label, recognizer.about), image

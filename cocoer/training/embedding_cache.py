@@ -1,10 +1,10 @@
-"""CLIP's embeddings of the training persons on disk, for runs whose pictures are never changed (`data.embeddings`).
+"""CLIP's embeddings of the training persons on disk, for runs whose images are never changed (`data.embeddings`).
 
     <folder>/<split>-<tower>.safetensors    embeddings [n, e]; in the metadata, what each person's row was computed from
 
-The tower is frozen, so a person's embedding stays the same as long as tower, picture and boxes do. The file's name holds a
-hash of the tower and of how it looks; its metadata a hash of every person's picture and boxes. Another tower makes another
-file; a changed picture or box is an error, never a wrong embedding.
+The tower is frozen, so a person's embedding stays the same as long as tower, image and boxes do. The file's name holds a
+hash of the tower and of how it looks; its metadata a hash of every person's image and boxes. Another tower makes another
+file; a changed image or box is an error, never a wrong embedding.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def tower_hash(branch: VocabularyBranch, image_size: int) -> str:
 
 
 def person_hashes(records: Sequence[PersonRecord], root: Path) -> dict[str, str]:
-    """By key, a hash of each person's picture file and boxes. Raises CheckpointError for a picture that cannot be read."""
+    """By key, a hash of each person's image file and boxes. Raises CheckpointError for an image that cannot be read."""
     images = sorted({record.image for record in records})
-    facts = scan_files(root, images, "checking pictures")
+    facts = scan_files(root, images, "checking images")
     out = {}
     for record in records:
         found = facts[record.image]
@@ -79,7 +79,7 @@ def open_embeddings(
     """The embeddings of a split's persons: read from `folder`, or computed and written there by the first run.
 
     compute: gives them, [n, e] in the order of `records`, on every process.
-    Raises CheckpointError for a file that is damaged or was made from other pictures, boxes or persons.
+    Raises CheckpointError for a file that is damaged or was made from other images, boxes or persons.
     """
     file = folder / f"{split}-{tower_hash(branch, image_size)}.safetensors"
     hashes = person_hashes(records, root)
@@ -109,6 +109,6 @@ def _read(file: Path, hashes: dict[str, str]) -> Tensor:
         )
     if changed := [key for key, value in hashes.items() if stored[key] != value]:
         raise CheckpointError(
-            f"{file}: is stale: picture or boxes of {len(changed)} persons have changed since, first {changed[0]}; {remedy}"
+            f"{file}: is stale: image or boxes of {len(changed)} persons have changed since, first {changed[0]}; {remedy}"
         )
     return table

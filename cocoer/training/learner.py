@@ -23,7 +23,7 @@ class Learner:
     """What a step works on. forward: the model itself, wrapped or compiled, with the same parameters.
 
     wrapped: the model as several processes share it, whose `no_sync` saves an exchange of gradients; None for one process.
-    channels_last: how the weights are laid out, and how pictures have to be. embeddings: of the training persons, where the
+    channels_last: how the weights are laid out, and how images have to be. embeddings: of the training persons, where the
     frozen tower need not look again.
     """
 
@@ -68,7 +68,7 @@ def build_learner(
     if optim.sync_batch_norm and runtime.world_size > 1:
         if runtime.device.type != "cuda":
             raise ValueError(
-                "optim.sync_batch_norm: works on GPUs only; with CPU processes use model.trunk.frozen_norms"
+                "optim.sync_batch_norm: works on GPUs only; with CPU processes use model.backbone.frozen_norms"
             )
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     channels_last = optim.channels_last and channels_last_can_train(model, runtime.device)
@@ -90,7 +90,7 @@ def build_learner(
         optim=optim,
         multi_label=config.multi_label,
         class_counts=class_counts,
-        frozen_norms=config.model.trunk.frozen_norms,
+        frozen_norms=config.model.backbone.frozen_norms,
         channels_last=channels_last,
         embeddings=embeddings,
     )
@@ -100,7 +100,7 @@ def channels_last_can_train(model: nn.Module, device: torch.device) -> bool:
     """Whether the model's convolutions can be trained in that layout.
 
     oneDNN 3.x writes past its memory for the weights' gradient of a strided 1x1 convolution over fewer than 16 channels on a
-    CPU (uxlfoundation/oneDNN issue 6035, open). Only trunks that are narrower than any published one have such a layer.
+    CPU (uxlfoundation/oneDNN issue 6035, open). Only backbones that are narrower than any published one have such a layer.
     """
     if device.type != "cpu":
         return True

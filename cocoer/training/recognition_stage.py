@@ -31,7 +31,7 @@ from cocoer.runtime import (
 from cocoer.training.embedding_cache import KnownEmbeddings
 from cocoer.training.examples import Show, examples
 from cocoer.training.learner import Learner, build_learner, training_mode
-from cocoer.training.resume import Place, Start, persons_fingerprint, states_folder
+from cocoer.training.resume import Start, TrainingProgress, persons_fingerprint, states_folder
 from cocoer.training.schedule import learning_rate
 from cocoer.training.signals import StopSignals, shield_worker
 from cocoer.training.state import save_state
@@ -64,7 +64,7 @@ class FitResult:
     summary: all numbers of the last evaluation, empty where none was done.
     """
 
-    place: Place
+    place: TrainingProgress
     stopped_by: str | None
     best: float | None
     summary: dict[str, Any]
@@ -133,10 +133,10 @@ def prepare(
     return Run(config, runtime, sink, learner, train, select, persons_fingerprint(keys), stop)
 
 
-def restore(run: Run, start: Start) -> Place:
+def restore(run: Run, start: Start) -> TrainingProgress:
     """Optimizer, average and random generators as they were when the state was saved; the weights are loaded already."""
     if start.training is None:
-        return Place()
+        return TrainingProgress()
     training, learner, runtime = start.training, run.learner, run.runtime
     learner.optimizer.load_state_dict(training["optimizer"])
     if learner.average is not None:
@@ -148,7 +148,7 @@ def restore(run: Run, start: Start) -> Place:
     return start.place
 
 
-def recognise(run: Run, place: Place) -> FitResult:
+def fit_recognition(run: Run, place: TrainingProgress) -> FitResult:
     """Epochs until the last one, max_steps or a signal; an evaluation after each."""
     config, limit = run.config, run.config.run.max_steps
     summary: dict[str, Any] = {}
@@ -170,7 +170,7 @@ def recognise(run: Run, place: Place) -> FitResult:
     return FitResult(place, None, place.best, summary)
 
 
-def train_epoch(run: Run, place: Place) -> tuple[Place, str | None]:
+def train_epoch(run: Run, place: TrainingProgress) -> tuple[TrainingProgress, str | None]:
     """Train from `place` to the end of its epoch, max_steps or a signal; the place reached, and the signal's name."""
     config, learner, runtime = run.config, run.learner, run.runtime
     training_mode(learner.model, learner.frozen_norms)
@@ -212,7 +212,7 @@ def averaged(run: Run) -> Iterator[None]:
         yield
 
 
-def select_best(run: Run, place: Place) -> tuple[dict[str, Any], Place]:
+def select_best(run: Run, place: TrainingProgress) -> tuple[dict[str, Any], TrainingProgress]:
     """Evaluate on the selection split, log it, write last.safetensors and, where it is the best so far, best.safetensors."""
     config, runtime, model = run.config, run.runtime, run.learner.model
     split, classes, multi_label = config.data.select_split, config.classes, config.multi_label
@@ -253,7 +253,7 @@ def _equal_buffers(run: Run) -> None:
             torch.distributed.broadcast(buffer, src=0)
 
 
-def save_training(run: Run, place: Place) -> None:
+def save_training(run: Run, place: TrainingProgress) -> None:
     """Write the training state; every process takes part, rank 0 writes. Raises CheckpointError on every process."""
     runtime, learner, config = run.runtime, run.learner, run.config
     random = runtime.gather(random_state(runtime.device))

@@ -21,7 +21,7 @@ MAY_DIFFER = (
 
 
 @dataclass(frozen=True)
-class Place:
+class TrainingProgress:
     """How far a run is. step: optimizer steps done. epoch, position: epochs done, and persons used of the present one.
 
     evaluated: epochs whose evaluation is done. best, best_epoch: the highest headline so far and its epoch, from 1.
@@ -48,9 +48,9 @@ class Start:
     messages: tuple[str, ...]
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TrainingProgress:
         """Where the run goes on."""
-        return Place(**self.training["place"]) if self.training else Place()
+        return TrainingProgress(**self.training["place"]) if self.training else TrainingProgress()
 
 
 def states_folder(config: Config) -> Path:

@@ -19,10 +19,10 @@ from cocoer.model.cocoer import CocoER
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime, seed_everything
 from cocoer.training.embedding_cache import KnownEmbeddings, open_embeddings
-from cocoer.training.recognition_stage import FitResult, Log, Sink, prepare, quiet_loader, recognise, restore
-from cocoer.training.resume import Place, Start, check_persons
+from cocoer.training.recognition_stage import FitResult, Log, Sink, fit_recognition, prepare, quiet_loader, restore
+from cocoer.training.resume import Start, TrainingProgress, check_persons
 from cocoer.training.signals import StopSignals
-from cocoer.training.vocabulary_stage import embed_pictures, fit_vocabulary
+from cocoer.training.vocabulary_stage import embed_images, fit_vocabulary
 
 Stage = Literal["both", "vocabulary", "recognition"]
 
@@ -55,13 +55,13 @@ def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: St
             if start.folder is None:
                 vocabulary_stage(config, model, people, known, runtime, sink.log, stage, stop)
         except Stopped:
-            return FitResult(Place(), stop.received, None, {})
+            return FitResult(TrainingProgress(), stop.received, None, {})
         if stage == "vocabulary":
-            return FitResult(Place(), None, None, {})
+            return FitResult(TrainingProgress(), None, None, {})
         seed_everything(seed, 1 + runtime.rank)  # whether the first stage ran in this process leaves no trace
         run = prepare(config, model, people, known, runtime, sink, stop)
         place = restore(run, start)
-        return recognise(run, place)
+        return fit_recognition(run, place)
 
 
 def known_embeddings(
@@ -88,7 +88,7 @@ def embedded(config: Config, branch: VocabularyBranch, runtime: Runtime, stop: S
     people = build_dataset(config.data, config.data.train_split, config.run.seed, train=False)
     loader = quiet_loader(config, config.data.train_split, runtime, people, config.vocabulary_stage.batch_size)
     order = [r.key for r in people.records]
-    return embed_pictures(branch, until_stopped(loader, stop), order, runtime, progress=True)
+    return embed_images(branch, until_stopped(loader, stop), order, runtime, progress=True)
 
 
 def vocabulary_stage(

@@ -1,6 +1,6 @@
-"""First stage: omega learns to bring a picture's CLIP embedding near the text embeddings of the person's labels.
+"""First stage: omega learns to bring an image's CLIP embedding near the text embeddings of the person's labels.
 
-The tower is frozen and the pictures are not augmented, so every embedding is computed once and kept in memory; an epoch
+The tower is frozen and the images are not augmented, so every embedding is computed once and kept in memory; an epoch
 is then a matter of seconds. Every process trains the same omega on all of them.
 """
 
@@ -33,7 +33,7 @@ def alignment_loss(aligned: Tensor, text: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed_pictures(
+def embed_images(
     branch: VocabularyBranch, batches: Iterable[Batch], order: Sequence[str], runtime: Runtime, progress: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Unit-norm image embeddings [n, e] and labels [n, k] of a split on this process's device, in the given order of keys.

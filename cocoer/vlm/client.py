@@ -39,7 +39,7 @@ class EndpointError(RuntimeError):
 @dataclass(frozen=True)
 class Limits:
     """timeout: seconds for one attempt as a whole. attempts: per question. first_wait: seconds before the second attempt,
-    doubled each time up to longest_wait. requests: HTTP requests of this client altogether. side: longest side of a picture
+    doubled each time up to longest_wait. requests: HTTP requests of this client altogether. side: longest side of an image
     in pixels. tokens: of an answer.
     """
 
@@ -79,8 +79,8 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """Never follow."""
 
 
-def picture_uri(image: Image.Image, side: int) -> str:
-    """A picture as a data URI: JPEG, longest side at most `side` pixels."""
+def image_uri(image: Image.Image, side: int) -> str:
+    """An image as a data URI: JPEG, longest side at most `side` pixels."""
     shown = image.convert("RGB")
     shown.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -90,14 +90,14 @@ def picture_uri(image: Image.Image, side: int) -> str:
 
 def request_body(question: Question, model: str, limits: Limits) -> dict[str, Any]:
     """The JSON body of one chat completion, temperature 0."""
-    pictures = [{"type": "image_url", "image_url": {"url": picture_uri(p, limits.side)}} for p in question.pictures]
+    images = [{"type": "image_url", "image_url": {"url": image_uri(p, limits.side)}} for p in question.images]
     return {
         "model": model,
         "temperature": 0,
         "max_tokens": limits.tokens,
         "messages": [
             {"role": "system", "content": question.system},
-            {"role": "user", "content": [{"type": "text", "text": question.text}, *pictures]},
+            {"role": "user", "content": [{"type": "text", "text": question.text}, *images]},
         ],
     }
 

@@ -1,6 +1,6 @@
-"""The four questions of the supplement's section 10, from a picture and a prediction; wordings come from a YAML file.
+"""The four questions of the supplement's section 10, from an image and a prediction; wordings come from a YAML file.
 
-`prompt`: the picture with the person marked. `multi_level`: the crops of the three levels. `prompt_kappa`: names the first
+`prompt`: the image with the person marked. `multi_level`: the crops of the three levels. `prompt_kappa`: names the first
 excluded level and asks to avoid its inconsistent result. `multi_level_kappa`: the crops of the levels that stay, nothing else
 changed. Where nothing competed there is nothing to help with, and a kappa variant is its plain one.
 """
@@ -51,12 +51,12 @@ class Wordings:
 
 @dataclass(frozen=True)
 class Question:
-    """What is sent for one person and variant: text parts and pictures (RGB), in order."""
+    """What is sent for one person and variant: text parts and images (RGB), in order."""
 
     variant: str
     system: str
     text: str
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
 
 
 def read_wordings(path: str | Path = DEFAULT_WORDINGS) -> Wordings:
@@ -104,15 +104,15 @@ def _check_text(name: str, value: object, path: Path) -> None:
         raise PromptError(f"{path}: {name}: wanted the places {sorted(wanted)} in braces, got {sorted(found)}")
 
 
-def level_pictures(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
-    """What each level sees, RGB, in the picture's own pixels."""
+def level_images(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
+    """What each level sees, RGB, in the image's own pixels."""
     image = image.convert("RGB")
     head, body = (image.crop(touched_pixels(box, *image.size)) for box in (boxes.head, boxes.body))
     return {"head": head, "body": body, "context": image}
 
 
 def _marked(image: Image.Image, boxes: PersonBoxes) -> Image.Image:
-    """A copy of the picture with the person's body box in green."""
+    """A copy of the image with the person's body box in green."""
     marked = image.convert("RGB").copy()
     x1, y1, x2, y2 = boxes.body
     box = (x1, y1, max(x1, min(x2, marked.width) - 1), max(y1, min(y2, marked.height) - 1))
@@ -123,7 +123,7 @@ def _marked(image: Image.Image, boxes: PersonBoxes) -> Image.Image:
 def questions(
     image: Image.Image, person: PersonPrediction, wordings: Wordings, classes: Sequence[str], multi_label: bool
 ) -> dict[str, Question]:
-    """The four variants for one person. image: the picture that was scored, any mode.
+    """The four variants for one person. image: the image that was scored, any mode.
 
     Raises ValueError for a person without boxes.
     """
@@ -131,7 +131,7 @@ def questions(
         raise ValueError(f"person {person.person}: wanted boxes to ask about, got none ({person.message})")
     asked = (wordings.multi_label if multi_label else wordings.single_label).format(labels=", ".join(classes))
     order = person.competition.exclusion if person.competition else ()
-    views = level_pictures(image, person.boxes)
+    views = level_images(image, person.boxes)
     marked = _marked(image, person.boxes)
 
     def of_levels(variant: str, levels: Sequence[str]) -> Question:

@@ -70,7 +70,7 @@ def _imagenet(name: str, file: str, size: int | None = None, sha256: str | None 
     """A torchvision classifier; its file name ends in the first 8 digits of its SHA-256."""
     return WeightsFile(
         name=name,
-        what=f"ImageNet weights of the trunks ({name})",
+        what=f"ImageNet weights of the backbones ({name})",
         page="https://pytorch.org/vision/stable/models.html",
         place=f"checkpoints/imagenet/{name}.pth",
         licence=TORCHVISION,

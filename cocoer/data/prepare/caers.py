@@ -1,4 +1,4 @@
-"""CAER-S as it lies on disk: class folders in their spellings, face lists of others, and one person a picture."""
+"""CAER-S as it lies on disk: class folders in their spellings, face lists of others, and one person an image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cocoer.data.people import (
 from cocoer.names import CAERS_CLASSES, canonical_class
 from cocoer.outputs import PersonBoxes
 
-PICTURES: tuple[str, ...] = (".png", ".jpg", ".jpeg")
+IMAGES: tuple[str, ...] = (".png", ".jpg", ".jpeg")
 
 _SPLIT_FOLDERS: dict[str, str] = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 _DEPTH = 3
@@ -37,7 +37,7 @@ class CaersError(ValueError):
 
 @dataclass(frozen=True)
 class CaersImage:
-    """One picture. path: relative to the data root. folder: `train`, `val` or `test`, after the folder it lies in."""
+    """One image. path: relative to the data root. folder: `train`, `val` or `test`, after the folder it lies in."""
 
     path: str
     folder: str
@@ -88,10 +88,10 @@ def _split_classes(base: Path) -> list[Path]:
 
 
 def read_tree(base: Path, data_root: Path) -> list[CaersImage]:
-    """All pictures below the class folders, in the order of split, class and name.
+    """All images below the class folders, in the order of split, class and name.
 
     `Angry` is `Anger`, `Train` is `train`. Raises CaersError for an unknown class folder, for two folders of one class (or
-    split), and for a tree without pictures.
+    split), and for a tree without images.
     """
     images: list[CaersImage] = []
     splits: dict[str, Path] = {}
@@ -101,7 +101,7 @@ def read_tree(base: Path, data_root: Path) -> list[CaersImage]:
             continue
         if split in splits:
             raise CaersError(
-                f"{base}: both {splits[split].name} and {split_folder.name} hold the {split} pictures; keep one of them"
+                f"{base}: both {splits[split].name} and {split_folder.name} hold the {split} images; keep one of them"
             )
         splits[split] = split_folder
         classes: dict[str, Path] = {}
@@ -116,10 +116,10 @@ def read_tree(base: Path, data_root: Path) -> list[CaersImage]:
                 )
             classes[label] = folder
             prefix = Path(os.path.relpath(folder, data_root)).as_posix()
-            names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+            names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGES)
             images += [CaersImage(f"{prefix}/{name}", split, label) for name in names]
     if not images:
-        raise CaersError(f"{base}: wanted pictures ({', '.join(PICTURES)}) in class folders, found none")
+        raise CaersError(f"{base}: wanted images ({', '.join(IMAGES)}) in class folders, found none")
     order = {"train": 0, "val": 1, "test": 2}
     return sorted(images, key=lambda i: (order[i.folder], i.label, i.path))
 
@@ -142,8 +142,8 @@ def read_face_lists(path: Path, images: Sequence[CaersImage]) -> FaceList:
     """Lists of `class/name,label,x1,y1,x2,y2` (ndkhanh360) or `train/class/name,...` (larrylu0426) lines.
 
     path: one .txt or .csv, or a folder of them; `train`, `val` or `test` in a file's name says its split. Lists of the val
-    split name pictures of the test folder. Blank lines and CRLF are fine. Rows that name no picture of the tree, repeat a
-    picture, cannot be parsed, or whose label contradicts the folder are counted, named and not used.
+    split name images of the test folder. Blank lines and CRLF are fine. Rows that name no image of the tree, repeat a
+    image, cannot be parsed, or whose label contradicts the folder are counted, named and not used.
     Raises CaersError where a file is missing or hardly a row fits: then the list is for another folder or class order.
     """
     files = sorted(p for p in path.iterdir() if p.suffix in (".txt", ".csv")) if path.is_dir() else [path]
@@ -171,7 +171,7 @@ def _read_list(file: Path, split: str, known: set[tuple[str, str, str]], out: Fa
     if counts["rows"] and counts["used"] * 2 < counts["rows"]:
         shown = "\n  ".join(named[:_SHOWN])
         raise CaersError(
-            f"{file}: only {counts['used']} of {counts['rows']} rows fit the pictures; "
+            f"{file}: only {counts['used']} of {counts['rows']} rows fit the images; "
             f"wrong list, wrong --root, or other classes:\n  {shown}"
         )
     return dict(counts) | {"not_used": named}
@@ -192,15 +192,15 @@ def _read_row(line: str, split: str, known: set[tuple[str, str, str]], out: Face
         wanted = canonical_class(parts[-2], CAERS_CLASSES)
     except ValueError:
         return "unknown class folder"
-    # A list of val names pictures of the test folder, unless the copy has a val folder of its own.
+    # A list of val names images of the test folder, unless the copy has a val folder of its own.
     tries = [folder] if folder else [split, "test"] if split == "val" else [split]
     key = next((k for f in tries if (k := (f, wanted, parts[-1])) in known), None)
     if key is None:
-        return "no such picture"
+        return "no such image"
     if not 0 <= label < len(CAERS_CLASSES) or CAERS_CLASSES[label] != wanted:
         return "label contradicts the folder"
     if key in out.faces:
-        return "picture listed before"
+        return "image listed before"
     out.faces[key] = (split or key[0], box)
     counts["used"] += 1
     counts["boxes with a negative value"] += min(box) < 0
@@ -213,11 +213,11 @@ def _read_row(line: str, split: str, known: set[tuple[str, str, str]], out: Face
 def choose_person(
     found: Detections | None, listed: tuple[float, ...] | None, width: int, height: int
 ) -> tuple[PersonBoxes, str]:
-    """The one person of a picture, and why a listed face was not used ("" where it was, or where there is none).
+    """The one person of an image, and why a listed face was not used ("" where it was, or where there is none).
 
     A listed face counts first (`annotated`); its body is the detected one that fits it best, else an estimate. Without a
     list: the person with the largest detected face, else the largest body. Without any detection: body and head are
-    estimated from the whole picture. Boxes are clipped to the picture.
+    estimated from the whole image. Boxes are clipped to the image.
     """
     face, fault = _listed_face(listed, width, height)
     if face is not None:
@@ -242,7 +242,7 @@ def _listed_face(listed: tuple[float, ...] | None, width: int, height: int) -> t
     try:
         face = clip_box(as_box(listed), width, height)
     except ValueError:
-        return None, "listed face is no box inside the picture"
+        return None, "listed face is no box inside the image"
     if min(face[2] - face[0], face[3] - face[1]) < _MIN_FACE:
         return None, "listed face is too small"
     return face, ""
@@ -260,9 +260,9 @@ def _body_of(face: Box, found: Detections) -> int | None:
 def duplicate_report(
     images: Sequence[CaersImage], content: Mapping[str, str], splits: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Byte-identical pictures: how many repeats there are, in and across splits, and under how many labels.
+    """Byte-identical images: how many repeats there are, in and across splits, and under how many labels.
 
-    content: hash by path. splits: split by path (pictures that are left out are not in it).
+    content: hash by path. splits: split by path (images that are left out are not in it).
     """
     groups: dict[str, list[CaersImage]] = {}
     for image in images:

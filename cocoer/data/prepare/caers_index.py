@@ -1,4 +1,4 @@
-"""CAER-S pictures -> a person index: splits, duplicates, one person a picture, and every dropped picture with its reason."""
+"""CAER-S images -> a person index: splits, duplicates, one person an image, and every dropped image with its reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cocoer.names import CAERS_CLASSES, SPLITS
 
 SplitRule = Literal["original", "community", "disjoint"]
 
-FAULTS: tuple[str, ...] = ("missing file", "unreadable picture")
+FAULTS: tuple[str, ...] = ("missing file", "unreadable image")
 """Reasons (by their beginning) that are faults of the data; `--strict` refuses them."""
 
 
@@ -44,12 +44,12 @@ def build_caers_index(
     seed: int = 0,
     strict: bool = False,
 ) -> CaersIndex:
-    """The index of a whole data set, one person a picture.
+    """The index of a whole data set, one person an image.
 
     split: `original` follows the folders; `community` follows the face lists, which take val and test out of the test folder;
-    `disjoint` draws 70/10/20 % of each class so that no two splits share a picture or a near-duplicate (`near` bits of 64), and
+    `disjoint` draws 70/10/20 % of each class so that no two splits share an image or a near-duplicate (`near` bits of 64), and
     leaves out byte-identical repeats.
-    Raises CaersError for `community` without a list of val, StrictError, where `strict`, for a broken picture.
+    Raises CaersError for `community` without a list of val, StrictError, where `strict`, for a broken image.
     """
     facts = scan_files(data_root, [i.path for i in images])
     dropped = {i.path: facts[i.path].error for i in images if facts[i.path].error}
@@ -57,7 +57,7 @@ def build_caers_index(
     found: dict[str, Detections] = {}
     if detect is not None:
         found, errors = detect({i.path: facts[i.path].content for i in images if i.path not in dropped})
-        dropped |= {path: f"unreadable picture: {why}" for path, why in errors.items()}
+        dropped |= {path: f"unreadable image: {why}" for path, why in errors.items()}
     if strict:
         _refuse_faults(dropped)
     records, reasons = _records([i for i in images if i.path not in dropped], splits, facts, faces, found)
@@ -75,7 +75,7 @@ def _split(
     near: int,
     seed: int,
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Split by path; pictures that a rule leaves out go to `dropped`. Also the duplicates, for the sidecar."""
+    """Split by path; images that a rule leaves out go to `dropped`. Also the duplicates, for the sidecar."""
     content = {path: fact.content for path, fact in facts.items()}
     by_folder = {i.path: i.folder for i in images if i.path not in dropped}
     duplicates = {"by_folder": duplicate_report(images, content, by_folder)}
@@ -94,7 +94,7 @@ def _listed_splits(images: Sequence[CaersImage], dropped: dict[str, str], faces:
     if faces is None or not any(split == "val" for split, _ in faces.faces.values()):
         raise CaersError(
             "--split community: wanted the community's face lists (--faces FOLDER with train.txt, val.txt, test.txt), for they "
-            "say which pictures are val; without them use --split disjoint or original"
+            "say which images are val; without them use --split disjoint or original"
         )
     splits = {}
     for image in images:
@@ -125,11 +125,11 @@ def _disjoint(
             contrary = f", which is labelled {other.label}" if other.label != image.label else ""
             dropped[image.path] = f"byte-identical to {other.path}{contrary}"
     unique = list(first.values())
-    hashes = list(in_threads(lambda i: _hash(data_root / i.path), unique, "comparing pictures"))
+    hashes = list(in_threads(lambda i: _hash(data_root / i.path), unique, "comparing images"))
     kept = []
     for image, value in zip(unique, hashes, strict=True):
         if isinstance(value, str):
-            dropped[image.path] = f"unreadable picture: {value}"
+            dropped[image.path] = f"unreadable image: {value}"
         else:
             kept.append((image, value))
     groups = near_groups([value for _, value in kept], near)
@@ -138,7 +138,7 @@ def _disjoint(
     return {image.path: split for (image, _), split in zip(kept, chosen, strict=True)}, {
         "bits": near,
         "groups_of_two_or_more": sum(n > 1 for n in sizes.values()),
-        "pictures_in_them": sum(n for n in sizes.values() if n > 1),
+        "images_in_them": sum(n for n in sizes.values() if n > 1),
         "largest_group": max(sizes.values(), default=0),
         "seed": seed,
     }
@@ -182,7 +182,7 @@ def _refuse_faults(dropped: Mapping[str, str]) -> None:
     bad = {path: why for path, why in dropped.items() if why.startswith(FAULTS)}
     if bad:
         shown = "\n  ".join(f"{path}: {why}" for path, why in list(bad.items())[:20])
-        raise StrictError(f"--strict: {len(bad)} pictures would be dropped:\n  {shown}")
+        raise StrictError(f"--strict: {len(bad)} images would be dropped:\n  {shown}")
 
 
 def _report(
@@ -214,5 +214,5 @@ def _report(
 
 
 def _kind(why: str) -> str:
-    """The reason without what is special to one picture."""
+    """The reason without what is special to one image."""
     return "byte-identical to another" if why.startswith("byte-identical") else why.split(":")[0]

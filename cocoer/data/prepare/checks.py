@@ -1,4 +1,4 @@
-"""Two looks at a finished index: does every picture decode as it says, and do boxes and labels make sense to the eye."""
+"""Two looks at a finished index: does every image decode as it says, and do boxes and labels make sense to the eye."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _CELL, _HIGH, _TEXT, _GAP, _COLUMNS = 300, 250, 46, 6, 4  # pixels of a cell: wi
 
 
 @dataclass(frozen=True)
-class BrokenPicture:
-    """One picture that cannot be used, the persons it takes with it, and why."""
+class BrokenImage:
+    """One image that cannot be used, the persons it takes with it, and why."""
 
     image: str
     persons: int
     reason: str
 
 
-def check_pictures(records: Sequence[PersonRecord], root: Path) -> list[BrokenPicture]:
-    """Decode every picture of the index completely; returns the broken ones, in the order of the index.
+def check_images(records: Sequence[PersonRecord], root: Path) -> list[BrokenImage]:
+    """Decode every image of the index completely; returns the broken ones, in the order of the index.
 
-    In threads, with a progress bar on a terminal. A picture of another size than the index says is broken too.
+    In threads, with a progress bar on a terminal. An image of another size than the index says is broken too.
     """
-    by_picture: dict[str, list[PersonRecord]] = defaultdict(list)
+    by_image: dict[str, list[PersonRecord]] = defaultdict(list)
     for record in records:
-        by_picture[record.image].append(record)
+        by_image[record.image].append(record)
 
     def fault(persons: list[PersonRecord]) -> str:
         try:
@@ -47,15 +47,15 @@ def check_pictures(records: Sequence[PersonRecord], root: Path) -> list[BrokenPi
             return str(err)
         return ""
 
-    pictures = list(by_picture.values())
-    faults = in_threads(fault, pictures, "decoding pictures")
-    return [BrokenPicture(p[0].image, len(p), why) for p, why in zip(pictures, faults, strict=True) if why]
+    images = list(by_image.values())
+    faults = in_threads(fault, images, "decoding images")
+    return [BrokenImage(p[0].image, len(p), why) for p, why in zip(images, faults, strict=True) if why]
 
 
 def contact_sheet(records: Sequence[PersonRecord], root: Path, count: int = 24, seed: int = 0) -> Image.Image:
-    """A sheet of up to `count` randomly chosen persons: the whole picture with body and head box, and what the index says.
+    """A sheet of up to `count` randomly chosen persons: the whole image with body and head box, and what the index says.
 
-    Body boxes are red; head boxes green (annotated), blue (detected) or orange (estimated). A picture that cannot be read
+    Body boxes are red; head boxes green (annotated), blue (detected) or orange (estimated). An image that cannot be read
     is a gray cell with the reason. RGB. Raises ValueError for an empty index.
     """
     if not records:

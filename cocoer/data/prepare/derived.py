@@ -1,6 +1,6 @@
 """Files that others derived from EMOTIC and CAER-S -> person records: CSV, arrays, a COCO-style JSON, the published pickles.
 
-None of them has all that an index needs; what is missing is estimated and marked so (heads), or taken from the picture (sizes).
+None of them has all that an index needs; what is missing is estimated and marked so (heads), or taken from the image (sizes).
 A row that cannot be used is left out with its reason; a file of another format is refused.
 """
 
@@ -50,7 +50,7 @@ class _Reading:
         self, where: str, image: str, body: Sequence[float] | None, head: Sequence[float] | None,
         labels: Sequence[str], vad: tuple[float, float, float] | None, split: str, size: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
-        """One person; a missing box is estimated. size: where the picture need not be there.
+        """One person; a missing box is estimated. size: where the image need not be there.
 
         Raises _RowError or ValueError where that does not work.
         """
@@ -91,7 +91,7 @@ def _box(values: Sequence[float] | None) -> Box | None:
 def convert(
     source: Path, form: str, root: Path, dataset: str = "emotic", run_pickle: bool = False
 ) -> tuple[list[PersonRecord], dict[str, Any]]:
-    """Records and sidecar of one derived file or folder, whose pictures lie below `root`.
+    """Records and sidecar of one derived file or folder, whose images lie below `root`.
 
     form: a key of `FORMATS`. run_pickle: consent to `cocoer-pickle`. Raises DerivedError for what cannot be read at all.
     """
@@ -188,7 +188,7 @@ def _tandon_npy(source: Path, reading: _Reading, dataset: str) -> None:
     """`{split}_{context,body,cat}_arr.npy` beside `{split}.csv`; in the variant with faces also `{split}_face_arr.npy`.
 
     The arrays hold finished crops, so they become a crop cache: `data.cache` = `<root>/cache` with `data.image_size` 224
-    then trains on them without any picture. The boxes come from the CSV, whose row i is the array's row i. Without a face
+    then trains on them without any image. The boxes come from the CSV, whose row i is the array's row i. Without a face
     array the head crop is cut from the body crop, where heads usually are.
     """
     splits = [s for s in SPLITS if (source / f"{s}_context_arr.npy").is_file()]
@@ -316,7 +316,7 @@ def _xywh(values: Sequence[float] | None) -> tuple[float, ...] | None:
 def _cocoer_pickle(source: Path, reading: _Reading, dataset: str) -> None:
     """`{split}_info.pkl` with `{split}_image.pkl` beside it (5-tuples), or `{split}_info.npy` (7-tuples).
 
-    The formats of the published code. The pictures are written as PNG below the root, in the channel order of the arrays,
+    The formats of the published code. The images are written as PNG below the root, in the channel order of the arrays,
     which the release does not state: look at a contact sheet.
     """
     split = _split_of(source)
@@ -326,11 +326,11 @@ def _cocoer_pickle(source: Path, reading: _Reading, dataset: str) -> None:
     def take(where: str, person: PicklePerson) -> None:
         if len(person.labels) != len(classes):
             raise _RowError(f"wanted {len(classes)} labels, got {len(person.labels)}")
-        name = written.setdefault(id(person.picture), f"pickle/{split}/{len(written):06d}.png")
+        name = written.setdefault(id(person.image), f"pickle/{split}/{len(written):06d}.png")
         path = reading.root / name
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(person.picture).save(path)
+            Image.fromarray(person.image).save(path)
         labels = [c for c, on in zip(classes, person.labels, strict=True) if on > 0]
         if not labels:
             raise _RowError("no category")

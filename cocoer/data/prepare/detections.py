@@ -1,4 +1,4 @@
-"""Detectors over many pictures: an hour's work on a CPU, so what is found is kept and an interrupted run goes on."""
+"""Detectors over many images: an hour's work on a CPU, so what is found is kept and an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Detector = Callable[[NDArray[np.uint8]], Detections]
 DetectAll = Callable[[Mapping[str, str]], tuple[dict[str, Detections], dict[str, str]]]
 """Image path -> content hash, in; detections and errors by image path, out."""
 
-_AHEAD = 8  # pictures that are decoded while the detector works
+_AHEAD = 8  # images that are decoded while the detector works
 
 
 def detect_all(
     detector: Detector, settings: Mapping[str, Any], root: Path, images: Mapping[str, str], store: Path
 ) -> tuple[dict[str, Detections], dict[str, str]]:
-    """(detections by image path, errors by image path) for pictures that may fail to decode.
+    """(detections by image path, errors by image path) for images that may fail to decode.
 
     settings: names the detector and all that its answers depend on. images: path relative to `root` -> content hash.
     store: a .jsonl file that is written as the work goes on; its lines are used again where settings and content agree.
@@ -40,18 +40,18 @@ def detect_all(
             _write(file, {"settings": dict(settings)})
             for image, old in found.items():
                 _write(file, {"image": image, "content": images[image]} | _to_lists(old))
-            for image, picture in _decoded(root, missing):
-                if isinstance(picture, ImageError):
-                    errors[image] = str(picture)
+            for image, pixels in _decoded(root, missing):
+                if isinstance(pixels, ImageError):
+                    errors[image] = str(pixels)
                     continue
-                line = _to_lists(detector(picture))
+                line = _to_lists(detector(pixels))
                 found[image] = _from_lists(line)  # rounded, so that a resumed run gives the same index
                 _write(file, {"image": image, "content": images[image]} | line)
     return found, errors
 
 
 def _decoded(root: Path, images: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
-    """(image, uint8 [H, W, 3] RGB or the error), decoded a few pictures ahead of whoever asks."""
+    """(image, uint8 [H, W, 3] RGB or the error), decoded a few images ahead of whoever asks."""
 
     def load(image: str) -> NDArray[np.uint8] | ImageError:
         try:
@@ -62,10 +62,10 @@ def _decoded(root: Path, images: Sequence[str]) -> Iterator[tuple[str, NDArray[n
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(load, image) for image in images[:_AHEAD]]
         for i, image in enumerate(progress(images, len(images), "detecting")):
-            picture = waiting.pop(0).result()
+            pixels = waiting.pop(0).result()
             if i + _AHEAD < len(images):
                 waiting.append(pool.submit(load, images[i + _AHEAD]))
-            yield image, picture
+            yield image, pixels
 
 
 def _read_store(store: Path, settings: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, Detections]:

@@ -22,7 +22,7 @@ Release = Literal["pami", "cvpr17"]
 
 MAT_FILES: dict[Release, str] = {"pami": "Annotations.mat", "cvpr17": "CVPR17_Annotations.mat"}
 SOURCES: tuple[str, ...] = ("mscoco", "framesdb", "emodb_small", "ade20k")
-"""The four picture collections; each is a folder of the image root."""
+"""The four image collections; each is a folder of the image root."""
 
 _DEPTH = 4  # unzipping nests folders; deeper than this nobody has them
 _SHOWN = 10
@@ -51,7 +51,7 @@ class RawPerson:
 
 @dataclass(frozen=True)
 class RawImage:
-    """One picture as annotated. name: `folder/filename`. stored_size: first and second stored value, or None."""
+    """One image as annotated. name: `folder/filename`. stored_size: first and second stored value, or None."""
 
     split: str
     name: str
@@ -138,7 +138,7 @@ def optional(record: Any, name: str) -> Any:
 
 
 def load_annotations(path: Path) -> list[RawImage]:
-    """All pictures of an `Annotations.mat`, in file order, train first.
+    """All images of an `Annotations.mat`, in file order, train first.
 
     Raises AnnotationError for a file that is missing, damaged or of MAT version 7.3, and as `read_annotations` does.
     """
@@ -182,19 +182,19 @@ def read_annotations(content: Mapping[str, Any], name: str = "annotations") -> l
 
 def _image(record: Any, split: str, where: str, faults: list[str]) -> RawImage:
     filename, folder = (text(get(record, n, where)) for n in ("filename", "folder"))
-    picture = f"{folder}/{filename}".replace("\\", "/").strip("/")
+    image = f"{folder}/{filename}".replace("\\", "/").strip("/")
     database = as_list(get(record, "original_database", where))
     source = text(optional(database[0], "name")) if database else ""
     size = [n for s in as_list(optional(record, "image_size")) for f in fields_of(s) for n in numbers(get(s, f, where))]
     persons = []
     for number, person in enumerate(as_list(get(record, "person", where))):
-        place = f"{where} {picture} person {number}"
+        place = f"{where} {image} person {number}"
         try:
             persons.append(_person(person, split, place))
         except _RowError as err:
             faults.append(f"{place}: {err}")
     return RawImage(
-        split, picture, source or picture.split("/")[0], (size[0], size[1]) if len(size) >= 2 else None, tuple(persons)
+        split, image, source or image.split("/")[0], (size[0], size[1]) if len(size) >= 2 else None, tuple(persons)
     )
 
 
@@ -257,7 +257,7 @@ def mean_vad(rows: Sequence[Sequence[float]]) -> tuple[float, float, float] | No
 
 
 def find_tree(root: Path, release: Literal["auto", "pami", "cvpr17"] = "auto") -> EmoticTree:
-    """Annotations and pictures at, below or beside `root`, which may be a level too high or too low.
+    """Annotations and images at, below or beside `root`, which may be a level too high or too low.
 
     auto: the release whose file is there; with both, PAMI. Raises AnnotationError that says what was looked for, and where.
     """
@@ -292,7 +292,7 @@ def _with_images(root: Path, release: Release, annotations: Path) -> EmoticTree:
 
 
 def _below(base: Path, depth: int) -> list[Path]:
-    """Files and folders down to `depth` levels, nearest first; folders of pictures are not walked."""
+    """Files and folders down to `depth` levels, nearest first; folders of images are not walked."""
     level, found = [base], []
     for _ in range(depth):
         entries = [p for folder in level for p in _listing(folder)]

@@ -1,4 +1,4 @@
-"""Annotated rows and picture files -> a person index in which every box is sound and every dropped person has a reason."""
+"""Annotated rows and image files -> a person index in which every box is sound and every dropped person has a reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cocoer.data.prepare.heads import Candidate, Head, HeadKey, choose_heads, he
 from cocoer.data.prepare.published_counts import EMOTIC_COUNTS, EMOTIC_LABELS, compare_counts, compare_labels
 from cocoer.names import EMOTIC_CLASSES, SPLITS
 
-FAULTS: tuple[str, ...] = ("missing file", "unreadable picture", "body box")
+FAULTS: tuple[str, ...] = ("missing file", "unreadable image", "body box")
 """Reasons (by their beginning) that are faults of the data; `--strict` refuses them. The others are rules of the selection."""
 
 MIN_BODY = 1.0
@@ -67,9 +67,9 @@ def build_emotic_index(
 ) -> EmoticIndex:
     """The index of a whole data set.
 
-    Boxes are clipped with the size of the decoded picture, never with the stored one. drop_overlap: leave out of train what is
+    Boxes are clipped with the size of the decoded image, never with the stored one. drop_overlap: leave out of train what is
     also in val or test, by path or content. require_vad: leave out persons without valid VAD, as the usual converter does.
-    Raises StrictError, where `strict`, for a missing or broken picture and for an unusable body box.
+    Raises StrictError, where `strict`, for a missing or broken image and for an unusable body box.
     """
     heads = heads or HeadSource()
     prefix = tree.images.resolve().relative_to(tree.data_root.resolve())
@@ -87,7 +87,7 @@ def build_emotic_index(
     found, unreadable = _detections(heads, persons, facts)
     for person in persons:
         if not person.reason and person.path in unreadable:
-            person.reason = f"unreadable picture: {unreadable[person.path]}"
+            person.reason = f"unreadable image: {unreadable[person.path]}"
     kept = [p for p in persons if not p.reason]
     if strict:
         _refuse_faults(persons)
@@ -103,7 +103,7 @@ def build_emotic_index(
 
 
 def _number_persons(images: Sequence[RawImage], prefix: Path) -> list[_Person]:
-    """Persons with their number in the picture; a picture that is listed twice in a split goes on counting."""
+    """Persons with their number in the image; an image that is listed twice in a split goes on counting."""
     counts: Counter[tuple[str, str]] = Counter()
     persons = []
     for image in images:
@@ -125,11 +125,11 @@ def _judge(person: _Person, facts: FileFacts, require_vad: bool) -> None:
         try:
             person.body = clip_box(whole, facts.width, facts.height)
         except ValueError:
-            person.reason = "body box: outside the picture"
+            person.reason = "body box: outside the image"
             return
         person.clipped = person.body != whole
         if min(person.body[2] - person.body[0], person.body[3] - person.body[1]) < MIN_BODY:
-            person.reason = "body box: under one pixel inside the picture"
+            person.reason = "body box: under one pixel inside the image"
     if not person.reason and not person.raw.labels:
         person.reason = "no category" if person.raw.annotators else "no annotator"
     if not person.reason and require_vad and person.raw.vad is None:
@@ -161,14 +161,14 @@ def _refuse_faults(persons: Sequence[_Person]) -> None:
 
 @dataclass
 class Overlap:
-    """Pictures of train that are also elsewhere. of_train: image path -> the other splits, as words."""
+    """Images of train that are also elsewhere. of_train: image path -> the other splits, as words."""
 
     of_train: dict[str, str] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
 
 def find_overlap(persons: Sequence[_Person], facts: Mapping[str, FileFacts]) -> Overlap:
-    """Which pictures several splits share, by path and by content, and how many persons have the same box in both."""
+    """Which images several splits share, by path and by content, and how many persons have the same box in both."""
     splits_of_content: dict[str, set[str]] = defaultdict(set)
     splits_of_path: dict[str, set[str]] = defaultdict(set)
     boxes: dict[str, set[tuple[str, tuple[float, ...]]]] = {split: set() for split in SPLITS}
@@ -295,7 +295,7 @@ def _report(
 
 def _kind(reason: str) -> str:
     """The reason without what is special to one file."""
-    return "unreadable picture" if reason.startswith("unreadable picture") else reason
+    return "unreadable image" if reason.startswith("unreadable image") else reason
 
 
 def _counts(
@@ -317,7 +317,7 @@ def _counts(
 def stored_sizes(images: Sequence[RawImage], facts: Mapping[str, FileFacts], prefix: Path) -> dict[str, dict[str, int]]:
     """Per source, how the annotation's size compares with the decoded one: equal, square, swapped, missing, wrong.
 
-    `square` pictures cannot tell; `missing` also counts zeros. Nothing is ever clipped with the stored size.
+    `square` images cannot tell; `missing` also counts zeros. Nothing is ever clipped with the stored size.
     """
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for image in images:
@@ -337,6 +337,6 @@ def _compare_size(stored: tuple[float, float] | None, width: int, height: int) -
 
 
 def _repeated(records: Sequence[PersonRecord]) -> dict[str, int]:
-    """Persons that stand in their split a second time: same picture, same box. Kept, as all published counts do."""
+    """Persons that stand in their split a second time: same image, same box. Kept, as all published counts do."""
     seen = Counter((r.split, r.image, r.body) for r in records)
     return dict(Counter({s: sum(n - 1 for (split, _, _), n in seen.items() if split == s) for s in SPLITS}))

@@ -1,7 +1,7 @@
 """A head box for every person, each marked with where it comes from: given, detected, or estimated from the body.
 
 Rule (design section 5, data formats sections 2 and 5.8): a candidate is used when it has four finite numbers, is not empty,
-touches the picture, is at least 2 pixels wide and high, is no larger than the body, and has its centre in the body. Every other
+touches the image, is at least 2 pixels wide and high, is no larger than the body, and has its centre in the body. Every other
 person gets an estimate: the median place of a head in its body over this data set's own training persons. All of it is counted.
 """
 
@@ -52,7 +52,7 @@ class Head:
 
 
 def judge_head(candidate: Candidate, body: Box, width: int, height: int) -> tuple[Box | None, str]:
-    """The candidate's box inside the picture, or None and why not: the rule at the top of this file."""
+    """The candidate's box inside the image, or None and why not: the rule at the top of this file."""
     if candidate.box is None or len(candidate.box) == 0 or not any(candidate.box):
         return None, "absent"
     try:
@@ -62,7 +62,7 @@ def judge_head(candidate: Candidate, body: Box, width: int, height: int) -> tupl
     try:
         box = clip_box(box, width, height)
     except ValueError:
-        return None, "outside the picture"
+        return None, "outside the image"
     if min(box[2] - box[0], box[3] - box[1]) < MIN_SIDE:
         return None, "too small"
     if area(box)[0] > area(body)[0]:
@@ -81,7 +81,7 @@ def choose_heads(
 ) -> tuple[list[Head], dict[str, Any]]:
     """A head for each of N persons, and the statistics for the sidecar.
 
-    bodies: inside their pictures, pixels. sizes: (width, height) of the pictures. splits: the median is taken over `train` alone,
+    bodies: inside their images, pixels. sizes: (width, height) of the images. splits: the median is taken over `train` alone,
     so that nothing of val or test reaches it.
     """
     judged = [judge_head(c, b, *size) for c, b, size in zip(candidates, bodies, sizes, strict=True)]
@@ -118,7 +118,7 @@ def shares(sources: Iterable[tuple[str, str]]) -> dict[str, dict[str, Any]]:
 
 
 def match_faces(bodies: Sequence[Box], found: Detections, rule: str = "one_to_one") -> list[Candidate]:
-    """One candidate a body of one picture. one_to_one: two people never share a face; published: as the release does it."""
+    """One candidate a body of one image. one_to_one: two people never share a face; published: as the release does it."""
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r} for faces and bodies; the rules are: {', '.join(RULES)}")
     chosen = RULES[rule](np.array(bodies).reshape(-1, 4), found.faces)

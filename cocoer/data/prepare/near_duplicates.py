@@ -1,4 +1,4 @@
-"""Pictures that look alike, found by a perceptual hash, and a split that keeps them together."""
+"""Images that look alike, found by a perceptual hash, and a split that keeps them together."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cocoer.names import SPLITS
 
 BITS = 64
 NEAR = 6
-"""Two pictures whose hashes differ in at most this many of 64 bits count as nearly the same."""
+"""Two images whose hashes differ in at most this many of 64 bits count as nearly the same."""
 
 SHARES: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Of each class; what the papers on CAER-S state."""
 
-_BLOCK = 512  # rows compared at once, so that a bucket of many equal-looking pictures stays small in memory
+_BLOCK = 512  # rows compared at once, so that a bucket of many equal-looking images stays small in memory
 
 
 def perceptual_hash(image: Image.Image) -> int:
@@ -31,7 +31,7 @@ def perceptual_hash(image: Image.Image) -> int:
     """
     gray = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
     low = dctn(gray, norm="ortho")[:8, :8].ravel()
-    # The constant term says how bright the picture is, not how it looks: the others alone set the median.
+    # The constant term says how bright the image is, not how it looks: the others alone set the median.
     bits = low > np.median(low[1:])
     return int(np.packbits(bits).view(">u8")[0])
 
@@ -39,7 +39,7 @@ def perceptual_hash(image: Image.Image) -> int:
 def near_groups(hashes: Sequence[int], distance: int = NEAR) -> NDArray[np.int64]:
     """A group number [N] for each hash; a chain of pairs within `distance` bits is one group.
 
-    Exact: hashes that differ in at most d bits agree in at least one of d + 1 bands of bits (pigeonhole), so only pictures
+    Exact: hashes that differ in at most d bits agree in at least one of d + 1 bands of bits (pigeonhole), so only images
     that share a band are compared.
     """
     if not 0 <= distance < BITS:
@@ -78,10 +78,10 @@ def _merged(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.in
 
 
 def disjoint_split(labels: Sequence[str], groups: Sequence[int] | NDArray[np.int64], seed: int = 0) -> list[str]:
-    """A split for each of N pictures: whole groups only, every class as near to `SHARES` as groups allow.
+    """A split for each of N images: whole groups only, every class as near to `SHARES` as groups allow.
 
     Large groups are placed first; each goes where its classes lack most, in units of what they should have. Depends on the
-    order of pictures and the seed alone.
+    order of images and the seed alone.
     """
     members: dict[int, list[int]] = {}
     for i, group in enumerate(np.asarray(groups).tolist()):

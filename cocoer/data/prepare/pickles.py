@@ -30,10 +30,10 @@ class PickleError(ValueError):
 
 @dataclass(frozen=True)
 class PicklePerson:
-    """One person. picture: uint8 [H, W, 3]. labels: k numbers. body, head: xyxy, pixels of the picture."""
+    """One person. image: uint8 [H, W, 3]. labels: k numbers. body, head: xyxy, pixels of the image."""
 
     where: str
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     labels: Sequence[float]
     body: Sequence[float]
     head: Sequence[float]
@@ -78,7 +78,7 @@ def load_plain(file: BinaryIO) -> Any:
 
 
 def read_info_pickle(path: Path) -> Iterator[PicklePerson]:
-    """Persons of `{split}_info.pkl` (5-tuples, pictures in `{split}_image.pkl`) or `{split}_info.npy` (7-tuples).
+    """Persons of `{split}_info.pkl` (5-tuples, images in `{split}_image.pkl`) or `{split}_info.npy` (7-tuples).
 
     The two are told apart by their shape, never guessed: a list of 5-tuples or a dict of lists of 7-tuples.
     Raises PickleError for anything else.
@@ -90,23 +90,19 @@ def read_info_pickle(path: Path) -> Iterator[PicklePerson]:
     if isinstance(content, list | tuple) and content and all(len(row) == 5 for row in content):
         beside = path.with_name(path.name.replace("_info", "_image"))
         if beside == path or not beside.is_file():
-            raise PickleError(
-                f"5-tuples have their pictures in another file: wanted {beside.name} beside it, found none"
-            )
+            raise PickleError(f"5-tuples have their images in another file: wanted {beside.name} beside it, found none")
         with beside.open("rb") as file:
             return _from_fives(content, load_plain(file))
     raise PickleError("wanted a list of 5-tuples (key, labels, -, body, head) or a dict of lists of 7-tuples")
 
 
-def _from_fives(rows: Sequence[Any], pictures: Any) -> Iterator[PicklePerson]:
-    if not isinstance(pictures, Mapping):
-        raise PickleError(f"wanted a dict of pictures, got {type(pictures).__name__}")
+def _from_fives(rows: Sequence[Any], images: Any) -> Iterator[PicklePerson]:
+    if not isinstance(images, Mapping):
+        raise PickleError(f"wanted a dict of images, got {type(images).__name__}")
     for number, (key, labels, _, body, head) in enumerate(rows):
-        if key not in pictures:
-            raise PickleError(f"[{number}]: no picture with the key {key!r}")
-        yield PicklePerson(
-            f"[{number}] {key}", _picture(pictures[key], number), _flat(labels), _flat(body), _flat(head)
-        )
+        if key not in images:
+            raise PickleError(f"[{number}]: no image with the key {key!r}")
+        yield PicklePerson(f"[{number}] {key}", _image(images[key], number), _flat(labels), _flat(body), _flat(head))
 
 
 def _from_sevens(content: Mapping[Any, Any]) -> Iterator[PicklePerson]:
@@ -115,13 +111,13 @@ def _from_sevens(content: Mapping[Any, Any]) -> Iterator[PicklePerson]:
             if not isinstance(row, list | tuple) or len(row) != 7:
                 raise PickleError(f"{key}[{number}]: wanted a 7-tuple, got {type(row).__name__} of {len(row)}")
             context, _, _, labels, _, body, head = row
-            yield PicklePerson(f"{key}[{number}]", _picture(context, number), _flat(labels), _flat(body), _flat(head))
+            yield PicklePerson(f"{key}[{number}]", _image(context, number), _flat(labels), _flat(body), _flat(head))
 
 
-def _picture(value: Any, number: int) -> NDArray[np.uint8]:
+def _image(value: Any, number: int) -> NDArray[np.uint8]:
     array = np.asarray(value)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise PickleError(f"[{number}]: wanted a picture uint8 [H, W, 3], got {array.dtype} {array.shape}")
+        raise PickleError(f"[{number}]: wanted an image uint8 [H, W, 3], got {array.dtype} {array.shape}")
     return array
 
 

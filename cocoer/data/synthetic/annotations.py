@@ -35,7 +35,7 @@ class PersonRow:
 
 @dataclass
 class ImageRow:
-    """One picture. size: the two stored values in stored order (EMOTIC swaps them for emodb_small)."""
+    """One image. size: the two stored values in stored order (EMOTIC swaps them for emodb_small)."""
 
     filename: str
     folder: str

@@ -179,7 +179,7 @@ def plan_person(rng: np.random.Generator, scene: str, options: WorldOptions) -> 
     """One person in a scene that shows archetype `scene`.
 
     A contradicted person has exactly one level that shows a clearly different archetype. Where that level is the
-    context, the scene stays and the person feels something else, so people of one picture can share a scene.
+    context, the scene stays and the person feels something else, so people of one image can share a scene.
     """
     archetype, shown, level = scene, [scene, scene, scene], None
     if rng.random() < options.contradicted_share:

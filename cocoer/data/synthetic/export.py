@@ -1,6 +1,6 @@
 """Write the demo world to disk in the real formats: an EMOTIC tree, a CAER-S tree, and the person index of both.
 
-A count of EMOTIC is a number of persons, a count of CAER-S a number of pictures (one person each). Pictures are drawn by
+A count of EMOTIC is a number of persons, a count of CAER-S a number of images (one person each). Images are drawn by
 `workers` processes; the bytes on disk depend on the seed and the counts only, not on the number of workers.
 """
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from cocoer.data.synthetic.annotations import ImageRow, PersonRow, write_annotations
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.traps import add_traps
-from cocoer.data.synthetic.world import Person, PicturePlan, draw_picture, plan_picture
+from cocoer.data.synthetic.world import ImagePlan, Person, draw_image, plan_image
 from cocoer.names import CLASSES, LEVELS, SPLITS
 
 FOLDERS: tuple[str, ...] = ("mscoco", "mscoco", "mscoco", "framesdb", "framesdb", "emodb_small", "ade20k")
@@ -31,12 +31,12 @@ CAERS_TRAIN_NAMES: dict[str, str] = {"Anger": "Angry"}
 """Real copies of CAER-S spell this class differently in the train folder."""
 JPEG_QUALITY = 88
 FEW = 64
-"""Below so many pictures no processes are started: that takes longer than drawing."""
+"""Below so many images no processes are started: that takes longer than drawing."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to draw: where it comes from and where it goes (relative to the root)."""
+    """One image to draw: where it comes from and where it goes (relative to the root)."""
 
     seed: int
     split: str
@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is left of a picture once its file is written."""
+    """What is left of an image once its file is written."""
 
     job: Job
     width: int
@@ -84,9 +84,9 @@ def write_emotic(
 def write_caers(
     root: Path, counts: Mapping[str, int], seed: int = 0, options: WorldOptions | None = None, workers: int = 1
 ) -> dict[str, Any]:
-    """Write `<root>/CAER-S/{train,test}/<Class>/NNNN.png` and `<root>/index/`; counts are pictures a split.
+    """Write `<root>/CAER-S/{train,test}/<Class>/NNNN.png` and `<root>/index/`; counts are images a split.
 
-    CAER-S has no val folder: pictures of val lie in `test`, after those of the test split, as the community's lists
+    CAER-S has no val folder: images of val lie in `test`, after those of the test split, as the community's lists
     have it. Returns the index's sidecar.
     """
     options = replace(options or WorldOptions(), dataset="caers")
@@ -95,7 +95,7 @@ def write_caers(
     for split in ("train", "test", "val"):
         jobs = []
         for i in range(counts.get(split, 0)):
-            label = plan_picture(seed, split, i, options, 1).people[0].labels[0]
+            label = plan_image(seed, split, i, options, 1).people[0].labels[0]
             folder = f"train/{CAERS_TRAIN_NAMES.get(label, label)}" if split == "train" else f"test/{label}"
             used[folder] += 1
             jobs.append(Job(seed, split, i, options, 1, f"CAER-S/{folder}/{used[folder]:04d}.png"))
@@ -107,11 +107,11 @@ def write_caers(
 
 
 def _emotic_jobs(split: str, num_persons: int, seed: int, options: WorldOptions) -> list[Job]:
-    """Pictures until `num_persons` are reached; the last picture may show fewer people than planned."""
+    """Images until `num_persons` are reached; the last image may show fewer people than planned."""
     jobs: list[Job] = []
     while num_persons > 0:
         i = len(jobs)
-        plan: PicturePlan = plan_picture(seed, split, i, options, num_persons)
+        plan: ImagePlan = plan_image(seed, split, i, options, num_persons)
         jobs.append(Job(seed, split, i, options, len(plan.people), _emotic_path(split, i)))
         num_persons -= len(plan.people)
     return jobs
@@ -131,21 +131,21 @@ def _emotic_path(split: str, index: int) -> str:
 
 
 def _draw_one(root: Path, job: Job) -> Drawn:
-    picture = draw_picture(job.seed, job.split, job.index, job.options, job.max_people)
+    image = draw_image(job.seed, job.split, job.index, job.options, job.max_people)
     path = root / job.path
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".jpg":
-        picture.image.save(path, quality=JPEG_QUALITY)
+        image.image.save(path, quality=JPEG_QUALITY)
     else:
-        picture.image.save(path, compress_level=4)
-    return Drawn(job, *picture.image.size, picture.people)
+        image.image.save(path, compress_level=4)
+    return Drawn(job, *image.image.size, image.people)
 
 
 def _draw_all(root: Path, jobs: list[Job], workers: int, words: str) -> Iterator[Drawn]:
-    """Draw and save all pictures, in order; a progress bar on a terminal."""
+    """Draw and save all images, in order; a progress bar on a terminal."""
 
     def bar(drawn: Iterable[Drawn]) -> Iterator[Drawn]:
-        yield from tqdm(drawn, total=len(jobs), desc=words, unit="picture", disable=None)
+        yield from tqdm(drawn, total=len(jobs), desc=words, unit="image", disable=None)
 
     if workers <= 1 or len(jobs) < FEW:
         yield from bar(_draw_one(root, job) for job in jobs)

@@ -1,4 +1,4 @@
-"""Scenes under a roof. Each function paints one; 1 is the picture's height, x runs from 0 to `wide`."""
+"""Scenes under a roof. Each function paints one; 1 is the image's height, x runs from 0 to `wide`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def party(pen: Pen, rng: Rng, wide: float) -> None:
 
 
 def living_room(pen: Pen, rng: Rng, wide: float) -> None:
-    """A fireplace, a sofa, family pictures with hearts."""
+    """A fireplace, a sofa, family images with hearts."""
     _room(pen, wide, (246, 206, 190), (170, 116, 84))
     x = wide * rng.choice((0.17, 0.83))
     pen.rect(x - 0.2, 0.4, x + 0.2, 0.78, (150, 80, 66))

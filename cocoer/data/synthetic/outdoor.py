@@ -1,4 +1,4 @@
-"""Scenes under the open sky. Each function paints one; 1 is the picture's height, x runs from 0 to `wide`.
+"""Scenes under the open sky. Each function paints one; 1 is the image's height, x runs from 0 to `wide`.
 
 All details are drawn from the generator that is handed in, so the same seed paints the same scene.
 """
@@ -14,7 +14,7 @@ Rng = np.random.Generator
 
 
 def sky(pen: Pen, top: Colour, bottom: Colour) -> None:
-    """Fill the whole picture with a vertical gradient."""
+    """Fill the whole image with a vertical gradient."""
     pen.image.paste(gradient(pen.image.size, top, bottom))
 
 

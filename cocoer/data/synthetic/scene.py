@@ -59,9 +59,9 @@ SCENES: dict[str, tuple[Scene, ...]] = {
 
 
 PLAIN_SHARE = 0.28
-"""Share of pictures whose surroundings are plain, with only a small thing as a cue."""
+"""Share of images whose surroundings are plain, with only a small thing as a cue."""
 PLAIN_WORDS = {
-    "joy": "near some balloons", "affection": "near a picture of a heart", "triumph": "near a bursting rocket",
+    "joy": "near some balloons", "affection": "near an image of a heart", "triumph": "near a bursting rocket",
     "calm": "near a green plant", "pride": "near a medal", "focus": "near a pile of books", "grief": "near a gravestone",
     "pain": "near a first aid box", "fear": "watched by two eyes", "anger": "near a sign that says no",
     "aversion": "near an overflowing bin", "surprise": "near an opening gift", "doubt": "under a question mark",

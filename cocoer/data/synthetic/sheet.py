@@ -1,4 +1,4 @@
-"""The contact sheet of the demo world, and a few pictures with their boxes to try inference on."""
+"""The contact sheet of the demo world, and a few images with their boxes to try inference on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES, WorldOptions
-from cocoer.data.synthetic.world import Picture, PicturePlan, draw_picture, plan_picture
+from cocoer.data.synthetic.world import DrawnImage, ImagePlan, draw_image, plan_image
 
 SPLIT = "sheet"
-"""Seeds of its own: no picture of the sheet is in a train, val or test split."""
+"""Seeds of its own: no image of the sheet is in a train, val or test split."""
 TILE, CAPTION, HEADER, COLUMNS = (272, 204), 44, 34, 6
 _SEARCH = 20_000
 
@@ -40,7 +40,7 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
             and (plan.people[0].strong or place >= len(ARCHETYPE_NAMES))
         )  # fmt: skip
         used.add(index)
-        tile = _tile(draw_picture(seed, SPLIT, index, show))
+        tile = _tile(draw_image(seed, SPLIT, index, show))
         sheet.paste(
             tile, (8 + (place % COLUMNS) * (TILE[0] + 8), HEADER + 8 + (place // COLUMNS) * (TILE[1] + CAPTION + 8))
         )
@@ -48,45 +48,45 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
     sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def write_demo_pictures(folder: Path, seed: int, options: WorldOptions, num_pictures: int = 8) -> list[str]:
+def write_demo_images(folder: Path, seed: int, options: WorldOptions, num_images: int = 8) -> list[str]:
     """Write `demo_01.jpg`.. each with `demo_01.boxes.json` beside it; returns the names.
 
     Every third shows two people, and every fourth somebody whose levels contradict each other.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names, used = [], set()
-    for i in range(num_pictures):
+    for i in range(num_images):
         people = 2 if i % 3 == 2 else 1
         index, _ = next(
             (k, p) for k, p in _plans(seed, options)
             if len(p.people) == people and p.scene not in used and p.people[0].strong
             and any(q.contradicted_level is not None for q in p.people) == (i % 4 == 3)
         )  # fmt: skip
-        picture = draw_picture(seed, SPLIT, index, options)
-        used.add(plan_picture(seed, SPLIT, index, options).scene)
+        image = draw_image(seed, SPLIT, index, options)
+        used.add(plan_image(seed, SPLIT, index, options).scene)
         name = f"demo_{i + 1:02d}"
-        picture.image.save(folder / f"{name}.jpg", quality=92)
-        persons = [{"body": list(p.body_xyxy), "head": list(p.head_xyxy)} for p in picture.people]
+        image.image.save(folder / f"{name}.jpg", quality=92)
+        persons = [{"body": list(p.body_xyxy), "head": list(p.head_xyxy)} for p in image.people]
         (folder / f"{name}.boxes.json").write_text(json.dumps({"persons": persons}, indent=2) + "\n", encoding="utf-8")
         names.append(name)
     return names
 
 
-def _plans(seed: int, options: WorldOptions) -> Iterator[tuple[int, PicturePlan]]:
+def _plans(seed: int, options: WorldOptions) -> Iterator[tuple[int, ImagePlan]]:
     for i in range(_SEARCH):
-        yield i, plan_picture(seed, SPLIT, i, options)
+        yield i, plan_image(seed, SPLIT, i, options)
 
 
-def _tile(picture: Picture) -> Image.Image:
-    """A picture cut to the tile's shape around its person, with the labels under it."""
-    person = picture.people[0]
-    width, height = picture.image.size
+def _tile(image: DrawnImage) -> Image.Image:
+    """An image cut to the tile's shape around its person, with the labels under it."""
+    person = image.people[0]
+    width, height = image.image.size
     cut_w = min(width, height * TILE[0] / TILE[1])
     cut_h = cut_w * TILE[1] / TILE[0]
     middle = (person.body_xyxy[0] + person.body_xyxy[2]) / 2
     left = min(max(0.0, middle - cut_w / 2), width - cut_w)
     top = min(max(0.0, person.head_xyxy[1] - 0.12 * cut_h), height - cut_h)
-    crop = picture.image.resize(TILE, Image.Resampling.LANCZOS, box=(left, top, left + cut_w, top + cut_h))
+    crop = image.image.resize(TILE, Image.Resampling.LANCZOS, box=(left, top, left + cut_w, top + cut_h))
     tile = Image.new("RGB", (TILE[0], TILE[1] + CAPTION), (250, 250, 248))
     tile.paste(crop, (0, 0))
     draw = ImageDraw.Draw(tile)

@@ -10,14 +10,14 @@ NAN = float("nan")
 
 
 def _with(row: ImageRow, **changes: object) -> ImageRow:
-    """The picture with its first person only, and that person changed."""
+    """The image with its first person only, and that person changed."""
     return replace(row, persons=[replace(row.persons[0], **changes)])  # type: ignore[arg-type]
 
 
 def add_traps(splits: dict[str, list[ImageRow]]) -> list[dict[str, str]]:
-    """Append trap rows, in place, to each split (train, val and test must each hold a picture).
+    """Append trap rows, in place, to each split (train, val and test must each hold an image).
 
-    Returns what was added: split, file name and what is wrong. No picture is added: the rows repeat existing ones.
+    Returns what was added: split, file name and what is wrong. No image is added: the rows repeat existing ones.
     """
     train, val, test = splits["train"], splits["val"], splits["test"]
     base = train[0]
@@ -39,7 +39,7 @@ def add_traps(splits: dict[str, list[ImageRow]]) -> list[dict[str, str]]:
         ("val", _with(val[0], categories=[("Anger",), ("Anger", "Fear"), ("Fear",)], combined_categories=("Anger", "Fear"),
                       continuous=[(3.0, 7.0, 6.0)] * 3, combined_continuous=(3.0, 7.0, 6.0)), "three annotators"),
         ("val", replace(base, persons=[replace(p, combined_categories=p.categories[0]) for p in base.persons]),
-         "a picture that is also in train"),
+         "an image that is also in train"),
         ("test", _with(test[0], categories=[()], combined_categories=()), "an empty union of categories"),
     ]  # fmt: skip
     for split, row, _ in added:

@@ -1,7 +1,7 @@
-"""One picture of the demo world from its seed: plan the people, paint the scene, draw the people, then light and noise.
+"""One image of the demo world from its seed: plan the people, paint the scene, draw the people, then light and noise.
 
-Every picture has its own generator, seeded by (seed, dataset and split, index). So picture 7 of a split is the same
-whether 8 or 8,000 pictures are made, and no split repeats another.
+Every image has its own generator, seeded by (seed, dataset and split, index). So image 7 of a split is the same
+whether 8 or 8,000 images are made, and no split repeats another.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _MIN_VISIBLE = 12.0
 
 
 @dataclass(frozen=True)
-class PicturePlan:
-    """A picture before it is drawn: the scene's archetype and its people."""
+class ImagePlan:
+    """An image before it is drawn: the scene's archetype and its people."""
 
     scene: str
     people: tuple[PersonPlan, ...]
@@ -52,7 +52,7 @@ class PicturePlan:
 
 @dataclass(frozen=True)
 class Person:
-    """One drawn person. Boxes are [x1, y1, x2, y2] in pixels, inside the picture; body boxes are whole numbers."""
+    """One drawn person. Boxes are [x1, y1, x2, y2] in pixels, inside the image; body boxes are whole numbers."""
 
     plan: PersonPlan
     body_xyxy: Box
@@ -61,8 +61,8 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A drawn picture: RGB image and its people, left to right."""
+class DrawnImage:
+    """A drawn image: RGB image and its people, left to right."""
 
     image: Image.Image
     people: tuple[Person, ...]
@@ -73,20 +73,20 @@ def _generator(seed: int, split: str, index: int, options: WorldOptions, part: s
     return np.random.default_rng([seed, zlib.crc32(f"{options.dataset}/{split}/{part}".encode()), index])
 
 
-def plan_picture(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> PicturePlan:
-    """Who is in picture `index` of a split; drawing nothing. `max_people` cuts the list and changes nobody in it."""
+def plan_image(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> ImagePlan:
+    """Who is in image `index` of a split; drawing nothing. `max_people` cuts the list and changes nobody in it."""
     rng = _generator(seed, split, index, options, "plan")
     scene = pick_archetype(rng, archetype_pool(options.dataset))
     count = (
         1 if options.dataset == "caers" else 1 + int(rng.choice(len(options.people_weights), p=options.people_weights))
     )
     people = tuple(plan_person(rng, scene, options) for _ in range(count))
-    return PicturePlan(scene, people[: max(1, max_people)])
+    return ImagePlan(scene, people[: max(1, max_people)])
 
 
-def draw_picture(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> Picture:
-    """Draw picture `index` of a split; the same arguments give the same pixels."""
-    plan = plan_picture(seed, split, index, options, max_people)
+def draw_image(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> DrawnImage:
+    """Draw image `index` of a split; the same arguments give the same pixels."""
+    plan = plan_image(seed, split, index, options, max_people)
     rng = _generator(seed, split, index, options, "drawing")
     sizes = SIZES if len(plan.people) < 3 else SIZES[:4]  # a crowd needs width
     width, height = sizes[int(rng.integers(len(sizes)))]
@@ -106,11 +106,11 @@ def draw_picture(seed: int, split: str, index: int, options: WorldOptions, max_p
             at = body[0] / height + wide * float(rng.uniform(0.1, 0.9))
             paint_foreground(pen, rng, at, float(rng.uniform(0.7, 1.0)) * body[3] / height, min(0.16, wide * 0.4))
     image = canvas.resize((width, height), Image.Resampling.BOX)
-    return Picture(_light(rng, image), tuple(people), scene.words)
+    return DrawnImage(_light(rng, image), tuple(people), scene.words)
 
 
 def _slots(rng: np.random.Generator, count: int, wide: float) -> list[tuple[float, float, float]]:
-    """Places (x, top of the head, height of a face) in picture heights, the farther (smaller) people first in depth."""
+    """Places (x, top of the head, height of a face) in image heights, the farther (smaller) people first in depth."""
     size = {1: (0.15, 0.27), 2: (0.135, 0.2), 3: (0.12, 0.16), 4: (0.1, 0.14)}[count]
     slots = []
     for i in range(count):
@@ -132,7 +132,7 @@ def _figure(rng: np.random.Generator, person: PersonPlan) -> Figure:
 def _place(
     canvas: Image.Image, rng: np.random.Generator, figure: Figure, slot: tuple[float, float, float], scene: Scene
 ) -> tuple[Box, Box]:
-    """Draw a figure into its slot; body and head boxes in pixels of the final picture.
+    """Draw a figure into its slot; body and head boxes in pixels of the final image.
 
     The feet stand on the ground where they fit; otherwise the lower border cuts the person off.
     """
@@ -157,7 +157,7 @@ def _place(
     canvas.paste(colours, frame, mask=alpha)
     body, head = alpha.getbbox(), head_layer.getbbox()
     if body is None or head is None:
-        raise RuntimeError(f"a person fell outside the picture at slot {slot}; the placement rules are wrong")
+        raise RuntimeError(f"a person fell outside the image at slot {slot}; the placement rules are wrong")
     k = OVERSAMPLE
     (x1, y1, x2, y2), (hx1, hy1, hx2, hy2) = body, head
     return (

@@ -64,7 +64,7 @@ def _renamed_parts(blocks: int) -> dict[str, str]:
     """Published name of a module -> its name here."""
     names = dict(_ELSEWHERE)
     for level in LEVELS:
-        names[f"backbone.{level}"] = f"trunks.{level}.layers"
+        names[f"backbone.{level}"] = f"backbones.{level}.layers"
         names[f"{level}_proj"] = f"tokens.{level}.project"
         for there, here in _IN_HEAD.items():
             names[f"{_HEADS[level]}.{there}"] = f"heads.{level}.{here}"

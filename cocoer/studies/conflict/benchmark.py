@@ -121,7 +121,7 @@ def settings_of(benchmark: Benchmark) -> dict[str, Any]:
     """What all results in one folder must have in common: sizes, config, and the files that the models start from."""
     config = benchmark.runs[0].config
     files = {}
-    for name in (config.model.trunk.weights, config.model.vocabulary.weights, config.model.vocabulary.tower):
+    for name in (config.model.backbone.weights, config.model.vocabulary.weights, config.model.vocabulary.tower):
         if name is not None and Path(name).is_file():
             files[name] = file_checksum(Path(name))
     return {"sizes": benchmark.sizes.to_dict(), "config": _what_matters(config), "files": files}

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from cocoer.names import LEVELS
 from cocoer.outputs import ResultTable, TableRow
-from cocoer.studies.tables.measurements import CLIP_VIEW, CLIP_WHOLE, Run, averaged
+from cocoer.studies.tables.measurements import CLIP_VIEW, CLIP_WHOLE, Measurement, averaged
 from cocoer.studies.tables.study import Study, at, row, untrained, variant_row
 from cocoer.studies.tables.zero_shot import TEMPLATES, Tower, remedy, source, zero_shot
 
-_VIEWS = {"picture": "whole picture", "body": "body"}
+_VIEWS = {"image": "whole image", "body": "body"}
 
 
-def single_level_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def single_level_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Head, body and context alone, each trained without the others; and the mean of their answers."""
     by_level = {b.family: b for b in study.baselines if b.family in LEVELS}
     if not by_level:
@@ -28,18 +28,18 @@ def single_level_table(study: Study, runs: Sequence[Run]) -> ResultTable:
     else:
         rows.append(TableRow(name, command=study.command, note="not measured: needs all three"))
     rows.append(row(study, "CocoER, fused answer", runs, at("sources", "pred")))
-    caption = "Trunk, tokens and head of one level, trained on the same data with the same loss and schedule (configs/baselines)."
+    caption = "Backbone, tokens and head of one level, trained on the same data, loss and schedule (configs/baselines)."
     return ResultTable("single_level", "Single levels, trained alone", caption, tuple(rows), plotted=True)
 
 
-def zero_shot_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def zero_shot_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """CLIP alone: cosine of a crop with the prompt of each emotion, for the paper's prompt and an ensemble of templates."""
     first = runs[0].numbers["weights"]
     rows: list[TableRow] = []
     if "VI" in runs[0].numbers["sources"]:
         clip = study.runs(kind="clip", weights=study.weights[:1])
         rows.append(
-            untrained(row(study, "tower of the weights, whole picture, their prompt", clip, at("sources", CLIP_WHOLE)))
+            untrained(row(study, "tower of the weights, whole image, their prompt", clip, at("sources", CLIP_WHOLE)))
         )
         if first["view"] != "context":
             name = f"tower of the weights, as the V-I branch looks ({first['view']}), their prompt"

@@ -36,7 +36,7 @@ from cocoer.runtime import Runtime
 Scores = NDArray[np.float32]
 Kind = Literal["model", "clip"]
 
-CLIP_WHOLE, CLIP_VIEW = "clip_whole_picture", "clip_as_the_branch_looks"
+CLIP_WHOLE, CLIP_VIEW = "clip_whole_image", "clip_as_the_branch_looks"
 
 _FORMAT = 2  # of a stored run; a change of what is measured raises it
 
@@ -47,7 +47,7 @@ class TableError(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """The persons on which weights are measured. digest: of index, picture sizes in bytes, split and limit."""
+    """The persons on which weights are measured. digest: of index, image sizes in bytes, split and limit."""
 
     dataset: str
     root: Path
@@ -83,7 +83,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Run:
+class Measurement:
     """What one measurement gave. numbers: plain values, shares in 0..1. scores: source -> [n, k]. targets: [n, k]."""
 
     numbers: Mapping[str, Any]
@@ -95,7 +95,7 @@ def open_target(root: str | Path, dataset: str, split: str = "test", limit: int 
     """The split of the prepared data at `root` (its person index in `root/index`); limit: its first persons only.
 
     Raises IndexFileError for a missing index, an unknown label or a person twice, TableError where nobody has a label
-    or a picture is missing.
+    or an image is missing.
     """
     root = Path(root)
     records = read_index(root / "index", split, CLASSES[dataset])[:limit]
@@ -112,7 +112,7 @@ def open_target(root: str | Path, dataset: str, split: str = "test", limit: int 
             found.update(f"{name} {(root / name).stat().st_size}".encode())
         except OSError as err:
             raise TableError(
-                f"{root / name}: named in the index, but {err.strerror}; DATA must be the pictures' root"
+                f"{root / name}: named in the index, but {err.strerror}; DATA must be the images' root"
             ) from None
     return Target(dataset, root, split, tuple(records), found.hexdigest(), limit)
 
@@ -131,7 +131,7 @@ def check_weights(paths: Sequence[str | Path], target: Target) -> list[Path]:
     return files
 
 
-def stored_run(identity: Sequence[Any], store: Path, make: Callable[[], Run]) -> Run:
+def stored_run(identity: Sequence[Any], store: Path, make: Callable[[], Measurement]) -> Measurement:
     """The run of this identity (plain values): read from `store` where it is done, else made now and stored.
 
     Raises TableError for a damaged stored run, and what `make` raises.
@@ -148,7 +148,7 @@ def stored_run(identity: Sequence[Any], store: Path, make: Callable[[], Run]) ->
 def measure(
     weights: Path, target: Target, overrides: Sequence[str], store: Path, runtime: Runtime,
     *, kind: Kind = "model", batch_size: int = 64, resamples: int = 500, progress: bool = False,
-) -> Run:  # fmt: skip
+) -> Measurement:  # fmt: skip
     """The run of these weights under these overrides: from `store` where it is done, else done now and stored.
 
     kind: `model` = the whole model; `clip` = cosine of the V-I tower's image embedding with the prompts' text embeddings.
@@ -156,7 +156,7 @@ def measure(
     """
     checksum = file_checksum(weights)
 
-    def make() -> Run:
+    def make() -> Measurement:
         loaded = load_weights(weights, runtime.device, lambda stored: _at(stored, target, overrides))
         people = PersonDataset(target.records, target.root, target.classes, loaded.config.data.image_size)
         loader = build_loader(loaded.config.data, target.split, batch_size, dataset=people)
@@ -183,12 +183,12 @@ def measure(
             "clip_weights": branch.weights,
         }
         numbers["overrides"] = list(overrides)
-        return Run(numbers, result.probabilities, result.targets)
+        return Measurement(numbers, result.probabilities, result.targets)
 
     return stored_run([checksum, target.digest, sorted(overrides), kind, resamples], store, make)
 
 
-def averaged(runs: Sequence[Run], target: Target, resamples: int) -> Run:
+def averaged(runs: Sequence[Measurement], target: Target, resamples: int) -> Measurement:
     """Late fusion of models that were trained apart: the mean of their fused answers on the same persons, nothing learned."""
     keys = tuple(r.key for r in target.records)
     mean: Scores = np.stack([run.scores["pred"] for run in runs]).mean(0)
@@ -196,7 +196,7 @@ def averaged(runs: Sequence[Run], target: Target, resamples: int) -> Run:
     numbers = numbers_of(result, target, resamples)
     del numbers["summary"]  # no single evaluation gives these numbers
     numbers |= {"weights": runs[0].numbers["weights"], "commit": runs[0].numbers["commit"], "overrides": []}
-    return Run(numbers, result.probabilities, result.targets)
+    return Measurement(numbers, result.probabilities, result.targets)
 
 
 def _label_quality(result: Evaluation, loaded: Loaded, target: Target) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def numbers_of(result: Evaluation, target: Target, resamples: int) -> dict[str, 
     return out
 
 
-def _write_run(folder: Path, run: Run) -> None:
+def _write_run(folder: Path, run: Measurement) -> None:
     """The scores first, `result.json` with their checksum last."""
     folder.mkdir(parents=True, exist_ok=True)
     scores = folder / "scores.npz"
@@ -278,7 +278,7 @@ def _write_run(folder: Path, run: Run) -> None:
     write_durably(folder / "result.json", write)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> Measurement:
     """A stored run. Raises TableError for a truncated or changed file, and says which."""
     file, scores = folder / "result.json", folder / "scores.npz"
     try:
@@ -288,7 +288,7 @@ def read_run(folder: Path) -> Run:
             raise ValueError(f"{scores.name} is not the file that was written with it")
         with np.load(scores) as arrays:
             by_source = {name[2:]: arrays[name] for name in arrays.files if name.startswith("p_")}
-            return Run(numbers, by_source, arrays["targets"])
+            return Measurement(numbers, by_source, arrays["targets"])
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as err:
         raise TableError(
             f"{file}: truncated or damaged results file ({err}); delete the folder {folder} and run the same command again,"

@@ -13,7 +13,7 @@ from cocoer.evaluation import summary as s
 from cocoer.evaluation.metrics import DEFINITIONS
 from cocoer.outputs import TableRow
 from cocoer.runtime import Runtime
-from cocoer.studies.tables.measurements import Kind, Run, Target, measure
+from cocoer.studies.tables.measurements import Kind, Measurement, Target, measure
 from cocoer.studies.tables.variants import BASELINES, Variant
 from cocoer.studies.tables.zero_shot import Tower
 
@@ -39,7 +39,7 @@ class Study:
 
     def runs(
         self, overrides: Sequence[str] = (), kind: Kind = "model", weights: Sequence[Path] | None = None
-    ) -> list[Run]:
+    ) -> list[Measurement]:
         """One run per set of weights, measured or read."""
         return [
             measure(
@@ -65,10 +65,10 @@ class Study:
         return DEFINITIONS[0] if self.target.multi_label else "top-1 accuracy"
 
 
-def at(*path: str) -> Callable[[Run], Any]:
+def at(*path: str) -> Callable[[Measurement], Any]:
     """What reads one number, or one interval, of a run."""
 
-    def read(run: Run) -> Any:
+    def read(run: Measurement) -> Any:
         value: Any = run.numbers
         for key in path:
             value = value[key]
@@ -77,7 +77,9 @@ def at(*path: str) -> Callable[[Run], Any]:
     return read
 
 
-def row(study: Study, name: str, runs: Sequence[Run], value: Callable[[Run], Any], **more: Any) -> TableRow:
+def row(
+    study: Study, name: str, runs: Sequence[Measurement], value: Callable[[Measurement], Any], **more: Any
+) -> TableRow:
     """A row of a value per seed, 0..1 or an interval as dict; mean, deviation, and what the runs say of themselves."""
     found = [value(run) for run in runs]
     points = [100 * float(v["value"] if isinstance(v, Mapping) else v) for v in found]
@@ -97,7 +99,7 @@ def row(study: Study, name: str, runs: Sequence[Run], value: Callable[[Run], Any
     return TableRow(name, **(defaults | more))
 
 
-def _command(study: Study, runs: Sequence[Run]) -> str:
+def _command(study: Study, runs: Sequence[Measurement]) -> str:
     """What measures this row again: one evaluation; for several seeds, a limit or CLIP the table's own command."""
     numbers, target = runs[0].numbers, study.target
     if len(runs) > 1 or target.limit is not None or "summary" not in numbers:
@@ -113,7 +115,7 @@ def untrained(row: TableRow) -> TableRow:
     return replace(row, selection="nothing trained", seeds=0)
 
 
-def gain(study: Study, name: str, runs: Sequence[Run], base: Sequence[Run]) -> TableRow:
+def gain(study: Study, name: str, runs: Sequence[Measurement], base: Sequence[Measurement]) -> TableRow:
     """Headline of `runs` minus that of `base`, run by run."""
     gains = {
         id(run): s.paired_difference(

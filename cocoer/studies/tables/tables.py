@@ -15,7 +15,7 @@ from cocoer.evaluation.metrics import DEFINITIONS
 from cocoer.names import LEVELS
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.studies.tables.baselines import single_level_table, zero_shot_table
-from cocoer.studies.tables.measurements import Run, check_weights
+from cocoer.studies.tables.measurements import Measurement, check_weights
 from cocoer.studies.tables.study import Study, at, gain, row, untrained, variant_row
 from cocoer.studies.tables.variants import TABLE_4, Variant
 
@@ -29,7 +29,7 @@ PUBLISHED: dict[str, tuple[tuple[str, float, str], ...]] = {
     ),
     "caers": (
         ("CAER-Net-S, as published", 73.51, "the CAER-Net paper (ICCV 2019)"),
-        ("CAER-Net-S, community code", 76.81, "ndkhanh360/CAER; a test list of 13,942 pictures"),
+        ("CAER-Net-S, community code", 76.81, "ndkhanh360/CAER; a test list of 13,942 images"),
         ("CAER-Net-S, duplicate-free validation list", 77.0, "community figure, +- 1.3; validation, not test"),
     ),
 }
@@ -72,7 +72,7 @@ def gather(study: Study) -> list[ResultTable]:
     return [replace(table, title=mark + table.title) for table in tables if table.rows or table.grid]
 
 
-def main_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def main_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """The paper's Table 1 (EMOTIC) or 2 (CAER-S): the fused answer, under every definition in use."""
     rows = [row(study, SOURCE_NAMES["pred"], runs, at("sources", "pred"))]
     if study.target.multi_label:
@@ -93,8 +93,8 @@ def main_table(study: Study, runs: Sequence[Run]) -> ResultTable:
     return ResultTable("main", f"Table {number}: {study.metric}", caption, tuple(rows))
 
 
-def published_table(study: Study, runs: Sequence[Run]) -> ResultTable:
-    """What others published on the data set, beside ours where ours was measured on the real pictures."""
+def published_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
+    """What others published on the data set, beside ours where ours was measured on the real images."""
     real = not study.target.synthetic
     rows = []
     for name, figure, source in PUBLISHED[study.target.dataset]:
@@ -105,11 +105,11 @@ def published_table(study: Study, runs: Sequence[Run]) -> ResultTable:
                 TableRow(name, paper=figure, source=source, note="real data; synthetic scenes have no place beside it")
             )
     caption = "Figures of other people's runs, quoted from those named; ours is the fused answer above."
-    caption += "" if real else " Nothing of ours stands beside them, because ours was not measured on those pictures."
+    caption += "" if real else " Nothing of ours stands beside them, because ours was not measured on those images."
     return ResultTable("published", "Published baselines on the real data set", caption, tuple(rows))
 
 
-def per_class_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def per_class_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """AP (EMOTIC) or recall (CAER-S) of every class."""
     what, key = ("AP", "ap") if study.target.multi_label else ("recall", "recall")
     definition = DEFINITIONS[0] if study.target.multi_label else "recall"
@@ -125,7 +125,7 @@ def per_class_table(study: Study, runs: Sequence[Run]) -> ResultTable:
     return ResultTable("per_class", f"{what} per class", caption, tuple(rows), plotted=True)
 
 
-def exclusion_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def exclusion_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """The paper's Table 5: which level leaves first."""
     if any("exclusion" not in run.numbers["summary"] for run in runs):
         nobody = TableRow("first excluded level", note="nothing competes in these weights")
@@ -142,7 +142,7 @@ def exclusion_table(study: Study, runs: Sequence[Run]) -> ResultTable:
     return ResultTable("exclusion", title, caption, tuple(rows), plotted=True, reference=("a third", 100 / 3))
 
 
-def contradiction_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def contradiction_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Synthetic scenes know which level contradicts: is it the one that leaves first, and who is right there?"""
     found = [run.numbers["contradiction"] for run in runs]
     if not all(found):
@@ -183,7 +183,7 @@ def coordination_tables(study: Study, trained: Sequence[Variant]) -> list[Result
     return [figure, ResultTable("fig2_gain", "Gain of the update over no update", text, gains)]
 
 
-def source_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def source_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Single levels, late fusion and the V-I branch of the same weights on the same persons."""
     present = [source for source in SOURCE_NAMES if all(source in run.numbers["sources"] for run in runs)]
     rows = [row(study, SOURCE_NAMES[source], runs, at("sources", source)) for source in present]
@@ -193,7 +193,7 @@ def source_table(study: Study, runs: Sequence[Run]) -> ResultTable:
     return ResultTable("sources", "Single levels and late fusion, one model", caption, tuple(rows), plotted=True)
 
 
-def label_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def label_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Yes or no instead of scores: F1 and Jaccard at the weights' own thresholds, and how far scores are from shares."""
     if any("labels" not in run.numbers for run in runs):
         return ResultTable("labels", "", "", ())
@@ -209,7 +209,7 @@ def label_table(study: Study, runs: Sequence[Run]) -> ResultTable:
     return ResultTable("labels", "Labels and calibration", "Of the fused answer, per-class thresholds.", tuple(rows))
 
 
-def confusion_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def confusion_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Single-label: which class is taken for which, in percent of the true class's persons, mean over the seeds."""
     classes = study.target.classes
     counts = [run.numbers["summary"]["confusion"] for run in runs]
@@ -230,10 +230,10 @@ def confusion_table(study: Study, runs: Sequence[Run]) -> ResultTable:
     return ResultTable("confusion", "Confusion matrix and calibration", caption, (error,), grid=tuple(grid))
 
 
-def ablation_tables(study: Study, runs: Sequence[Run]) -> list[ResultTable]:
+def ablation_tables(study: Study, runs: Sequence[Measurement]) -> list[ResultTable]:
     """The paper's Table 3, Table 4 in its five subjects, and Fig. 3: the full model, then each config, measured or not."""
     by_place = {place: [a for a in study.variants if a.place == place] for place in ("Tab. 3", "Tab. 4", "Fig. 3")}
-    parts = [("tab3", "Table 3: trunks and CLIP towers, trained", by_place["Tab. 3"], "")]
+    parts = [("tab3", "Table 3: backbones and CLIP towers, trained", by_place["Tab. 3"], "")]
     for subject, families in TABLE_4.items():
         chosen = [a for a in by_place["Tab. 4"] if a.family in families]
         more = " The paper's Table 4 has parts a to e; which letter is this one is not at hand."
@@ -248,7 +248,7 @@ def ablation_tables(study: Study, runs: Sequence[Run]) -> list[ResultTable]:
     ]
 
 
-def own_table(study: Study, runs: Sequence[Run]) -> ResultTable:
+def own_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Our own changes: the fused answer judges the levels, the survivors vote; on the same weights, and trained so."""
     trained = [b for b in study.baselines if b.family in ("fused", "survivors")]
     if "exclusion" not in runs[0].numbers["summary"] or not trained:

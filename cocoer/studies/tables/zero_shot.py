@@ -1,7 +1,7 @@
 """Zero-shot CLIP as a baseline (the CLIP row of the paper's Table 2): any open_clip tower, the paper's prompt or an ensemble.
 
-The score of an emotion is the cosine between the picture's embedding and that of the emotion's prompt; nothing is learned.
-Every tower sees crops of its own input size: the whole picture and the body, each resized to a square as the model sees them.
+The score of an emotion is the cosine between the image's embedding and that of the emotion's prompt; nothing is learned.
+Every tower sees crops of its own input size: the whole image and the body, each resized to a square as the model sees them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cocoer.model.build import load_clip
 from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime
-from cocoer.studies.tables.measurements import Run, TableError, Target, numbers_of, stored_run
+from cocoer.studies.tables.measurements import Measurement, TableError, Target, numbers_of, stored_run
 from cocoer.weights.catalog import PROJECT
 
 TEMPLATES: tuple[str, ...] = (
@@ -41,7 +41,7 @@ TEMPLATES: tuple[str, ...] = (
 )
 """Of the ensemble: an emotion's text embedding is the mean of the unit-norm embeddings of these, as CLIP's own ensembles are."""
 
-VIEWS: tuple[str, ...] = ("picture", "body")
+VIEWS: tuple[str, ...] = ("image", "body")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def text_embeddings(clip: Any, tower: str, classes: Sequence[str], templates: Se
 @torch.inference_mode()
 def zero_shot(
     tower: Tower, target: Target, prompt: str, store: Path, runtime: Runtime, *, batch_size: int = 64, resamples: int = 500
-) -> Run:  # fmt: skip
+) -> Measurement:  # fmt: skip
     """The tower's scores on the target's persons, by `source`; from `store` where they are, else made now and stored.
 
     prompt: the paper's, with `{emotion}` in it. Raises TableError where the tower's weights are not there, ValueError for
@@ -93,7 +93,7 @@ def zero_shot(
     if not tower.file.is_file():
         raise TableError(f"CLIP {tower.name}: wanted its weights at {tower.file}, found none; {remedy(tower)}")
 
-    def make() -> Run:
+    def make() -> Measurement:
         clip: Any = build_clip(tower.name, quick_gelu=tower.weights == "openai", with_text=True)
         load_clip(clip, read_clip_weights(tower.file), str(tower.file))
         by_prompts = {"paper": (prompt,), "ensemble": TEMPLATES}
@@ -121,7 +121,7 @@ def zero_shot(
         numbers = numbers_of(result, target, resamples)
         numbers["weights"] = {"file": tower.file.as_posix(), "sha256": file_checksum(tower.file), "selected_on": None}
         numbers |= {"overrides": [], "tower": tower.name, "prompt": prompt, "image_size": side}
-        return Run(numbers, result.probabilities, result.targets)
+        return Measurement(numbers, result.probabilities, result.targets)
 
     checksum = file_checksum(tower.file)
     identity = [

@@ -1,10 +1,10 @@
-"""Pretrain the demo's small trunk on what single crops show: a stand-in for ImageNet weights, on synthetic scenes only.
+"""Pretrain the demo's small backbone on what single crops show: a stand-in for ImageNet weights, on synthetic scenes only.
 
-    python scripts/train_demo_trunk.py --data outputs/demo_data/emotic --out checkpoints/demo/trunk.safetensors
+    python scripts/train_demo_backbone.py --data outputs/demo_data/emotic --out checkpoints/demo/backbone.safetensors
 
-One network learns to name the cue (archetype) that a crop of a face, a body or a whole picture shows: three groups of
+One network learns to name the cue (archetype) that a crop of a face, a body or a whole image shows: three groups of
 classes, cross-entropy. `configs/demo_*.yaml` start all three levels from it, as the paper starts them from one ImageNet file;
-without it the level heads learn to lean on the context before the trunks have learned to read faces.
+without it the level heads learn to lean on the context before the backbones have learned to read faces.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cocoer.data.index import read_index
 from cocoer.data.loaders import load_level_crops
 from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES
 from cocoer.data.transforms import normalise
-from cocoer.model.backbone import Trunk, build_trunk
+from cocoer.model.backbone import Backbone, build_backbone
 from cocoer.names import LEVELS
 
 
@@ -43,13 +43,13 @@ def load_crops(records: Sequence[PersonRecord], root: Path, side: int) -> tuple[
 
 
 def train(
-    trunk: Trunk, crops: NDArray[np.uint8], shown: Tensor, epochs: int, batch_size: int, lr: float, seed: int
+    backbone: Backbone, crops: NDArray[np.uint8], shown: Tensor, epochs: int, batch_size: int, lr: float, seed: int
 ) -> list[float]:
     """Train in place with a throw-away classifier; returns the share of right answers of each epoch, in training."""
     order = torch.Generator().manual_seed(seed)
     classes = len(LEVELS) * len(ARCHETYPE_NAMES)
-    classifier = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * trunk.channels, classes))
-    network = nn.Sequential(trunk, classifier).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    classifier = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * backbone.channels, classes))
+    network = nn.Sequential(backbone, classifier).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=0.05)
     steps = epochs * -(-len(shown) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
@@ -77,7 +77,7 @@ def main() -> int:
     """Parse, train, write; exit 2 for wrong usage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a tree written by cocoer prepare demo")
-    parser.add_argument("--config", default="configs/demo_emotic.yaml", help="whose trunk and crop size are meant")
+    parser.add_argument("--config", default="configs/demo_emotic.yaml", help="whose backbone and crop size are meant")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -91,11 +91,11 @@ def main() -> int:
         parser.error(
             f"{args.data} is not a demo tree: its index does not say what is shown; make one with make_demo_data.py"
         )
-    trunk = build_trunk(config.model.trunk.name, config.model.trunk.widths)
+    backbone = build_backbone(config.model.backbone.name, config.model.backbone.widths)
     crops, shown = load_crops(records, args.data, config.data.image_size)
-    train(trunk, crops, shown, args.epochs, args.batch_size, args.lr, args.seed)
+    train(backbone, crops, shown, args.epochs, args.batch_size, args.lr, args.seed)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in trunk.state_dict().items()}
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in backbone.state_dict().items()}
     weights = {k: v.contiguous() for k, v in weights.items()}
     save_file(
         weights, args.out, metadata={"note": "synthetic demonstration: trained on the demo world's generated crops"}

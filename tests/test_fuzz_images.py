@@ -1,4 +1,4 @@
-"""Broken, odd and hostile pictures through the whole program: one row each, the rest goes on, nothing crashes."""
+"""Broken, odd and hostile images through the whole program: one row each, the rest goes on, nothing crashes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tiny_recognizer import FixedDetector, load_program, tiny_checkpoint
 from cocoer import Recognizer
 from cocoer.data.inputs import iterate_inputs
 from cocoer.inference.pipeline import predict_many
-from cocoer.outputs import PictureResult
+from cocoer.outputs import ImageResult
 from cocoer.report.results import read_rows
 
 PEOPLE = FixedDetector([[0.1, 0.0, 0.9, 1.0]], [[0.3, 0.1, 0.6, 0.4]])
@@ -80,12 +80,12 @@ BAD: dict[str, bytes] = {
     "liar.png": png_header(3000, 3000),
     "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><rect width='9' height='9'/></svg>",
     "phone.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200,
-    "text.jpg": b"I am not a picture\n" * 40,
+    "text.jpg": b"I am not an image\n" * 40,
     "pointer.png": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
 }
 
 
-def results(recognizer: Recognizer, folder: Path) -> dict[str, PictureResult]:
+def results(recognizer: Recognizer, folder: Path) -> dict[str, ImageResult]:
     found = predict_many(recognizer, iterate_inputs([str(folder)]))
     return {Path(result.image).name: result for result, _, _ in found}
 
@@ -102,7 +102,7 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def test_odd_pictures_are_scored_and_broken_ones_are_rows(recognizer: Recognizer, folder: Path) -> None:
+def test_odd_images_are_scored_and_broken_ones_are_rows(recognizer: Recognizer, folder: Path) -> None:
     found = results(recognizer, folder)
     assert len(found) == len(GOOD) + len(BAD) + 1
     for name, (_, size) in GOOD.items():
