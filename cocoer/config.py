@@ -19,6 +19,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from cocoer.errors import ConfigError
 from cocoer.names import CLASSES, nearest
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -28,10 +29,6 @@ Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 AboveZero = Annotated[float, Field(gt=0.0)]
-
-
-class ConfigError(ValueError):
-    """A config that cannot be used; the text says where, what was wanted, what came and what to do."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,7 +1,113 @@
-"""The one error of every weights file, in a file of its own because both readers and writers of weights raise it."""
+"""Every exception of the package: what was wanted, what came, what to do, in one text that a command prints as it is.
+
+All derive from `CocoerError`, and from the built-in class that says the kind of fault, so `except ValueError` still catches
+a bad file. Another exception that leaves the package is a defect of the package.
+"""
 
 from __future__ import annotations
 
 
-class CheckpointError(ValueError):
+class CocoerError(Exception):
+    """The common base: a fault that the text explains."""
+
+
+class CheckpointError(CocoerError, ValueError):
     """A weights file that cannot be used; the text names the file, what was wanted, what is there, and the remedy."""
+
+
+class ConfigError(CocoerError, ValueError):
+    """A config that cannot be used; the text says where, what was wanted, what came and what to do."""
+
+
+class MissingWeights(CocoerError, FileNotFoundError):
+    """A file that is needed and not there; the text names the file, its place and the command that gets it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "a weights file is missing"
+
+
+class FetchError(CocoerError, RuntimeError):
+    """A file that could not be had or is not the one that is meant; the text says which, why and what to do."""
+
+
+class ImageError(CocoerError, ValueError):
+    """An image that cannot be used; the text names the file, what was wanted, what came and what to do."""
+
+
+class IndexFileError(CocoerError, ValueError):
+    """A person index that cannot be used; the text names file, row and fault."""
+
+
+class StrictError(CocoerError, ValueError):
+    """`--strict` met data that would otherwise be left out of an index; the text lists it."""
+
+
+class BoxesError(CocoerError, ValueError):
+    """A boxes file or a person's boxes that cannot be used; the text says what was wanted, what came, what to do."""
+
+
+class CacheError(CocoerError, ValueError):
+    """A crop cache that cannot be used or built; the text names the folder, what is wrong and what to do."""
+
+
+class DetectorError(CocoerError, RuntimeError):
+    """A detector that cannot be loaded or run; the text says which, why and what to do."""
+
+
+class AnnotationError(CocoerError, ValueError):
+    """Annotations that cannot be used; the text names the place, what was wanted, what came and what to do."""
+
+
+class CaersError(CocoerError, ValueError):
+    """A CAER-S tree or face list that cannot be used; the text names the place, what was wanted, what came, what to do."""
+
+
+class HeadFileError(CocoerError, ValueError):
+    """A file of head boxes that cannot be used; the text names file, row and fault."""
+
+
+class DerivedError(CocoerError, ValueError):
+    """A derived file that cannot be read at all; the text names the file, what was wanted, what came and what to do."""
+
+
+class ExportError(CocoerError, ValueError):
+    """A model that cannot be exported, or a file that disagrees with PyTorch or is none of ours; the text says which."""
+
+
+class ViewError(CocoerError, ValueError):
+    """Something that the person at the page can be told: what was wanted, what came, what to do."""
+
+
+class ScoreError(CocoerError, ValueError):
+    """Scores or targets that no metric can be taken of; the text names the person and the class."""
+
+
+class NonFiniteLoss(CocoerError, RuntimeError):
+    """A loss or gradient that is not a number; the text gives the terms and the persons of the step."""
+
+
+class TrainingError(CocoerError, RuntimeError):
+    """A training that did not end well; the text holds its last words, its log and what to do."""
+
+
+class TableError(CocoerError, ValueError):
+    """Data, weights or stored results from which no table can be made; the text says wanted, got and remedy."""
+
+
+class ConflictError(CocoerError, ValueError):
+    """Scenes, weights or stored results of the benchmark that cannot be used; the text says wanted, got and remedy."""
+
+
+class OutputError(CocoerError, OSError):
+    """The output cannot be written; the text says what, why, and what has been kept."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "the output cannot be written"
+
+
+class EndpointError(CocoerError, RuntimeError):
+    """An endpoint that will not answer anything (wrong address, key or model): the run stops; what is cached stays."""
+
+
+class PromptError(CocoerError, ValueError):
+    """A wordings file that cannot be used; the text says which key, what was wanted and what came."""

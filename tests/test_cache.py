@@ -15,10 +15,10 @@ from test_loaders import data, person  # noqa: F401 - `data` is a fixture
 
 from cocoer.benchmark.throughput import measure_throughput
 from cocoer.config import AugmentConfig, DataConfig
-from cocoer.data.cache import CacheError, CropCache, open_cache, persons_hash
-from cocoer.data.decode import ImageError
-from cocoer.data.index import IndexFileError, read_index
+from cocoer.data.cache import CropCache, open_cache, persons_hash
+from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
+from cocoer.errors import CacheError, ImageError, IndexFileError
 from cocoer.names import EMOTIC_CLASSES
 
 FLIP_AND_JITTER = AugmentConfig(flip=0.5, jitter=0.4)

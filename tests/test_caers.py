@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from real_trees import save_caers, save_image
 
-from cocoer.data.index import StrictError
 from cocoer.data.people import HEAD_IN_BODY, Detections
-from cocoer.data.prepare.caers import CaersError, choose_person, find_caers, read_face_lists, read_tree
+from cocoer.data.prepare.caers import choose_person, find_caers, read_face_lists, read_tree
 from cocoer.data.prepare.caers_index import CaersIndex, build_caers_index
 from cocoer.data.prepare.near_duplicates import SHARES, disjoint_split, near_groups, perceptual_hash
+from cocoer.errors import CaersError, StrictError
 
 SPLITS = ("train", "val", "test")
 

@@ -11,15 +11,8 @@ from typing import Any, get_type_hints
 import pytest
 
 from cocoer import config as config_module
-from cocoer.config import (
-    Config,
-    ConfigError,
-    change_config,
-    config_from_dict,
-    config_to_dict,
-    load_config,
-    save_config,
-)
+from cocoer.config import Config, change_config, config_from_dict, config_to_dict, load_config, save_config
+from cocoer.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_CONFIGS = sorted(

@@ -19,6 +19,7 @@ from training_world import TOWER, make_people, script
 
 from cocoer.data.batch import Batch
 from cocoer.data.index import write_index
+from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.model.cocoer import CocoER, LevelStack
 from cocoer.model.losses import competition_weights
@@ -32,7 +33,7 @@ from cocoer.runtime import Runtime
 from cocoer.studies.conflict import benchmark as conflict
 from cocoer.studies.conflict.rules import LABELS, LATE, Features, Rules, features_of
 from cocoer.studies.conflict.summary import over_models, point
-from cocoer.studies.conflict.world import POOLS, SHARES, ConflictError, Mixing, Sizes, Tree, plan_scenes, read_pools
+from cocoer.studies.conflict.world import POOLS, SHARES, Mixing, Sizes, Tree, plan_scenes, read_pools
 
 HERE = Runtime(0, 1, torch.device("cpu"))
 

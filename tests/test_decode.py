@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL import __version__ as PILLOW_VERSION
 
-from cocoer.data.decode import FORMATS, ImageError, decode_image, image_size
+from cocoer.data.decode import FORMATS, decode_image, image_size
+from cocoer.errors import ImageError
 
 PILLOW = int(PILLOW_VERSION.split(".")[0])
 RNG = np.random.default_rng(0)

@@ -15,7 +15,8 @@ from real_trees import save_image
 from cocoer.data.cache import open_cache
 from cocoer.data.index import read_index, write_index
 from cocoer.data.people import HEAD_IN_BODY
-from cocoer.data.prepare.derived import FORMATS, DerivedError, convert, labels_of_bits, literal
+from cocoer.data.prepare.derived import FORMATS, convert, labels_of_bits, literal
+from cocoer.errors import DerivedError
 from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES
 
 HEADER = "Index,Folder,Filename,Image Size,BBox,Categorical_Labels,Continuous_Labels,Gender,Age"

@@ -13,8 +13,9 @@ from tiny_recognizer import lamp_detector, lamp_image
 
 from cocoer.config import DetectorConfig
 from cocoer.data import detect
-from cocoer.data.detect import DetectorError, PeopleDetector, build_detector, choose_providers
-from cocoer.weights.catalog import DEMO_FACE, DEMO_PERSON, MissingWeights, find_detector
+from cocoer.data.detect import PeopleDetector, build_detector, choose_providers
+from cocoer.errors import DetectorError, MissingWeights
+from cocoer.weights.catalog import DEMO_FACE, DEMO_PERSON, find_detector
 
 RED, GREEN, BLUE = 0, 1, 2
 

@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from training_world import make_world, read, train
 
-from cocoer.config import ConfigError
 from cocoer.data.index import read_index, write_index
+from cocoer.errors import ConfigError
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights
 from cocoer.model.vocabulary import VocabularyBranch

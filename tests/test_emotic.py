@@ -13,11 +13,11 @@ from PIL import Image
 from real_trees import NAN, image, person, save_annotations, save_image, save_tree, small_splits, struct
 from scipy.io import loadmat
 
-from cocoer.data.index import StrictError
 from cocoer.data.people import HEAD_IN_BODY, Detections
-from cocoer.data.prepare.emotic import AnnotationError, find_tree, load_annotations, read_annotations
+from cocoer.data.prepare.emotic import find_tree, load_annotations, read_annotations
 from cocoer.data.prepare.emotic_index import EmoticIndex, HeadSource, build_emotic_index
 from cocoer.data.prepare.heads import Candidate, choose_heads, judge_head, match_faces, read_head_file
+from cocoer.errors import AnnotationError, StrictError
 
 LAYOUTS: list[dict[str, bool]] = [
     {},

@@ -14,9 +14,9 @@ from training_world import make_world, read, script, train
 
 from cocoer.config import Config
 from cocoer.data.loaders import build_dataset, build_loader
+from cocoer.errors import ScoreError
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import LATE_FUSION, Evaluation, _assembled, evaluate
-from cocoer.evaluation.metrics import ScoreError
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights
 from cocoer.names import EMOTIC_CLASSES, LEVELS

@@ -18,9 +18,10 @@ from PIL import Image
 from skimage import data as sample_data
 from tiny_recognizer import ROOT, lamp_image, load_program, tiny_checkpoint
 
+from cocoer.errors import OutputError
 from cocoer.outputs import ImageResult
 from cocoer.report import results
-from cocoer.report.results import OutputError, ResultFolder, RowsFile, consolidate, read_rows, start_over
+from cocoer.report.results import ResultFolder, RowsFile, consolidate, read_rows, start_over
 
 BOXES = {"persons": [{"body": [10, 5, 60, 90], "head": [25, 8, 45, 30]}, {"body": [50, 0, 118, 88], "id": 7}]}
 Run = Callable[..., int]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cocoer.boxes import Box, relative_box
-from cocoer.data.boxes_file import BoxesError, GivenBoxes, person_from, persons_for, read_boxes_file
+from cocoer.data.boxes_file import GivenBoxes, person_from, persons_for, read_boxes_file
 from cocoer.data.people import (
     HEAD_IN_BODY,
     Detections,
@@ -25,6 +25,7 @@ from cocoer.data.people import (
     head_from_body,
     people_from_detections,
 )
+from cocoer.errors import BoxesError
 from cocoer.outputs import PersonBoxes
 
 W, H = 640, 480

@@ -19,17 +19,14 @@ from PIL import Image
 from tiny_recognizer import FixedDetector, tiny_checkpoint
 
 from cocoer import Recognizer
-from cocoer.config import ConfigError, change_config
-from cocoer.data.boxes_file import BoxesError
-from cocoer.data.decode import ImageError
+from cocoer.config import change_config
 from cocoer.data.inputs import InputItem
 from cocoer.data.transforms import crop_levels, make_batch
-from cocoer.errors import CheckpointError
+from cocoer.errors import BoxesError, CheckpointError, ConfigError, ImageError, MissingWeights
 from cocoer.inference.pipeline import predict_many
 from cocoer.inference.predictions import LabelRule, answers_of
 from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES, LEVELS
 from cocoer.outputs import SOURCES, PersonBoxes, PersonPrediction
-from cocoer.weights.catalog import MissingWeights
 
 BOXES = [
     {"body": [10, 5, 60, 90], "head": [25, 8, 45, 30]},

@@ -12,7 +12,7 @@ import pytest
 from tiny_recognizer import ROOT, load_program
 
 from cocoer.config import load_config
-from cocoer.export.onnx_export import ExportError
+from cocoer.errors import ExportError
 from cocoer.export.onnx_model import load_exported
 from cocoer.export.quantize import convolution_nodes, quantize, spread_persons
 

@@ -9,7 +9,8 @@ import torch
 from tiny_models import ROOT, persons, tiny_config, tiny_model
 from training_world import make_world, read, train
 
-from cocoer.config import ConfigError, load_config
+from cocoer.config import load_config
+from cocoer.errors import ConfigError
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, read_metadata

@@ -19,9 +19,8 @@ from browser import BROWSER, browse
 from PIL import Image
 from training_world import make_world, read, script
 
-from cocoer.data.index import IndexFileError
-from cocoer.errors import CheckpointError
-from cocoer.evaluation.metrics import ScoreError, average_precision, mean_over_classes
+from cocoer.errors import CheckpointError, IndexFileError, ScoreError, TableError, TrainingError
+from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, save_weights
 from cocoer.outputs import ResultTable, TableRow
@@ -31,19 +30,11 @@ from cocoer.runtime import Runtime
 from cocoer.studies.tables import measurements as table_runs
 from cocoer.studies.tables import study as table_study
 from cocoer.studies.tables import tables
-from cocoer.studies.tables.measurements import (
-    CLIP_WHOLE,
-    TableError,
-    averaged,
-    check_weights,
-    measure,
-    open_target,
-    read_run,
-)
+from cocoer.studies.tables.measurements import CLIP_WHOLE, averaged, check_weights, measure, open_target, read_run
 from cocoer.studies.tables.training import TrainingPlan
 from cocoer.studies.tables.variants import BASELINES, TABLE_4, chosen_variants, find_variants, own_settings
 from cocoer.studies.tables.zero_shot import TEMPLATES, Tower, source, zero_shot
-from cocoer.training.launch import TrainingError, TrainingRun, is_done, seeds_of, train_all
+from cocoer.training.launch import TrainingRun, is_done, seeds_of, train_all
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Runtime(0, 1, torch.device("cpu"))

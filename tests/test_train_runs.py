@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from training_world import make_world
 
+from cocoer.errors import TrainingError
 from cocoer.training import launch as train_runs
-from cocoer.training.launch import TrainingError, TrainingRun, is_done, seeds_of, train_all
+from cocoer.training.launch import TrainingRun, is_done, seeds_of, train_all
 from cocoer.training.recognition_stage import BEST_FILE
 from cocoer.training.signals import EXIT_STOPPED
 

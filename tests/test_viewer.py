@@ -18,10 +18,11 @@ from PIL import Image
 from tiny_recognizer import tiny_checkpoint
 
 from cocoer.data.transforms import make_batch
+from cocoer.errors import ViewError
 from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.explain import explain
 from cocoer.inference.recognizer import Recognizer
-from cocoer.inference.viewer import Viewer, ViewError
+from cocoer.inference.viewer import Viewer
 from cocoer.names import LEVELS
 from cocoer.outputs import CompetitionRecord, PersonPrediction
 from cocoer.report.person_html import map_rows, person_block

@@ -23,11 +23,12 @@ from tiny_recognizer import load_program, tiny_checkpoint
 from training_world import make_people
 
 from cocoer.data.index import write_index
+from cocoer.errors import EndpointError, PromptError
 from cocoer.names import CAERS_CLASSES, CLASSES, EMOTIC_CLASSES
 from cocoer.outputs import CompetitionRecord, PersonBoxes, PersonPrediction
-from cocoer.vlm.client import ChatClient, EndpointError, Limits
+from cocoer.vlm.client import ChatClient, Limits
 from cocoer.vlm.parse import parse_labels
-from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, PromptError, Question, questions, read_wordings
+from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_wordings
 from cocoer.vlm.run import MOST_FAILURES, Row, ask_all, scores_of
 
 WORDINGS = read_wordings()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import persons, tiny_config, tiny_model
 
-from cocoer.config import ConfigError
+from cocoer.errors import ConfigError
 from cocoer.model.vote import survivors_vote
 
 VOTE = "model.competition.vote=true"

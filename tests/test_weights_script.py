@@ -15,10 +15,11 @@ from types import ModuleType
 import pytest
 from tiny_recognizer import load_program, tiny_checkpoint
 
+from cocoer.errors import FetchError
 from cocoer.weights import catalog as catalog
 from cocoer.weights import fetch as weights_fetch
 from cocoer.weights.catalog import CATALOG, WeightsFile, entry
-from cocoer.weights.fetch import FetchError, checksum, fetch, put, verify
+from cocoer.weights.fetch import checksum, fetch, put, verify
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB
 

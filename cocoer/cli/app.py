@@ -152,7 +152,7 @@ def build(viewer: Viewer) -> gr.Blocks:
     """The page: its parts, and which of the viewer's answers goes where."""
     import gradio as gr
 
-    from cocoer.inference.viewer import ViewError
+    from cocoer.errors import ViewError
     from cocoer.report.draw import draw_result
     from cocoer.report.figure import draw_case_study
     from cocoer.report.person_html import image_in_html, map_rows, person_block

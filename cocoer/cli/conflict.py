@@ -16,16 +16,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from cocoer.config import ConfigError
-from cocoer.data.decode import ImageError
-from cocoer.data.index import IndexFileError
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, ConfigError, ConflictError, ImageError, IndexFileError, TrainingError
 from cocoer.report.conflict import publish_conflict, write_conflict
 from cocoer.runtime import start_runtime
 from cocoer.studies.conflict.benchmark import Benchmark, run_benchmark
 from cocoer.studies.conflict.summary import over_models
-from cocoer.studies.conflict.world import QUICK, ConflictError, Sizes
-from cocoer.training.launch import TrainingError
+from cocoer.studies.conflict.world import QUICK, Sizes
 
 _PROJECT = Path(__file__).resolve().parents[2]
 

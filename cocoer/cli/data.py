@@ -17,10 +17,11 @@ import sys
 from pathlib import Path
 
 from cocoer.data.batch import PersonRecord
-from cocoer.data.cache import CacheError, CropCache
-from cocoer.data.index import IndexFileError, data_root_of, read_records, split_path, write_index
+from cocoer.data.cache import CropCache
+from cocoer.data.index import data_root_of, read_records, split_path, write_index
 from cocoer.data.prepare.checks import check_images, contact_sheet
-from cocoer.data.prepare.derived import FORMATS, DerivedError, convert
+from cocoer.data.prepare.derived import FORMATS, convert
+from cocoer.errors import CacheError, DerivedError, IndexFileError
 from cocoer.names import SPLITS
 
 

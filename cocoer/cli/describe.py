@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cocoer.config import ConfigError, load_config
+from cocoer.config import load_config
+from cocoer.errors import ConfigError
 from cocoer.report.text import table
 
 _BYTES = 4  # of a float32 weight

@@ -22,14 +22,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from cocoer.config import Config, ConfigError, change_config, load_config
-from cocoer.data.decode import ImageError
-from cocoer.data.index import IndexFileError
+from cocoer.config import Config, change_config, load_config
 from cocoer.data.loaders import build_dataset, build_loader
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, ScoreError
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
-from cocoer.evaluation.metrics import DEFINITIONS, ScoreError, break_even_thresholds, checked
+from cocoer.evaluation.metrics import DEFINITIONS, break_even_thresholds, checked
 from cocoer.export.onnx_model import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
 from cocoer.model.checkpoint import Loaded, load_weights

@@ -48,11 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--out: wanted a name that ends in {wanted} for --format {options.format}, got {options.out}")
     if options.int8 and (options.format != "onnx" or options.persons < 1):
         parser.error("--int8 wants --format onnx and at least one of --persons")
-    from cocoer.config import ConfigError, change_config, config_to_dict  # behind the parser: torch takes seconds
-    from cocoer.data.decode import ImageError
-    from cocoer.data.index import IndexFileError
-    from cocoer.errors import CheckpointError
-    from cocoer.export.onnx_export import ExportError, export_model
+    from cocoer.config import change_config, config_to_dict
+    from cocoer.errors import (
+        CheckpointError,
+        ConfigError,  # behind the parser: torch takes seconds
+        ExportError,
+        ImageError,
+        IndexFileError,
+    )
+    from cocoer.export.onnx_export import export_model
     from cocoer.model.checkpoint import load_weights
     from cocoer.report.text import human_size
 

@@ -104,10 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parse(argv)
     # Everything slow is imported behind the parser, so that --help and wrong usage answer at once.
-    from cocoer.config import ConfigError
-    from cocoer.data.boxes_file import BoxesError
-    from cocoer.errors import CheckpointError
-    from cocoer.report.results import OutputError
+    from cocoer.errors import BoxesError, CheckpointError, ConfigError, OutputError
 
     try:
         return run(args)

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import cocoer
-from cocoer.data.detect import DetectorError
-from cocoer.data.index import StrictError, write_index
-from cocoer.data.prepare.caers import CaersError, find_caers, read_face_lists, read_tree
+from cocoer.data.index import write_index
+from cocoer.data.prepare.caers import find_caers, read_face_lists, read_tree
 from cocoer.data.prepare.caers_index import FAULTS, build_caers_index
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.prepare.near_duplicates import NEAR
-from cocoer.weights.catalog import MissingWeights
+from cocoer.errors import CaersError, DetectorError, MissingWeights, StrictError
 
 
 def _parser() -> argparse.ArgumentParser:

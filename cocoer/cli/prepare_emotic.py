@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import cocoer
-from cocoer.data.detect import DetectorError
 from cocoer.data.files import file_checksum
-from cocoer.data.index import StrictError, write_index
+from cocoer.data.index import write_index
 from cocoer.data.people import RULES
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
-from cocoer.data.prepare.emotic import AnnotationError, EmoticTree, find_tree, load_annotations
+from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
 from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
-from cocoer.data.prepare.heads import HeadFileError, read_head_file
-from cocoer.weights.catalog import MissingWeights
+from cocoer.data.prepare.heads import read_head_file
+from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, StrictError
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,22 +18,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cocoer.config import ConfigError
-from cocoer.data.decode import ImageError
 from cocoer.data.files import available_cores, file_checksum
-from cocoer.data.index import IndexFileError
-from cocoer.errors import CheckpointError
-from cocoer.evaluation.metrics import ScoreError
+from cocoer.errors import (
+    CheckpointError,
+    ConfigError,
+    ImageError,
+    IndexFileError,
+    ScoreError,
+    TableError,
+    TrainingError,
+)
 from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import write_tables
 from cocoer.runtime import start_runtime
-from cocoer.studies.tables.measurements import TableError, Target, check_weights, open_target
+from cocoer.studies.tables.measurements import Target, check_weights, open_target
 from cocoer.studies.tables.study import Study
 from cocoer.studies.tables.tables import gather
 from cocoer.studies.tables.training import TrainingPlan, train_plan, trainable
 from cocoer.studies.tables.variants import Variant, chosen_variants, find_variants, weights_of
 from cocoer.studies.tables.zero_shot import Tower
-from cocoer.training.launch import TrainingError
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 _NAMES = {"emotic": "EMOTIC", "caers": "CAER-S"}

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
-from cocoer.config import Config, ConfigError, load_config, save_config
-from cocoer.data.decode import ImageError, decode_image
-from cocoer.data.index import IndexFileError
-from cocoer.errors import CheckpointError
+from cocoer.config import Config, load_config, save_config
+from cocoer.data.decode import decode_image
+from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, NonFiniteLoss
 from cocoer.model.checkpoint import write_durably
 from cocoer.outputs import ImageResult
 from cocoer.report.draw import draw_result
@@ -27,7 +26,6 @@ from cocoer.training.recognition_stage import FitResult, Sink
 from cocoer.training.resume import Start, find_start, states_folder
 from cocoer.training.run import Stage, fit
 from cocoer.training.signals import EXIT_STOPPED
-from cocoer.training.step import NonFiniteLoss
 
 EPILOG = """exit codes: 0 done; 1 the run failed (one line says why); 2 wrong usage;
 75 a signal (SIGTERM, SIGUSR1) stopped it, in training after its state was saved: start it again with --resume latest"""

@@ -78,7 +78,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
-    from cocoer.vlm.client import EndpointError
+    from cocoer.errors import EndpointError
 
     try:
         return run(args)

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cocoer.errors import FetchError
 from cocoer.report.text import human_size, table
 from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT, WeightsFile, entry
-from cocoer.weights.fetch import FetchError, fetch, put, verify
+from cocoer.weights.fetch import fetch, put, verify
 
 OFFLINE_VARIABLE = "COCOER_OFFLINE"
 
@@ -151,8 +152,7 @@ def run_verify(names: Sequence[str]) -> int:
 
 def verify_checkpoint(path: Path) -> bool:
     """Read every tensor of a cocoer weights file and see that its model can be built. Prints what it is."""
-    from cocoer.config import ConfigError
-    from cocoer.errors import CheckpointError
+    from cocoer.errors import CheckpointError, ConfigError
     from cocoer.model.checkpoint import load_weights
     from cocoer.weights.fetch import checksum
 

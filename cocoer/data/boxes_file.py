@@ -15,6 +15,7 @@ from typing import Any
 
 from cocoer.boxes import Box, as_box
 from cocoer.data.people import complete_boxes
+from cocoer.errors import BoxesError
 from cocoer.outputs import PersonBoxes
 
 BODY_KEYS = ("body", "bbox", "person_box", "person")
@@ -22,10 +23,6 @@ HEAD_KEYS = ("head", "face")
 TRACK_KEYS = ("id", "track", "track_id")
 
 LARGEST_FILE = 512 * 1024 * 1024
-
-
-class BoxesError(ValueError):
-    """A boxes file or a person's boxes that cannot be used; the text says what was wanted, what came, what to do."""
 
 
 def read_boxes_file(path: str | Path) -> Any:

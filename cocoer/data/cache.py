@@ -28,15 +28,12 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import decode_record
 from cocoer.data.files import file_checksum, in_threads
 from cocoer.data.transforms import LevelCrops, crop_levels
+from cocoer.errors import CacheError
 
 LAYOUT = 1
 """Raised whenever crops or files change their meaning; caches of another layout are built again."""
 
 _SPARE = 64 * 1024**2  # bytes that must stay free on the disk
-
-
-class CacheError(ValueError):
-    """A crop cache that cannot be used or built; the text names the folder, what is wrong and what to do."""
 
 
 class CropCache:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cocoer.data.batch import PersonRecord
+from cocoer.errors import ImageError
 
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO")
 """Content that is read, whatever the file's ending. Of an animation, the first frame."""
@@ -47,10 +48,6 @@ _FAULTS = (
 _OPENING = threading.Lock()
 
 Source = str | Path | BinaryIO
-
-
-class ImageError(ValueError):
-    """An image that cannot be used; the text names the file, what was wanted, what came and what to do."""
 
 
 def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:

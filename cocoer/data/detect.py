@@ -18,17 +18,14 @@ from numpy.typing import NDArray
 
 from cocoer.config import DetectorConfig
 from cocoer.data.people import Detections
-from cocoer.weights.catalog import MissingWeights, find_detector
+from cocoer.errors import DetectorError, MissingWeights
+from cocoer.weights.catalog import find_detector
 
 PERSON_NMS = 0.5
 """Two person boxes that overlap more are one person: the value of insightface's person example and of the published code."""
 
 FACE_NMS = 0.4
 """insightface's own value for faces."""
-
-
-class DetectorError(RuntimeError):
-    """A detector that cannot be loaded or run; the text says which, why and what to do."""
 
 
 @dataclass(frozen=True)

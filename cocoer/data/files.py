@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from cocoer.data.decode import ImageError, decode_image, image_size
+from cocoer.data.decode import decode_image, image_size
+from cocoer.errors import ImageError
 
 _ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")  # the last marker of a JPEG, the last chunk of a PNG
 _TAIL = 32  # bytes; some writers pad behind the end

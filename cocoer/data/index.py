@@ -10,20 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cocoer.data.batch import PersonRecord
+from cocoer.errors import IndexFileError
 from cocoer.names import SPLITS, canonical_class
 
 SIDECAR = "sidecar.json"
 
 _ROWS_SHOWN = 10
 _ROUNDING = 0.01  # boxes are written with two decimals
-
-
-class IndexFileError(ValueError):
-    """A person index that cannot be used; the text names file, row and fault."""
-
-
-class StrictError(ValueError):
-    """`--strict` met data that would otherwise be left out of an index; the text lists it."""
 
 
 def split_path(index: str | Path, split: str) -> Path:

@@ -18,7 +18,7 @@ from cocoer.data.batch import Batch, PersonRecord
 from cocoer.data.cache import CropCache, open_cache
 from cocoer.data.decode import decode_record
 from cocoer.data.files import available_cores
-from cocoer.data.index import IndexFileError, read_index
+from cocoer.data.index import read_index
 from cocoer.data.sampler import PersonBatchSampler, PersonDraw
 from cocoer.data.transforms import (
     LevelCrops,
@@ -28,6 +28,7 @@ from cocoer.data.transforms import (
     make_batch,
     person_generator,
 )
+from cocoer.errors import IndexFileError
 from cocoer.names import CAERS_CLASSES, CLASSES, canonical_class
 
 

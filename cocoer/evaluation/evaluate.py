@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cocoer.data.batch import Batch, targets_of
-from cocoer.evaluation.metrics import ScoreError
+from cocoer.errors import ScoreError
 from cocoer.inference.predictions import probabilities_of
 from cocoer.model.cocoer import CocoER, ModelOutput
 from cocoer.model.objective import delta_norms

@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from cocoer.errors import ScoreError
+
 Array = NDArray[np.float64]
 Definition = Literal["non_interpolated", "voc_all_point", "voc_11_point"]
 
 DEFINITIONS: tuple[Definition, ...] = ("non_interpolated", "voc_all_point", "voc_11_point")
-
-
-class ScoreError(ValueError):
-    """Scores or targets that no metric can be taken of; the text names the person and the class."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cocoer.config import Config
+from cocoer.errors import ExportError
 from cocoer.model.checkpoint import write_durably
 from cocoer.model.cocoer import CocoER
 from cocoer.model.release.coordination import ReleaseCompetition
@@ -57,10 +58,6 @@ _CHECKED_BATCHES = (1, 2, 5)
 _TRACED_BATCH = 4  # neither 1, which torch.export takes for a constant, nor the 3 of the levels
 _OPSET = 20
 _ONNX_LIMIT = 2**31
-
-
-class ExportError(ValueError):
-    """A model that cannot be exported, or a file that disagrees with PyTorch or is none of ours; the text says which."""
 
 
 class Exportable(nn.Module):

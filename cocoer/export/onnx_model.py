@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cocoer.config import Config, change_config, config_from_dict, config_to_dict
-from cocoer.export.onnx_export import INPUTS, ExportError, OnnxFile
+from cocoer.errors import ExportError
+from cocoer.export.onnx_export import INPUTS, OnnxFile
 from cocoer.model.checkpoint import check_classes
 from cocoer.model.cocoer import ModelOutput
 from cocoer.model.competition import Competition

@@ -21,7 +21,8 @@ import onnx
 from cocoer.config import DataConfig
 from cocoer.data.batch import Batch
 from cocoer.data.loaders import build_dataset, collate
-from cocoer.export.onnx_export import INPUTS, METADATA_KEY, ExportError, OnnxFile
+from cocoer.errors import ExportError
+from cocoer.export.onnx_export import INPUTS, METADATA_KEY, OnnxFile
 from cocoer.model.checkpoint import write_durably
 
 if TYPE_CHECKING:

@@ -16,14 +16,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from cocoer.data.boxes_file import BoxesError
-from cocoer.data.decode import ImageError, decode_image
-from cocoer.data.detect import DetectorError
+from cocoer.data.decode import decode_image
 from cocoer.data.inputs import InputItem
+from cocoer.errors import BoxesError, DetectorError, ImageError, MissingWeights
 from cocoer.inference.predictions import Answer
 from cocoer.inference.recognizer import PreparedImage, Recognizer
 from cocoer.outputs import ImageResult
-from cocoer.weights.catalog import MissingWeights
 
 PersonsOf = Callable[[InputItem], "list[Any] | None"]
 """The boxes that the user gave for an item, or None where people are to be detected. May raise BoxesError."""

@@ -20,10 +20,11 @@ from PIL import Image
 
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.batch import Batch
-from cocoer.data.boxes_file import BoxesError, person_from
-from cocoer.data.decode import ImageError, decode_image
+from cocoer.data.boxes_file import person_from
+from cocoer.data.decode import decode_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
+from cocoer.errors import BoxesError, ImageError
 from cocoer.export.onnx_model import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import ExportedModel, load_exported
 from cocoer.inference.acceleration import accelerated

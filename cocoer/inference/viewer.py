@@ -17,9 +17,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from cocoer.data.boxes_file import BoxesError, GivenBoxes
+from cocoer.data.boxes_file import GivenBoxes
 from cocoer.data.decode import decode_image
 from cocoer.data.transforms import LevelCrops, make_batch
+from cocoer.errors import BoxesError, ViewError
 from cocoer.inference.explain import explain
 from cocoer.inference.recognizer import Recognizer
 from cocoer.outputs import Explanation, ImageResult, PersonBoxes
@@ -32,10 +33,6 @@ MOST_PERSONS = 100
 
 MOST_KEPT = 4
 """Images that stay in memory for further questions."""
-
-
-class ViewError(ValueError):
-    """Something that the person at the page can be told: what was wanted, what came, what to do."""
 
 
 @dataclass(frozen=True)

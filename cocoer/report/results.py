@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from cocoer.errors import OutputError
 from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, ImageResult
 from cocoer.report.draw import draw_result
@@ -28,13 +29,6 @@ ROWS = "results.jsonl"
 TABLE = "results.csv"
 
 _BOX = ("x1", "y1", "x2", "y2")
-
-
-class OutputError(OSError):
-    """The output cannot be written; the text says what, why, and what has been kept."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else "the output cannot be written"
 
 
 def write_whole(path: Path, fill: Callable[[Path], object]) -> None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cocoer.config import Config, config_from_dict, load_config
 from cocoer.data.files import available_cores
+from cocoer.errors import TrainingError
 from cocoer.model.checkpoint import check_classes, read_metadata
 from cocoer.training.recognition_stage import BEST_FILE, LAST_FILE
 from cocoer.training.resume import MAY_DIFFER, config_differences
@@ -28,10 +29,6 @@ from cocoer.training.signals import EXIT_STOPPED
 LOG_FILE = "train.log"
 _POLL = 0.2  # seconds between looks at the processes
 _PATIENCE = 120.0  # seconds that a stopped run may take to save its state
-
-
-class TrainingError(RuntimeError):
-    """A training that did not end well; the text holds its last words, its log and what to do."""
 
 
 @dataclass(frozen=True)

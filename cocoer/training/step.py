@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cocoer.data.batch import Batch, targets_of
+from cocoer.errors import NonFiniteLoss
 from cocoer.model.cocoer import ModelOutput
 from cocoer.model.losses import class_weights
 from cocoer.model.objective import delta_norms, total_loss
@@ -24,10 +25,6 @@ from cocoer.names import LEVELS
 from cocoer.runtime import Runtime, autocast
 from cocoer.training.learner import Learner
 from cocoer.training.schedule import set_learning_rate
-
-
-class NonFiniteLoss(RuntimeError):
-    """A loss or gradient that is not a number; the text gives the terms and the persons of the step."""
 
 
 @dataclass(frozen=True)

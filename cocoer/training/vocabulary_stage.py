@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from cocoer.config import VocabularyStageConfig
 from cocoer.data.batch import Batch, targets_of
+from cocoer.errors import NonFiniteLoss
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime
-from cocoer.training.step import NonFiniteLoss
 
 
 def alignment_loss(aligned: Tensor, text: Tensor, targets: Tensor) -> Tensor:

@@ -24,16 +24,13 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from cocoer.errors import EndpointError
 from cocoer.vlm.prompts import Question
 
 _PATH = "/chat/completions"
 _MOST_BYTES = 2_000_000
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
 _HOPELESS = {401, 403, 404, 405}
-
-
-class EndpointError(RuntimeError):
-    """An endpoint that will not answer anything (wrong address, key or model): the run stops; what is cached stays."""
 
 
 @dataclass(frozen=True)

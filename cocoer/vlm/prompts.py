@@ -16,6 +16,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from cocoer.boxes import touched_pixels
+from cocoer.errors import PromptError
 from cocoer.names import LEVELS, nearest
 from cocoer.outputs import LEVEL_SOURCES, PersonBoxes, PersonPrediction
 from cocoer.weights.catalog import PROJECT
@@ -28,10 +29,6 @@ _PLACES = {
     "multi_label": {"labels"}, "single_label": {"labels"}, "multi_level": {"views"}, "kappa": {"level", "inconsistent"},
     "kappa_without_labels": {"level"},
 }  # fmt: skip
-
-
-class PromptError(ValueError):
-    """A wordings file that cannot be used; the text says which key, what was wanted and what came."""
 
 
 @dataclass(frozen=True)

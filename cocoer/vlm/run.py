@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoer.vlm.client import ChatClient, EndpointError
+from cocoer.errors import EndpointError
+from cocoer.vlm.client import ChatClient
 from cocoer.vlm.parse import parse_labels
 from cocoer.vlm.prompts import Question
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cocoer.errors import MissingWeights
 from cocoer.names import nearest
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -23,13 +24,6 @@ INSIGHTFACE = "thirdparty/insightface/models"
 NON_COMMERCIAL = "non-commercial research only (insightface's licence for its models)"
 TORCHVISION = "BSD-3-Clause code; trained on ImageNet, whose terms are non-commercial research"
 OPENAI = "MIT; OpenAI's model card advises against deployed use without a study of the use"
-
-
-class MissingWeights(FileNotFoundError):
-    """A file that is needed and not there; the text names the file, its place and the command that gets it."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else "a weights file is missing"
 
 
 @dataclass(frozen=True)

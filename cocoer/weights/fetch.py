@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cocoer import __version__
+from cocoer.errors import FetchError
 from cocoer.weights.catalog import WeightsFile
 
 Progress = Callable[[int, "int | None"], None]
@@ -23,10 +24,6 @@ Progress = Callable[[int, "int | None"], None]
 
 BLOCK = 1 << 20
 TIMEOUT_S = 60
-
-
-class FetchError(RuntimeError):
-    """A file that could not be had or is not the one that is meant; the text says which, why and what to do."""
 
 
 def checksum(path: Path) -> str:

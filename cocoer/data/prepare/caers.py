@@ -20,6 +20,7 @@ from cocoer.data.people import (
     head_from_body,
     people_from_detections,
 )
+from cocoer.errors import CaersError
 from cocoer.names import CAERS_CLASSES, canonical_class
 from cocoer.outputs import PersonBoxes
 
@@ -29,10 +30,6 @@ _SPLIT_FOLDERS: dict[str, str] = {"train": "train", "test": "test", "val": "val"
 _DEPTH = 3
 _SHOWN = 10
 _MIN_FACE = 2.0  # pixels
-
-
-class CaersError(ValueError):
-    """A CAER-S tree or face list that cannot be used; the text names the place, what was wanted, what came, what to do."""
 
 
 @dataclass(frozen=True)

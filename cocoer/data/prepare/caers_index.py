@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import ImageError, decode_image
+from cocoer.data.decode import decode_image
 from cocoer.data.files import FileFacts, in_threads, scan_files
-from cocoer.data.index import StrictError
 from cocoer.data.people import Detections
-from cocoer.data.prepare.caers import CaersError, CaersImage, FaceList, choose_person, duplicate_report
+from cocoer.data.prepare.caers import CaersImage, FaceList, choose_person, duplicate_report
 from cocoer.data.prepare.detections import DetectAll
 from cocoer.data.prepare.heads import shares
 from cocoer.data.prepare.near_duplicates import NEAR, disjoint_split, near_groups, perceptual_hash
 from cocoer.data.prepare.published_counts import CAERS_COUNTS
+from cocoer.errors import CaersError, ImageError, StrictError
 from cocoer.names import CAERS_CLASSES, SPLITS
 
 SplitRule = Literal["original", "community", "disjoint"]

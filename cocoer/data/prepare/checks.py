@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cocoer.boxes import Box
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import ImageError, decode_image, decode_record
+from cocoer.data.decode import decode_image, decode_record
 from cocoer.data.files import in_threads
+from cocoer.errors import ImageError
 
 _COLOURS = {"annotated": (60, 220, 90), "detected": (70, 190, 255), "estimated": (255, 170, 40)}
 """Of the head box, by its source."""

@@ -22,14 +22,11 @@ from PIL import Image
 from cocoer.boxes import Box, as_box, scale_box
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import write_cache
-from cocoer.data.decode import ImageError, image_size
+from cocoer.data.decode import image_size
 from cocoer.data.people import HEAD_IN_BODY, complete_boxes
 from cocoer.data.prepare.pickles import PickleError, PicklePerson, read_info_pickle
+from cocoer.errors import DerivedError, ImageError
 from cocoer.names import BODY, CLASSES, CONTEXT, EMOTIC_CLASSES, HEAD, SPLITS, canonical_class
-
-
-class DerivedError(ValueError):
-    """A derived file that cannot be read at all; the text names the file, what was wanted, what came and what to do."""
 
 
 class _RowError(ValueError):

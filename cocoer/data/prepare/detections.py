@@ -11,9 +11,10 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoer.data.decode import ImageError, decode_image
+from cocoer.data.decode import decode_image
 from cocoer.data.files import progress
 from cocoer.data.people import Detections
+from cocoer.errors import ImageError
 
 Detector = Callable[[NDArray[np.uint8]], Detections]
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.io import loadmat
 
+from cocoer.errors import AnnotationError
 from cocoer.names import EMOTIC_CLASSES, SPLITS, canonical_class
 
 Release = Literal["pami", "cvpr17"]
@@ -27,10 +28,6 @@ SOURCES: tuple[str, ...] = ("mscoco", "framesdb", "emodb_small", "ade20k")
 _DEPTH = 4  # unzipping nests folders; deeper than this nobody has them
 _SHOWN = 10
 _IMAGE_ROOTS = ("emotic", "cvpr_emotic", "emotic/emotic", "cvpr_emotic/cvpr_emotic")
-
-
-class AnnotationError(ValueError):
-    """Annotations that cannot be used; the text names the place, what was wanted, what came and what to do."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any
 from cocoer.boxes import Box, as_box, clip_box
 from cocoer.data.batch import PersonRecord
 from cocoer.data.files import FileFacts, scan_files
-from cocoer.data.index import StrictError
 from cocoer.data.people import Detections
 from cocoer.data.prepare.detections import DetectAll
 from cocoer.data.prepare.emotic import EmoticTree, RawImage, RawPerson
 from cocoer.data.prepare.heads import Candidate, Head, HeadKey, choose_heads, head_key, match_faces
 from cocoer.data.prepare.published_counts import EMOTIC_COUNTS, EMOTIC_LABELS, compare_counts, compare_labels
+from cocoer.errors import StrictError
 from cocoer.names import EMOTIC_CLASSES, SPLITS
 
 FAULTS: tuple[str, ...] = ("missing file", "unreadable image", "body box")

@@ -19,6 +19,7 @@ import numpy as np
 
 from cocoer.boxes import Box, area, as_box, clip_box, relative_box
 from cocoer.data.people import HEAD_IN_BODY, RULES, Detections, head_from_body
+from cocoer.errors import HeadFileError
 from cocoer.names import HEAD_SOURCES
 
 MIN_SIDE = 2.0
@@ -26,10 +27,6 @@ MIN_SIDE = 2.0
 
 MIN_FOR_MEDIAN = 30
 """With fewer usable heads in train, the published median of EMOTIC serves for the estimate."""
-
-
-class HeadFileError(ValueError):
-    """A file of head boxes that cannot be used; the text names file, row and fault."""
 
 
 @dataclass(frozen=True)

@@ -25,23 +25,14 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.files import available_cores, file_checksum
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
+from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.model.checkpoint import load_weights, write_durably
 from cocoer.model.cocoer import FusionHead
 from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
 from cocoer.studies.conflict.rules import LABELS, LATE, UPDATES, VOTES, Features, Rules, features_of
-from cocoer.studies.conflict.world import (
-    CONDITIONS,
-    POOLS,
-    SHARES,
-    ConflictError,
-    Mixing,
-    Scenes,
-    Sizes,
-    plan_scenes,
-    read_pools,
-)
+from cocoer.studies.conflict.world import CONDITIONS, POOLS, SHARES, Mixing, Scenes, Sizes, plan_scenes, read_pools
 from cocoer.training.launch import TrainingRun, seeds_of, train_all
 
 _FORMAT = 2  # of a stored measurement; a change of what is measured raises it

@@ -9,8 +9,8 @@ from typing import Any
 
 from scipy import stats
 
+from cocoer.errors import ConflictError
 from cocoer.outputs import ConflictPoint
-from cocoer.studies.conflict.world import ConflictError
 
 _KEY = ("measure", "fusion", "rule", "label", "condition", "share")
 

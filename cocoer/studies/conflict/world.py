@@ -21,6 +21,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.index import read_index
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_emotic
+from cocoer.errors import ConflictError
 from cocoer.names import EMOTIC_CLASSES, LEVELS, SPLITS
 
 POOLS: tuple[str, ...] = ("none", *LEVELS)
@@ -32,10 +33,6 @@ TRAINED_SHARE = 0.35
 """Share of contradicted persons in the scenes that are trained on."""
 
 _SEEDS = {"train": 8101, "refit": 8202, "pools": 8303}
-
-
-class ConflictError(ValueError):
-    """Scenes, weights or stored results of the benchmark that cannot be used; the text says wanted, got and remedy."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.files import file_checksum
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
+from cocoer.errors import TableError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
@@ -39,10 +40,6 @@ Kind = Literal["model", "clip"]
 CLIP_WHOLE, CLIP_VIEW = "clip_whole_image", "clip_as_the_branch_looks"
 
 _FORMAT = 2  # of a stored run; a change of what is measured raises it
-
-
-class TableError(ValueError):
-    """Data, weights or stored results from which no table can be made; the text says wanted, got and remedy."""
 
 
 @dataclass(frozen=True)

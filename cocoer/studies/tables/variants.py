@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from cocoer.studies.tables.measurements import TableError
+from cocoer.errors import TableError
 
 _ABLATION = re.compile(r"# Ablation: (?P<what>.+) \((?P<place>Tab\. \d|Fig\. \d); paper figure: not at hand\)\.")
 _BASELINE = re.compile(r"# Baseline: (?P<what>[^:;]+)[:;].+")

@@ -21,12 +21,13 @@ from cocoer.config import DataConfig
 from cocoer.data.batch import targets_of
 from cocoer.data.files import file_checksum
 from cocoer.data.loaders import PersonDataset, build_loader
+from cocoer.errors import TableError
 from cocoer.evaluation.evaluate import Evaluation
 from cocoer.model.build import load_clip
 from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime
-from cocoer.studies.tables.measurements import Measurement, TableError, Target, numbers_of, stored_run
+from cocoer.studies.tables.measurements import Measurement, Target, numbers_of, stored_run
 from cocoer.weights.catalog import PROJECT
 
 TEMPLATES: tuple[str, ...] = (
