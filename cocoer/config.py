@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 
 from cocoer.errors import ConfigError
 from cocoer.names import CLASSES, nearest
+from cocoer.weights import places
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -437,9 +438,10 @@ def _check_together(config: Config, where: str) -> None:
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The config in a YAML file (with its bases) and `a.b=c` overrides over it.
 
+    path: also relative to what comes with cocoer: `configs/emotic.yaml` is found from any folder.
     Raises ConfigError for a missing file, bad YAML, and every unknown key, wrong type and bad range.
     """
-    path = Path(path)
+    path = places.find(path) or Path(path)
     tree = _read_yaml(path)
     for text in overrides:
         tree = _apply_override(tree, text)

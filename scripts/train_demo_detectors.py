@@ -33,7 +33,7 @@ from cocoer.data.detect import PeopleDetector
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.world import draw_image
 from cocoer.model.demo_detector import KINDS, STRIDES, Backbone, Head, OneDetector, loss_of, points_of
-from cocoer.weights.catalog import PROJECT
+from cocoer.weights import places
 
 SIDE = 256
 """Side of the square that the networks are trained for, pixels."""
@@ -197,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "--out", type=Path, default=PROJECT / "checkpoints" / "demo", help="folder of face.onnx and person.onnx"
+        "--out", type=Path, default=places.SHIPPED / "checkpoints" / "demo", help="folder of face.onnx and person.onnx"
     )
     p.add_argument("--scenes", type=int, default=1400, help="training scenes (default 1400)")
     p.add_argument("--epochs", type=int, default=12)

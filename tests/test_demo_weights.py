@@ -14,7 +14,8 @@ from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_emotic
 from cocoer.model.checkpoint import load_weights
 from cocoer.names import EMOTIC_CLASSES
-from cocoer.weights.catalog import DEMO_CHECKPOINT, PROJECT
+from cocoer.weights.catalog import DEMO_CHECKPOINT
+from cocoer.weights.places import SHIPPED
 
 MEGABYTE = 1_000_000
 
@@ -33,7 +34,7 @@ def evaluated(world: Path, out: Path, *overrides: str) -> dict[str, object]:
     command += ["--index", str(world / "index"), "--output", str(out), "--resamples", "50"]
     command += ["--set", "data.workers=0", *overrides]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=SHIPPED, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     numbers: dict[str, object] = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     return numbers
@@ -73,10 +74,10 @@ def test_answers_to_the_demo_images_are_the_same_bytes_twice(tmp_path: Path) -> 
     outputs = []
     for name in ("first", "second"):
         command = [sys.executable, "inference.py", "--input", "test_imgs/", "--output", str(tmp_path / name), "--quiet"]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=SHIPPED, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         outputs.append({p.name: p.read_bytes() for p in sorted((tmp_path / name).glob("*.*")) if p.suffix != ".yaml"})
-    images = [p for p in (PROJECT / "test_imgs").iterdir() if p.suffix in (".jpg", ".png")]
+    images = [p for p in (SHIPPED / "test_imgs").iterdir() if p.suffix in (".jpg", ".png")]
     for image in images:
         assert f"{image.stem}.png" in outputs[0]
         assert f"{image.stem}.json" in outputs[0]

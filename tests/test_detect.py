@@ -94,7 +94,7 @@ def test_no_network_and_no_home_folder_is_touched(
 
 def test_what_is_missing_is_named_with_place_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("cocoer.weights.catalog.PROJECT", tmp_path)
+    monkeypatch.setattr("cocoer.weights.places.roots", lambda: (tmp_path,))
     with pytest.raises(MissingWeights, match=r"buffalo_l.*thirdparty.*cocoer weights fetch buffalo_l"):
         build_detector(DetectorConfig())
     with pytest.raises(MissingWeights, match=r"nowhere\.onnx"):

@@ -59,12 +59,11 @@ def test_every_mix_of_runtimes_is_judged(
     assert bool(finding.remedy) == (state != "ok")
 
 
-def test_missing_and_wrong_packages_are_named(doctor: ModuleType, tmp_path: Path) -> None:
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text("# a remark\nalpha>=2,<3\nbeta>=1  # why\n\nonnxruntime>=1.31,<2\n")
+def test_missing_and_wrong_packages_are_named(doctor: ModuleType) -> None:
+    lines = ["# a remark", "alpha>=2,<3", "beta>=1  # why", "", "onnxruntime>=1.31,<2"]
     good = versions(alpha="2.1", beta="1.0", onnxruntime_gpu="1.31.1")
-    assert [f.state for f in doctor.check_packages(requirements, good)] == ["ok"]
-    bad = doctor.check_packages(requirements, versions(alpha="3.0", onnxruntime="1.31"))
+    assert [f.state for f in doctor.check_packages(lines, good)] == ["ok"]
+    bad = doctor.check_packages(lines, versions(alpha="3.0", onnxruntime="1.31"))
     assert [f.state for f in bad] == ["ok", "WRONG", "WRONG"]
     assert "alpha 3.0" in bad[1].what and "beta is not installed" in bad[2].what and all(f.remedy for f in bad[1:])
 
@@ -79,8 +78,7 @@ def test_two_opencv_packages_are_noted(doctor: ModuleType) -> None:
 def test_missing_weights_are_a_note_and_a_missing_demonstration_is_wrong(
     doctor: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocoer.weights.catalog.PROJECT", tmp_path)
-    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
+    monkeypatch.setattr("cocoer.weights.places.roots", lambda: (tmp_path,))
     for name in ("DEMO_CHECKPOINT", "DEMO_FACE", "DEMO_PERSON"):
         monkeypatch.setattr(doctor, name, tmp_path / name)
     found = doctor.check_weights()

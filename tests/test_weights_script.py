@@ -18,6 +18,7 @@ from tiny_recognizer import load_program, tiny_checkpoint
 from cocoer.errors import FetchError
 from cocoer.weights import catalog as catalog
 from cocoer.weights import fetch as weights_fetch
+from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG, WeightsFile, entry
 from cocoer.weights.fetch import checksum, fetch, put, verify
 
@@ -70,7 +71,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(catalog, "PROJECT", tmp_path)
+    monkeypatch.setattr(places, "roots", lambda: (tmp_path,))
     return tmp_path
 
 
@@ -198,7 +199,6 @@ def test_the_program_lists_fetches_verifies(
 ) -> None:
     for module in (program, catalog):
         monkeypatch.setattr(module, "CATALOG", (item_of(server),))
-    monkeypatch.setattr(program, "PROJECT", project)
     for name in ("DEMO_CHECKPOINT", "DEMO_FACE", "DEMO_PERSON"):
         monkeypatch.setattr(program, name, project / name)
     assert program.main(["list", "--long"]) == 0

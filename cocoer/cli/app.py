@@ -17,7 +17,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cocoer.weights.catalog import DEMO_CHECKPOINT, PROJECT
+from cocoer.weights import places
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -158,7 +159,7 @@ def build(viewer: Viewer) -> gr.Blocks:
     from cocoer.report.person_html import image_in_html, map_rows, person_block
     from cocoer.report.saliency import attention_rows, level_images, saliency_rows
 
-    examples = sorted((PROJECT / "test_imgs").glob("demo_*.jpg"))
+    examples = sorted((places.SHIPPED / "test_imgs").glob("demo_*.jpg"))
 
     def view(image: str | None, boxes: str | None) -> dict[Any, Any]:
         nothing = {

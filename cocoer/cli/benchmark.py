@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cocoer.weights import places
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 PARTS = ("memory", "overlap", "data", "scaling", "model", "train")  # memory first, while the process is still small
 ASKED_FOR = ("backbones", "profile")  # not among `all`
-ROOT = Path(__file__).resolve().parents[2]
 MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}
 SMALL = "demo_emotic.yaml"
 CPU_BATCHES = (1, 2, 4, 8)
@@ -112,9 +113,9 @@ def configs(options: argparse.Namespace) -> Iterator[Config]:
         if options.mode not in (mode, "both"):
             continue
         if not options.small:
-            yield load_config(ROOT / "configs" / file, options.set)
+            yield load_config(places.SHIPPED / "configs" / file, options.set)
             continue
-        changes = [f"model.vocabulary.tower={ROOT / 'configs' / 'demo_clip.json'}"]
+        changes = ["model.vocabulary.tower=configs/demo_clip.json"]
         if mode == "release":
             changes += [
                 "model.mode=release",
@@ -122,14 +123,14 @@ def configs(options: argparse.Namespace) -> Iterator[Config]:
                 "data.image_size=224",
                 "model.tokens.patch=1",
             ]
-        yield load_config(ROOT / "configs" / SMALL, [*changes, *options.set])
+        yield load_config(places.SHIPPED / "configs" / SMALL, [*changes, *options.set])
 
 
 def small_config() -> Config:
     """The demonstration's model, for what does not depend on the model's size."""
     from cocoer.config import load_config
 
-    return load_config(ROOT / "configs" / SMALL, [f"model.vocabulary.tower={ROOT / 'configs' / 'demo_clip.json'}"])
+    return load_config(places.SHIPPED / "configs" / SMALL, ["model.vocabulary.tower=configs/demo_clip.json"])
 
 
 def measure(part: str, options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
@@ -149,7 +150,7 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
         from cocoer.benchmark.pipeline import measure_overlap
         from cocoer.weights.catalog import DEMO_CHECKPOINT
 
-        images = sorted((ROOT / "test_imgs").glob("demo_*.jpg"))
+        images = sorted((places.SHIPPED / "test_imgs").glob("demo_*.jpg"))
         yield from measure_overlap(DEMO_CHECKPOINT, images, options.device, options.seconds)
         return
     if part == "scaling":

@@ -22,8 +22,7 @@ from cocoer.runtime import start_runtime
 from cocoer.studies.conflict.benchmark import Benchmark, run_benchmark
 from cocoer.studies.conflict.summary import over_models
 from cocoer.studies.conflict.world import QUICK, Sizes
-
-_PROJECT = Path(__file__).resolve().parents[2]
+from cocoer.weights import places
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,7 +31,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="cocoer conflict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, help="folder; default: outputs/conflict, with _quick for --quick")
-    parser.add_argument("--config", type=Path, default=_PROJECT / "configs/demo_emotic.yaml", help="of the models")
+    parser.add_argument(
+        "--config", type=Path, default=places.SHIPPED / "configs/demo_emotic.yaml", help="of the models"
+    )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
     parser.add_argument("--quick", action="store_true", help="two tiny models, few persons")
     parser.add_argument("--jobs", type=int, help="trainings at a time; default: one per core, on a GPU all")

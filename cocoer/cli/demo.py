@@ -18,10 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cocoer.weights.catalog import DEMO_CHECKPOINT, PROJECT
+from cocoer.weights import places
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 CONFIG = "configs/demo_emotic.yaml"
-CHECKPOINT = DEMO_CHECKPOINT.relative_to(PROJECT).as_posix()
 UNSEEN_SEED = 7041
 """Seed of the demo's own scenes; the shipped weights were trained on seed 0."""
 
@@ -119,7 +119,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = args.out
     data, seconds = out / "data", {}
     out.mkdir(parents=True, exist_ok=True)
-    places = ["--config", CONFIG, "--root", str(data), "--index", str(data / "index"), "--checkpoint", CHECKPOINT]
+    target = [
+        "--config",
+        CONFIG,
+        "--root",
+        str(data),
+        "--index",
+        str(data / "index"),
+        "--checkpoint",
+        places.shown(DEMO_CHECKPOINT),
+    ]
     split = ["--train", str(args.persons), "--val", "150", "--test", str(args.test)]
     try:
         seconds["scenes"] = run(
@@ -130,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "answers for test_imgs/",
             "predict",
             "--input",
-            "test_imgs/",
+            places.shown(places.SHIPPED / "test_imgs"),
             "--output",
             str(out / "images"),
             "--figure",
@@ -141,10 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--boxes", str(boxes), "--output", str(out / "images"),
         )  # fmt: skip
         seconds["evaluation"] = run(
-            "the shipped weights on unseen scenes", "evaluate", *places, "--output", str(out / "evaluation")
+            "the shipped weights on unseen scenes", "evaluate", *target, "--output", str(out / "evaluation")
         )
         run(
-            "the same without coordination", "evaluate", *places,
+            "the same without coordination", "evaluate", *target,
             "--set", "model.coordination.update=none", "--output", str(out / "evaluation_no_update"),
         )  # fmt: skip
         seconds["training"] = run(

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cocoer.report.text import human_size
-from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT
+from cocoer.weights import places
+from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -53,12 +54,19 @@ def check_python() -> list[Finding]:
     return [Finding(OK, said + ("" if in_venv else " (not in a virtual environment)"))]
 
 
-def check_packages(requirements: Path, version_of: VersionOf = installed) -> list[Finding]:
-    """Every line of requirements.txt against what is installed; onnxruntime-gpu may stand in for onnxruntime."""
+def requirements() -> list[str]:
+    """What cocoer wants, a line a package: the clone's own list, or what the installed package says of itself."""
+    if places.CLONE is not None:
+        return (places.CLONE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in metadata.requires("cocoer") or () if "extra ==" not in line]
+
+
+def check_packages(lines: Sequence[str], version_of: VersionOf = installed) -> list[Finding]:
+    """Every required package against what is installed; onnxruntime-gpu may stand in for onnxruntime."""
     from packaging.requirements import Requirement
 
     found, good = [], []
-    for line in requirements.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         text = line.split("#")[0].strip()
         if not text:
             continue
@@ -148,7 +156,7 @@ def check_weights() -> list[Finding]:
     """The demonstration's files, and each of the catalog with its licence."""
     found = []
     for path in (DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON):
-        name = path.relative_to(PROJECT).as_posix()
+        name = places.shown(path)
         if path.is_file():
             found.append(Finding(OK, f"{name}, {human_size(path.stat().st_size)} (synthetic demonstration, MIT)"))
         else:
@@ -167,7 +175,7 @@ def check_weights() -> list[Finding]:
 
 def check_disk(folder: Path) -> list[Finding]:
     """Room, and whether results can be written."""
-    free = shutil.disk_usage(PROJECT).free
+    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
     found = [
         Finding(OK, f"{human_size(free)} free")
         if free >= LEAST_DISK
@@ -208,13 +216,13 @@ def examine() -> dict[str, list[Finding]]:
     providers, runtime_cuda = _runtime()
     return {
         "Python": check_python(),
-        "Packages": check_packages(PROJECT / "requirements.txt"),
+        "Packages": check_packages(requirements()),
         "torch": torch_found,
         "onnxruntime": check_runtimes(installed, providers, gpu_seen, runtime_cuda, torch_cuda),
         "insightface": check_insightface(),
         "OpenCV": check_opencv(),
         "Weights": check_weights(),
-        "Disk": check_disk(PROJECT / "outputs"),
+        "Disk": check_disk(places.home()),
     }
 
 

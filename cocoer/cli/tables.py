@@ -37,10 +37,10 @@ from cocoer.studies.tables.tables import gather
 from cocoer.studies.tables.training import TrainingPlan, train_plan, trainable
 from cocoer.studies.tables.variants import Variant, chosen_variants, find_variants, weights_of
 from cocoer.studies.tables.zero_shot import Tower
+from cocoer.weights import places
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 _NAMES = {"emotic": "EMOTIC", "caers": "CAER-S"}
-_PROJECT = Path(__file__).resolve().parents[2]
 _DEMO_NOTE = "synthetic demonstration: trained on drawn scenes, not for photographs"
 _DEMO_SIZES = {"emotic": (0, 0, 1200), "caers": (2400, 240, 800)}
 _DEMO_SIZES_TO_TRAIN = {"emotic": (6000, 600, 1200), "caers": (2400, 240, 800)}
@@ -201,7 +201,7 @@ def trained_weights(args: argparse.Namespace, target: Target, output: Path) -> l
             f"--train: wanted persons in train.jsonl and val.jsonl of {target.index}, to train on and to select with; one has"
             " none. Prepare the data again with all splits, or name weights after DATA"
         )
-    config = args.config or _PROJECT / f"configs/{'demo_' if target.synthetic else ''}{args.dataset}.yaml"
+    config = args.config or places.SHIPPED / f"configs/{'demo_' if target.synthetic else ''}{args.dataset}.yaml"
     plan = TrainingPlan(
         config, models(args.dataset, target, output), trained_folder(args, target, output), target.root,
         args.seeds if args.train else args.seeds[:1], tuple(args.set), target.synthetic, _DEMO_NOTE if target.synthetic else "",
@@ -226,15 +226,14 @@ def variants_of(args: argparse.Namespace, target: Target, output: Path) -> list[
     if args.dataset == "caers" and not target.synthetic:
         return []
     again = f"bash scripts/eval_{args.dataset}.sh --demo --train --with" if target.synthetic else ""
-    return find_variants(_PROJECT / "configs", trained_folder(args, target, output), again)
+    return find_variants(places.SHIPPED / "configs", trained_folder(args, target, output), again)
 
 
 def known_weights(dataset: str, target: Target, output: Path) -> list[str]:
     """Weights that lie where they are looked for: the demonstration's, or those that training left."""
     shipped = DEMO_CHECKPOINT.parent / f"demo_{dataset}.safetensors"
     if target.synthetic and shipped.is_file():
-        here = Path.cwd()  # a command that is shown should work where it was given, and name no machine's folders
-        return [str(shipped.relative_to(here) if shipped.is_relative_to(here) else shipped)]
+        return [places.shown(shipped)]
     return [str(path) for path in weights_of(models(dataset, target, output))]
 
 

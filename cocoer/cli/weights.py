@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from cocoer.errors import FetchError
 from cocoer.report.text import human_size, table
-from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, PROJECT, WeightsFile, entry
+from cocoer.weights import places
+from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, WeightsFile, entry
 from cocoer.weights.fetch import fetch, put, verify
 
 OFFLINE_VARIABLE = "COCOER_OFFLINE"
@@ -52,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     converts.add_argument(
         "--clip", type=Path, metavar="RN50.pt", help="default: checkpoints/clip, then the usual caches"
     )
-    converts.add_argument("--config", type=Path, default=PROJECT / "configs" / "emotic_release.yaml")
-    converts.add_argument("--out", type=Path, default=PROJECT / "checkpoints" / "release", metavar="FOLDER")
+    converts.add_argument("--config", type=Path, default=places.SHIPPED / "configs" / "emotic_release.yaml")
+    converts.add_argument("--out", type=Path, default=places.home() / "checkpoints" / "release", metavar="FOLDER")
     converts.add_argument("--force", action="store_true", help="replace an earlier conversion")
     packs = commands.add_parser("pack", help="trained weights as a smaller file with the same answers, for inference")
     packs.add_argument("weights", type=Path, help="weights that train.py wrote")
@@ -74,17 +75,16 @@ def show_list(long: bool) -> int:
         for item in CATALOG
     ]
     print(table(("name", "state", "size", "place", "licence"), rows))
-    demo = [
-        path.relative_to(PROJECT).as_posix() for path in (DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON) if path.is_file()
-    ]
-    print(f"\nShipped (synthetic demonstration, not for photographs, MIT): {', '.join(demo) or 'none found'}")
+    demo = [places.shown(path) for path in (DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON) if path.is_file()]
+    print(f"\nFetched files go to {places.home()} (to change it: {places.HOME_VARIABLE})")
+    print(f"Shipped (synthetic demonstration, not for photographs, MIT): {', '.join(demo) or 'none found'}")
     if long:
         for item in CATALOG:
             print(f"\n{item.name}: {item.what}")
             print(f"  from     {item.url or 'by hand, see the page'}")
             print(f"  page     {item.page}")
             print(f"  SHA-256  {item.sha256 or '-'} ({item.sha256_source})")
-            print(f"  files    {', '.join(str(path.relative_to(PROJECT)) for path in item.files)}")
+            print(f"  files    {', '.join(map(places.shown, item.files))}")
     return 0
 
 

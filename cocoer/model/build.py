@@ -26,6 +26,7 @@ from cocoer.model.vocabulary import VocabularyBranch, pseudo_label
 from cocoer.model.vote import survivors_vote
 from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
+from cocoer.weights import places
 
 VIT_MAPPING_BLOCKS = 2
 """Depth of the `vit` mapping; the paper does not say it."""
@@ -124,8 +125,9 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
     spec = config.model.vocabulary
     clip = build_clip(spec.tower, quick_gelu=spec.weights == "openai", with_text=pretrained)
     if pretrained and spec.weights is not None:
-        path = f"checkpoints/clip/{spec.tower}.pt" if spec.weights == "openai" else spec.weights
-        load_clip(clip, read_clip_weights(path), path)
+        name = f"checkpoints/clip/{spec.tower}.pt"
+        path = places.place_of(name) if spec.weights == "openai" else places.find(spec.weights) or Path(spec.weights)
+        load_clip(clip, read_clip_weights(path), str(path))
     prompts = [spec.prompt.format(emotion=name) for name in config.classes]
     visual: Any = clip.visual
     embed_size: int = visual.output_dim
@@ -156,7 +158,8 @@ def load_clip(clip: nn.Module, weights: dict[str, Tensor], path: str) -> None:
 def _load_backbones(backbones: dict[str, Backbone], model: ModelConfig) -> None:
     """ImageNet weights (torchvision's file for the named network) into each level's backbone."""
     name = model.backbone.weights
-    path = Path(f"checkpoints/imagenet/{model.backbone.name}.pth" if name == "imagenet" else str(name))
+    published = f"checkpoints/imagenet/{model.backbone.name}.pth"
+    path = places.place_of(published) if name == "imagenet" else places.find(str(name)) or Path(str(name))
     if not path.is_file():
         raise FileNotFoundError(
             f"backbone weights: no such file: {path}; get them with `cocoer weights fetch {model.backbone.name}`, "

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from cocoer.config import Config, config_from_dict, config_to_dict
 from cocoer.errors import CheckpointError
 from cocoer.provenance import git_revision, library_versions
+from cocoer.weights import places
 
 if TYPE_CHECKING:
     from cocoer.model.cocoer import CocoER
@@ -192,7 +193,7 @@ def find_weights(path: str | Path) -> Path:
 
     Raises CheckpointError where there is none.
     """
-    path = Path(path)
+    path = places.find(path) or Path(path)
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cocoer.errors import CheckpointError
 from cocoer.model.release.safe_pickle import is_torchscript, read_pickled, tensors_of
 from cocoer.names import nearest
-from cocoer.weights.catalog import PROJECT
+from cocoer.weights import places
 
 CLIP_MEAN: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_MEAN)
 CLIP_STD: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_STD)
@@ -36,8 +36,7 @@ def _architecture(tower: str) -> str:
     Raises ValueError for a name that open_clip does not know.
     """
     if tower.endswith(".json"):
-        # The demo configs name a file of this project; they work from any folder.
-        file = next((path for path in (Path(tower), PROJECT / tower) if path.is_file()), None)
+        file = places.find(tower)  # the demo configs name a file that comes with cocoer
         if file is None:
             raise ValueError(
                 f"model.vocabulary.tower: no such file: {tower}; wanted an open_clip model config or a name"

@@ -19,11 +19,11 @@ from cocoer.boxes import touched_pixels
 from cocoer.errors import PromptError
 from cocoer.names import LEVELS, nearest
 from cocoer.outputs import LEVEL_SOURCES, PersonBoxes, PersonPrediction
-from cocoer.weights.catalog import PROJECT
+from cocoer.weights import places
 
 VARIANTS: tuple[str, ...] = ("prompt", "multi_level", "prompt_kappa", "multi_level_kappa")
 
-DEFAULT_WORDINGS = PROJECT / "configs" / "vlm_prompts.yaml"
+DEFAULT_WORDINGS = places.SHIPPED / "configs" / "vlm_prompts.yaml"
 
 _PLACES = {
     "multi_label": {"labels"}, "single_label": {"labels"}, "multi_level": {"views"}, "kappa": {"level", "inconsistent"},

@@ -6,18 +6,17 @@ guessed. `cocoer weights` lists, fetches and verifies what stands here. Imports 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cocoer.errors import MissingWeights
 from cocoer.names import nearest
+from cocoer.weights import places
 
-PROJECT = Path(__file__).resolve().parents[2]
-"""The folder that holds `checkpoints/` and `thirdparty/`, from wherever the program was started."""
-
-DEMO_CHECKPOINT = PROJECT / "checkpoints" / "demo" / "demo_emotic.safetensors"
-DEMO_FACE = PROJECT / "checkpoints" / "demo" / "face.onnx"
-DEMO_PERSON = PROJECT / "checkpoints" / "demo" / "person.onnx"
+DEMO_CHECKPOINT = places.SHIPPED / "checkpoints" / "demo" / "demo_emotic.safetensors"
+DEMO_FACE = places.SHIPPED / "checkpoints" / "demo" / "face.onnx"
+DEMO_PERSON = places.SHIPPED / "checkpoints" / "demo" / "person.onnx"
 
 INSIGHTFACE = "thirdparty/insightface/models"
 
@@ -32,7 +31,7 @@ class WeightsFile:
 
     url: where the publisher serves it, or None where only `page` is known (fetched by hand, then `--from FILE`).
     size: bytes. sha256: hexadecimal, whole or only as many leading digits as the publisher states. Both of the file at url.
-    place: where it goes, relative to the project. unpack: members of a zip archive to put into `place` (a folder), with the
+    place: where it goes, below one of `places.roots`. unpack: members of a zip archive to put into `place` (a folder), with the
     SHA-256 that is known of each.
     """
 
@@ -49,15 +48,22 @@ class WeightsFile:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The absolute paths that exist once it is in place."""
-        if self.unpack:
-            return tuple(PROJECT / self.place / member for member, _ in self.unpack)
-        return (PROJECT / self.place,)
+        """The absolute paths at which it lies, or will once it is in place (`places.home`)."""
+        names = [f"{self.place}/{member}" for member, _ in self.unpack] or [self.place]
+        return tuple(_lying(names) or (places.home() / name for name in names))
 
     @property
     def present(self) -> bool:
         """Whether all of its files are there."""
         return all(path.is_file() for path in self.files)
+
+
+def _lying(names: Sequence[str]) -> list[Path]:
+    """The files of these names in the first of `places.roots` that has them all; empty where none has."""
+    for root in places.roots():
+        if all((root / name).is_file() for name in names):
+            return [root / name for name in names]
+    return []
 
 
 def _imagenet(name: str, file: str, size: int | None = None, sha256: str | None = None) -> WeightsFile:
@@ -129,7 +135,7 @@ CATALOG: tuple[WeightsFile, ...] = (
     ),
     WeightsFile(
         name="cocoer-release",
-        what="the authors' CocoER checkpoint for EMOTIC; `weights.py convert` makes it usable here",
+        what="the authors' CocoER checkpoint for EMOTIC; `cocoer weights convert` makes it usable here",
         page="https://github.com/bisno/CocoER",
         place="checkpoints/GWT.pth",
         licence="MIT (the authors' repository); trained on EMOTIC, whose terms are non-commercial research",
@@ -163,14 +169,14 @@ def find_detector(name: str, kind: str) -> Path:
     Raises MissingWeights that names file, place and command.
     """
     if name.endswith(".onnx"):
-        for path in (Path(name).expanduser(), PROJECT / name):
-            if path.is_file():
-                return path.resolve()
+        path = places.find(name)
+        if path is not None and path.is_file():
+            return path.resolve()
         raise MissingWeights(
             f"{kind} detector {name}: no such file; set inference.detector.{kind} to the path of an .onnx file, or give boxes "
             "with --boxes"
         )
-    roots = (PROJECT / INSIGHTFACE, Path("~/.insightface/models").expanduser())
+    roots = [*(root / INSIGHTFACE for root in places.roots()), Path("~/.insightface/models").expanduser()]
     for root in roots:
         if (root / f"{name}.onnx").is_file():
             return root / f"{name}.onnx"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cocoer import __version__
 from cocoer.errors import FetchError
+from cocoer.weights import places
 from cocoer.weights.catalog import WeightsFile
 
 Progress = Callable[[int, "int | None"], None]
@@ -84,7 +85,7 @@ def fetch(item: WeightsFile, progress: Progress = lambda done, total: None) -> N
         _download(item, part, progress)
         _accept(item, part)
     except OSError as err:
-        raise FetchError(f"{part}: cannot be written ({err.strerror or err}); free space, then fetch again") from None
+        raise FetchError(f"{part}: cannot be written ({err.strerror or err}); {places.ROOM}") from None
 
 
 def put(item: WeightsFile, source: Path) -> None:
@@ -103,9 +104,7 @@ def put(item: WeightsFile, source: Path) -> None:
         shutil.copyfile(source, part)
         _accept(item, part)
     except OSError as err:
-        raise FetchError(
-            f"{item.name}: cannot be put in place ({err.strerror or err}); free space or check the folder"
-        ) from None
+        raise FetchError(f"{item.name}: cannot be put in place ({err.strerror or err}); {places.ROOM}") from None
 
 
 def _archive(item: WeightsFile) -> Path:

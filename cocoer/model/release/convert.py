@@ -26,6 +26,7 @@ from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weight
 from cocoer.model.cocoer import CocoER
 from cocoer.model.release.keys import CLASS_LAYER, OMEGA, KeyFates, key_fates, our_state
 from cocoer.model.release.safe_pickle import read_pickled, tensors_of
+from cocoer.weights import places
 
 REPORT_NAME = "conversion.txt"
 WHAT = "published checkpoint"
@@ -48,7 +49,7 @@ def clip_places() -> tuple[Path, ...]:
     """Where CLIP's RN50 file lies when nobody names one: our folder, then open_clip's and OpenAI's cache."""
     hub = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
     snapshots = sorted((hub / "models--timm--resnet50_clip.openai").glob("snapshots/*/open_clip_model.safetensors"))
-    return (Path("checkpoints/clip/RN50.pt"), Path.home() / ".cache" / "clip" / "RN50.pt", *snapshots)
+    return (places.place_of("checkpoints/clip/RN50.pt"), Path.home() / ".cache" / "clip" / "RN50.pt", *snapshots)
 
 
 def convert_release(
@@ -109,11 +110,11 @@ def _output_folder(out: Path, force: bool) -> Path:
 
 def _clip_file(clip: str | Path | None) -> Path:
     """The named CLIP file, or the first of the usual places; CheckpointError where there is none."""
-    places = clip_places() if clip is None else (Path(clip),)
-    for place in places:
+    usual = clip_places() if clip is None else (Path(clip),)
+    for place in usual:
         if place.is_file():
             return place
-    tried = ", ".join(str(place) for place in places)
+    tried = ", ".join(str(place) for place in usual)
     raise CheckpointError(
         f"CLIP weights {tried}: no such file; the published checkpoint does not hold CLIP's tower. Name OpenAI's RN50.pt"
         " with --clip; `cocoer weights list` says where it comes from"

@@ -28,7 +28,7 @@ from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weight
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime
 from cocoer.studies.tables.measurements import Measurement, Target, numbers_of, stored_run
-from cocoer.weights.catalog import PROJECT
+from cocoer.weights import places
 
 TEMPLATES: tuple[str, ...] = (
     "This photo shows {emotion} emotion.",
@@ -61,8 +61,9 @@ class Tower:
     @property
     def file(self) -> Path:
         """Where its weights are; those of the demonstration are found from any folder."""
-        given = Path(f"checkpoints/clip/{self.name}.pt" if self.weights == "openai" else self.weights)
-        return given if given.is_file() or not (PROJECT / given).is_file() else PROJECT / given
+        if self.weights == "openai":
+            return places.place_of(f"checkpoints/clip/{self.name}.pt")
+        return places.find(self.weights) or Path(self.weights)
 
     @property
     def title(self) -> str:

@@ -1,0 +1,63 @@
+"""Where files are looked for: the one place that knows about clones, wheels, `$COCOER_HOME` and the user's cache.
+
+Three kinds of folders, all laid out as a clone of the project is (`checkpoints/`, `thirdparty/`, `configs/`):
+
+- what comes with cocoer (`SHIPPED`, read only): the clone, or the folder inside an installed package;
+- what is fetched or made (`roots`): `$COCOER_HOME`, the clone, the user's cache folder. The first of them is written to (`home`);
+- the working folder: a relative path that a user gives means this one first (`find`).
+
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import platformdirs
+
+HOME_VARIABLE = "COCOER_HOME"
+
+ROOM = f"free space, or set {HOME_VARIABLE} to a folder that you may write to"
+"""The remedy where a file cannot be written into `home`."""
+
+_PACKAGE = Path(str(files("cocoer")))
+
+CLONE: Path | None = _PACKAGE.parent if (_PACKAGE.parent / "checkpoints" / "demo").is_dir() else None
+"""The project's folder where cocoer runs from a clone (or was installed from one with `pip install -e`), else None."""
+
+SHIPPED: Path = CLONE or _PACKAGE / "shipped"
+"""Holds what comes with cocoer: `configs/`, `checkpoints/demo/`, `test_imgs/`."""
+
+
+def roots() -> tuple[Path, ...]:
+    """The folders in which fetched and made files may lie, in the order in which they are looked at."""
+    named = os.environ.get(HOME_VARIABLE, "")
+    chosen = [Path(named).expanduser().absolute()] if named else []
+    return (*chosen, *([CLONE] if CLONE else []), platformdirs.user_cache_path("cocoer", appauthor=False))
+
+
+def home() -> Path:
+    """The folder that gets what is fetched or made: `$COCOER_HOME`, else the clone, else the user's cache folder."""
+    return roots()[0]
+
+
+def find(name: str | Path) -> Path | None:
+    """The file or folder of this name, or None.
+
+    name: absolute, or relative to the working folder, to one of `roots`, or to what comes with cocoer; the first that exists.
+    """
+    given = Path(name).expanduser()
+    return next((path for path in (given, *(root / given for root in (*roots(), SHIPPED))) if path.exists()), None)
+
+
+def place_of(name: str | Path) -> Path:
+    """Where the file of this name lies, or, if nowhere yet, where it belongs (in `home`)."""
+    return find(name) or home() / name
+
+
+def shown(path: Path) -> str:
+    """A path for people and for commands that they may repeat: short where it lies in the working folder, else whole."""
+    here = Path.cwd()
+    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
