@@ -21,10 +21,10 @@ PIP := $(PY) -m pip --disable-pip-version-check $(QUIET)
 GPU_RUNTIME = onnxruntime-gpu==$(shell sed -n 's/^onnxruntime==\([^ ;]*\).*/\1/p' requirements.lock)
 swap_runtime = $(PIP) uninstall -y onnxruntime onnxruntime-gpu && $(PIP) install $(GPU_RUNTIME)
 
-.PHONY: help venv demo test lint bench gpu lock clean
+.PHONY: help venv demo test lint bench gpu gpu-check lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## .venv with the exact versions of requirements.lock, and this package in place
 
@@ -64,6 +64,9 @@ gpu: $(STAMP) ## onnxruntime-gpu in place of onnxruntime, for NVIDIA machines; l
 	@$(swap_runtime)
 	@touch $(GPU_MARK)
 	@$(PY) -c 'import onnxruntime; print("onnxruntime providers:", ", ".join(onnxruntime.get_available_providers()))'
+
+gpu-check: $(STAMP) ## this GPU against the CPU: answers, training, distributed step, speed, memory (10 minutes)
+	@$(PY) -m cocoer doctor --gpu $(ARGS)
 
 # CUDA packages exist for Linux only; pip itself is left out; setuptools stays, for it builds this package.
 lock: ## requirements.lock anew, from the newest versions that the bounds allow

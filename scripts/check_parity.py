@@ -89,13 +89,15 @@ def seeded_model(recipe: ModuleType, seed: int, config: Config, fold: bool) -> C
 
 
 @torch.no_grad()
-def run(model: CocoER, recipe: ModuleType, seed: int, batch: int, dtype: torch.dtype) -> ModelOutput:
-    """The model's answer for the seeded batch, in the given precision."""
+def run(
+    model: CocoER, recipe: ModuleType, seed: int, batch: int, dtype: torch.dtype, device: str = "cpu"
+) -> ModelOutput:
+    """The model's answer for the seeded batch, in the given precision on the given device, without TF32."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     crops, body, head = recipe.seeded_batch(seed, batch)
-    images = {level: torch.from_numpy(crops[level]).to(dtype) for level in LEVELS}
-    output: ModelOutput = model.to(dtype)(
-        images["head"], images["body"], images["context"], torch.from_numpy(head), torch.from_numpy(body)
-    )
+    images = {level: torch.from_numpy(crops[level]).to(device, dtype) for level in LEVELS}
+    boxes = torch.from_numpy(head).to(device), torch.from_numpy(body).to(device)
+    output: ModelOutput = model.to(device, dtype)(images["head"], images["body"], images["context"], *boxes)
     return output
 
 
@@ -120,7 +122,7 @@ def compare(ours: Mapping[str, Tensor], golden: Mapping[str, np.ndarray]) -> dic
     """Output -> largest absolute error; infinite where the shapes differ or a number is not finite."""
     errors = {}
     for name in OUTPUTS:
-        got, wanted = ours[name].double().numpy(), golden[name].astype(np.float64)
+        got, wanted = ours[name].double().cpu().numpy(), golden[name].astype(np.float64)
         fits = got.shape == wanted.shape and np.isfinite(got).all() and np.isfinite(wanted).all()
         errors[name] = float(np.abs(got - wanted).max(initial=0.0)) if fits else float("inf")
     return errors
@@ -139,6 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--unfolded", action="store_true", help="keep FFN1's first Linear as published (170 M parameters more)"
     )
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:N")
     args = parser.parse_args(argv)
     try:
         golden = read_golden(args.golden)
@@ -150,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as err:
         print(f"check_parity: {err}", file=sys.stderr)
         return 2
-    output = run(model, recipe, int(golden["seed"]), int(golden["batch"]), getattr(torch, args.dtype))
+    output = run(model, recipe, int(golden["seed"]), int(golden["batch"]), getattr(torch, args.dtype), args.device)
     errors = compare(as_golden(output), golden)
     for name, error in errors.items():
         print(f"{name:13} {error:.2e}{'' if error <= LIMIT else f'   above {LIMIT:.0e}'}")

@@ -25,6 +25,7 @@ from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PER
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 LEAST_DISK = 2_000_000_000
+CONFIGS = PROJECT / "configs"
 
 VersionOf = Callable[[str], "str | None"]
 """Distribution name -> installed version, or None."""
@@ -226,13 +227,57 @@ def examine() -> dict[str, list[Finding]]:
     }
 
 
+def check_gpu(args: argparse.Namespace) -> int:
+    """The checks of `benchmark.gpu_check` on the first GPU, as one table. 0: all passed; 1: one failed; 2: no GPU here."""
+    import torch
+
+    from cocoer.benchmark.gpu_check import CHECKS, Bench, run_checks
+    from cocoer.config import load_config
+    from cocoer.report.text import table
+
+    if not torch.cuda.is_available():
+        print("cocoer doctor --gpu: torch sees no GPU, so nothing was checked. On a machine with CUDA it would run:")
+        for name, check in CHECKS.items():
+            print(f"  {name:18} {(check.__doc__ or '').splitlines()[0]}")
+        return 2
+    configs = {"paper": load_config(CONFIGS / "emotic.yaml"), "release": load_config(CONFIGS / "emotic_release.yaml")}
+    bench = Bench(torch.device("cuda", 0), configs, compiled=not args.no_compile, processes=torch.cuda.device_count())
+    lines = []
+    for line in run_checks(bench, args.minutes):
+        lines.append(line)
+        print(f"{line.state:4}  {line.check}  {line.measured}", file=sys.stderr, flush=True)
+    failed = sum(line.state == "FAIL" for line in lines)
+    if args.json:
+        about = {"device": torch.cuda.get_device_name(0), "torch": torch.__version__, "cuda": torch.version.cuda}
+        print(json.dumps(about | {"failed": failed, "lines": [line.to_dict() for line in lines]}, indent=2))
+        return 1 if failed else 0
+    print(f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}, CUDA {torch.version.cuda}\n")
+    header = ["", "check", "measured", "wanted", "ms", "persons/s", "/ bare networks"]
+    rows = [
+        [n.state, n.check, n.measured, n.wanted, n.ms, n.persons_per_s and round(n.persons_per_s), n.floor_share]
+        for n in lines
+    ]
+    print(table(header, rows, digits=2))
+    print(f"\n{len(lines)} lines, {failed} failed")
+    return 1 if failed else 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     p = argparse.ArgumentParser(
         prog="cocoer doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
+    p.add_argument(
+        "--gpu",
+        action="store_true",
+        help="check this machine's GPU instead: the CPU's answers, training, speed, memory",
+    )
+    p.add_argument("--minutes", type=float, default=10.0, help="with --gpu: what does not fit is skipped (default: 10)")
+    p.add_argument("--no-compile", action="store_true", help="with --gpu: leave torch.compile out, which takes minutes")
     args = p.parse_args(argv)
+    if args.gpu:
+        return check_gpu(args)
     report = examine()
     wrong = [finding for part in report.values() for finding in part if finding.state == WRONG]
     if args.json:
