@@ -34,7 +34,7 @@ from cocoer.model.cocoer import ModelOutput
 from cocoer.runtime import Runtime
 from cocoer.training.learner import build_learner, training_mode
 from cocoer.training.step import NonFiniteLoss, step_facts, train_step
-from cocoer.weights.catalog import PROJECT
+from cocoer.weights import places
 
 State = Literal["pass", "FAIL", "skip"]
 CPU = torch.device("cpu")
@@ -167,9 +167,9 @@ def compared(title: str, got: ModelOutput, wanted: ModelOutput, tolerance: float
 
 def check_goldens(bench: Bench) -> Iterator[Line]:
     """The published code's stored outputs against release mode on the device, TF32 off."""
-    program = PROJECT / "scripts" / "check_parity.py"
+    program = places.SHIPPED / "scripts" / "check_parity.py"
     for name in GOLDENS:
-        golden = PROJECT / "tests" / "data" / name
+        golden = places.SHIPPED / "tests" / "data" / name
         if not program.is_file() or not golden.is_file():
             yield Line(f"published outputs, {name}", "skip", "the reference files come with a clone, not with a wheel")
             continue

@@ -25,7 +25,7 @@ from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PER
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 LEAST_DISK = 2_000_000_000
-CONFIGS = PROJECT / "configs"
+CONFIGS = places.SHIPPED / "configs"
 
 VersionOf = Callable[[str], "str | None"]
 """Distribution name -> installed version, or None."""
