@@ -28,12 +28,13 @@ from cocoer.benchmark.timing import straightness
 from cocoer.benchmark.training import measure_train
 from cocoer.benchmark.variants import person_batch
 from cocoer.config import Config, change_config, config_to_dict, save_config
-from cocoer.export.onnx_export import ExportError, OnnxFile, export_model
+from cocoer.errors import ExportError, NonFiniteLoss
+from cocoer.export.onnx_export import OnnxFile, export_model
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.cocoer import ModelOutput
 from cocoer.runtime import Runtime
 from cocoer.training.learner import build_learner, training_mode
-from cocoer.training.step import NonFiniteLoss, step_facts, train_step
+from cocoer.training.step import step_facts, train_step
 from cocoer.weights import places
 
 State = Literal["pass", "FAIL", "skip"]
