@@ -99,10 +99,14 @@ class ConflictError(CocoerError, ValueError):
 
 
 class OutputError(CocoerError, OSError):
-    """The output cannot be written; the text says what, why, and what has been kept."""
+    """A file or folder that cannot be written; the text says which, why, what has been kept, and the remedy."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "the output cannot be written"
+
+
+class FolderInUse(OutputError):
+    """Another process writes into the folder; the text says who, since when, and what to do."""
 
 
 class EndpointError(CocoerError, RuntimeError):

@@ -21,8 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from training_world import TOWER, make_world, read
 
+import cocoer.files
 from cocoer.config import Config, change_config
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, OutputError
+from cocoer.files import write_file
 from cocoer.model import checkpoint as ck
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_state, load_weights, save_weights
@@ -284,7 +286,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick_disk")
 def test_a_kill_at_every_line_of_a_save_leaves_a_complete_state(tmp_path: Path) -> None:
     """SIGKILL before each executed line of the writer (and of a file written in pieces): the old or the new is whole."""
-    files = (training_state.__file__, ck.__file__, __file__)
+    files = (training_state.__file__, cocoer.files.__file__, __file__)
 
     def writer(states: Path) -> Callable[[], object]:
         training = tiny_state(3)[1]
@@ -321,12 +323,12 @@ def test_a_kill_at_every_line_of_writing_weights_leaves_the_old_file_or_the_new(
     path = tmp_path / "w.safetensors"
 
     def work() -> None:
-        ck.write_durably(path, lambda unfinished: slow_save_file({"w": torch.full((5000,), 2.0)}, unfinished))
+        write_file(path, lambda unfinished: slow_save_file({"w": torch.full((5000,), 2.0)}, unfinished))
 
     def old() -> None:
         save_file({"w": torch.ones(5000)}, path)
 
-    files = (ck.__file__, __file__)
+    files = (cocoer.files.__file__, __file__)
     old()
     total = lines_traced(work, files, None)
     values = []
@@ -405,7 +407,7 @@ def test_a_full_disk_at_any_call_is_one_clear_error(tmp_path: Path, name: str, m
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_state.os, name, full)
+        patch.setattr(os, name, full)
         with pytest.raises(CheckpointError, match="No space left on device.*Free some space"):
             write_step(tmp_path, 2)
     found = find_latest(tmp_path)
@@ -417,7 +419,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(config: Config, model
     (tmp_path / "blocked").write_text("a file")
     with pytest.raises(CheckpointError, match="cannot be written"):
         write_step(tmp_path / "blocked", 1)
-    with pytest.raises(CheckpointError, match=r"cannot be written.*run\.dir"):
+    with pytest.raises(OutputError, match=r"cannot be written.*choose another folder"):
         save_weights(tmp_path / "blocked/w.safetensors", model, config, metrics={}, thresholds={})
     closed = tmp_path / "closed"
     closed.mkdir()

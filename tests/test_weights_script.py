@@ -16,11 +16,12 @@ import pytest
 from tiny_recognizer import load_program, tiny_checkpoint
 
 from cocoer.errors import FetchError
+from cocoer.files import file_sha256
 from cocoer.weights import catalog as catalog
 from cocoer.weights import fetch as weights_fetch
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG, WeightsFile, entry
-from cocoer.weights.fetch import checksum, fetch, put, verify
+from cocoer.weights.fetch import fetch, put, verify
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB
 
@@ -225,7 +226,7 @@ def test_verify_reads_a_weights_file_of_ours(
 ) -> None:
     path = tiny_checkpoint(tmp_path)
     assert program.main(["verify", str(path)]) == 0
-    assert checksum(path) in capsys.readouterr().out
+    assert file_sha256(path) in capsys.readouterr().out
     path.write_bytes(path.read_bytes()[:-10])
     assert program.main(["verify", str(path)]) == 1
     assert "truncated" in capsys.readouterr().err

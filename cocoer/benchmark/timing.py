@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from cocoer.files import read_lines
+
 Task = Callable[[], object]
 Clock = Callable[[], float]
 """Seconds since some moment."""
@@ -108,7 +110,7 @@ def memory_mb(entry: str = "VmRSS") -> float:
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith(entry + ":"))
+    line = next(line for line in read_lines(status) if line.startswith(entry + ":"))
     return int(line.split()[1]) * 1024 / 1e6
 
 

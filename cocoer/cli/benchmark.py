@@ -264,8 +264,10 @@ def describe(device: torch.device) -> str:
 
 def processor() -> str:
     """The CPU's name and whether it has bf16 units, as Linux knows them."""
+    from cocoer.files import read_lines
+
     info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    lines = read_lines(info) if info.exists() else []
     found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = found.get("flags", "").split()
     extras = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]

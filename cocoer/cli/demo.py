@@ -63,7 +63,9 @@ def photograph(folder: Path) -> tuple[Path, Path]:
 
 def curve(folder: Path) -> tuple[list[float], list[float]]:
     """Losses and validation mAPs of a run, in order, from its log.jsonl."""
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    from cocoer.report.runlog import LOG_NAME, read_log
+
+    records = read_log(folder / LOG_NAME)
     losses = [r["loss"] for r in records if r["kind"] == "step"]
     scores = [r["mAP"] for r in records if r["kind"] == "eval"]
     return losses, scores

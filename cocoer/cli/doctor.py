@@ -58,7 +58,7 @@ def check_python() -> list[Finding]:
 def requirements() -> list[str]:
     """What cocoer wants, a line a package: the clone's own list, or what the installed package says of itself."""
     if places.CLONE is not None:
-        return (places.CLONE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        return (places.CLONE / "requirements.txt").read_text(encoding="utf-8").split("\n")
     return [line for line in metadata.requires("cocoer") or () if "extra ==" not in line]
 
 

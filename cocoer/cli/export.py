@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         ExportError,
         ImageError,
         IndexFileError,
+        OutputError,
     )
     from cocoer.export.onnx_export import export_model
     from cocoer.model.checkpoint import load_weights
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
             difference = export_int8(loaded, metadata, options)
         else:
             difference = export_model(loaded.model, loaded.config, metadata, options.out, options.format)
-    except (CheckpointError, ConfigError, ExportError, IndexFileError, ImageError) as err:
+    except (CheckpointError, OutputError, ConfigError, ExportError, IndexFileError, ImageError) as err:
         print(f"cocoer export: error: {err}", file=sys.stderr)
         return 2
     size = human_size(options.out.stat().st_size)

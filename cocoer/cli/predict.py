@@ -121,9 +121,10 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.config import save_config
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.inputs import is_single_image
+    from cocoer.files import write_file
     from cocoer.inference.pipeline import share_cores
     from cocoer.inference.recognizer import Recognizer
-    from cocoer.report.results import ResultFolder, check_same_weights, start_over, write_whole
+    from cocoer.report.results import ResultFolder, check_same_weights, start_over
     from cocoer.runtime import start_runtime
 
     output = Path(args.output)
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         if runtime.is_main:
             if args.resume:
                 check_same_weights(output, recognizer.about["sha256"])
-            write_whole(output / "config.yaml", lambda unfinished: save_config(recognizer.config, unfinished))
+            write_file(output / "config.yaml", lambda unfinished: save_config(recognizer.config, unfinished))
         batch = not single or args.table_asked
         share = (runtime.rank, runtime.world_size)
         with closing(ResultFolder(output, args.formats, args.figure, batch, share)) as folder:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import cocoer
-from cocoer.data.files import file_checksum
 from cocoer.data.index import write_index
 from cocoer.data.people import RULES
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
@@ -25,6 +24,7 @@ from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
 from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.prepare.heads import read_head_file
 from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, StrictError
+from cocoer.files import file_sha256
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +60,7 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, tree
         return HeadSource(given=read_head_file(path)), {
             "heads": "boxes",
             "file": path.name,
-            "sha256": file_checksum(path),
+            "sha256": file_sha256(path),
         }
     if kind == "estimate":
         return HeadSource(), {"heads": "estimate"}
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     made = {
         "cocoer": cocoer.__version__,
-        "annotations": {"file": tree.annotations.name, "sha256": file_checksum(tree.annotations)},
+        "annotations": {"file": tree.annotations.name, "sha256": file_sha256(tree.annotations)},
         "options": {"drop_overlap": args.drop_overlap, "require_vad": args.require_vad, "strict": args.strict},
         "detector": detector,
     }

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cocoer.data.files import available_cores, file_checksum
+from cocoer.data.files import available_cores
 from cocoer.errors import (
     CheckpointError,
     ConfigError,
@@ -28,6 +28,7 @@ from cocoer.errors import (
     TableError,
     TrainingError,
 )
+from cocoer.files import file_sha256
 from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import write_tables
 from cocoer.runtime import start_runtime
@@ -277,7 +278,7 @@ def remarks(target: Target, weights: list[Path]) -> list[str]:
         if len(weights) > 1
         else "one seed, 95 % bootstrap interval over persons"
     )
-    named = ", ".join(f"{path.as_posix()} (sha256 {file_checksum(path)[:12]})" for path in weights)
+    named = ", ".join(f"{path.as_posix()} (sha256 {file_sha256(path)[:12]})" for path in weights)
     out.append(f"Weights: {named}.")
     out.append(
         f"Data {target.root.as_posix()}, split {target.split}, {len(target.records)} persons, sha256 {target.digest[:16]}."

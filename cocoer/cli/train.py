@@ -14,8 +14,8 @@ import torch
 
 from cocoer.config import Config, load_config, save_config
 from cocoer.data.decode import decode_image
-from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, NonFiniteLoss
-from cocoer.model.checkpoint import write_durably
+from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, NonFiniteLoss, OutputError
+from cocoer.files import write_file, write_text
 from cocoer.outputs import ImageResult
 from cocoer.report.draw import draw_result
 from cocoer.report.run_report import write_run_report
@@ -64,7 +64,15 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as err:
         print(f"cocoer train: {err}", file=sys.stderr)
         return 2
-    except (CheckpointError, NonFiniteLoss, IndexFileError, ImageError, FileNotFoundError, ValueError) as err:
+    except (
+        CheckpointError,
+        OutputError,
+        NonFiniteLoss,
+        IndexFileError,
+        ImageError,
+        FileNotFoundError,
+        ValueError,
+    ) as err:
         print(f"cocoer train: {err}", file=sys.stderr)
         return 1
 
@@ -88,7 +96,7 @@ def run_seeds(config: Config, runtime: Runtime, args: argparse.Namespace) -> int
         mean, deviation = statistics.mean(best.values()), statistics.stdev(best.values())
         facts = {"split": config.data.select_split, "seeds": best, "mean": mean, "deviation": deviation}
         path = Path(config.run.dir) / "seeds.json"
-        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(facts, indent=1) + "\n")
         name = "mAP" if config.multi_label else "accuracy"
         say(
             runtime,
@@ -151,9 +159,8 @@ def attempt_start(config: Config, resume: str | None, runtime: Runtime) -> Start
 
 def describe_run(config: Config, runtime: Runtime, folder: Path) -> None:
     """Resolved config, revision, environment and command, beside everything else of the run."""
-    text = json.dumps(environment(runtime), indent=1) + "\n"
-    write_durably(folder / "environment.json", lambda path: path.write_text(text, encoding="utf-8"))
-    write_durably(folder / "config.yaml", lambda path: save_config(config, path))
+    write_text(folder / "environment.json", json.dumps(environment(runtime), indent=1) + "\n")
+    write_file(folder / "config.yaml", lambda path: save_config(config, path))
 
 
 def say(runtime: Runtime, text: str) -> None:

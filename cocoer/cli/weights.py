@@ -153,8 +153,8 @@ def run_verify(names: Sequence[str]) -> int:
 def verify_checkpoint(path: Path) -> bool:
     """Read every tensor of a cocoer weights file and see that its model can be built. Prints what it is."""
     from cocoer.errors import CheckpointError, ConfigError
+    from cocoer.files import file_sha256
     from cocoer.model.checkpoint import load_weights
-    from cocoer.weights.fetch import checksum
 
     try:
         loaded = load_weights(path)
@@ -168,7 +168,7 @@ def verify_checkpoint(path: Path) -> bool:
     count = sum(p.numel() for p in loaded.model.parameters())
     print(
         f"{loaded.path}: {loaded.config.data.dataset}, {loaded.config.model.mode} mode, {count:,} parameters, "
-        f"all finite; SHA-256 {checksum(loaded.path)}"
+        f"all finite; SHA-256 {file_sha256(loaded.path)}"
     )
     return True
 
@@ -176,7 +176,7 @@ def verify_checkpoint(path: Path) -> bool:
 def run_convert(args: argparse.Namespace) -> int:
     """Hand over to `cocoer.model.release.convert`, which prints what became of every key."""
     from cocoer.config import load_config
-    from cocoer.errors import CheckpointError
+    from cocoer.errors import CheckpointError, OutputError
     from cocoer.model.release.convert import convert_release
 
     try:
@@ -188,7 +188,7 @@ def run_convert(args: argparse.Namespace) -> int:
             vocabulary=args.vocabulary,
             force=args.force,
         )
-    except (CheckpointError, FileNotFoundError) as err:
+    except (CheckpointError, OutputError, FileNotFoundError) as err:
         print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1
     print(f"{done.file}: ready for `python inference.py --checkpoint {args.out} --input IMAGE`")
@@ -199,7 +199,7 @@ def run_pack(weights: Path, out: Path) -> int:
     """Fold the repeated V-I input and store the frozen CLIP tower in half precision. Returns the exit code."""
     import torch
 
-    from cocoer.errors import CheckpointError
+    from cocoer.errors import CheckpointError, OutputError
     from cocoer.model.checkpoint import load_weights, save_weights
 
     try:
@@ -216,7 +216,7 @@ def run_pack(weights: Path, out: Path) -> int:
             note=about.get("note", ""),
             dtype=torch.float16,
         )
-    except CheckpointError as err:
+    except (CheckpointError, OutputError) as err:
         print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1
     print(f"{file}: {human_size(file.stat().st_size)}, from {human_size(loaded.path.stat().st_size)}")

@@ -10,14 +10,11 @@ hash, and the cache is built again. Crops are bit for bit what `crop_levels` giv
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +23,10 @@ from numpy.typing import NDArray
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import decode_record
-from cocoer.data.files import file_checksum, in_threads
+from cocoer.data.files import in_threads
 from cocoer.data.transforms import LevelCrops, crop_levels
 from cocoer.errors import CacheError
+from cocoer.files import file_sha256, put_in_place, wait_for
 
 LAYOUT = 1
 """Raised whenever crops or files change their meaning; caches of another layout are built again."""
@@ -78,7 +76,7 @@ class CropCache:
     def verify(self) -> None:
         """Read everything and compare with the manifest's checksums. Raises CacheError that names the changed file."""
         for name, checksum in self.manifest["sha256"].items():
-            if file_checksum(self.folder / name) != checksum:
+            if file_sha256(self.folder / name) != checksum:
                 raise CacheError(
                     f"{self.folder / name}: is not what the manifest says; delete the folder, it will be built again"
                 )
@@ -103,7 +101,7 @@ def open_cache(
     target = _target(Path(folder), split, image_size)
     target.parent.mkdir(parents=True, exist_ok=True)
     wanted = persons_hash(records, image_size)
-    with _only_one(target.with_suffix(".lock")):
+    with wait_for(target.with_suffix(".lock")):
         if not _is_current(target, wanted):
             _build(Path(folder), split, records, root, image_size)
     return CropCache(target)
@@ -114,14 +112,6 @@ def _is_current(target: Path, wanted: str) -> bool:
         return bool(CropCache(target).manifest["persons_hash"] == wanted)
     except (CacheError, KeyError):
         return False
-
-
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Held by one process at a time; the system frees it when the process ends, however it ends."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(folder: Path, split: str, records: Sequence[PersonRecord], root: Path, size: int) -> None:
@@ -170,11 +160,11 @@ def write_cache(
         "persons": len(records),
         "image_size": size,
         "persons_hash": persons_hash(records, size),
-        "sha256": {name: file_checksum(part / name) for name in ("pixels.npy", "boxes.npy")},
+        "sha256": {name: file_sha256(part / name) for name in ("pixels.npy", "boxes.npy")},
     }
     (part / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
-    os.replace(part, target)
+    put_in_place(part, target)
     return target
 
 

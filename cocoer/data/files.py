@@ -84,9 +84,3 @@ def progress(items: Iterable[T], total: int, words: str, unit: str = "image") ->
 def available_cores() -> int:
     """Cores that this process may use: in a container often fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file, for sidecars and manifests."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from cocoer.data.batch import PersonRecord
 from cocoer.errors import IndexFileError
+from cocoer.files import read_lines, write_text
 from cocoer.names import SPLITS, canonical_class
 
 SIDECAR = "sidecar.json"
@@ -44,7 +44,7 @@ def read_records(path: str | Path, classes: Sequence[str] | None = None) -> list
     """All persons of one .jsonl file. Raises IndexFileError as `read_index` does."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = list(read_lines(path))
     except FileNotFoundError:
         raise IndexFileError(
             f"{path}: no such person index; cocoer prepare emotic and cocoer prepare caers write one"
@@ -103,19 +103,12 @@ def write_index(folder: str | Path, records: Iterable[PersonRecord], sidecar: Ma
     for split, lines in by_split.items():
         path = folder / f"{split}.jsonl"
         if lines:
-            _write_whole(path, "\n".join(lines) + "\n")
+            write_text(path, "\n".join(lines) + "\n")
             written[split] = path
         else:
             path.unlink(missing_ok=True)
-    _write_whole(folder / SIDECAR, json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / SIDECAR, json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
     return written | {"sidecar": folder / SIDECAR}
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the target, then take its place, so that a reader never meets half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def data_root_of(index: str | Path) -> Path:

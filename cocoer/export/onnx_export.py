@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from cocoer.config import Config
 from cocoer.errors import ExportError
-from cocoer.model.checkpoint import write_durably
+from cocoer.files import write_file
 from cocoer.model.cocoer import CocoER
 from cocoer.model.release.coordination import ReleaseCompetition
 from cocoer.names import LEVELS
@@ -98,7 +98,7 @@ def export_model(
     model: in eval mode, on the CPU; it is fused in place (`CocoER.fuse`). metadata: what its weights file says of itself.
     file_format: `onnx` (checked in onnxruntime), or `torch` (a torch.export program, .pt2; checked after reading it back).
     Raises ExportError for a model that cannot be exported or a difference above `TOLERANCE` (then no file is left),
-    CheckpointError where the file cannot be written.
+    OutputError where the file cannot be written.
     """
     if file_format not in FORMATS:
         raise ExportError(f"format: wanted one of {', '.join(FORMATS)}, got {file_format!r}")
@@ -126,7 +126,7 @@ def export_model(
             unfinished.unlink()
             raise
 
-    write_durably(out, write)
+    write_file(out, write)
     return worst
 
 

@@ -23,7 +23,7 @@ from cocoer.data.batch import Batch
 from cocoer.data.loaders import build_dataset, collate
 from cocoer.errors import ExportError
 from cocoer.export.onnx_export import INPUTS, METADATA_KEY, OnnxFile
-from cocoer.model.checkpoint import write_durably
+from cocoer.files import write_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -87,7 +87,7 @@ def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], whos
         onnx.helper.set_model_props(small, kept | {METADATA_KEY: json.dumps({**metadata, "quantized": note})})
         unfinished.write_bytes(small.SerializeToString())
 
-    write_durably(Path(out), write)
+    write_file(Path(out), write)
 
 
 def spread_persons(data: DataConfig, split: str, persons: int, batch_size: int = 8) -> Iterator[Batch]:

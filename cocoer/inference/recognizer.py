@@ -6,7 +6,6 @@ changes no global state, and answers do not depend on batch size, order or neigh
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
 from cocoer.errors import BoxesError, ImageError
 from cocoer.export.onnx_model import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import ExportedModel, load_exported
+from cocoer.files import file_sha256
 from cocoer.inference.acceleration import accelerated
 from cocoer.inference.predictions import Answer, LabelRule, answers_of, error_prediction
 from cocoer.model.checkpoint import load_weights
@@ -281,11 +281,9 @@ def _fitted(metadata: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[st
 
 def _about(path: Path, config: Config, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Which weights: name, checksum, data set, mode and what the file says of itself."""
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "weights": path.name,
-        "sha256": checksum,
+        "sha256": file_sha256(path),
         "dataset": config.data.dataset,
         "mode": config.model.mode,
         "note": str(metadata.get("note", "")),

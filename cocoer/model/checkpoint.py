@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from cocoer.config import Config, config_from_dict, config_to_dict
 from cocoer.errors import CheckpointError
+from cocoer.files import write_file
 from cocoer.provenance import git_revision, library_versions
 from cocoer.weights import places
 
@@ -69,36 +69,16 @@ class Loaded:
         return found
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder outlast a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file, whole or not at all. Raises OutputError where it cannot be written."""
 
+    def fill(unfinished: Path) -> None:
+        try:
+            save_file(dict(tensors), unfinished, dict(metadata) if metadata else None)
+        except SafetensorError as err:  # the library's word for a full disk too
+            raise OSError(str(err)) from err
 
-def write_durably(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a new file beside `path`, sync it, rename it to `path`, sync the folder.
-
-    Raises CheckpointError (path, reason, remedy) where the disk is full or the folder cannot be written; what stood at
-    `path` before is then untouched and the unfinished file is gone.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(unfinished)
-        with open(unfinished, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(unfinished, path)
-        sync_folder(path.parent)
-    except (OSError, SafetensorError, RuntimeError) as err:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path}: cannot be written: {err}. Wanted a writable folder with enough room; what stood there before is"
-            " untouched. Free some space or choose another folder (run.dir)"
-        ) from err
+    write_file(path, fill)
 
 
 def frozen_tower_keys(model: nn.Module) -> set[str]:
@@ -172,7 +152,7 @@ def save_weights(
 
     metrics: numbers measured with these weights, by name. thresholds: `{"classes": {name: score}, ...}` or empty.
     dtype: how the frozen CLIP tower is stored (torch.float16 halves it); loading casts it back. Other tensors keep theirs.
-    Raises CheckpointError where the file cannot be written, and for a model that has been fused for inference.
+    Raises OutputError where the file cannot be written, CheckpointError for a model that has been fused for inference.
     """
     path = Path(path)
     if getattr(model, "fused", False):
@@ -184,7 +164,7 @@ def save_weights(
         for name, tensor in model.state_dict().items()
     }
     metadata = {"format": "pt", "cocoer": json.dumps(_described(model, config, metrics, thresholds, note))}
-    write_durably(path, lambda unfinished: save_file(tensors, unfinished, metadata))
+    write_tensors(path, tensors, metadata)
     return path
 
 

@@ -12,13 +12,14 @@ import heapq
 import io
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from cocoer.errors import OutputError
+from cocoer.files import cannot_write, write_bytes, write_file, write_text
 from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, ImageResult
 from cocoer.report.draw import draw_result
@@ -31,35 +32,15 @@ TABLE = "results.csv"
 _BOX = ("x1", "y1", "x2", "y2")
 
 
-def write_whole(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a new file beside `path` and put it in place. Raises OutputError; then nothing half-written is left."""
-    unfinished = path.with_name(f".{os.getpid()}.writing{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fill(unfinished)
-        os.replace(unfinished, path)
-    except OSError as err:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise OutputError(_cannot(path, err)) from err
-
-
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """The mapping as indented JSON, UTF-8. Raises OutputError."""
     text = json.dumps(tree, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write_whole(path, lambda unfinished: unfinished.write_bytes(text.encode("utf-8")))
-
-
-def _cannot(path: Path, err: OSError) -> str:
-    return (
-        f"{path}: cannot be written ({err.strerror or err}); what was written before is kept: "
-        "free space or choose another --output"
-    )
+    write_text(path, text)
 
 
 def prepare_folder(folder: Path) -> None:
     """Make the output folder and see that it can be written. Raises OutputError."""
-    write_whole(folder / ".cocoer-probe", lambda unfinished: unfinished.write_bytes(b"x"))
+    write_bytes(folder / ".cocoer-probe", b"x")
     (folder / ".cocoer-probe").unlink(missing_ok=True)
 
 
@@ -74,7 +55,7 @@ class RowsFile:
         try:
             self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
         except OSError as err:
-            raise OutputError(_cannot(path, err)) from err
+            raise cannot_write(path, err) from err
 
     def add(self, result: ImageResult, position: int) -> None:
         """Append one result. Raises OutputError on a full disk."""
@@ -88,7 +69,7 @@ class RowsFile:
             self._file.flush()
         except OSError as err:
             self._cut(start)
-            raise OutputError(_cannot(self.path, err)) from err
+            raise cannot_write(self.path, err) from err
 
     def _cut(self, length: int) -> None:
         """Take back a line of which only a part fitted on the disk."""
@@ -161,7 +142,7 @@ def write_table(rows: Path, table: Path) -> None:
                 for person in row["persons"] or [None]:
                     writer.writerow(_cells(row, person))
 
-    write_whole(table, fill)
+    write_file(table, fill)
 
 
 def _classes(rows: Path) -> list[str]:
@@ -212,7 +193,7 @@ def consolidate(folder: Path) -> None:
                     seen.add(key)
                     file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n")
 
-    write_whole(rows, fill)
+    write_file(rows, fill)
     for part in parts:
         part.unlink(missing_ok=True)
 
@@ -241,7 +222,7 @@ def start_over(folder: Path, resume: bool) -> set[str]:
         for old in (folder / ROWS, folder / TABLE, *folder.glob("results.part*of*.jsonl")):
             old.unlink(missing_ok=True)
     except OSError as err:
-        raise err if isinstance(err, OutputError) else OutputError(_cannot(folder, err)) from err
+        raise err if isinstance(err, OutputError) else cannot_write(folder, err) from err
     return set()
 
 
@@ -262,7 +243,7 @@ def write_png(path: Path, image: Image.Image) -> None:
     """The image as PNG, without time stamps or other notes. Raises OutputError."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4)
-    write_whole(path, lambda unfinished: unfinished.write_bytes(buffer.getvalue()))
+    write_bytes(path, buffer.getvalue())
 
 
 class ResultFolder:

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.files import scan_files
 from cocoer.errors import CheckpointError
-from cocoer.model.checkpoint import write_durably
+from cocoer.model.checkpoint import write_tensors
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime
 
@@ -90,7 +89,7 @@ def open_embeddings(
     if runtime.is_main:
         metadata = {_ROWS: json.dumps(hashes)}
         tensors = {"embeddings": table.detach().cpu().contiguous()}
-        write_durably(file, lambda unfinished: save_file(tensors, unfinished, metadata))
+        write_tensors(file, tensors, metadata)
     return KnownEmbeddings(table, rows)
 
 

@@ -135,7 +135,7 @@ def _check(code: int, run: TrainingRun) -> None:
     if code == EXIT_STOPPED:
         raise TrainingError(f"{run.folder}: the training was stopped and is saved; the same command goes on with it")
     if code:
-        lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
+        lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
         raise TrainingError(f"{run.folder}: the training ended with {code}: {last} (all of it: {log})")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cocoer.config import Config
@@ -14,7 +14,7 @@ from cocoer.data.batch import Batch
 from cocoer.data.loaders import PersonDataset, build_dataset
 from cocoer.errors import CheckpointError
 from cocoer.model.build import build_model
-from cocoer.model.checkpoint import load_state, read_tensors, write_durably
+from cocoer.model.checkpoint import load_state, read_tensors, write_tensors
 from cocoer.model.cocoer import CocoER
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime, seed_everything
@@ -127,7 +127,7 @@ def vocabulary_stage(
     fit_vocabulary(branch, embeddings, targets, wanted, config.run.seed, log)
     if runtime.is_main:
         tensors = {name: value.detach().cpu().contiguous() for name, value in branch.alignment.state_dict().items()}
-        write_durably(file, lambda unfinished: save_file(tensors, unfinished))
+        write_tensors(file, tensors)
 
 
 def until_stopped(batches: Iterable[Batch], stop: StopSignals) -> Iterator[Batch]:

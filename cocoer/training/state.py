@@ -7,9 +7,7 @@ It is written under another name, every file synced, the manifest last, then ren
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import pickle
 import re
 import shutil
@@ -22,7 +20,8 @@ import torch
 from safetensors import SafetensorError
 
 from cocoer.errors import CheckpointError
-from cocoer.model.checkpoint import FILE_NAME, sync_folder
+from cocoer.files import file_sha256, put_in_place, remove_folder, sync_file, sync_folder
+from cocoer.model.checkpoint import FILE_NAME
 
 TRAINING_FILE = "training.pt"
 MANIFEST = "manifest.json"
@@ -35,23 +34,6 @@ class Found:
 
     folder: Path | None
     skipped: tuple[str, ...]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb+") as handle:
-        os.fsync(handle.fileno())
-
-
-def _remove(folder: Path) -> None:
-    """Take a state away: first its name, so that a kill in between leaves no half state under a good name."""
-    going = folder.with_name(folder.name + ".removing")
-    os.replace(folder, going)
-    shutil.rmtree(going)
 
 
 def save_state(
@@ -74,20 +56,19 @@ def save_state(
         torch.save(dict(training), writing / TRAINING_FILE)
         files = {}
         for name in (FILE_NAME, TRAINING_FILE):
-            _sync_file(writing / name)
-            files[name] = {"bytes": (writing / name).stat().st_size, "sha256": _sha256(writing / name)}
+            sync_file(writing / name)
+            files[name] = {"bytes": (writing / name).stat().st_size, "sha256": file_sha256(writing / name)}
         (writing / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1), encoding="utf-8")
-        _sync_file(writing / MANIFEST)
+        sync_file(writing / MANIFEST)
         sync_folder(writing)
         if final.exists():  # the same step again, after a resume that skipped it as torn
-            _remove(final)
-        os.replace(writing, final)
-        sync_folder(states)
+            remove_folder(final)
+        put_in_place(writing, final)
         for old in sorted(p for p in states.iterdir() if _NAME.fullmatch(p.name) and p.name < final.name)[
             : -keep + 1 or None
         ]:
-            _remove(old)
-    except (OSError, RuntimeError, SafetensorError, CheckpointError) as err:
+            remove_folder(old)
+    except (OSError, RuntimeError, SafetensorError) as err:
         shutil.rmtree(writing, ignore_errors=True)
         raise CheckpointError(
             f"training state {final}: cannot be written: {err}. Wanted a writable folder with room for the weights three"
@@ -105,7 +86,7 @@ def why_torn(folder: Path) -> str | None:
             size = (folder / name).stat().st_size
             if size != wanted["bytes"]:
                 return f"{name} has {size} bytes, {wanted['bytes']} were written"
-            if _sha256(folder / name) != wanted["sha256"]:
+            if file_sha256(folder / name) != wanted["sha256"]:
                 return f"{name} is not what was written (sha256 differs)"
     except FileNotFoundError as err:
         return f"{Path(str(err.filename)).name} is missing"
@@ -135,7 +116,7 @@ def set_aside_torn(states: Path, complete: Path | None) -> None:
         if newer and _NAME.fullmatch(folder.name) and why_torn(folder) is not None:
             target = folder.with_name(folder.name + ".torn")
             shutil.rmtree(target, ignore_errors=True)
-            os.replace(folder, target)
+            put_in_place(folder, target)
 
 
 def read_training(folder: Path) -> dict[str, Any]:

@@ -6,8 +6,6 @@ is always whole. Only addresses of the catalog are opened, and only by `cocoer w
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import urllib.error
 import urllib.request
@@ -17,6 +15,7 @@ from pathlib import Path
 
 from cocoer import __version__
 from cocoer.errors import FetchError
+from cocoer.files import file_sha256, put_in_place
 from cocoer.weights import places
 from cocoer.weights.catalog import WeightsFile
 
@@ -25,12 +24,6 @@ Progress = Callable[[int, "int | None"], None]
 
 BLOCK = 1 << 20
 TIMEOUT_S = 60
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_file(item: WeightsFile, path: Path) -> str:
@@ -45,7 +38,7 @@ def check_file(item: WeightsFile, path: Path) -> str:
         )
     if item.sha256 is None:
         return f"{size:,} bytes; no checksum is published"
-    found = checksum(path)
+    found = file_sha256(path)
     if not found.startswith(item.sha256):
         raise FetchError(
             f"{path}: wanted SHA-256 {item.sha256}, got {found}; it is another or a damaged file, fetch it again"
@@ -62,7 +55,7 @@ def verify(item: WeightsFile) -> str:
         return check_file(item, item.files[0])
     said = []
     for path, (member, sha256) in zip(item.files, item.unpack, strict=True):
-        if sha256 is not None and (found := checksum(path)) != sha256:
+        if sha256 is not None and (found := file_sha256(path)) != sha256:
             raise FetchError(f"{path}: wanted SHA-256 {sha256}, got {found}; fetch {item.name} again")
         said.append(f"{member}: " + ("SHA-256 agrees" if sha256 else "no checksum is published"))
     return "; ".join(said)
@@ -158,7 +151,7 @@ def _accept(item: WeightsFile, part: Path) -> None:
             _unpack(item, part)
             part.unlink()
         else:
-            os.replace(part, item.files[0])
+            put_in_place(part, item.files[0])
     except FetchError as err:
         part.unlink(missing_ok=True)
         raise FetchError(str(err).replace(".part", "")) from None
@@ -197,9 +190,9 @@ def _put_member(item: WeightsFile, source: Path) -> None:
 
 
 def _place(item: WeightsFile, unfinished: Path, path: Path, sha256: str | None) -> None:
-    if sha256 is not None and (found := checksum(unfinished)) != sha256:
+    if sha256 is not None and (found := file_sha256(unfinished)) != sha256:
         unfinished.unlink(missing_ok=True)
         raise FetchError(
             f"{item.name}: {path.name}: wanted SHA-256 {sha256}, got {found}; it is another or a damaged file"
         )
-    os.replace(unfinished, path)
+    put_in_place(unfinished, path)

@@ -21,6 +21,7 @@ from cocoer.data.people import (
     people_from_detections,
 )
 from cocoer.errors import CaersError
+from cocoer.files import read_lines
 from cocoer.names import CAERS_CLASSES, canonical_class
 from cocoer.outputs import PersonBoxes
 
@@ -157,7 +158,7 @@ def read_face_lists(path: Path, images: Sequence[CaersImage]) -> FaceList:
 def _read_list(file: Path, split: str, known: set[tuple[str, str, str]], out: FaceList) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     named: list[str] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
         counts["rows"] += 1

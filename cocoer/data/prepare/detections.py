@@ -15,6 +15,7 @@ from cocoer.data.decode import decode_image
 from cocoer.data.files import progress
 from cocoer.data.people import Detections
 from cocoer.errors import ImageError
+from cocoer.files import read_lines
 
 Detector = Callable[[NDArray[np.uint8]], Detections]
 
@@ -72,8 +73,8 @@ def _decoded(root: Path, images: Sequence[str]) -> Iterator[tuple[str, NDArray[n
 def _read_store(store: Path, settings: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, Detections]:
     """What an earlier run found with the same settings in files of the same content; a broken last line is left out."""
     try:
-        lines = store.read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = list(read_lines(store))
+    except (OSError, UnicodeDecodeError):
         return {}
     found: dict[str, Detections] = {}
     for number, line in enumerate(lines):

@@ -9,9 +9,9 @@ from typing import Any
 
 from cocoer.config import DetectorConfig
 from cocoer.data.detect import build_detector
-from cocoer.data.files import file_checksum
 from cocoer.data.people import Detections
 from cocoer.data.prepare.detections import detect_all
+from cocoer.files import file_sha256
 from cocoer.weights.catalog import find_detector
 
 DETECTIONS = "detections.jsonl"
@@ -55,8 +55,8 @@ class StoredDetector:
         self.settings: dict[str, Any] = {
             "face": self._detector.info.face,
             "person": self._detector.info.person,
-            "face_sha256": file_checksum(find_detector(config.face, "face")),
-            "person_sha256": file_checksum(find_detector(config.person, "person")),
+            "face_sha256": file_sha256(find_detector(config.face, "face")),
+            "person_sha256": file_sha256(find_detector(config.person, "person")),
             "input_size": config.input_size,
             "face_threshold": config.face_threshold,
             "person_threshold": config.person_threshold,

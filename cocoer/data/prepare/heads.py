@@ -20,6 +20,7 @@ import numpy as np
 from cocoer.boxes import Box, area, as_box, clip_box, relative_box
 from cocoer.data.people import HEAD_IN_BODY, RULES, Detections, head_from_body
 from cocoer.errors import HeadFileError
+from cocoer.files import read_lines
 from cocoer.names import HEAD_SOURCES
 
 MIN_SIDE = 2.0
@@ -179,7 +180,7 @@ def _csv_rows(path: Path) -> list[tuple[HeadKey, Candidate]]:
 
 def _json_rows(path: Path) -> list[tuple[HeadKey, Candidate]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:

@@ -6,7 +6,6 @@ one is needed too. The result is made in a folder of its own beside the wanted o
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from cocoer.config import Config
 from cocoer.errors import CheckpointError
+from cocoer.files import file_sha256, put_in_place
 from cocoer.model.build import BlankWeights, build_model
 from cocoer.model.checkpoint import FILE_NAME, save_weights
 from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
@@ -223,8 +223,7 @@ def _text_embeddings(weights: Mapping[str, Tensor], config: Config, path: Path) 
 
 def _named(path: Path) -> str:
     """File name and checksum, for the record."""
-    with open(path, "rb") as handle:
-        return f"{path.name} (sha256 {hashlib.file_digest(handle, 'sha256').hexdigest()})"
+    return f"{path.name} (sha256 {file_sha256(path)})"
 
 
 def _source(path: Path, content: Any) -> str:
@@ -250,7 +249,7 @@ def _write(out: Path, model: CocoER, config: Config, fates: KeyFates, notes: lis
         (unfinished / REPORT_NAME).write_text(text, encoding="utf-8")
         out.mkdir(exist_ok=True)
         for name in (REPORT_NAME, FILE_NAME):
-            os.replace(unfinished / name, out / name)
+            put_in_place(unfinished / name, out / name)
     except OSError as err:
         raise CheckpointError(f"--out {out}: cannot be written: {err}; what was there before is still there") from None
     finally:

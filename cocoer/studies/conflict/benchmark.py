@@ -22,12 +22,13 @@ from tqdm import tqdm
 
 from cocoer.config import Config, config_from_dict, config_to_dict
 from cocoer.data.batch import PersonRecord
-from cocoer.data.files import available_cores, file_checksum
+from cocoer.data.files import available_cores
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
-from cocoer.model.checkpoint import load_weights, write_durably
+from cocoer.files import file_sha256, write_text
+from cocoer.model.checkpoint import load_weights
 from cocoer.model.cocoer import FusionHead
 from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
@@ -114,7 +115,7 @@ def settings_of(benchmark: Benchmark) -> dict[str, Any]:
     files = {}
     for name in (config.model.backbone.weights, config.model.vocabulary.weights, config.model.vocabulary.tower):
         if name is not None and Path(name).is_file():
-            files[name] = file_checksum(Path(name))
+            files[name] = file_sha256(Path(name))
     return {"sizes": benchmark.sizes.to_dict(), "config": _what_matters(config), "files": files}
 
 
@@ -155,13 +156,8 @@ def _flat(tree: Any, place: str = "") -> dict[str, str]:
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """The whole file or nothing. Raises CheckpointError where it cannot be written."""
-    text = json.dumps(content, indent=1) + "\n"
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    write_durably(file, write)
+    """The whole file or nothing. Raises OutputError where it cannot be written."""
+    write_text(file, json.dumps(content, indent=1) + "\n")
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -194,7 +190,7 @@ def measured(
 ) -> dict[str, Any]:
     """One model's rows, read from `seed-N.json` where that holds just these, else measured and stored."""
     file = benchmark.folder / f"seed-{seed}.json"
-    found = hashlib.sha256(json.dumps([_FORMAT, SHARES, UPDATES, LATE, VOTES, LABELS, file_checksum(weights)]).encode())
+    found = hashlib.sha256(json.dumps([_FORMAT, SHARES, UPDATES, LATE, VOTES, LABELS, file_sha256(weights)]).encode())
     for tree in (benchmark.scenes.refit, *benchmark.scenes.pools.values()):
         found.update((tree.root / "index" / "test.jsonl").read_bytes())
     identity = found.hexdigest()
@@ -216,7 +212,7 @@ def measured(
         "identity": identity,
         "seed": seed,
         "commit": git_revision(),
-        "weights_sha256": file_checksum(weights),
+        "weights_sha256": file_sha256(weights),
         "selected_on": metrics["selected_on"],
         "epoch": metrics["epoch"],
         "val_mAP": metrics["mAP"],

@@ -22,14 +22,14 @@ from tqdm import tqdm
 
 from cocoer.config import Config, change_config
 from cocoer.data.batch import PersonRecord
-from cocoer.data.files import file_checksum
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.errors import TableError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
-from cocoer.model.checkpoint import Loaded, check_classes, find_weights, load_weights, read_metadata, write_durably
+from cocoer.files import file_sha256, write_file, write_text
+from cocoer.model.checkpoint import Loaded, check_classes, find_weights, load_weights, read_metadata
 from cocoer.names import CLASSES
 from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
@@ -151,7 +151,7 @@ def measure(
     kind: `model` = the whole model; `clip` = cosine of the V-I tower's image embedding with the prompts' text embeddings.
     Raises TableError for a damaged stored run, ScoreError for scores that are not finite (person and class named).
     """
-    checksum = file_checksum(weights)
+    checksum = file_sha256(weights)
 
     def make() -> Measurement:
         loaded = load_weights(weights, runtime.device, lambda stored: _at(stored, target, overrides))
@@ -266,13 +266,9 @@ def _write_run(folder: Path, run: Measurement) -> None:
         with open(path, "wb") as handle:
             np.savez_compressed(handle, targets=run.targets, **arrays)
 
-    write_durably(scores, fill)
-    text = json.dumps({"scores_sha256": file_checksum(scores), "numbers": run.numbers}, indent=1) + "\n"
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    write_durably(folder / "result.json", write)
+    write_file(scores, fill)
+    text = json.dumps({"scores_sha256": file_sha256(scores), "numbers": run.numbers}, indent=1) + "\n"
+    write_text(folder / "result.json", text)
 
 
 def read_run(folder: Path) -> Measurement:
@@ -281,7 +277,7 @@ def read_run(folder: Path) -> Measurement:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         numbers, wanted = content["numbers"], content["scores_sha256"]
-        if file_checksum(scores) != wanted:
+        if file_sha256(scores) != wanted:
             raise ValueError(f"{scores.name} is not the file that was written with it")
         with np.load(scores) as arrays:
             by_source = {name[2:]: arrays[name] for name in arrays.files if name.startswith("p_")}

@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from cocoer.config import DataConfig
 from cocoer.data.batch import targets_of
-from cocoer.data.files import file_checksum
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.errors import TableError
 from cocoer.evaluation.evaluate import Evaluation
+from cocoer.files import file_sha256
 from cocoer.model.build import load_clip
 from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
 from cocoer.model.vocabulary import VocabularyBranch
@@ -121,11 +121,11 @@ def zero_shot(
         keys = tuple(r.key for r in target.records)
         result = Evaluation(keys, np.asarray(torch.cat(targets)), joined, None, None, None, None, None)
         numbers = numbers_of(result, target, resamples)
-        numbers["weights"] = {"file": tower.file.as_posix(), "sha256": file_checksum(tower.file), "selected_on": None}
+        numbers["weights"] = {"file": tower.file.as_posix(), "sha256": file_sha256(tower.file), "selected_on": None}
         numbers |= {"overrides": [], "tower": tower.name, "prompt": prompt, "image_size": side}
         return Measurement(numbers, result.probabilities, result.targets)
 
-    checksum = file_checksum(tower.file)
+    checksum = file_sha256(tower.file)
     identity = [
         "zero-shot",
         tower.name,

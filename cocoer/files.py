@@ -1,0 +1,218 @@
+"""Files on disk: written whole or not at all, hashed, read line by line; folders held by one process at a time.
+
+This is the only module that renames a file into place, hashes a file, or locks a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cocoer.errors import FolderInUse, OutputError
+
+LOCK_NAME = ".cocoer.lock"
+
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
+"""What file systems answer that cannot sync a folder (some network mounts, Windows)."""
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What file systems answer that have no locks (NFS without its lock service)."""
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_file(path: str | Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write a new file beside `path`, sync it, rename it to `path`, sync the folder.
+
+    The new file's name holds host, process and a random part, and it is created exclusively: no two writers share one, not
+    even containers with equal process numbers on one shared folder. Missing folders are made.
+    Raises OutputError where the disk is full or the folder cannot be written, and whatever `fill` raises that is no OSError.
+    In every case what stood at `path` before is untouched and the unfinished file is gone.
+    """
+    path = Path(path)
+    unfinished = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = _new_beside(path)
+        fill(unfinished)
+        sync_file(unfinished)
+        put_in_place(unfinished, path)
+    except OutputError:
+        raise
+    except OSError as err:
+        raise cannot_write(path, err) from err
+    finally:
+        if unfinished is not None:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """The whole file or nothing. Raises OutputError."""
+    write_file(path, lambda unfinished: unfinished.write_bytes(data))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """The text as UTF-8, line ends as they are; the whole file or nothing. Raises OutputError."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def cannot_write(path: Path, err: OSError) -> OutputError:
+    """The error that a write to `path` ends with: place, reason, what is kept, remedy."""
+    return OutputError(
+        f"{path}: cannot be written ({err.strerror or err}); what was written before is kept: "
+        "free space or choose another folder"
+    )
+
+
+def _new_beside(path: Path) -> Path:
+    """A new, empty file in the folder of `path` that nobody else has; it keeps the ending, by which some writers choose."""
+    host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-_")[:32]
+    while True:
+        unfinished = path.with_name(f".{host}-{os.getpid()}-{secrets.token_hex(6)}.writing{path.suffix}")
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return unfinished
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Rename a file or folder to `target`, in place of a file that stands there, and make that outlast a power cut.
+
+    Raises OSError.
+    """
+    os.replace(source, target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: first its name, so that a kill in between leaves no half folder under a good one. Raises OSError."""
+    going = folder.with_name(folder.name + ".removing")
+    shutil.rmtree(going, ignore_errors=True)
+    os.replace(folder, going)
+    shutil.rmtree(going)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's bytes are on the disk. Raises OSError."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder outlast a power cut, where its file system can. Raises OSError."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders; a folder that may be written and not read is as it is
+        return
+    try:
+        os.fsync(handle)
+    except OSError as err:
+        if err.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+def read_lines(path: str | Path, torn: bool = True) -> Iterator[str]:
+    r"""The lines of a UTF-8 file, without their ends, cut at "\n" alone (JSON text may hold U+0085 and U+2028 as they are).
+
+    A byte order mark and a "\r" before the "\n" are left out. torn: also a last line without "\n", which a killed run leaves.
+    Raises OSError, and UnicodeDecodeError that names the line.
+    """
+    with open(path, "rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if not raw.endswith(b"\n") and not torn:
+                return
+            line = raw.removesuffix(b"\n").removesuffix(b"\r")
+            try:
+                yield (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).decode("utf-8")
+            except UnicodeDecodeError as err:
+                raise UnicodeDecodeError(
+                    err.encoding, err.object, err.start, err.end, f"{err.reason} (line {number})"
+                ) from None
+
+
+@contextlib.contextmanager
+def hold_folder(folder: str | Path) -> Iterator[None]:
+    """While active, this process alone writes into `folder`, which is made where it is missing.
+
+    The lock is the kernel's, on a file in the folder: it ends with its process, however that ends, so a dead process
+    blocks nobody. The file says who holds it and goes away at the end. On a file system without locks a warning says so.
+    Raises FolderInUse that says who writes there, OutputError where the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_NAME, is_singleton=False, thread_local=False)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise FolderInUse(
+            f"{folder}: {_holder(folder / LOCK_NAME)} writes into this folder; wait until that has ended, or choose another"
+            " folder"
+        ) from None
+    except OSError as err:
+        if err.errno not in _NO_LOCKS:
+            raise cannot_write(folder, err) from err
+        warnings.warn(
+            f"{folder}: this file system has no locks ({err.strerror}); start no second run in it", stacklevel=3
+        )
+        yield
+        return
+    try:
+        _sign(lock)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # while it is held: whoever opened it meanwhile sees that the name is gone
+            (folder / LOCK_NAME).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def wait_for(lock: Path) -> Iterator[None]:
+    """While active, this process alone holds the file `lock`; others wait for it. It ends with its process. Raises OSError."""
+    with FileLock(lock, is_singleton=False, thread_local=False):
+        yield
+
+
+def _sign(lock: Any) -> None:
+    """Write into a held lock file who holds it; a soft lock (no kernel locks there) has its own record."""
+    if type(lock) is not FileLock:
+        return
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])[:80]
+    facts = {"host": socket.gethostname(), "process": os.getpid(), "command": command}
+    facts["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
+    with contextlib.suppress(OSError):
+        Path(lock.lock_file).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+
+def _holder(lock: Path) -> str:
+    """Who holds a lock, in words."""
+    try:
+        said = json.loads(lock.read_text(encoding="utf-8"))
+        process, host, command, since = (said[key] for key in ("process", "host", "command", "since"))
+        return f"process {process} on {host} ({command}, since {since})"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return "another process"
