@@ -120,7 +120,7 @@ class VocabularyConfig:
     enabled: bool = True  # off = ablation: no pseudo label, so no competition and no coordination either
     tower: str = "RN50"  # an open_clip architecture, or the path of an open_clip model config (.json)
     weights: str | None = "openai"  # "openai" = the file in checkpoints/, a path, or null = random
-    prompt: str = "This photo shows {emotion} emotion."
+    prompt: str = "This photo shows {emotion} emotion."  # or "ensemble": the mean over several prompts
     view: Literal["context", "body", "levels"] = (
         "context"  # what the tower sees: the whole image, the body, or all three
     )
@@ -135,6 +135,7 @@ class CompetitionConfig:
     """Which level leaves first, and the direction delta (Algorithm 1)."""
 
     enabled: bool = True  # off = ablation: delta is 0, each level updates through its own prediction layer
+    logit_scale: AboveZero = 20.0  # agreement: CLIP's readings times this before the softmax; 100 for OpenAI's towers
     pseudo_label: Literal["vocabulary", "fused"] = (
         "vocabulary"  # who judges the levels: V-I (the paper), or the fused answer of a first look without update
     )
@@ -420,9 +421,10 @@ def _check_together(config: Config, where: str) -> None:
             f"{where}: data.embeddings: CLIP's embedding of a person can be kept only where its view stays as it is; "
             f"wanted data.augment.{', '.join(touching)} at 0, got {shown}"
         )
-    if "{emotion}" not in model.vocabulary.prompt:
+    if "{emotion}" not in model.vocabulary.prompt and model.vocabulary.prompt != "ensemble":
         raise ConfigError(
-            f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, got {model.vocabulary.prompt!r}"
+            f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, or ensemble, got"
+            f" {model.vocabulary.prompt!r}"
         )
     if model.mode == "release" and model.level_head.mapping != "linear":
         raise ConfigError(

@@ -28,7 +28,7 @@ SPLITS: tuple[str, str, str] = ("train", "val", "test")
 
 HEAD_SOURCES: tuple[str, str, str] = ("annotated", "detected", "estimated")
 
-STATUSES: tuple[str, str, str] = ("ok", "no_face_estimated", "error")
+STATUSES: tuple[str, ...] = ("ok", "no_face_estimated", "equal_readings", "error")
 
 _CAERS_ALIASES: dict[str, str] = {"angry": "Anger", "happiness": "Happy", "sadness": "Sad"}
 

@@ -71,7 +71,9 @@ class PersonPrediction:
 
     labels: source (see `SOURCES`) -> class names over that source's threshold (multi-label) or the top one (single-label).
     probabilities: source -> class name -> probability in [0, 1].
-    status: `ok`, `no_face_estimated` (scored with an estimated head) or `error` (labels and probabilities empty).
+    status: `ok`; `no_face_estimated` (scored with an estimated head); `equal_readings` (competition by agreement alone: CLIP
+    reads the levels alike, so the first to leave was chosen by the order head, body, context and says nothing; whether the head
+    was estimated, the boxes say); or `error` (labels and probabilities empty).
     message: empty, or what went wrong and what to do.
     """
 

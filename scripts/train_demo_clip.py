@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +83,9 @@ def train(
     batch_size: int,
     lr: float,
     seed: int,
+    views: Mapping[str, float] = VIEWS,
 ) -> list[float]:
-    """Train in place; returns the mean loss of each epoch."""
+    """Train in place; returns the mean loss of each epoch. views: how often a person is shown as each level, sum 1."""
     rng = np.random.default_rng(seed)
     crops = load_level_crops(records, root, clip.visual.image_size)
     tokenizer = open_clip.get_tokenizer(Path(tower).stem)
@@ -97,9 +98,9 @@ def train(
         losses = []
         batches = rng.permutation(len(records))[: len(records) // batch_size * batch_size].reshape(-1, batch_size)
         for batch in tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", disable=not sys.stderr.isatty()):
-            views = rng.choice(len(VIEWS), size=len(batch), p=list(VIEWS.values()))
-            shown = augmented(crops[batch, views], rng)
-            captions = [draw_caption(records[i], LEVELS[view], rng) for i, view in zip(batch, views, strict=True)]
+            shown_as = rng.choice(len(LEVELS), size=len(batch), p=[views[level] for level in LEVELS])
+            shown = augmented(crops[batch, shown_as], rng)
+            captions = [draw_caption(records[i], LEVELS[view], rng) for i, view in zip(batch, shown_as, strict=True)]
             same = torch.tensor([[float(a == b) for b in captions] for a in captions])
             images = F.normalize(clip.encode_image(to_tower(shown)), dim=-1)
             texts = F.normalize(clip.encode_text(tokenizer(captions)), dim=-1)
@@ -126,14 +127,21 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--persons", type=int, default=None, help="use only the first N persons (for a quick trial)")
+    parser.add_argument(
+        "--persons", type=int, default=None, help="use only N persons (for a quick trial, or a weaker CLIP)"
+    )
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many persons at first")
+    parser.add_argument(
+        "--whole-images", action="store_true", help="show nobody's head or body (a CLIP that knows scenes)"
+    )
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    records = read_index(args.data / "index", "train")[: args.persons]
+    records = read_index(args.data / "index", "train")[args.skip :][: args.persons]
     if not all("synthetic" in record.extra for record in records):
         parser.error(f"{args.data} is not a demo tree: its index has no captions; make one with cocoer prepare demo")
+    views = {"head": 0.0, "body": 0.0, "context": 1.0} if args.whole_images else VIEWS
     clip = build_clip(args.config, quick_gelu=False, with_text=True)
-    train(clip, records, args.data, args.config, args.epochs, args.batch_size, args.lr, args.seed)
+    train(clip, records, args.data, args.config, args.epochs, args.batch_size, args.lr, args.seed, views)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items() if k != "attn_mask"}
     save_file(

@@ -23,6 +23,8 @@ from cocoer.errors import CheckpointError, IndexFileError, ScoreError, TableErro
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, save_weights
+from cocoer.model.clip_tower import TEMPLATES
+from cocoer.model.zero_shot import Tower
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report import tables as report
 from cocoer.report.table_summary import publish, summary
@@ -33,7 +35,7 @@ from cocoer.studies.tables import tables
 from cocoer.studies.tables.measurements import CLIP_WHOLE, averaged, check_weights, measure, open_target, read_run
 from cocoer.studies.tables.training import TrainingPlan
 from cocoer.studies.tables.variants import BASELINES, TABLE_4, chosen_variants, find_variants, own_settings
-from cocoer.studies.tables.zero_shot import TEMPLATES, Tower, source, zero_shot
+from cocoer.studies.tables.zero_shot import source, zero_shot
 from cocoer.training.launch import TrainingRun, is_done, seeds_of, train_all
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -356,7 +358,7 @@ def test_zero_shot_with_any_tower_and_an_ensemble(world: tuple[Path, list[Path]]
             for prompts, templates in (("paper", ("a {emotion} photo",)), ("ensemble", TEMPLATES)):
                 expected = torch.cosine_similarity(image[:, None], texts(templates)[None], dim=-1)
                 np.testing.assert_allclose(run.scores[source(view, prompts)], expected.numpy(), atol=2e-5)
-    with mock.patch("cocoer.studies.tables.zero_shot.load_clip", side_effect=AssertionError("measured again")):
+    with mock.patch("cocoer.studies.tables.zero_shot.load_tower", side_effect=AssertionError("measured again")):
         again = zero_shot(tower, target, "a {emotion} photo", tmp_path / "runs", HERE, batch_size=3, resamples=20)
     assert again.numbers == run.numbers
     with pytest.raises(TableError, match=r"CLIP RN50: wanted its weights at checkpoints/clip/RN50.pt.*fetch clip-rn50"):

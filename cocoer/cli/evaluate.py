@@ -30,8 +30,9 @@ from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.metrics import DEFINITIONS, break_even_thresholds, checked
 from cocoer.export.onnx_model import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
-from cocoer.model.checkpoint import Loaded, load_weights
+from cocoer.model.checkpoint import Loaded
 from cocoer.model.cocoer import CocoER
+from cocoer.model.zero_shot import is_zero_shot, load_model
 from cocoer.names import LEVELS
 from cocoer.report.text import table
 from cocoer.runtime import Runtime, start_runtime
@@ -45,7 +46,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        help="a .safetensors file, a folder with model.safetensors, or an exported .onnx file",
+        help="a .safetensors file, a folder with model.safetensors, an exported .onnx file, or zero-shot[:TOWER[=FILE]]",
     )
     parser.add_argument("--config", help="where the data are; default: the checkpoint's own config")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
@@ -72,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         overrides += [f"data.index={args.index}"] if args.index else []
         data = load_config(args.config, overrides).data if args.config else None
         with start_runtime(args.device) as runtime:
-            loaded = load(Path(args.checkpoint), runtime, lambda stored: configured(stored, overrides, data))
+            any_data = is_zero_shot(args.checkpoint)
+            loaded = load(Path(args.checkpoint), runtime, lambda stored: configured(stored, overrides, data, any_data))
             result, contradicted = run(loaded, args.split, args.batch_size, runtime)
             if runtime.is_main:
                 numbers = study(result, contradicted, loaded, args.split, args.resamples)
@@ -91,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
 def load(path: Path, runtime: Runtime, change: Callable[[Config], Config]) -> Loaded:
     """Weights, or an exported .onnx file, whose config may change in where the data are, but not in what the model is."""
     if path.suffix != EXPORTED_SUFFIX:
-        return load_weights(path, runtime.device, change)
+        return load_model(path, runtime.device, change)
     exported, stored, metadata = load_exported(path)
     config = change(stored)
     fixed = [(c.model, c.data.dataset, c.data.image_size) for c in (stored, config)]
@@ -102,8 +104,13 @@ def load(path: Path, runtime: Runtime, change: Callable[[Config], Config]) -> Lo
     return Loaded(cast("CocoER", exported), config, metadata, path)  # it answers as the model does
 
 
-def configured(stored: Config, overrides: list[str], data: Any) -> Config:
-    """The checkpoint's config with the data section's places of another one, and `--set` over both."""
+def configured(stored: Config, overrides: list[str], data: Any, any_data: bool = False) -> Config:
+    """The checkpoint's config with the data section's places of another one, and `--set` over both.
+
+    any_data: the checkpoint has no classes of its own and takes those of the data.
+    """
+    if any_data and data is not None:
+        stored = replace(stored, data=replace(stored.data, dataset=data.dataset))
     if data is not None:
         if data.dataset != stored.data.dataset:
             raise ConfigError(
@@ -159,7 +166,7 @@ def study(
         "file": loaded.path.as_posix(),
         "note": loaded.metadata.get("note", ""),
         "selected_on": loaded.metadata.get("metrics", {}).get("selected_on"),
-        "coordination": config.model.coordination.update,
+        "coordination": loaded.metadata.get("mode", config.model.coordination.update),
         "git_revision": loaded.metadata.get("git_revision"),
     }
     return numbers

@@ -60,7 +60,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="images, folders, globs, lists (.txt, one path a line), videos, or - for a list on standard input",
     )
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
-    p.add_argument("--checkpoint", help="weights (.safetensors file or folder); default: the synthetic demonstration's")
+    p.add_argument(
+        "--checkpoint",
+        help="weights (.safetensors file or folder, or .onnx), or zero-shot[:TOWER[=FILE]] for CLIP alone; default: the"
+        " synthetic demonstration's",
+    )
     p.add_argument(
         "--boxes",
         metavar="B.json",

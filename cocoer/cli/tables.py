@@ -29,6 +29,7 @@ from cocoer.errors import (
     TrainingError,
 )
 from cocoer.files import file_sha256
+from cocoer.model.zero_shot import Tower
 from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import write_tables
 from cocoer.runtime import start_runtime
@@ -37,7 +38,6 @@ from cocoer.studies.tables.study import Study
 from cocoer.studies.tables.tables import gather
 from cocoer.studies.tables.training import TrainingPlan, train_plan, trainable
 from cocoer.studies.tables.variants import Variant, chosen_variants, find_variants, weights_of
-from cocoer.studies.tables.zero_shot import Tower
 from cocoer.weights import places
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 

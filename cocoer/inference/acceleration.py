@@ -16,13 +16,14 @@ from cocoer.inference.cuda_graph import GraphedModel
 from cocoer.inference.onednn import can_prepack, prepacked
 from cocoer.model.cocoer import CocoER, ModelOutput
 from cocoer.model.vocabulary import RepeatedInputLinear
+from cocoer.model.zero_shot import ZeroShot
 from cocoer.runtime import autocast
 
 Forward = Callable[[Batch], ModelOutput]
 """A batch on any device -> what the model says, on the model's device."""
 
 
-def accelerated(model: CocoER | ExportedModel, settings: InferenceConfig, device: torch.device) -> Forward:
+def accelerated(model: CocoER | ExportedModel | ZeroShot, settings: InferenceConfig, device: torch.device) -> Forward:
     """The forward pass of a model in eval mode on `device`, as the switches say.
 
     The model is fused and laid out in place. In bf16 a copy of it runs, and with reordered weights a twin; the model itself
@@ -67,13 +68,14 @@ class _Forward:
             return self._run(b.head, b.body, b.context, b.head_xyxy, b.body_xyxy)
 
 
-def lowered(model: CocoER) -> CocoER:
+def lowered(model: nn.Module) -> nn.Module:
     """The model with the weights of its convolutions and Linears in bfloat16, in place: what autocast casts in every pass.
 
     So autocast gives the same answers bit for bit and reads half the memory. The prediction layers of the levels, which the
     competition reads in float32, keep their type, and so do weights that are added up before they are used.
     """
-    read_as_they_are = {head.get_submodule("prediction") for head in model.heads.values()}
+    heads = model.heads.values() if isinstance(model, CocoER) else ()
+    read_as_they_are = {head.get_submodule("prediction") for head in heads}
     read_as_they_are |= {module for module in model.modules() if isinstance(module, RepeatedInputLinear)}
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module not in read_as_they_are:

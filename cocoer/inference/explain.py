@@ -25,6 +25,7 @@ from cocoer.model.cocoer import CocoER, ModelOutput
 from cocoer.model.competition import Competition
 from cocoer.model.coordination import prediction_step
 from cocoer.model.level_head import HeadParameters
+from cocoer.model.zero_shot import ZeroShot
 from cocoer.names import LEVELS, canonical_class
 from cocoer.outputs import Explanation, Grid, LevelSaliency
 
@@ -114,16 +115,16 @@ def chosen_classes(probabilities: Tensor, emotion: str | None, classes: Sequence
 
 
 def explain(
-    model: CocoER | ExportedModel, config: Config, batch: Batch, emotion: str | None = None
+    model: CocoER | ExportedModel | ZeroShot, config: Config, batch: Batch, emotion: str | None = None
 ) -> list[Explanation]:
     """Saliency and attention of every person of a batch, in order; the model is used in eval mode, its mode restored.
 
     emotion: a class name, any case; None = each person's most probable one.
-    Raises ValueError for an unknown emotion (the nearest is named) and for an exported model, which has no gradients.
+    Raises ValueError for an unknown emotion (the nearest is named) and for a model without backbones (exported, zero-shot).
     """
     if not isinstance(model, CocoER):
         raise ValueError(
-            "saliency wants weights with gradients (.safetensors), got an exported .onnx file; use its checkpoint"
+            "saliency wants the backbones of a checkpoint (.safetensors), got an exported .onnx file or zero-shot CLIP"
         )
     training, device = model.training, next(model.parameters()).device
     model.eval()

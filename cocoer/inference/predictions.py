@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cocoer.config import Config
 from cocoer.model.cocoer import ModelOutput
-from cocoer.model.release.coordination import ReleaseCompetition
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction
 
@@ -57,6 +56,7 @@ class Answer:
     competition: CompetitionRecord | None
     pseudo_label: tuple[str, ...]
     finite: bool
+    equal_readings: bool = False
 
     def prediction(self, person: int, boxes: PersonBoxes, preprocess: Mapping[str, object]) -> PersonPrediction:
         """With the person's number and boxes. Scores that are not finite make it an error."""
@@ -72,10 +72,14 @@ class Answer:
             probabilities=self.probabilities,
             competition=self.competition,
             boxes=boxes,
-            status="no_face_estimated" if estimated else "ok",
+            status="equal_readings" if self.equal_readings else "no_face_estimated" if estimated else "ok",
+            message=_EQUAL if self.equal_readings else "",
             pseudo_label=self.pseudo_label,
             preprocess=preprocess,
         )
+
+
+_EQUAL = "CLIP reads the levels alike, so who leaves first was chosen by the order head, body, context and says nothing"
 
 
 def error_prediction(person: int, message: str, boxes: PersonBoxes | None = None) -> PersonPrediction:
@@ -104,6 +108,7 @@ def answers_of(output: ModelOutput, rule: LabelRule) -> list[Answer]:
         ]
     records = _competition_records(output)
     pseudo = output.pseudo_label.cpu().tolist() if output.pseudo_label is not None else None
+    equal = output.agreement.undecided.tolist() if output.agreement is not None else [False] * len(finite)
     out = []
     for person, good in enumerate(finite):
         by_source = {s: dict(zip(rule.classes, values[person], strict=True)) for s, values in rows.items()}
@@ -116,6 +121,7 @@ def answers_of(output: ModelOutput, rule: LabelRule) -> list[Answer]:
                 if pseudo
                 else (),
                 finite=good,
+                equal_readings=equal[person],
             )
         )
     return out
@@ -128,7 +134,7 @@ def _competition_records(output: ModelOutput) -> list[CompetitionRecord | None]:
         return [None] * output.logits.shape[0]
     losses, weights = found.losses.float().cpu().tolist(), found.weights.float().cpu().tolist()
     order = found.exclusion.cpu().tolist()
-    norms = found.distance if isinstance(found, ReleaseCompetition) else found.delta_sq_norm.clamp(min=0).sqrt()
+    norms = found.distance
     return [
         CompetitionRecord(
             losses=(a, b, c),

@@ -29,8 +29,8 @@ from cocoer.export.onnx_model import ExportedModel, load_exported
 from cocoer.files import file_sha256
 from cocoer.inference.acceleration import accelerated
 from cocoer.inference.predictions import Answer, LabelRule, answers_of, error_prediction
-from cocoer.model.checkpoint import load_weights
 from cocoer.model.simplex_qp import require_finite
+from cocoer.model.zero_shot import load_model
 from cocoer.outputs import PersonBoxes, PersonPrediction
 from cocoer.runtime import choose_device
 from cocoer.weights.catalog import DEMO_CHECKPOINT
@@ -38,6 +38,7 @@ from cocoer.weights.catalog import DEMO_CHECKPOINT
 if TYPE_CHECKING:
     from cocoer.data.detect import PeopleDetector
     from cocoer.model.cocoer import CocoER, ModelOutput
+    from cocoer.model.zero_shot import ZeroShot
 
 ImageInput = str | Path | Image.Image | NDArray[np.uint8]
 """A file, a PIL image, or uint8 [H, W, 3], RGB."""
@@ -72,7 +73,7 @@ class Recognizer:
 
     def __init__(
         self,
-        model: CocoER | ExportedModel,
+        model: CocoER | ExportedModel | ZeroShot,
         config: Config,
         device: torch.device | str = "cpu",
         detector: PeopleDetector | None = None,
@@ -104,7 +105,8 @@ class Recognizer:
     ) -> Recognizer:
         """The recogniser of a weights file, which brings its config along. Default: the synthetic demonstration's weights.
 
-        path: weights, or an .onnx file by cocoer export, which onnxruntime runs on the CPU whatever `device` says.
+        path: weights; or an .onnx file by cocoer export, which onnxruntime runs on the CPU whatever `device` says; or
+        `zero-shot`, `zero-shot:TOWER[=FILE]` for CLIP alone, without weights of CocoER (`model.zero_shot`).
 
         device: `auto`, `cpu`, `cuda`, `cuda:N`. overrides: `inference.batch_size=4` and the like, over the file's config.
         Raises CheckpointError (missing or wrong file), ConfigError (bad override), ValueError (a device that is not there).
@@ -145,7 +147,7 @@ class Recognizer:
             fitted = _fitted(metadata, overrides)
             return cls(model, stored, "cpu", detector, fitted, _about(path, stored, metadata))
         chosen = choose_device(device)
-        loaded = load_weights(path, chosen, change=lambda stored: config or change_config(stored, overrides))
+        loaded = load_model(path, chosen, change=lambda stored: config or change_config(stored, overrides))
         fitted = _fitted(loaded.metadata, overrides)
         return cls(
             loaded.model, loaded.config, chosen, detector, fitted, _about(loaded.path, loaded.config, loaded.metadata)
@@ -282,9 +284,9 @@ def _fitted(metadata: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[st
 def _about(path: Path, config: Config, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Which weights: name, checksum, data set, mode and what the file says of itself."""
     return {
-        "weights": path.name,
+        "weights": metadata.get("name", path.name),
         "sha256": file_sha256(path),
         "dataset": config.data.dataset,
-        "mode": config.model.mode,
+        "mode": metadata.get("mode", config.model.mode),
         "note": str(metadata.get("note", "")),
     }

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from cocoer.config import Config, ModelConfig
 from cocoer.model.attention import AttentionBlock
 from cocoer.model.backbone import Backbone, build_backbone
-from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
+from cocoer.model.clip_tower import build_clip, read_clip_weights, text_embeddings
 from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
 from cocoer.model.level_head import LevelHead
@@ -128,10 +128,13 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
         name = f"checkpoints/clip/{spec.tower}.pt"
         path = places.place_of(name) if spec.weights == "openai" else places.find(spec.weights) or Path(spec.weights)
         load_clip(clip, read_clip_weights(path), str(path))
-    prompts = [spec.prompt.format(emotion=name) for name in config.classes]
     visual: Any = clip.visual
     embed_size: int = visual.output_dim
-    text = encode_prompts(clip, spec.tower, prompts) if pretrained else torch.zeros(len(prompts), embed_size)
+    text = (
+        text_embeddings(clip, spec.tower, config.classes, spec.prompt)
+        if pretrained
+        else torch.zeros(len(config.classes), embed_size)
+    )
     features = config.model.level_head.feature_size
     branch = VocabularyBranch(visual, text, features, spec.layout, spec.normalisation == "clip", folded, spec.view)
     branch.alignment.requires_grad_(spec.train_alignment)

@@ -26,6 +26,21 @@ from cocoer.weights import places
 CLIP_MEAN: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_MEAN)
 CLIP_STD: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_STD)
 
+ENSEMBLE = "ensemble"
+"""In place of a prompt: the mean over `TEMPLATES`."""
+
+TEMPLATES: tuple[str, ...] = (
+    "This photo shows {emotion} emotion.",
+    "a photo of a person who feels {emotion}.",
+    "a photo of a person showing {emotion}.",
+    "a face that expresses {emotion}.",
+    "a body posture that expresses {emotion}.",
+    "a scene that evokes {emotion}.",
+    "someone in a situation of {emotion}.",
+    "the emotion of this person is {emotion}.",
+)
+"""Of the ensemble: an emotion's text embedding is the mean of the unit-norm embeddings of these, as CLIP's own ensembles are."""
+
 _NO_TEXT = {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
 """A text tower of almost no size, for when only the image tower is wanted."""
 
@@ -103,3 +118,10 @@ def encode_prompts(clip: nn.Module, tower: str, prompts: Sequence[str]) -> Tenso
     tokens = tokenizer(list(prompts), context_length=clip.context_length)
     encode: Any = clip.eval().encode_text
     return F.normalize(encode(tokens).float(), dim=-1)
+
+
+def text_embeddings(clip: nn.Module, tower: str, classes: Sequence[str], prompt: str) -> Tensor:
+    """Unit-norm text embedding of each class, [k, e], float32. prompt: a text with `{emotion}` in it, or `ensemble`."""
+    templates = TEMPLATES if prompt == ENSEMBLE else (prompt,)
+    every = [encode_prompts(clip, tower, [t.format(emotion=name) for name in classes]) for t in templates]
+    return every[0] if len(every) == 1 else F.normalize(torch.stack(every).mean(0), dim=-1)

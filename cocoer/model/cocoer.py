@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cocoer.model.agreement import Agreement
 from cocoer.model.competition import Competition
 from cocoer.model.coordination import MappingStep
 from cocoer.model.cross_level import AttentionMaps
@@ -32,6 +33,7 @@ class ModelOutput:
     vocabulary_logits, pseudo_label: [B, k], or None without the vocabulary branch. level_features: z [B, L, d];
     refined: z^ [B, L, d]; fused_features: z_G [B, 4d] (3d without V-I).
     competition: losses, simplex weights, exclusion sequence and |delta|^2, or None where nothing competed.
+    agreement: how the levels agree by CLIP's readings, or None where the paper's rule chose who leaves.
     """
 
     logits: Tensor
@@ -41,7 +43,8 @@ class ModelOutput:
     level_features: Tensor
     refined: Tensor
     fused_features: Tensor
-    competition: Competition | ReleaseCompetition | None
+    competition: Competition | ReleaseCompetition | Agreement | None
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)

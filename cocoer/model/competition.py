@@ -50,6 +50,11 @@ class Competition:
         features = F.pad(self.features, (0, 1), value=1.0) if self.biases else self.features
         return -torch.einsum("bl,blk,bld->bkd", self.coefficients, self.errors, features)
 
+    @property
+    def distance(self) -> Tensor:
+        """|delta|, [B]."""
+        return self.delta_sq_norm.clamp(min=0).sqrt()
+
     def penalty(self, kind: Literal["mean", "sum"]) -> Tensor:
         """|delta|^2 as the mean or the sum over its entries (k * d, and k more with biases), per person: [B]."""
         if kind not in ("mean", "sum"):
@@ -111,19 +116,24 @@ def without_direction(competition: Competition) -> Competition:
     )
 
 
-def exclusion_sequence(losses: Tensor) -> Tensor:
+def exclusion_sequence(losses: Tensor, equal: float = 0.0) -> Tensor:
     """Order in which levels leave, survivor last: losses [B, L] -> level indices [B, L], int64, no gradient.
 
-    The largest loss leaves first; of equal losses the first level. A person with a non-finite loss gets -1 throughout:
-    nobody is chosen on such numbers.
+    The largest loss leaves first; of equal losses the first level. equal: losses that differ by no more count as equal.
+    A person with a non-finite loss gets -1 throughout: nobody is chosen on such numbers.
     """
     losses = losses.detach()
     finite = torch.isfinite(losses).all(-1, keepdim=True)
     levels = torch.arange(NUM_LEVELS, device=losses.device)
-    first = losses.argmax(-1, keepdim=True)
-    second = torch.where(levels == first, -torch.inf, losses).argmax(-1, keepdim=True)
+    first = _first_largest(losses, equal)
+    second = _first_largest(torch.where(levels == first, -torch.inf, losses), equal)
     survivor = levels.sum() - first - second
     return torch.where(finite, torch.cat((first, second, survivor), dim=-1), -1)
+
+
+def _first_largest(losses: Tensor, equal: float) -> Tensor:
+    """The first level whose loss is the largest, or not smaller by more than `equal`: [B, L] -> [B, 1]."""
+    return (losses >= losses.amax(-1, keepdim=True) - equal).to(torch.uint8).argmax(-1, keepdim=True)
 
 
 def products_of(rows: Tensor) -> Tensor:

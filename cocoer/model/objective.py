@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cocoer.config import LossConfig
+from cocoer.model.agreement import Agreement
 from cocoer.model.cocoer import ModelOutput
 from cocoer.model.competition import Competition
 from cocoer.model.losses import loss_per_person
@@ -44,8 +45,6 @@ def total_loss(
     return total, {"loss": total.detach()} | terms
 
 
-def delta_norms(competition: Competition | ReleaseCompetition) -> Tensor:
+def delta_norms(competition: Competition | ReleaseCompetition | Agreement) -> Tensor:
     """Length of the direction delta of every person, [B] float32, no gradient (published rule: its reported distance)."""
-    if isinstance(competition, ReleaseCompetition):
-        return competition.distance.detach().float()
-    return competition.delta_sq_norm.detach().float().sqrt()
+    return competition.distance.detach().float()

@@ -5,7 +5,8 @@ Letters: B persons, e CLIP embedding size, k emotions, d feature size.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,56 @@ class RepeatedInputLinear(nn.Linear):
         return F.linear(input, self.weight.unflatten(1, (self._copies, -1)).sum(1), self.bias)
 
 
-class VocabularyBranch(nn.Module):
+class ClipReader(nn.Module):
+    """A frozen CLIP image tower beside the text embeddings of the classes: what an image says in the words of the vocabulary.
+
+    tower: image tower of CLIP, with `image_size`. text_embeddings: unit norm, [k, e].
+    image_mean_std: mean and std of the images that the tower wants; crops come with ImageNet's.
+    """
+
+    text_embeddings: Tensor
+    _scale: Tensor
+    _shift: Tensor
+
+    def __init__(
+        self, tower: nn.Module, text_embeddings: Tensor, image_mean_std: tuple[Sequence[float], Sequence[float]]
+    ) -> None:
+        super().__init__()
+        self.tower = tower.requires_grad_(False).eval()
+        self.register_buffer("text_embeddings", text_embeddings.clone())
+        # crops come with ImageNet's mean and std; one affine map gives the tower its own
+        mean, std = (torch.tensor(values) for values in image_mean_std)
+        self.register_buffer("_scale", (torch.tensor(IMAGENET_STD) / std).view(3, 1, 1), persistent=False)
+        self.register_buffer("_shift", ((torch.tensor(IMAGENET_MEAN) - mean) / std).view(3, 1, 1), persistent=False)
+
+    @property
+    def normalisation(self) -> dict[str, Tensor]:
+        """The affine map from crops with ImageNet's mean and std to those of the tower."""
+        return {"scale": self._scale, "shift": self._shift}
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what is learned; the frozen tower stays in eval, or its batch norms would drift."""
+        super().train(mode)
+        self.tower.eval()
+        return self
+
+    @torch.no_grad()
+    def embeddings(self, *crops: Tensor) -> Tensor:
+        """Unit-norm CLIP embeddings [V, B, e] of V crops [B, 3, S, S] (ImageNet mean and std); no gradient."""
+        images = torch.cat(crops) * self._scale + self._shift
+        side: Any = self.tower.image_size
+        side = side if isinstance(side, int) else side[0]
+        if images.shape[-1] != side:
+            images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
+        single = F.normalize(self.tower(images).float(), dim=-1)  # [V * B, e]
+        return single.unflatten(0, (len(crops), -1))  # not chunk: ONNX cannot cut a free number of rows
+
+    def readings(self, embeddings: Tensor) -> Tensor:
+        """How well each crop fits each class, in -1..1: embeddings [V, B, e] -> cosines [B, V, k]; float32."""
+        return embeddings.transpose(0, 1).float() @ self.text_embeddings.float().T
+
+
+class VocabularyBranch(ClipReader):
     """Frozen CLIP image tower -> unit norm -> omega -> laid out per emotion -> FFN1 -> z_t and logits.
 
     layout `repeat`: k copies of the aligned embedding (as released); `modulate`: copy j is multiplied elementwise by
@@ -51,10 +101,6 @@ class VocabularyBranch(nn.Module):
     Linear(d, k); z_t is the input of its last Linear (design section 3).
     folded: build it as `fold` leaves it, for weights that were stored so.
     """
-
-    text_embeddings: Tensor
-    _scale: Tensor
-    _shift: Tensor
 
     def __init__(
         self,
@@ -66,9 +112,9 @@ class VocabularyBranch(nn.Module):
         folded: bool = False,
         view: str = "context",
     ) -> None:
-        super().__init__()
+        mean_std = (CLIP_MEAN, CLIP_STD) if clip_normalisation else (IMAGENET_MEAN, IMAGENET_STD)
+        super().__init__(tower, text_embeddings, mean_std)
         classes, size = text_embeddings.shape
-        self.tower = tower.requires_grad_(False).eval()
         self.layout = layout
         self._view = view
         self.alignment = nn.Linear(size, size, bias=False)  # omega
@@ -84,17 +130,6 @@ class VocabularyBranch(nn.Module):
         )
         self.narrow = nn.Linear(hidden, features)
         self.prediction = nn.Linear(features, classes)
-        self.register_buffer("text_embeddings", text_embeddings.clone())
-        # crops come with ImageNet's mean and std; one affine map gives the tower its own
-        have, want = (
-            (IMAGENET_MEAN, IMAGENET_STD),
-            (CLIP_MEAN, CLIP_STD) if clip_normalisation else (IMAGENET_MEAN, IMAGENET_STD),
-        )
-        std_have, std_want = torch.tensor(have[1]), torch.tensor(want[1])
-        scale = (std_have / std_want).view(3, 1, 1)
-        shift = ((torch.tensor(have[0]) - torch.tensor(want[0])) / std_want).view(3, 1, 1)
-        self.register_buffer("_scale", scale, persistent=False)
-        self.register_buffer("_shift", shift, persistent=False)
 
     @property
     def view(self) -> str:
@@ -102,20 +137,9 @@ class VocabularyBranch(nn.Module):
         return self._view
 
     @property
-    def normalisation(self) -> dict[str, Tensor]:
-        """The affine map from crops with ImageNet's mean and std to those of the tower."""
-        return {"scale": self._scale, "shift": self._shift}
-
-    @property
     def folded(self) -> bool:
         """True once the repeated copies have been added up into one small Linear."""
         return self.widen.in_features == self.alignment.out_features
-
-    def train(self, mode: bool = True) -> VocabularyBranch:
-        """Training mode for the branch; the frozen tower stays in eval, or its batch norms would drift."""
-        super().train(mode)
-        self.tower.eval()
-        return self
 
     def fold(self) -> None:
         """Add up the k blocks of columns of FFN1's first Linear, which all see the same copy: same outputs, less memory.
@@ -146,17 +170,8 @@ class VocabularyBranch(nn.Module):
 
         Of several crops the unit-norm embeddings are added up, and the sum has unit norm again.
         """
-        with torch.no_grad():
-            images = torch.cat(crops) * self._scale + self._shift
-            side: Any = self.tower.image_size
-            side = side if isinstance(side, int) else side[0]
-            if images.shape[-1] != side:
-                images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
-            single = F.normalize(self.tower(images).float(), dim=-1)  # [crops * B, e]
-            if len(crops) == 1:
-                return single
-            together = single.unflatten(0, (len(crops), -1)).sum(0)  # not chunk: ONNX cannot cut a free number of rows
-            return F.normalize(together, dim=-1)
+        single = self.embeddings(*crops)  # [V, B, e]
+        return single[0] if len(crops) == 1 else F.normalize(single.sum(0), dim=-1)
 
     def _laid_out(self, aligned: Tensor) -> Tensor:
         """What FFN1's first Linear looks at, [B, e] -> [B, e] or [B, k*e]: of equal copies it wants one."""

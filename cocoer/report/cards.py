@@ -47,6 +47,8 @@ def card_of(person: PersonPrediction, colour: Colour, numbered: bool, most_rows:
             remarks.insert(0, f"highest: {top} {by_name[top]:.2f}")
     if person.status == "no_face_estimated":
         remarks.append("no face: head estimated")
+    elif person.status == "equal_readings":
+        remarks.append("levels read alike")
     elif person.status != "ok":
         remarks.append(person.status)
     return Card(number, colour, tuple(rows), tuple(remarks))

@@ -213,7 +213,8 @@ def _paint_title(draw: ImageDraw.ImageDraw, result: ImageResult, person: PersonP
     """Image name, person number and, where it is not `ok`, the status."""
     frame = f", frame {result.frame}" if result.frame is not None else ""
     title = f"{result.image.replace(chr(92), '/').rsplit('/', 1)[-1]}{frame}, person {person.person}"
-    remark = {"ok": "", "no_face_estimated": "   no face was found: the head box is estimated"}.get(person.status, "")
+    said = {"no_face_estimated": "no face was found: the head box is estimated", "equal_readings": "levels read alike"}
+    remark = f"   {said[person.status]}" if person.status in said else ""
     title = ink.shorten(title, EM, width - 3 * _PAD - ink.text_width(remark, EM), bold=True)
     ink.write(draw, (_PAD, _PAD + EM // 2), title, EM, ink.INK, bold=True)
     ink.write(draw, (_PAD + ink.text_width(title, EM, bold=True), _PAD + EM // 2), remark, EM, ink.ORANGE)

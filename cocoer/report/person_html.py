@@ -125,11 +125,11 @@ def person_block(person: PersonPrediction) -> str:
     """Everything that is known of a person without ground truth, or why it was not scored."""
     if person.status == "error":
         return f'<div class="person"><p class="error">not scored: {escape(person.message)}</p></div>'
-    remark = (
-        '<p class="facts">No face was found: the head box is estimated.</p>'
-        if person.status == "no_face_estimated"
-        else ""
-    )
+    said = {
+        "no_face_estimated": "No face was found: the head box is estimated.",
+        "equal_readings": f"{person.message}.",
+    }
+    remark = f'<p class="facts">{escape(said[person.status])}</p>' if person.status in said else ""
     vocabulary = label_list([escape(n) for n in person.labels.get("VI", ())])
     pseudo = escape(", ".join(person.pseudo_label)) or "none"
     return (

@@ -113,6 +113,7 @@ CATALOG: tuple[WeightsFile, ...] = (
     _clip("RN50x64", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
     _clip("ViT-B-16", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
     _clip("ViT-B-32", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    _clip("ViT-L-14", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
     WeightsFile(
         name="buffalo_l",
         what="insightface face pack; cocoer uses its face detector det_10g.onnx (SCRFD-10G with key points)",

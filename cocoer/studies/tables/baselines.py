@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cocoer.model.clip_tower import TEMPLATES
+from cocoer.model.zero_shot import Tower
 from cocoer.names import LEVELS
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.studies.tables.measurements import CLIP_VIEW, CLIP_WHOLE, Measurement, averaged
 from cocoer.studies.tables.study import Study, at, row, untrained, variant_row
-from cocoer.studies.tables.zero_shot import TEMPLATES, Tower, remedy, source, zero_shot
+from cocoer.studies.tables.zero_shot import source, zero_shot
+from cocoer.weights import places
 
 _VIEWS = {"image": "whole image", "body": "body"}
 
@@ -65,7 +68,7 @@ def zero_shot_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
 def _tower_rows(study: Study, tower: Tower, prompt: str) -> list[TableRow]:
     """One row per view and kind of prompt, or one that says where the tower's weights are missing."""
     if not tower.file.is_file():
-        note = f"not measured: no CLIP weights at {tower.file.as_posix()}; {remedy(tower)}"
+        note = f"not measured: no CLIP weights at {places.shown(tower.file)}; {tower.remedy}"
         return [TableRow(f"{tower.title}, zero-shot", command=study.command, note=note)]
     run = zero_shot(
         tower, study.target, prompt, study.store, study.runtime, batch_size=study.batch_size, resamples=study.resamples

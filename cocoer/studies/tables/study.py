@@ -11,11 +11,11 @@ from typing import Any
 
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.metrics import DEFINITIONS
+from cocoer.model.zero_shot import Tower
 from cocoer.outputs import TableRow
 from cocoer.runtime import Runtime
 from cocoer.studies.tables.measurements import Kind, Measurement, Target, measure
 from cocoer.studies.tables.variants import BASELINES, Variant
-from cocoer.studies.tables.zero_shot import Tower
 
 
 @dataclass(frozen=True)
