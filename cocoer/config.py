@@ -140,6 +140,9 @@ class CompetitionConfig:
         "vocabulary"  # who judges the levels: V-I (the paper), or the fused answer of a first look without update
     )
     vote: bool = False  # half of the answer comes from the two levels that did not leave first; not in training
+    loss: Literal["training", "mean_bce"] = (
+        "training"  # L_hier: as the training loss, or the mean over the classes of unweighted binary cross-entropies
+    )
     biases: bool = False  # the prediction layer's biases count as rows of G too
     negative_weight: NonNegative | None = None  # weight of negatives in L_hier against positives; null = class weights
 
@@ -397,9 +400,10 @@ def config_from_dict(tree: Mapping[str, Any], where: str = "config") -> Config:
 def _check_together(config: Config, where: str) -> None:
     """Values that are fine alone and not together."""
     model = config.model
-    if model.coordination.update == "release" and model.mode != "release":
+    if model.coordination.update == "release" and model.level_head.mapping != "linear":
         raise ConfigError(
-            f"{where}: model.coordination.update: 'release' needs model.mode: release; in paper mode use one, two or none"
+            f"{where}: model.coordination.update: 'release' is the published step on a linear mapping, got "
+            f"model.level_head.mapping {model.level_head.mapping!r}; take update one, two or none with it"
         )
     if model.single_level is not None and (model.vocabulary.enabled or model.attention.enabled):
         raise ConfigError(

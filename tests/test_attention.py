@@ -36,9 +36,9 @@ def tokens(count: int, seed: int) -> Tensor:
     return torch.randn(2, count, CHANNELS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def block(published: bool) -> AttentionBlock:
+def block(published: bool, context_norm: bool = True) -> AttentionBlock:
     torch.manual_seed(0)
-    made = AttentionBlock(CHANNELS, HEADS, HEAD_SIZE, 16, published).double()
+    made = AttentionBlock(CHANNELS, HEADS, HEAD_SIZE, 16, published, context_norm).double()
     with torch.no_grad():
         for norm in made.modules():
             if isinstance(norm, nn.LayerNorm):
@@ -58,16 +58,14 @@ def test_attention_is_its_definition() -> None:
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("placed", [False, True])
-def test_block_is_what_its_docstring_says(published: bool, placed: bool) -> None:
-    made, x, y = block(published), tokens(4, 0), tokens(6, 1)
+@pytest.mark.parametrize("context_norm", [False, True])
+def test_block_is_what_its_docstring_says(published: bool, placed: bool, context_norm: bool) -> None:
+    made, x, y = block(published, context_norm), tokens(4, 0), tokens(6, 1)
     x_pos, y_pos = (tokens(4, 2), tokens(6, 3)) if placed else (None, None)
     query = made.norm_query(x) + (x_pos if x_pos is not None else 0)
-    if published:
-        assert made.norm_context is not None
-        normed, value, activation = made.norm_context(y), y, F.silu
-    else:
-        assert made.norm_context is None
-        normed, value, activation = made.norm_query(y), made.norm_query(y), F.gelu
+    assert (made.norm_context is not None) == context_norm
+    normed = made.norm_query(y) if made.norm_context is None else made.norm_context(y)
+    value, activation = (y, F.silu) if published else (normed, F.gelu)
     key = normed + (y_pos if y_pos is not None else 0)
     mixed, maps = slow_attention(made.attention, query, key, value)
     after = x + mixed

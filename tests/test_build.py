@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_models import ROOT, persons, tiny_config, tiny_model
 from torch import nn
 
@@ -13,7 +15,9 @@ from cocoer.model.build import BlankWeights, build_model
 from cocoer.model.clip_tower import build_clip
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel
 from cocoer.model.describe import blank_model
-from cocoer.model.workspaces import PaperWorkspace, ReleaseWorkspace, build_workspace
+from cocoer.model.losses import loss_per_person
+from cocoer.model.workspaces import LevelLoss, PaperWorkspace, ReleaseWorkspace, build_workspace
+from cocoer.names import LEVELS
 
 TOWER = str(ROOT / "configs" / "demo_clip.json")
 
@@ -75,6 +79,40 @@ def test_the_workspace_follows_mode_and_update() -> None:
     assert isinstance(build_workspace(tiny_config(*release)), ReleaseWorkspace)
     assert isinstance(build_workspace(tiny_config(*release, "model.competition.enabled=false")), PaperWorkspace)
     assert isinstance(build_workspace(tiny_config(*release[:2])), PaperWorkspace)
+
+
+@pytest.mark.parametrize("dataset", ["emotic", "caers"])
+def test_mean_bce_holds_levels_against_the_pseudo_label_class_by_class(dataset: str) -> None:
+    """Loss and refined features of `model.competition.loss: mean_bce`, against torch's own loss and its gradient."""
+    changes = ["model.coordination.step_rule=raw", "model.coordination.step=1.0", f"data.dataset={dataset}"]
+    model = tiny_model(*changes, "model.competition.loss=mean_bce")
+    with torch.no_grad():
+        output = model(*persons(3))
+    assert output.competition is not None and output.pseudo_label is not None
+    for m, level in enumerate(LEVELS):
+        head, seen = model.heads[level], output.level_logits[:, m]
+        for i in range(3):
+            z = output.level_features[i, m]
+            weight = head.prediction.weight.detach().clone().requires_grad_()
+            logits = F.linear(z, weight, head.prediction.bias)
+            torch.testing.assert_close(logits, seen[i], rtol=1e-4, atol=1e-5)
+            loss = F.binary_cross_entropy_with_logits(logits, output.pseudo_label[i])
+            torch.testing.assert_close(output.competition.losses[i, m], loss, rtol=1e-5, atol=1e-6)
+            (gradient,) = torch.autograd.grad(loss, weight)
+            ours = torch.outer(output.competition.errors[i, m], z)
+            torch.testing.assert_close(ours, gradient, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        plain = tiny_model(*changes)(*persons(3))
+    assert torch.equal(plain.level_logits, output.level_logits) and not torch.equal(plain.refined, output.refined)
+
+
+def test_only_mean_bce_can_be_small_for_a_level_that_is_wrong() -> None:
+    """The supplement's Fig. 6 shows 0.28 to 0.36 for a wrong level: less than a cross-entropy can have for a wrong argmax."""
+    logits, label = torch.tensor([[0.3, 0.0, -3.0, -3.0, -3.0, -3.0, -3.0]]), F.one_hot(torch.tensor([1]), 7).float()
+    assert loss_per_person(logits, label, multi_label=False).item() > math.log(2)
+    loss = LevelLoss(tiny_config("data.dataset=caers", "model.competition.loss=mean_bce"))
+    mean_bce = loss_per_person(logits, label, loss.class_weights(label), multi_label=loss.binary)
+    assert 0.24 < mean_bce.item() < 0.36
 
 
 def test_without_vocabulary_three_levels_are_fused() -> None:

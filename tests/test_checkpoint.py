@@ -75,6 +75,24 @@ def test_weights_come_back_with_everything(config: Config, model: CocoER, weight
         assert torch.equal(model(*crops(config)).logits, loaded.model(*crops(config)).logits)
 
 
+def test_weights_from_when_queries_and_context_shared_a_norm_answer_as_they_did(config: Config, model: CocoER) -> None:
+    norms = [name for name in model.state_dict() if ".norm_query." in name]
+    shared = {name: value.clone() for name, value in model.state_dict().items() if ".norm_context." not in name}
+    for name in norms:
+        shared[name] += 0.3 * torch.randn(shared[name].shape, generator=torch.Generator().manual_seed(len(name)))
+    torch.manual_seed(1)
+    today = build_model(config).eval()
+    load_state(today, shared)
+    state = today.state_dict()
+    assert len(norms) == 2 * 3  # weight and bias in each level's block
+    for name in norms:
+        assert torch.equal(state[name], shared[name]), name
+        assert torch.equal(state[name.replace("query", "context")], shared[name]), name
+    damaged = {name: value for name, value in state.items() if name != norms[0].replace("query", "context")}
+    with pytest.raises(CheckpointError, match=rf"missing: {norms[0].replace('query', 'context')}"):
+        load_state(build_model(config), damaged)
+
+
 def test_a_folder_stands_for_the_file_in_it(config: Config, model: CocoER, tmp_path: Path) -> None:
     path = save_weights(tmp_path / "folder", model, config, metrics={}, thresholds={})
     assert path == tmp_path / "folder/model.safetensors"

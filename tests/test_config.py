@@ -236,8 +236,8 @@ def test_all_faults_are_told_at_once() -> None:
     ("tree", "message"),
     [
         (
-            {"model": {"coordination": {"update": "release"}}},
-            "needs model.mode: release; in paper mode use one, two or none",
+            {"model": {"coordination": {"update": "release"}, "level_head": {"mapping": "vit"}}},
+            "'release' is the published step on a linear mapping, got model.level_head.mapping 'vit'",
         ),
         ({"model": {"vocabulary": {"prompt": "This photo."}}}, "wanted a text with {emotion} in it"),
         ({"model": {"mode": "release"}, "data": {"image_size": 96}}, "release mode is defined for 224 pixels, got 96"),

@@ -45,16 +45,20 @@ class MultiHeadAttention(nn.Module):
 class AttentionBlock(nn.Module):
     """x + attention(norm(x), norm(y)), then x + feed-forward(norm(x)).
 
-    `published=False` (paper): GELU feed-forward; one norm serves queries and context, so the block has the two norms of
-    a usual transformer block; values are the normed context tokens. With this reading the parameter count is the paper's.
-    `published=True` (release): SiLU feed-forward; the context has a norm of its own, and the values are the context
-    tokens *before* it.
+    `published=False` (paper): GELU feed-forward; values are the normed context tokens.
+    `published=True` (release): SiLU feed-forward; values are the context tokens *before* their norm.
+    context_norm: the context has a norm of its own; False for self-attention, where one norm serves both. With a norm of
+    its own in each cross-level block the parameter count is the paper's.
     """
 
-    def __init__(self, channels: int, heads: int, head_size: int, feed_forward: int, published: bool = False) -> None:
+    def __init__(
+        self, channels: int, heads: int, head_size: int, feed_forward: int,
+        published: bool = False, context_norm: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.published = published
         self.norm_query = nn.LayerNorm(channels)
-        self.norm_context = nn.LayerNorm(channels) if published else None
+        self.norm_context = nn.LayerNorm(channels) if context_norm else None
         self.attention = MultiHeadAttention(channels, heads, head_size)
         self.norm_feed_forward = nn.LayerNorm(channels)
         self.feed_forward = nn.Sequential(
@@ -68,8 +72,8 @@ class AttentionBlock(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, Nq, c], keys and values [B, Nk, c]; positions are added to queries and keys, never to values."""
         query = self.norm_query(x)
-        normed = self.norm_query(y) if self.norm_context is None else self.norm_context(y)
-        value = normed if self.norm_context is None else y
+        normed = (self.norm_query if self.norm_context is None else self.norm_context)(y)
+        value = y if self.published else normed
         key = normed if y_pos is None else normed + y_pos
         return query if x_pos is None else query + x_pos, key, value
 

@@ -115,7 +115,8 @@ def _mapping(model: ModelConfig, num_tokens: int) -> nn.Module | None:
         return ResNetMapping(num_tokens, channels, features)
     if model.level_head.mapping == "vit":
         blocks = [
-            AttentionBlock(channels, spec.heads, spec.head_size, spec.feed_forward) for _ in range(VIT_MAPPING_BLOCKS)
+            AttentionBlock(channels, spec.heads, spec.head_size, spec.feed_forward, context_norm=False)
+            for _ in range(VIT_MAPPING_BLOCKS)
         ]
         return TransformerMapping(blocks, channels, features)
     return None

@@ -275,11 +275,22 @@ def compare_keys(model: nn.Module, tensors: Mapping[str, Tensor]) -> KeyReport:
     )
 
 
+def _with_context_norms(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Weights from when one norm served queries and context: the context gets a copy of it, which answers the same."""
+    if any(".norm_context." in name for name in tensors):
+        return tensors
+    shared = {
+        name: name.replace(".norm_context.", ".norm_query.") for name in model.state_dict().keys() - tensors.keys()
+    }
+    return {name: tensors[old] for name, old in shared.items() if old in tensors} | dict(tensors)
+
+
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str = "weights") -> None:
-    """Copy tensors into the model, cast to the model's types.
+    """Copy tensors into the model, cast to the model's types; weights of an earlier form are brought into today's.
 
     Raises CheckpointError that lists every missing, unexpected and misshapen key; the model is then unchanged.
     """
+    tensors = _with_context_norms(model, tensors)
     report = compare_keys(model, tensors)
     if not report.fits:
         raise CheckpointError(f"{where}: does not fit the model; was it trained with another config?\n{report}")

@@ -22,6 +22,7 @@ from cocoer.model.vocabulary import pseudo_label
 from cocoer.model.vote import FUSED_SHARE, survivors_vote
 from cocoer.model.workspaces import PaperWorkspace, ReleaseWorkspace, build_workspace
 from cocoer.runtime import Runtime
+from cocoer.training.embedding_cache import KnownEmbeddings
 
 UPDATES: tuple[str, ...] = ("none", "one", "two", "release")
 LATE: tuple[str, ...] = ("late_fusion", "late_fusion_two")
@@ -54,8 +55,13 @@ class Features:
 
 
 @torch.inference_mode()
-def features_of(model: CocoER, batches: Iterable[Batch], runtime: Runtime) -> Features:
-    """One pass over the persons; the model must be in eval mode. Raises ValueError for a model without V-I branch."""
+def features_of(
+    model: CocoER, batches: Iterable[Batch], runtime: Runtime, embeddings: KnownEmbeddings | None = None
+) -> Features:
+    """One pass over the persons; the model must be in eval mode. Raises ValueError for a model without V-I branch.
+
+    embeddings: of these persons, where the frozen tower need not look again.
+    """
     branch = model.vocabulary
     if branch is None:
         raise ValueError("the conflict benchmark wants a model with the V-I branch, which gives the pseudo label")
@@ -64,7 +70,11 @@ def features_of(model: CocoER, batches: Iterable[Batch], runtime: Runtime) -> Fe
         here = batch.to(runtime.device)
         tokens = model.level_tokens(here.head, here.body, here.context)
         levels = model.level_features(model.cross_level(tokens, here.head_xyxy, here.body_xyxy))
-        seen = branch(*branch.seen(here.head, here.body, here.context))
+        seen = (
+            branch(*branch.seen(here.head, here.body, here.context))
+            if embeddings is None
+            else branch.from_embedding(embeddings.of(batch.keys))
+        )
         row = (levels.sq_norm, levels.pre, levels.z, levels.logits, seen.z, seen.logits, targets_of(batch))
         parts.append(tuple(t.float().cpu() for t in row))
     sq_norm, pre, z, logits, z_t, logits_t, targets = (torch.cat(column) for column in zip(*parts, strict=True))
