@@ -19,8 +19,17 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cocoer.errors import ConfigError
-from cocoer.names import CLASSES, nearest
+from cocoer.datasets import (
+    METRIC_OF,
+    DatasetEntry,
+    Metric,
+    dataset_of,
+    read_class_list,
+    read_dataset,
+    written_out,
+)
+from cocoer.errors import ConfigError, DatasetError
+from cocoer.names import ClassNames, nearest
 from cocoer.weights import places
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -62,7 +71,11 @@ class AugmentConfig:
 class DataConfig:
     """Which persons, from where, in which size."""
 
-    dataset: Literal["emotic", "caers"] = "emotic"
+    dataset: str = "emotic"  # a name in configs/datasets, the path of another such .yaml file, or `custom`
+    classes: tuple[str, ...] | None = None  # custom: class names in the order of the outputs, or a file with one a line
+    labels: Literal["multi", "single"] | None = None  # custom: several labels a person, or exactly one
+    words: dict[str, str] = field(default_factory=dict)  # custom: class -> what prompts call it, if not its name
+    aliases: dict[str, str] = field(default_factory=dict)  # custom: other spelling in an index -> class
     root: str = "data/emotic"  # folder to which the image paths of the index are relative
     index: str = "data/emotic/index"  # folder with train.jsonl, val.jsonl, test.jsonl
     train_split: str = "train"
@@ -274,14 +287,24 @@ class Config:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def dataset(self) -> DatasetEntry:
+        """The data set: a known one by its name, or as `data.classes` and the keys beside it say."""
+        return dataset_of(self.data)
+
+    @property
+    def classes(self) -> ClassNames:
         """The class names of the data set, in the order of the model's outputs."""
-        return CLASSES[self.data.dataset]
+        return self.dataset.class_names
 
     @property
     def multi_label(self) -> bool:
-        """EMOTIC: several emotions a person. CAER-S: one."""
-        return self.data.dataset == "emotic"
+        """Several emotions a person (as in EMOTIC), or exactly one (CAER-S)."""
+        return self.dataset.multi_label
+
+    @property
+    def metric(self) -> Metric:
+        """The headline: mAP for several labels a person, accuracy for one."""
+        return METRIC_OF[self.dataset.labels]
 
 
 class _Yaml12Loader(yaml.SafeLoader):
@@ -387,7 +410,9 @@ def config_from_dict(tree: Mapping[str, Any], where: str = "config") -> Config:
     Raises ConfigError that lists every fault, one per line.
     """
     try:
-        config = TypeAdapter(Config).validate_json(json.dumps(tree))
+        config = TypeAdapter(Config).validate_json(json.dumps(_with_dataset(tree)))
+    except DatasetError as err:
+        raise ConfigError(f"{where}: {err}") from None
     except TypeError as err:
         raise ConfigError(f"{where}: a value is of a type that a config cannot hold: {err}") from None
     except ValidationError as err:
@@ -397,9 +422,26 @@ def config_from_dict(tree: Mapping[str, Any], where: str = "config") -> Config:
     return config
 
 
+def _with_dataset(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tree with a data set's file, or a file of class names, read into `data`: a resolved config needs neither."""
+    data = tree.get("data")
+    if not isinstance(data, Mapping):
+        return tree
+    name, classes = data.get("dataset"), data.get("classes")
+    if isinstance(classes, str):
+        data = {**data, "classes": read_class_list(Path(classes))}
+    elif isinstance(name, str) and Path(name).suffix in (".yaml", ".yml"):
+        data = {**data, **written_out(read_dataset(Path(name)))}
+    return {**tree, "data": data}
+
+
 def _check_together(config: Config, where: str) -> None:
     """Values that are fine alone and not together."""
     model = config.model
+    try:
+        _ = config.dataset
+    except DatasetError as err:
+        raise ConfigError(f"{where}: data.dataset: {err}") from None
     if model.coordination.update == "release" and model.level_head.mapping != "linear":
         raise ConfigError(
             f"{where}: model.coordination.update: 'release' is the published step on a linear mapping, got "

@@ -19,6 +19,10 @@ class ConfigError(CocoerError, ValueError):
     """A config that cannot be used; the text says where, what was wanted, what came and what to do."""
 
 
+class DatasetError(CocoerError, ValueError):
+    """A data set's description that cannot be used; the text says where, what was wanted and what came."""
+
+
 class MissingWeights(CocoerError, FileNotFoundError):
     """A file that is needed and not there; the text names the file, its place and the command that gets it."""
 

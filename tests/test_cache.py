@@ -18,8 +18,8 @@ from cocoer.config import AugmentConfig, DataConfig
 from cocoer.data.cache import CropCache, open_cache, persons_hash
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
+from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import CacheError, ImageError, IndexFileError
-from cocoer.names import EMOTIC_CLASSES
 
 FLIP_AND_JITTER = AugmentConfig(flip=0.5, jitter=0.4)
 

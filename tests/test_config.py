@@ -16,8 +16,8 @@ from cocoer.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_CONFIGS = sorted(
-    p for p in (ROOT / "configs").rglob("*.yaml") if p.name != "vlm_prompts.yaml"
-)  # wordings: test_vlm
+    p for p in (ROOT / "configs").rglob("*.yaml") if p.name != "vlm_prompts.yaml" and p.parent.name != "datasets"
+)  # wordings: test_vlm; data sets: test_datasets
 
 
 # ---- the shipped files ----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from cocoer.data.index import data_root_of, read_index
 from cocoer.data.people import Detections
 from cocoer.data.prepare import detector_choice
 from cocoer.data.prepare.detections import detect_all
-from cocoer.names import EMOTIC_CLASSES
+from cocoer.datasets import EMOTIC_CLASSES
 
 
 def script(name: str) -> ModuleType:

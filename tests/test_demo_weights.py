@@ -12,8 +12,8 @@ import pytest
 
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_emotic
+from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.model.checkpoint import load_weights
-from cocoer.names import EMOTIC_CLASSES
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 from cocoer.weights.places import SHIPPED
 

@@ -16,8 +16,8 @@ from cocoer.data.cache import open_cache
 from cocoer.data.index import read_index, write_index
 from cocoer.data.people import HEAD_IN_BODY
 from cocoer.data.prepare.derived import FORMATS, convert, labels_of_bits, literal
+from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import DerivedError
-from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES
 
 HEADER = "Index,Folder,Filename,Image Size,BBox,Categorical_Labels,Continuous_Labels,Gender,Age"
 

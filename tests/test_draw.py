@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cocoer.boxes import Box
-from cocoer.names import EMOTIC_CLASSES
+from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.outputs import ImageResult, PersonBoxes, PersonPrediction
 from cocoer.report import canvas
 from cocoer.report.draw import LARGEST_SIDE, SMALLEST_SIDE, Plan, draw_result, plan_result

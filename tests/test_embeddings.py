@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from training_world import make_world, read, train
 
 from cocoer.data.index import read_index, write_index
+from cocoer.datasets import find_dataset
 from cocoer.errors import ConfigError
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights
 from cocoer.model.vocabulary import VocabularyBranch
-from cocoer.names import CLASSES
 from cocoer.report.runlog import read_log
 from cocoer.training.embedding_cache import KnownEmbeddings, tower_hash
 
@@ -80,7 +80,7 @@ def test_stale_and_foreign_files_are_refused(config: Path, tmp_path: Path, capsy
     said = capsys.readouterr().err
     assert "stale" in said and "of 1 persons" in said and "train/003.png#0" in said and f"delete {file}" in said
     image.write_bytes(original)
-    records = read_index(index, "train", CLASSES["emotic"])
+    records = read_index(index, "train", find_dataset("emotic").class_names)
     write_index(index, records[:-1], {})
     assert train(config, settings=[*settings(tmp_path, "fewer"), f"data.select_split={'val'}"]) == 1
     assert "made for 12 persons, this index has 11" in capsys.readouterr().err

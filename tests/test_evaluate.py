@@ -14,12 +14,13 @@ from training_world import make_world, read, script, train
 
 from cocoer.config import Config
 from cocoer.data.loaders import build_dataset, build_loader
+from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import ScoreError
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import LATE_FUSION, Evaluation, _assembled, evaluate
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights
-from cocoer.names import EMOTIC_CLASSES, LEVELS
+from cocoer.names import LEVELS
 from cocoer.runtime import Runtime
 
 HERE = Runtime(0, 1, torch.device("cpu"))

@@ -14,10 +14,11 @@ from tiny_recognizer import load_program, tiny_checkpoint
 from torch import Tensor
 
 from cocoer.data.batch import Batch
+from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.inference.explain import attention_grids, chosen_classes, coordinated_logits, explain, grad_cam
 from cocoer.model.cocoer import CocoER
 from cocoer.model.competition import Competition
-from cocoer.names import EMOTIC_CLASSES, LEVELS
+from cocoer.names import LEVELS
 from cocoer.outputs import Explanation, LevelSaliency
 from cocoer.report.saliency import draw_attention, draw_saliency, heat, saliency_rows
 

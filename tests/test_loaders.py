@@ -18,8 +18,8 @@ from cocoer.data.decode import decode_image
 from cocoer.data.index import SIDECAR, read_index, write_index
 from cocoer.data.loaders import PersonDataset, build_loader, collate
 from cocoer.data.transforms import crop_levels, normalise
+from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import ImageError, IndexFileError
-from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES
 
 AUGMENT = AugmentConfig(flip=0.5, crop=0.2, jitter=0.4, box_shift=0.05)
 

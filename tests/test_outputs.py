@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cocoer.names import CAERS_CLASSES, LEVELS
+from cocoer.datasets import CAERS_CLASSES
+from cocoer.names import LEVELS
 from cocoer.outputs import (
     LEVEL_SOURCES,
     SOURCES,

@@ -22,10 +22,11 @@ from cocoer import Recognizer
 from cocoer.config import change_config
 from cocoer.data.inputs import InputItem
 from cocoer.data.transforms import crop_levels, make_batch
+from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import BoxesError, CheckpointError, ConfigError, ImageError, MissingWeights
 from cocoer.inference.pipeline import predict_many
 from cocoer.inference.predictions import LabelRule, answers_of
-from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES, LEVELS
+from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, PersonBoxes, PersonPrediction
 
 BOXES = [

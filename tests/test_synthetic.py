@@ -26,7 +26,8 @@ from cocoer.data.synthetic.expression import EXPRESSIONS
 from cocoer.data.synthetic.posture import POSTURES
 from cocoer.data.synthetic.scene import PLAIN_WORDS, SCENES
 from cocoer.data.synthetic.world import draw_image, plan_image
-from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES, LEVELS, SPLITS
+from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
+from cocoer.names import LEVELS, SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {"train": 14, "val": 7, "test": 7}

@@ -19,6 +19,7 @@ from browser import BROWSER, browse
 from PIL import Image
 from training_world import make_world, read, script
 
+from cocoer.datasets import find_dataset
 from cocoer.errors import CheckpointError, IndexFileError, ScoreError, TableError, TrainingError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.model.build import build_model
@@ -245,7 +246,9 @@ def test_without_data_the_demo_world_takes_their_place(
     assert module.data_root(module.arguments(["--dataset", "emotic", "--demo"])) == root
     caers = module.arguments(["--dataset", "caers"])
     with pytest.raises(module.UsageError, match="wanted persons in train.jsonl and val.jsonl"):  # nothing to train on
-        module.trained_weights(caers, target.__class__(**{**vars(target), "dataset": "caers"}), tmp_path / "out")
+        module.trained_weights(
+            caers, target.__class__(**{**vars(target), "entry": find_dataset("caers")}), tmp_path / "out"
+        )
 
 
 def test_train_makes_the_seeds_once_and_the_baselines_beside_them(

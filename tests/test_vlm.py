@@ -23,8 +23,8 @@ from tiny_recognizer import load_program, tiny_checkpoint
 from training_world import make_people
 
 from cocoer.data.index import write_index
+from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES, find_dataset
 from cocoer.errors import EndpointError, PromptError
-from cocoer.names import CAERS_CLASSES, CLASSES, EMOTIC_CLASSES
 from cocoer.outputs import CompetitionRecord, PersonBoxes, PersonPrediction
 from cocoer.vlm.client import ChatClient, Limits
 from cocoer.vlm.parse import parse_labels
@@ -122,7 +122,7 @@ def test_one_label_a_person_takes_the_first() -> None:
 
 @pytest.mark.parametrize("dataset", ["emotic", "caers"])
 def test_a_list_of_names_comes_back(dataset: str) -> None:
-    classes = CLASSES[dataset]
+    classes = find_dataset(dataset).class_names
     for name in classes:
         for form in (name, name.lower(), f"* {name.upper()} *", f'["{name}"]', f"It is {name}."):
             assert parse_labels(form, classes).labels == (name,), form

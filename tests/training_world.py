@@ -19,7 +19,8 @@ from PIL import Image
 from cocoer.config import Config, load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.index import write_index
-from cocoer.names import CLASSES, LEVELS
+from cocoer.datasets import find_dataset
+from cocoer.names import LEVELS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,7 +59,7 @@ def script(path: str) -> ModuleType:
 def make_people(folder: Path, dataset: str, counts: dict[str, int], seed: int = 0) -> list[PersonRecord]:
     """Random 48x40 images, one person each; every third contradicts in one level (as a synthetic scene would say)."""
     rng = np.random.default_rng(seed)
-    classes = CLASSES[dataset]
+    classes = find_dataset(dataset).class_names
     records = []
     for split, count in counts.items():
         for i in range(count):

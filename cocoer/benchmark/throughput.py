@@ -15,7 +15,7 @@ from cocoer.config import AugmentConfig
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import open_cache
 from cocoer.data.loaders import PersonDataset, collate
-from cocoer.names import EMOTIC_CLASSES
+from cocoer.datasets import EMOTIC_CLASSES
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import numpy as np
 
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.loaders import build_dataset, build_loader
+from cocoer.datasets import dataset_of
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, ScoreError
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
@@ -96,10 +97,10 @@ def load(path: Path, runtime: Runtime, change: Callable[[Config], Config]) -> Lo
         return load_model(path, runtime.device, change)
     exported, stored, metadata = load_exported(path)
     config = change(stored)
-    fixed = [(c.model, c.data.dataset, c.data.image_size) for c in (stored, config)]
+    fixed = [(c.model, c.dataset, c.data.image_size) for c in (stored, config)]
     if fixed[0] != fixed[1]:
         raise ConfigError(
-            f"{path}: model.*, data.dataset and data.image_size are fixed in an exported file and cannot be set"
+            f"{path}: model.*, the data set and data.image_size are fixed in an exported file and cannot be set"
         )
     return Loaded(cast("CocoER", exported), config, metadata, path)  # it answers as the model does
 
@@ -112,9 +113,11 @@ def configured(stored: Config, overrides: list[str], data: Any, any_data: bool =
     if any_data and data is not None:
         stored = replace(stored, data=replace(stored.data, dataset=data.dataset))
     if data is not None:
-        if data.dataset != stored.data.dataset:
+        theirs, ours = dataset_of(data), stored.dataset
+        if (theirs.name, theirs.classes, theirs.labels) != (ours.name, ours.classes, ours.labels):
             raise ConfigError(
-                f"--config is for {data.dataset}, the checkpoint for {stored.data.dataset}; take a config of the same data set"
+                f"--config is for {theirs.name} ({len(theirs.classes)} classes, {theirs.labels}), the checkpoint for {ours.name}"
+                f" ({len(ours.classes)} classes, {ours.labels}); take a config of the same data set"
             )
         places = {"root": data.root, "index": data.index, "workers": data.workers, "cache": data.cache}
         stored = replace(stored, data=replace(stored.data, **places))

@@ -19,9 +19,11 @@ import sys
 from pathlib import Path
 
 from cocoer.data.files import available_cores
+from cocoer.datasets import find_dataset, shipped_datasets
 from cocoer.errors import (
     CheckpointError,
     ConfigError,
+    DatasetError,
     ImageError,
     IndexFileError,
     ScoreError,
@@ -41,7 +43,6 @@ from cocoer.studies.tables.variants import Variant, chosen_variants, find_varian
 from cocoer.weights import places
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
-_NAMES = {"emotic": "EMOTIC", "caers": "CAER-S"}
 _DEMO_NOTE = "synthetic demonstration: trained on drawn scenes, not for photographs"
 _DEMO_SIZES = {"emotic": (0, 0, 1200), "caers": (2400, 240, 800)}
 _DEMO_SIZES_TO_TRAIN = {"emotic": (6000, 600, 1200), "caers": (2400, 240, 800)}
@@ -65,7 +66,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "checkpoints", nargs="*", help="weights, one per seed; default: outputs/DATASET[/seed-N]/best.safetensors"
     )
-    parser.add_argument("--dataset", choices=sorted(_NAMES), required=True)
+    parser.add_argument(
+        "--dataset", required=True, help=f"{', '.join(shipped_datasets())}, or a .yaml file as in configs/datasets"
+    )
     parser.add_argument(
         "--demo", action="store_true", help="synthetic scenes (made first where absent), even where there are real data"
     )
@@ -95,6 +98,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
     args = parser.parse_intermixed_args(argv)
+    try:
+        args.entry = find_dataset(args.dataset)
+    except DatasetError as err:
+        parser.error(f"--dataset: {err}")
+    if args.demo and args.entry.name not in _DEMO_SIZES:
+        parser.error(f"--demo: synthetic scenes come in the formats of {', '.join(_DEMO_SIZES)}, not {args.entry.name}")
     for name in ("limit", "resamples", "batch_size", "jobs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: wanted 1 or more, got {getattr(args, name)}")
@@ -127,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     try:
         target = open_target(data_root(args), args.dataset, args.split, args.limit)
-        output = Path(args.output or f"outputs/tables/{args.dataset}{'_demo' if target.synthetic else ''}")
+        output = Path(args.output or f"outputs/tables/{target.dataset}{'_demo' if target.synthetic else ''}")
         weights = check_weights(trained_weights(args, target, output) or named_weights(args, target, output), target)
         with start_runtime(args.device) as runtime:
             study = Study(
@@ -138,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
             tables = gather(study)
         paths = write_tables(tables, output, heading(target), remarks(target, weights))
         if args.publish:
-            key = f"{args.dataset}{'_demo' if target.synthetic else ''}"
+            key = f"{target.dataset}{'_demo' if target.synthetic else ''}"
             paths.append(publish(args.publish, key, summary(tables, remarks(target, weights))))
         print("\n".join(path.as_posix() for path in paths))
     except UsageError as err:
@@ -161,22 +170,28 @@ def data_root(args: argparse.Namespace) -> Path:
 
     Raises UsageError where a named place holds no prepared data.
     """
-    name, real = _NAMES[args.dataset], Path(f"data/{args.dataset}")
+    name, real = args.entry.title, Path(f"data/{args.entry.name}")
+    drawn = args.entry.name in _DEMO_SIZES
+    preparation = args.entry.name if drawn else "table"
     if args.data and not args.demo:
         root = Path(args.data)
         if not (root / "index").is_dir():
             raise UsageError(
                 f"wanted {name}, prepared, at {root}: a folder with index/ in it, got none. Make it with"
-                f" `python scripts/prepare_{args.dataset}.py --help`, or name another place:"
-                f" `bash scripts/eval_{args.dataset}.sh DATA [CHECKPOINTS...]`. Without {name}:"
-                f" `bash scripts/eval_{args.dataset}.sh --demo` shows the tables on synthetic scenes"
+                f" `cocoer prepare {preparation} --help`, or name another place:"
+                f" `cocoer tables DATA [CHECKPOINTS...] --dataset {args.dataset}`."
+                + (f" Without {name}: add --demo for the tables on synthetic scenes" if drawn else "")
             )
         return root
     if not args.demo and (real / "index").is_dir():
         return real
+    if not drawn:
+        raise UsageError(
+            f"wanted DATA, the prepared data of {name} with index/ in it; make it with `cocoer prepare table --help`"
+        )
     if not args.demo:
         say(f"no DATA given and no {name} at {real.as_posix()}: SYNTHETIC scenes take its place, a demonstration")
-    sizes = (_DEMO_SIZES_TO_TRAIN if args.train else _DEMO_SIZES)[args.dataset]
+    sizes = (_DEMO_SIZES_TO_TRAIN if args.train else _DEMO_SIZES)[args.entry.name]
     # of EMOTIC's demonstration only the test persons are drawn unless something is to be trained
     root = Path(args.data or f"outputs/demo_data/{args.dataset}{'' if sizes[0] else '_test'}")
     if not (root / "index" / "sidecar.json").is_file():  # it is written last
@@ -191,20 +206,22 @@ def data_root(args: argparse.Namespace) -> Path:
 
 def trained_weights(args: argparse.Namespace, target: Target, output: Path) -> list[Path]:
     """What --train trains, done or made now; also, on synthetic scenes, one seed where nobody has trained yet. Else nothing."""
-    nothing_yet = target.synthetic and not (args.checkpoints or known_weights(args.dataset, target, output))
+    nothing_yet = target.synthetic and not (args.checkpoints or known_weights(target.dataset, target, output))
     if not args.train and not nothing_yet:
         return []
     if not args.train:
-        name = _NAMES[args.dataset]
+        name = args.entry.title
         say(f"no weights for synthetic scenes in {name}'s format yet: training a small model, which takes minutes")
     if not trainable(target):
         raise UsageError(
             f"--train: wanted persons in train.jsonl and val.jsonl of {target.index}, to train on and to select with; one has"
             " none. Prepare the data again with all splits, or name weights after DATA"
         )
-    config = args.config or places.SHIPPED / f"configs/{'demo_' if target.synthetic else ''}{args.dataset}.yaml"
+    if args.config is None and target.dataset not in _DEMO_SIZES:
+        raise UsageError(f"--train: no config comes with cocoer for {args.entry.title}; name yours with --config")
+    config = args.config or places.SHIPPED / f"configs/{'demo_' if target.synthetic else ''}{target.dataset}.yaml"
     plan = TrainingPlan(
-        config, models(args.dataset, target, output), trained_folder(args, target, output), target.root,
+        config, models(target.dataset, target, output), trained_folder(args, target, output), target.root,
         args.seeds if args.train else args.seeds[:1], tuple(args.set), target.synthetic, _DEMO_NOTE if target.synthetic else "",
     )  # fmt: skip
     jobs = args.jobs or (min(available_cores(), len(plan.seeds)) if target.synthetic else 1)
@@ -223,10 +240,10 @@ def trained_folder(args: argparse.Namespace, target: Target, output: Path) -> Pa
 
 
 def variants_of(args: argparse.Namespace, target: Target, output: Path) -> list[Variant]:
-    """Ablations and baselines with the weights that are there. Their configs are EMOTIC's, so on CAER-S only the demo has any."""
-    if args.dataset == "caers" and not target.synthetic:
+    """Ablations and baselines with the weights that are there. Their configs are EMOTIC's, so of others only the demo has any."""
+    if args.dataset != "emotic" and not target.synthetic:
         return []
-    again = f"bash scripts/eval_{args.dataset}.sh --demo --train --with" if target.synthetic else ""
+    again = f"bash scripts/eval_{target.dataset}.sh --demo --train --with" if target.synthetic else ""
     return find_variants(places.SHIPPED / "configs", trained_folder(args, target, output), again)
 
 
@@ -240,10 +257,10 @@ def known_weights(dataset: str, target: Target, output: Path) -> list[str]:
 
 def named_weights(args: argparse.Namespace, target: Target, output: Path) -> list[str]:
     """The weights that the caller named, else those that are known. UsageError where there are none."""
-    found = args.checkpoints or known_weights(args.dataset, target, output)
+    found = args.checkpoints or known_weights(target.dataset, target, output)
     if not found:
         raise UsageError(
-            f"wanted weights, got none: name them after DATA, or train them: `bash scripts/eval_{args.dataset}.sh DATA --train`"
+            f"wanted weights, got none: name them after DATA, or train: `cocoer tables DATA --dataset {args.dataset} --train`"
         )
     return list(found)
 
@@ -256,8 +273,8 @@ def say(text: str) -> None:
 def heading(target: Target) -> str:
     """The page's title."""
     if target.synthetic:
-        return f"SYNTHETIC demonstration in the format of {_NAMES[target.dataset]}: CocoER's tables"
-    return f"{_NAMES[target.dataset]}: CocoER's tables"
+        return f"SYNTHETIC demonstration in the format of {target.entry.title}: CocoER's tables"
+    return f"{target.entry.title}: CocoER's tables"
 
 
 def remarks(target: Target, weights: list[Path]) -> list[str]:

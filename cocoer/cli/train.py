@@ -97,7 +97,7 @@ def run_seeds(config: Config, runtime: Runtime, args: argparse.Namespace) -> int
         facts = {"split": config.data.select_split, "seeds": best, "mean": mean, "deviation": deviation}
         path = Path(config.run.dir) / "seeds.json"
         write_text(path, json.dumps(facts, indent=1) + "\n")
-        name = "mAP" if config.multi_label else "accuracy"
+        name = config.metric
         say(
             runtime,
             f"{name} on {config.data.select_split} over {len(best)} seeds: {100 * mean:.2f} +- {100 * deviation:.2f} %",
@@ -128,7 +128,7 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
         sink = Sink(log, lambda at, seen: show_people(log, Path(config.data.root), at, seen), args.note, dtype)
         result = fit(config, runtime, start, sink, stage=stage)
     if result.best is not None:
-        name, split = "mAP" if config.multi_label else "accuracy", config.data.select_split
+        name, split = config.metric, config.data.select_split
         epoch = f" of epoch {result.place.best_epoch}" if result.place.best_epoch else ""
         best = f"{100 * result.best:.2f} % {name}{epoch}, selected on {split}, in best.safetensors"
         facts = {"best": best, "seed": f"seed {config.run.seed}, {result.place.step} steps"}

@@ -28,8 +28,9 @@ from cocoer.data.transforms import (
     make_batch,
     person_generator,
 )
+from cocoer.datasets import dataset_of
 from cocoer.errors import IndexFileError
-from cocoer.names import CAERS_CLASSES, CLASSES, canonical_class
+from cocoer.names import canonical_class
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Sample:
 def target_matrix(records: Sequence[PersonRecord], classes: Sequence[str]) -> Tensor | None:
     """Labels as float32 [N, k] of 0 and 1, or None where nobody has a label.
 
-    CAER-S is single-label: exactly one 1 a row. Raises IndexFileError that names the person for another count there.
+    Where a person has exactly one label (CAER-S), there is one 1 a row; another count is an IndexFileError that names the person.
     """
     if not any(r.labels for r in records):
         return None
@@ -53,8 +54,8 @@ def target_matrix(records: Sequence[PersonRecord], classes: Sequence[str]) -> Te
     for row, record in enumerate(records):
         for label in record.labels:
             targets[row, column[canonical_class(label, classes)]] = 1.0
-        if tuple(classes) == CAERS_CLASSES and len(set(record.labels)) != 1:
-            raise IndexFileError(f"{record.key}: CAER-S wants exactly one label a person, got {list(record.labels)}")
+        if not getattr(classes, "multi_label", True) and targets[row].sum() != 1:
+            raise IndexFileError(f"{record.key}: wanted exactly one label a person, got {list(record.labels)}")
     return targets
 
 
@@ -138,7 +139,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def build_dataset(data: DataConfig, split: str, seed: int = 0, train: bool = False) -> PersonDataset:
     """The persons of one split as `data` says; augmented when `train`, from the crop cache (built first) with `data.cache`."""
-    classes = CLASSES[data.dataset]
+    classes = dataset_of(data).class_names
     records = read_index(data.index, split, classes)
     cache = open_cache(data.cache, split, records, Path(data.root), data.image_size) if data.cache else None
     return PersonDataset(records, data.root, classes, data.image_size, data.augment if train else None, seed, cache)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cocoer.errors import CheckpointError
 from cocoer.model.release.safe_pickle import is_torchscript, read_pickled, tensors_of
-from cocoer.names import nearest
+from cocoer.names import nearest, spoken
 from cocoer.weights import places
 
 CLIP_MEAN: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_MEAN)
@@ -123,5 +123,5 @@ def encode_prompts(clip: nn.Module, tower: str, prompts: Sequence[str]) -> Tenso
 def text_embeddings(clip: nn.Module, tower: str, classes: Sequence[str], prompt: str) -> Tensor:
     """Unit-norm text embedding of each class, [k, e], float32. prompt: a text with `{emotion}` in it, or `ensemble`."""
     templates = TEMPLATES if prompt == ENSEMBLE else (prompt,)
-    every = [encode_prompts(clip, tower, [t.format(emotion=name) for name in classes]) for t in templates]
+    every = [encode_prompts(clip, tower, [t.format(emotion=word) for word in spoken(classes)]) for t in templates]
     return every[0] if len(every) == 1 else F.normalize(torch.stack(every).mean(0), dim=-1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cocoer.names import canonical_class
+from cocoer.names import canonical_class, spoken
 
 ParseStatus = Literal["ok", "refused", "no_label"]
 
@@ -97,6 +97,7 @@ def _in_sentence(text: str, classes: Sequence[str]) -> list[str]:
     words = {re.sub(r"\s*/\s*", "/", name.casefold()): name for name in classes}
     for name in classes:
         words |= dict.fromkeys(name.casefold().split("/"), name)  # "doubt", "confusion"
+    words |= {word.casefold(): name for word, name in zip(spoken(classes), classes, strict=True)}
     for word, names in _OTHER_WORDS.items():
         for name in names:
             if name in classes:
@@ -107,6 +108,7 @@ def _in_sentence(text: str, classes: Sequence[str]) -> list[str]:
     out: dict[str, None] = {}
     for match in pattern.finditer(text):
         clause = re.split(r"[.;:!?\n]|\bbut\b", text[: match.start()])[-1]
-        if not _NEGATION.search(clause):
-            out.setdefault(words[match[1].casefold()])
+        meant = words.get(match[1].casefold())  # None: a dotted capital I matches an i, for instance
+        if meant and not _NEGATION.search(clause):
+            out.setdefault(meant)
     return list(out)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from cocoer.boxes import touched_pixels
 from cocoer.errors import PromptError
-from cocoer.names import LEVELS, nearest
+from cocoer.names import LEVELS, nearest, spoken
 from cocoer.outputs import LEVEL_SOURCES, PersonBoxes, PersonPrediction
 from cocoer.weights import places
 
@@ -126,7 +126,7 @@ def questions(
     """
     if person.boxes is None:
         raise ValueError(f"person {person.person}: wanted boxes to ask about, got none ({person.message})")
-    asked = (wordings.multi_label if multi_label else wordings.single_label).format(labels=", ".join(classes))
+    asked = (wordings.multi_label if multi_label else wordings.single_label).format(labels=", ".join(spoken(classes)))
     order = person.competition.exclusion if person.competition else ()
     views = level_images(image, person.boxes)
     marked = _marked(image, person.boxes)

@@ -20,9 +20,10 @@ from cocoer.data.people import (
     head_from_body,
     people_from_detections,
 )
+from cocoer.datasets import CAERS_CLASSES
 from cocoer.errors import CaersError
 from cocoer.files import read_lines
-from cocoer.names import CAERS_CLASSES, canonical_class
+from cocoer.names import canonical_class
 from cocoer.outputs import PersonBoxes
 
 IMAGES: tuple[str, ...] = (".png", ".jpg", ".jpeg")

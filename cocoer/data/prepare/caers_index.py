@@ -17,8 +17,9 @@ from cocoer.data.prepare.detections import DetectAll
 from cocoer.data.prepare.heads import shares
 from cocoer.data.prepare.near_duplicates import NEAR, disjoint_split, near_groups, perceptual_hash
 from cocoer.data.prepare.published_counts import CAERS_COUNTS
+from cocoer.datasets import CAERS_CLASSES
 from cocoer.errors import CaersError, ImageError, StrictError
-from cocoer.names import CAERS_CLASSES, SPLITS
+from cocoer.names import SPLITS
 
 SplitRule = Literal["original", "community", "disjoint"]
 

@@ -25,8 +25,9 @@ from cocoer.data.cache import write_cache
 from cocoer.data.decode import image_size
 from cocoer.data.people import HEAD_IN_BODY, complete_boxes
 from cocoer.data.prepare.pickles import PickleError, PicklePerson, read_info_pickle
+from cocoer.datasets import EMOTIC_CLASSES, find_dataset
 from cocoer.errors import DerivedError, ImageError
-from cocoer.names import BODY, CLASSES, CONTEXT, EMOTIC_CLASSES, HEAD, SPLITS, canonical_class
+from cocoer.names import BODY, CONTEXT, HEAD, SPLITS, canonical_class
 
 
 class _RowError(ValueError):
@@ -277,7 +278,7 @@ def _coco_json(source: Path, reading: _Reading, dataset: str) -> None:
         raise DerivedError(f"{source}: wanted COCO-style JSON with images and annotations ({err})") from None
 
     def take(where: str, row: dict[str, Any]) -> None:
-        labels = labels_of_bits(int(row["category_id"]), CLASSES[dataset])
+        labels = labels_of_bits(int(row["category_id"]), find_dataset(dataset).class_names)
         vad = row.get("vad") or [row.get(n) for n in ("valence", "arousal", "dominance")]
         reading.add(
             where,
@@ -317,7 +318,7 @@ def _cocoer_pickle(source: Path, reading: _Reading, dataset: str) -> None:
     which the release does not state: look at a contact sheet.
     """
     split = _split_of(source)
-    classes = CLASSES[dataset]
+    classes = find_dataset(dataset).class_names
     written: dict[int, str] = {}
 
     def take(where: str, person: PicklePerson) -> None:

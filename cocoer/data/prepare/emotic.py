@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.io import loadmat
 
+from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import AnnotationError
-from cocoer.names import EMOTIC_CLASSES, SPLITS, canonical_class
+from cocoer.names import SPLITS, canonical_class
 
 Release = Literal["pami", "cvpr17"]
 

@@ -17,8 +17,9 @@ from cocoer.data.prepare.detections import DetectAll
 from cocoer.data.prepare.emotic import EmoticTree, RawImage, RawPerson
 from cocoer.data.prepare.heads import Candidate, Head, HeadKey, choose_heads, head_key, match_faces
 from cocoer.data.prepare.published_counts import EMOTIC_COUNTS, EMOTIC_LABELS, compare_counts, compare_labels
+from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import StrictError
-from cocoer.names import EMOTIC_CLASSES, SPLITS
+from cocoer.names import SPLITS
 
 FAULTS: tuple[str, ...] = ("missing file", "unreadable image", "body box")
 """Reasons (by their beginning) that are faults of the data; `--strict` refuses them. The others are rules of the selection."""

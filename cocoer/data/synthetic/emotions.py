@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cocoer.names import EMOTIC_CLASSES, LEVELS
+from cocoer.datasets import EMOTIC_CLASSES
+from cocoer.names import LEVELS
 
 PROMPT = "This photo shows {emotion} emotion."
 """The prompt of the paper, section 3.3."""

@@ -23,7 +23,8 @@ from cocoer.data.synthetic.annotations import ImageRow, PersonRow, write_annotat
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.traps import add_traps
 from cocoer.data.synthetic.world import ImagePlan, Person, draw_image, plan_image
-from cocoer.names import CLASSES, LEVELS, SPLITS
+from cocoer.datasets import find_dataset
+from cocoer.names import LEVELS, SPLITS
 
 FOLDERS: tuple[str, ...] = ("mscoco", "mscoco", "mscoco", "framesdb", "framesdb", "emodb_small", "ade20k")
 ANNOTATORS: dict[str, int] = {"train": 1, "val": 5, "test": 3}
@@ -232,7 +233,7 @@ def _write_index(
         counts[split] = {
             "persons": len(lines),
             "images": len({line["image"] for line in lines}),
-            "labels": {name: labels[name] for name in CLASSES[options.dataset]},
+            "labels": {name: labels[name] for name in find_dataset(options.dataset).class_names},
             "contradicted_level": {name: levels[name] for name in ("none", *LEVELS)},
         }
     sidecar = {

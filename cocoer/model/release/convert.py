@@ -26,6 +26,7 @@ from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weight
 from cocoer.model.cocoer import CocoER
 from cocoer.model.release.keys import CLASS_LAYER, OMEGA, KeyFates, key_fates, our_state
 from cocoer.model.release.safe_pickle import read_pickled, tensors_of
+from cocoer.names import spoken
 from cocoer.weights import places
 
 REPORT_NAME = "conversion.txt"
@@ -218,7 +219,7 @@ def _text_embeddings(weights: Mapping[str, Tensor], config: Config, path: Path) 
             f" shape (for instance {lacking[0]})"
         )
     clip.load_state_dict(fitting, strict=False)
-    return encode_prompts(clip, spec.tower, [spec.prompt.format(emotion=name) for name in config.classes])
+    return encode_prompts(clip, spec.tower, [spec.prompt.format(emotion=word) for word in spoken(config.classes)])
 
 
 def _named(path: Path) -> str:

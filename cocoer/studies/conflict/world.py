@@ -21,8 +21,9 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.index import read_index
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_emotic
+from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import ConflictError
-from cocoer.names import EMOTIC_CLASSES, LEVELS, SPLITS
+from cocoer.names import LEVELS, SPLITS
 
 POOLS: tuple[str, ...] = ("none", *LEVELS)
 CONDITIONS: tuple[str, ...] = ("any", *LEVELS)

@@ -24,13 +24,14 @@ from cocoer.config import Config, change_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
+from cocoer.datasets import DatasetEntry, find_dataset
 from cocoer.errors import TableError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.files import file_sha256, write_file, write_text
 from cocoer.model.checkpoint import Loaded, check_classes, find_weights, load_weights, read_metadata
-from cocoer.names import CLASSES
+from cocoer.names import ClassNames
 from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
 
@@ -46,7 +47,7 @@ _FORMAT = 2  # of a stored run; a change of what is measured raises it
 class Target:
     """The persons on which weights are measured. digest: of index, image sizes in bytes, split and limit."""
 
-    dataset: str
+    entry: DatasetEntry
     root: Path
     split: str
     records: tuple[PersonRecord, ...]
@@ -59,14 +60,19 @@ class Target:
         return self.root / "index"
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def dataset(self) -> str:
+        """The data set's name."""
+        return self.entry.name
+
+    @property
+    def classes(self) -> ClassNames:
         """The k class names."""
-        return CLASSES[self.dataset]
+        return self.entry.class_names
 
     @property
     def multi_label(self) -> bool:
-        """Several labels a person (EMOTIC)."""
-        return self.dataset == "emotic"
+        """Several labels a person (as in EMOTIC)."""
+        return self.entry.multi_label
 
     @property
     def contradicted(self) -> list[str | None]:
@@ -91,17 +97,18 @@ class Measurement:
 def open_target(root: str | Path, dataset: str, split: str = "test", limit: int | None = None) -> Target:
     """The split of the prepared data at `root` (its person index in `root/index`); limit: its first persons only.
 
-    Raises IndexFileError for a missing index, an unknown label or a person twice, TableError where nobody has a label
+    dataset: a name or file, as `find_dataset` takes it. Raises DatasetError for an unknown one,
+    IndexFileError for a missing index, an unknown label or a person twice, TableError where nobody has a label
     or an image is missing.
     """
-    root = Path(root)
-    records = read_index(root / "index", split, CLASSES[dataset])[:limit]
+    root, entry = Path(root), find_dataset(dataset)
+    records = read_index(root / "index", split, entry.class_names)[:limit]
     if not any(r.labels for r in records):
         raise TableError(
             f"{root / 'index'}: split {split!r} has {len(records)} persons and not one label, so nothing can be measured;"
             " prepare the data again with their annotations, or choose another split"
         )
-    found = hashlib.sha256(json.dumps([_FORMAT, dataset, split, limit]).encode())
+    found = hashlib.sha256(json.dumps([_FORMAT, entry.name, split, limit]).encode())
     for record in records:
         found.update(record.to_line().encode())
     for name in sorted({r.image for r in records}):
@@ -111,7 +118,7 @@ def open_target(root: str | Path, dataset: str, split: str = "test", limit: int 
             raise TableError(
                 f"{root / name}: named in the index, but {err.strerror}; DATA must be the images' root"
             ) from None
-    return Target(dataset, root, split, tuple(records), found.hexdigest(), limit)
+    return Target(entry, root, split, tuple(records), found.hexdigest(), limit)
 
 
 def check_weights(paths: Sequence[str | Path], target: Target) -> list[Path]:

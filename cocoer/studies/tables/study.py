@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cocoer.datasets import METRIC_OF
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.metrics import DEFINITIONS
 from cocoer.model.zero_shot import Tower
@@ -57,7 +58,7 @@ class Study:
     @property
     def metric(self) -> str:
         """What the headline is."""
-        return "mAP" if self.target.multi_label else "accuracy"
+        return METRIC_OF[self.target.entry.labels]
 
     @property
     def definition(self) -> str:

@@ -73,7 +73,7 @@ def gather(study: Study) -> list[ResultTable]:
 
 
 def main_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
-    """The paper's Table 1 (EMOTIC) or 2 (CAER-S): the fused answer, under every definition in use."""
+    """The paper's Table 1 (EMOTIC) or 2 (CAER-S), or another data set's: the fused answer, under every definition in use."""
     rows = [row(study, SOURCE_NAMES["pred"], runs, at("sources", "pred"))]
     if study.target.multi_label:
         for definition in DEFINITIONS[1:]:
@@ -87,17 +87,18 @@ def main_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
         rows[-1] = untrained(rows[-1])
     absent = runs[0].numbers["summary"]["classes_without_positives"]
     caption = f"{study.metric} of the fused answer over {runs[0].numbers['persons']} persons of {study.target.split}."
-    caption += " The figure that the CocoER paper reports is not at hand."
+    published = study.target.dataset in PUBLISHED
+    caption += " The figure that the CocoER paper reports is not at hand." if published else ""
     caption += f" Without a positive person, so left out of the mean: {', '.join(absent)}." if absent else ""
-    number = "1" if study.target.multi_label else "2"
-    return ResultTable("main", f"Table {number}: {study.metric}", caption, tuple(rows))
+    number = {"emotic": "Table 1: ", "caers": "Table 2: "}.get(study.target.dataset, "")
+    return ResultTable("main", f"{number}{study.metric}", caption, tuple(rows))
 
 
 def published_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """What others published on the data set, beside ours where ours was measured on the real images."""
     real = not study.target.synthetic
     rows = []
-    for name, figure, source in PUBLISHED[study.target.dataset]:
+    for name, figure, source in PUBLISHED.get(study.target.dataset, ()):
         if real:
             rows.append(row(study, name, runs, at("sources", "pred"), paper=figure, source=source))
         else:
