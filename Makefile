@@ -28,7 +28,7 @@ help: ## this list
 
 venv: $(STAMP) ## .venv with the exact versions of requirements.lock, and this package in place
 
-$(STAMP): requirements.lock requirements.txt requirements-dev.txt requirements-app.txt pyproject.toml
+$(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "make: wanted Python 3.11 or newer, found no '$(PYTHON)'. Install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -68,14 +68,14 @@ gpu: $(STAMP) ## onnxruntime-gpu in place of onnxruntime, for NVIDIA machines; l
 gpu-check: $(STAMP) ## this GPU against the CPU: answers, training, distributed step, speed, memory (10 minutes)
 	@$(PY) -m cocoer doctor --gpu $(ARGS)
 
-# CUDA packages exist for Linux only; pip itself is left out; setuptools stays, for it builds this package.
+# CUDA packages exist for Linux only; pip itself is left out; hatchling stays, for it builds this package.
 lock: ## requirements.lock anew, from the newest versions that the bounds allow
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(PYTHON) -m venv "$$fresh"; \
-	"$$fresh/bin/python" -m pip $(QUIET) install -r requirements.txt -r requirements-dev.txt; \
+	"$$fresh/bin/python" -m pip $(QUIET) install '.[dev]'; \
 	"$$fresh/bin/python" -m pip freeze --all > "$$fresh/frozen"; \
 	{ echo "# Written by 'make lock' with $$("$$fresh/bin/python" --version); install with: pip install -r requirements.lock"; \
-	  sed -E -e '/^pip==/d' -e '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux"/' "$$fresh/frozen" | LC_ALL=C sort -f; \
+	  sed -E -e '/^(pip==|cocoer @)/d' -e '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux"/' "$$fresh/frozen" | LC_ALL=C sort -f; \
 	} > requirements.lock
 
 clean: ## removes .venv, caches and results; keeps checkpoints and thirdparty

@@ -2,7 +2,7 @@
 
 import sys
 
-from cocoer.cli.app import main
+from cocoer.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["app", *sys.argv[1:]]))

@@ -23,6 +23,13 @@ class DatasetError(CocoerError, ValueError):
     """A data set's description that cannot be used; the text says where, what was wanted and what came."""
 
 
+class MissingExtra(CocoerError, ImportError):
+    """A package that only a part of cocoer needs and that is not installed; the text is the command that installs it."""
+
+    def __init__(self, extra: str, err: ImportError) -> None:
+        super().__init__(f"{err.name or err} is not installed: pip install 'cocoer[{extra}]'")
+
+
 class MissingWeights(CocoerError, FileNotFoundError):
     """A file that is needed and not there; the text names the file, its place and the command that gets it."""
 

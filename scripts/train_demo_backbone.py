@@ -1,6 +1,6 @@
 """Pretrain the demo's small backbone on what single crops show: a stand-in for ImageNet weights, on synthetic scenes only.
 
-    python scripts/train_demo_backbone.py --data outputs/demo_data/emotic --out checkpoints/demo/backbone.safetensors
+    python scripts/train_demo_backbone.py --data outputs/demo_data/emotic --output checkpoints/demo/backbone.safetensors
 
 One network learns to name the cue (archetype) that a crop of a face, a body or a whole image shows: three groups of
 classes, cross-entropy. `configs/demo_*.yaml` start all three levels from it, as the paper starts them from one ImageNet file;
@@ -78,7 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a tree written by cocoer prepare demo")
     parser.add_argument("--config", default="configs/demo_emotic.yaml", help="whose backbone and crop size are meant")
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
@@ -94,13 +94,13 @@ def main() -> int:
     backbone = build_backbone(config.model.backbone.name, config.model.backbone.widths)
     crops, shown = load_crops(records, args.data, config.data.image_size)
     train(backbone, crops, shown, args.epochs, args.batch_size, args.lr, args.seed)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in backbone.state_dict().items()}
     weights = {k: v.contiguous() for k, v in weights.items()}
     save_file(
-        weights, args.out, metadata={"note": "synthetic demonstration: trained on the demo world's generated crops"}
+        weights, args.output, metadata={"note": "synthetic demonstration: trained on the demo world's generated crops"}
     )
-    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")
+    print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.2f} MB)")
     return 0
 
 

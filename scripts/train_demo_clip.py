@@ -1,6 +1,6 @@
 """Train the demo world's small CLIP on its generated captions: a stand-in for OpenAI's, on synthetic scenes only.
 
-    python scripts/train_demo_clip.py --data outputs/demo_data/emotic --out checkpoints/demo/clip.safetensors
+    python scripts/train_demo_clip.py --data outputs/demo_data/emotic --output checkpoints/demo/clip.safetensors
 
 A person, seen as head, body or whole image, should agree more with a caption of its own than with another person's (the
 contrastive loss of CLIP, Radford et al. 2021); equal captions in a batch count as agreeing. The result is an open_clip model that
@@ -122,7 +122,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a tree written by cocoer prepare demo")
     parser.add_argument("--config", default="configs/demo_clip.json", help="open_clip model config")
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=70)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -142,12 +142,12 @@ def main() -> int:
     views = {"head": 0.0, "body": 0.0, "context": 1.0} if args.whole_images else VIEWS
     clip = build_clip(args.config, quick_gelu=False, with_text=True)
     train(clip, records, args.data, args.config, args.epochs, args.batch_size, args.lr, args.seed, views)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items() if k != "attn_mask"}
     save_file(
-        weights, args.out, metadata={"note": "synthetic demonstration: trained on the demo world's generated scenes"}
+        weights, args.output, metadata={"note": "synthetic demonstration: trained on the demo world's generated scenes"}
     )
-    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")
+    print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.2f} MB)")
     return 0
 
 

@@ -197,7 +197,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "--out", type=Path, default=places.SHIPPED / "checkpoints" / "demo", help="folder of face.onnx and person.onnx"
+        "--output",
+        type=Path,
+        default=places.SHIPPED / "checkpoints" / "demo",
+        help="folder of face.onnx and person.onnx",
     )
     p.add_argument("--scenes", type=int, default=1400, help="training scenes (default 1400)")
     p.add_argument("--epochs", type=int, default=12)
@@ -214,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     started = time.process_time()
     if not args.evaluate_only:
-        args.out.mkdir(parents=True, exist_ok=True)
+        args.output.mkdir(parents=True, exist_ok=True)
         backbone, heads = train(
             list(draw_scenes(args.scenes, args.seed, "detector-train")),
             args.epochs,
@@ -223,10 +226,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.seed,
         )
         for kind in KINDS:
-            export(OneDetector(backbone, heads[kind]), args.out / f"{kind}.onnx")
-        calibrate(args.out, list(draw_scenes(args.calibration_scenes, args.seed, "detector-calibrate")))
+            export(OneDetector(backbone, heads[kind]), args.output / f"{kind}.onnx")
+        calibrate(args.output, list(draw_scenes(args.calibration_scenes, args.seed, "detector-calibrate")))
     seconds = time.process_time() - started
-    results = evaluate(args.out, list(draw_scenes(args.test_scenes, args.seed + 1000, "detector-test")))
+    results = evaluate(args.output, list(draw_scenes(args.test_scenes, args.seed + 1000, "detector-test")))
     for kind, row in results.items():
         print(f"{kind}: recall {row['recall']:.4f}, precision {row['precision']:.4f} at IoU 0.5 over {row['boxes']} boxes "
               f"in {args.test_scenes} unseen synthetic scenes")  # fmt: skip
@@ -238,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "input_size": SIDE,
             "test": {"scenes": args.test_scenes, "seed": args.seed + 1000, "iou": 0.5, "score": 0.5, **results},
         }
-        (args.out / "detectors.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (args.output / "detectors.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -1,6 +1,6 @@
 """The page of app.py: started where gradio is installed, and used in a real browser where there is one besides.
 
-`pip install -e '.[app]' playwright` and a Chromium (`apt install chromium`) make all of it run.
+`pip install 'cocoer[app]' playwright` and a Chromium (`apt install chromium`) make all of it run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from browser import BROWSER, FLAGS
 from PIL import Image
 from tiny_recognizer import ROOT, load_program, tiny_checkpoint
 
+from cocoer.cli.main import main
 from cocoer.inference.recognizer import Recognizer
 from cocoer.report.person_html import person_block
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 needs_gradio = pytest.mark.skipif(
-    importlib.util.find_spec("gradio") is None, reason="wanted gradio: pip install -e '.[app]'"
+    importlib.util.find_spec("gradio") is None, reason="wanted gradio: pip install 'cocoer[app]'"
 )
 needs_browser = pytest.mark.skipif(
     BROWSER is None or importlib.util.find_spec("playwright") is None,
@@ -99,8 +100,8 @@ def test_without_gradio_the_program_says_how_to_get_it(
         monkeypatch.setenv(name, "")
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    assert load_program("app").main([]) == 2
-    assert "pip install -e '.[app]'" in capsys.readouterr().err
+    assert main(["app"]) == 2
+    assert "pip install 'cocoer[app]'" in capsys.readouterr().err
 
 
 @needs_gradio

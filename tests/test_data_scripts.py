@@ -69,7 +69,7 @@ def test_prepare_emotic_writes_an_index_that_training_reads(
     emotic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "index"
-    assert run("prepare_emotic", "--root", emotic, "--out", out, "--heads", "estimate") == 0
+    assert run("prepare_emotic", "--root", emotic, "--output", out, "--heads", "estimate") == 0
     assert [len(read_index(out, split, EMOTIC_CLASSES)) for split in ("train", "val", "test")] == [3, 1, 1]
     sidecar = json.loads((out / "sidecar.json").read_text())
     assert sidecar["release"] == "pami" and sidecar["detector"] == {"heads": "estimate"}
@@ -78,7 +78,7 @@ def test_prepare_emotic_writes_an_index_that_training_reads(
     assert "train: 3 persons in 2 images, 0 left out" in said.out and f"data.root for a config: {emotic}" in said.out
     assert said.err == ""  # no progress bar outside a terminal
     before = {p.name: p.read_bytes() for p in out.iterdir()}
-    assert run("prepare_emotic", "--root", emotic, "--out", out, "--heads", "estimate") == 0
+    assert run("prepare_emotic", "--root", emotic, "--output", out, "--heads", "estimate") == 0
     assert before == {p.name: p.read_bytes() for p in out.iterdir()}  # the same input gives the same bytes
 
 
@@ -86,14 +86,14 @@ def test_prepare_emotic_exit_codes(emotic: Path, tmp_path: Path, capsys: pytest.
     splits = small_splits()
     splits["train"].append(image("a.jpg", [person((NAN, 1, 2, 3))]))
     save_annotations(emotic / "Annotations/Annotations.mat", **splits)
-    common = ["--root", emotic, "--out", tmp_path / "index", "--heads", "estimate"]
+    common = ["--root", emotic, "--output", tmp_path / "index", "--heads", "estimate"]
     assert run("prepare_emotic", *common) == 1
     assert "left out: 1 x body box: NaN or infinite" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "index")
     assert run("prepare_emotic", *common, "--strict") == 1
     assert "person 2: body box: NaN" in capsys.readouterr().err and not (tmp_path / "index").exists()
     for words in (
-        ["--root", tmp_path / "none", "--out", tmp_path / "i"],
+        ["--root", tmp_path / "none", "--output", tmp_path / "i"],
         [*common[:4], "--heads", "boxes"],
         [*common[:4], "--heads", "guess"],
         [*common[:4], "--heads", "boxes", tmp_path / "none.csv"],
@@ -109,15 +109,15 @@ def test_missing_detectors_are_named_with_the_way_out(
     emotic: Path, caers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = ["--face-detector", tmp_path / "no.onnx"]
-    assert run("prepare_emotic", "--root", emotic, "--out", tmp_path / "i", *missing) == 2
+    assert run("prepare_emotic", "--root", emotic, "--output", tmp_path / "i", *missing) == 2
     assert "--heads estimate" in capsys.readouterr().err
-    assert run("prepare_caers", "--root", caers, "--out", tmp_path / "i", *missing) == 2
+    assert run("prepare_caers", "--root", caers, "--output", tmp_path / "i", *missing) == 2
     assert "--boxes estimate" in capsys.readouterr().err
 
 
 def test_detections_are_kept_and_used_again(emotic: Path, tmp_path: Path, detectors: type[SeesOnePerson]) -> None:
     out = tmp_path / "index"
-    assert run("prepare_emotic", "--root", emotic, "--out", out) == 0
+    assert run("prepare_emotic", "--root", emotic, "--output", out) == 0
     assert detectors.calls == 4
     records = read_index(out, "train")
     assert sorted(r.head_source for r in records) == ["detected", "detected", "estimated"]  # two bodies, one face
@@ -126,9 +126,9 @@ def test_detections_are_kept_and_used_again(emotic: Path, tmp_path: Path, detect
     (out / "detections.jsonl").write_text(
         "\n".join(lines[:3]) + '\n{"image": "emo'
     )  # interrupted in the middle of a line
-    assert run("prepare_emotic", "--root", emotic, "--out", out) == 0
+    assert run("prepare_emotic", "--root", emotic, "--output", out) == 0
     assert detectors.calls == 4 + 2 and read_index(out, "train") == records
-    assert run("prepare_emotic", "--root", emotic, "--out", out, "--rule", "published") == 0
+    assert run("prepare_emotic", "--root", emotic, "--output", out, "--rule", "published") == 0
     assert detectors.calls == 6  # another rule needs no new look
 
 
@@ -149,23 +149,25 @@ def test_prepare_caers_with_and_without_detectors(
     caers: Path, tmp_path: Path, detectors: type[SeesOnePerson], split: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "index"
-    assert run("prepare_caers", "--root", caers, "--out", out, "--split", split) == 0
+    assert run("prepare_caers", "--root", caers, "--output", out, "--split", split) == 0
     records = [r for path in out.glob("*.jsonl") if path.stem != "detections" for r in read_index(path, path.stem)]
     assert len(records) == 10 == detectors.calls and {r.head_source for r in records} == {"detected"}
-    assert run("prepare_caers", "--root", caers, "--out", out, "--split", split, "--boxes", "estimate") == 0
+    assert run("prepare_caers", "--root", caers, "--output", out, "--split", split, "--boxes", "estimate") == 0
     said = capsys.readouterr()
     assert "heads: detected 100.0%" in said.out and "heads: estimated 100.0%" in said.out and said.err == ""
-    assert run("prepare_caers", "--root", caers, "--out", out, "--boxes", "estimate", "--split", "community") == 2
-    assert run("prepare_caers", "--root", caers, "--out", out, "--near", "99") == 2
+    assert run("prepare_caers", "--root", caers, "--output", out, "--boxes", "estimate", "--split", "community") == 2
+    assert run("prepare_caers", "--root", caers, "--output", out, "--near", "99") == 2
     cut = caers / "train/Happy/0001.png"
     cut.write_bytes(cut.read_bytes()[:200])
-    assert run("prepare_caers", "--root", caers, "--out", out, "--split", split, "--boxes", "estimate") == 1
-    assert run("prepare_caers", "--root", caers, "--out", out, "--split", split, "--boxes", "estimate", "--strict") == 1
+    assert run("prepare_caers", "--root", caers, "--output", out, "--split", split, "--boxes", "estimate") == 1
+    assert (
+        run("prepare_caers", "--root", caers, "--output", out, "--split", split, "--boxes", "estimate", "--strict") == 1
+    )
 
 
 def test_data_check_names_every_broken_image(emotic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "index"
-    run("prepare_emotic", "--root", emotic, "--out", out, "--heads", "estimate")
+    run("prepare_emotic", "--root", emotic, "--output", out, "--heads", "estimate")
     assert run("data", "check", out, "--root", emotic) == 0
     path = emotic / "emotic/mscoco/images/a.jpg"
     path.write_bytes(path.read_bytes()[:-300])
@@ -187,16 +189,16 @@ def test_data_check_names_every_broken_image(emotic: Path, tmp_path: Path, capsy
 
 def test_data_show_draws_boxes_also_around_broken_images(emotic: Path, tmp_path: Path) -> None:
     out, sheet = tmp_path / "index", tmp_path / "new/sheet.png"
-    run("prepare_emotic", "--root", emotic, "--out", out, "--heads", "estimate")
-    assert run("data", "show", out, "--root", emotic, "--out", sheet) == 0
+    run("prepare_emotic", "--root", emotic, "--output", out, "--heads", "estimate")
+    assert run("data", "show", out, "--root", emotic, "--output", sheet) == 0
     first = np.asarray(Image.open(sheet))
     for colour in ((255, 80, 80), (255, 170, 40)):
         assert ((first == colour).all(-1)).sum() > 100  # body and estimated head of five persons
     assert not ((first == (60, 220, 90)).all(-1)).any()
     (emotic / "emotic/mscoco/images/a.jpg").unlink()
-    assert run("data", "show", out, "--root", emotic, "--out", sheet, "--count", "3", "--split", "train") == 0
+    assert run("data", "show", out, "--root", emotic, "--output", sheet, "--count", "3", "--split", "train") == 0
     assert ((np.asarray(Image.open(sheet)) == (80, 80, 80)).all(-1)).sum() > 2 * 200 * 200
-    assert run("data", "show", out, "--root", emotic, "--out", sheet, "--count", "0") == 2
+    assert run("data", "show", out, "--root", emotic, "--output", sheet, "--count", "0") == 2
 
 
 def test_data_convert_and_the_check_of_a_crop_cache(
@@ -209,10 +211,10 @@ def test_data_convert_and_the_check_of_a_crop_cache(
         '1,mscoco/images,none.jpg,"[80, 100]","[10, 10, 50, 70]","[\'Fear\']","[5, 5, 5]",Male,Adult\n'
     )
     out = tmp_path / "index"
-    assert run("data", "convert", table, "--format", "tandon-csv", "--root", emotic, "--out", out) == 1
+    assert run("data", "convert", table, "--format", "tandon-csv", "--root", emotic, "--output", out) == 1
     assert "train.csv row 3" in capsys.readouterr().err
     assert [r.image for r in read_index(out, "train")] == ["emotic/mscoco/images/a.jpg"]
-    assert run("data", "convert", table, "--format", "cocoer-pickle", "--root", emotic, "--out", out) == 2
+    assert run("data", "convert", table, "--format", "cocoer-pickle", "--root", emotic, "--output", out) == 2
     assert "--run-pickle" in capsys.readouterr().err
 
     from cocoer.data.cache import open_cache

@@ -113,7 +113,7 @@ def test_the_whole_training_runs_and_repeats(tmp_path: Path) -> None:
     program = load_program("scripts/train_demo_detectors.py")
     tiny = ["--scenes", "4", "--epochs", "1", "--batch-size", "2", "--test-scenes", "2", "--calibration-scenes", "2"]
     for name in ("a", "b"):
-        assert program.main([*tiny, "--out", str(tmp_path / name)]) == 0
+        assert program.main([*tiny, "--output", str(tmp_path / name)]) == 0
     for kind in KINDS:
         assert (tmp_path / "a" / f"{kind}.onnx").read_bytes() == (tmp_path / "b" / f"{kind}.onnx").read_bytes()
     about = json.loads((tmp_path / "a" / "detectors.json").read_text())

@@ -38,7 +38,7 @@ def exported(checkpoint: Path) -> Path:
     """The same weights as ONNX, made by the command."""
     file = checkpoint.parent / "tiny.onnx"
     program = load_program("export")
-    assert program.main(["--checkpoint", str(checkpoint), "--format", "onnx", "--out", str(file)]) == 0
+    assert program.main(["--checkpoint", str(checkpoint), "--format", "onnx", "--output", str(file)]) == 0
     return file
 
 
@@ -189,9 +189,9 @@ def test_a_file_that_disagrees_is_not_left_behind(tmp_path: Path, monkeypatch: p
 def test_wrong_names_leave_the_command_with_code_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = load_program("export")
     with pytest.raises(SystemExit) as left:
-        program.main(["--checkpoint", "x", "--format", "onnx", "--out", "model.pt2"])
+        program.main(["--checkpoint", "x", "--format", "onnx", "--output", "model.pt2"])
     assert left.value.code == 2 and ".onnx" in capsys.readouterr().err
-    assert program.main(["--checkpoint", str(tmp_path / "no.safetensors"), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert program.main(["--checkpoint", str(tmp_path / "no.safetensors"), "--output", str(tmp_path / "m.onnx")]) == 2
     assert "no such file" in capsys.readouterr().err
 
 
@@ -209,7 +209,7 @@ def test_the_exported_demonstration_answers_the_shipped_images_as_its_weights_do
     file = tmp_path / "demo.onnx"
     weights = ROOT / "checkpoints" / "demo" / "demo_emotic.safetensors"
     export = load_program("export").main
-    assert export(["--checkpoint", str(weights), "--format", "onnx", "--out", str(file)]) == 0
+    assert export(["--checkpoint", str(weights), "--format", "onnx", "--output", str(file)]) == 0
     program, rows = load_program("predict"), []
     for checkpoint in (weights, file):
         out = tmp_path / checkpoint.suffix[1:]

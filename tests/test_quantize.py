@@ -24,21 +24,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic scenes: 24 persons to calibrate with, 40 to evaluate."""
     folder = tmp_path_factory.mktemp("world")
     counts = ["--train", "24", "--val", "4", "--test", "40"]
-    assert load_program("prepare_demo").main(["--out", str(folder), "--dataset", "emotic", *counts]) == 0
+    assert load_program("prepare_demo").main(["--output", str(folder), "--dataset", "emotic", *counts]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("exact") / "demo.onnx"
-    assert load_program("export").main(["--checkpoint", str(WEIGHTS), "--out", str(file)]) == 0
+    assert load_program("export").main(["--checkpoint", str(WEIGHTS), "--output", str(file)]) == 0
     return file
 
 
 @pytest.fixture(scope="module")
 def int8(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("int8") / "demo_int8.onnx"
-    given = ["--int8", str(world / "index"), "--root", str(world), "--persons", "16", "--out", str(file)]
+    given = ["--int8", str(world / "index"), "--root", str(world), "--persons", "16", "--output", str(file)]
     assert load_program("export").main(["--checkpoint", str(WEIGHTS), *given]) == 0
     return file
 
@@ -110,10 +110,10 @@ def test_what_cannot_be_quantized_is_an_error(
     with pytest.raises(ExportError, match="wanted persons to calibrate with"):
         quantize(exact, tmp_path / "none.onnx", [], "nobody")
     main = load_program("export").main
-    for wrong in (["--format", "torch", "--out", "m.pt2"], ["--persons", "0", "--out", "m.onnx"]):
+    for wrong in (["--format", "torch", "--output", "m.pt2"], ["--persons", "0", "--output", "m.onnx"]):
         with pytest.raises(SystemExit) as left:
             main(["--checkpoint", str(WEIGHTS), "--int8", str(world / "index"), *wrong])
         assert left.value.code == 2 and "--int8 wants" in capsys.readouterr().err
-    missing = ["--int8", str(tmp_path / "no_index"), "--out", str(tmp_path / "m.onnx")]
+    missing = ["--int8", str(tmp_path / "no_index"), "--output", str(tmp_path / "m.onnx")]
     assert main(["--checkpoint", str(WEIGHTS), *missing]) == 2
     assert "no_index" in capsys.readouterr().err and not list(tmp_path.glob("*.onnx"))

@@ -278,12 +278,12 @@ def test_the_caers_tree_has_one_person_a_image_and_real_folder_names(tmp_path: P
     ("arguments", "says"),
     [
         ([], "nothing to do"),
-        (["--out", "full"], "not empty"),
-        (["--out", "file"], "wanted a folder"),
-        (["--out", "new", "--contradicted-share", "1.5"], "wanted a share from 0 to 1"),
-        (["--out", "new", "--train", "many"], "wanted a whole number"),
-        (["--out", "new", "--conflict-level", "feet"], "head"),
-        (["--out", "new", "--dataset", "caers", "--traps"], "--traps"),
+        (["--output", "full"], "not empty"),
+        (["--output", "file"], "wanted a folder"),
+        (["--output", "new", "--contradicted-share", "1.5"], "wanted a share from 0 to 1"),
+        (["--output", "new", "--train", "many"], "wanted a whole number"),
+        (["--output", "new", "--conflict-level", "feet"], "head"),
+        (["--output", "new", "--dataset", "caers", "--traps"], "--traps"),
     ],
 )
 def test_wrong_usage_ends_with_code_2_and_a_reason(
@@ -301,7 +301,7 @@ def test_wrong_usage_ends_with_code_2_and_a_reason(
 
 
 def test_the_command_writes_both_trees_and_is_quiet_off_a_terminal(tmp_path: Path) -> None:
-    arguments = ["--out", "demo", "--dataset", "both", "--train", "3", "--val", "2", "--test", "2"]
+    arguments = ["--output", "demo", "--dataset", "both", "--train", "3", "--val", "2", "--test", "2"]
     command = [sys.executable, "-m", "cocoer", "prepare", "demo", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
@@ -315,7 +315,7 @@ def test_force_replaces_the_demo_data_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     counts = ["--train", "2", "--val", "1", "--test", "1"]
     for seed in ("1", "2"):
-        assert make_demo_data.main(["--out", str(tmp_path), "--seed", seed, "--force", *counts]) == 0
+        assert make_demo_data.main(["--output", str(tmp_path), "--seed", seed, "--force", *counts]) == 0
     found = {str(p.relative_to(tmp_path)) for p in (tmp_path / "emotic").rglob("*.jpg")}
     assert found == {line["image"] for split in SPLITS for line in _lines(tmp_path, split)}
     assert (tmp_path / "mine.txt").exists()

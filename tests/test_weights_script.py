@@ -237,7 +237,15 @@ def test_convert_refuses_what_is_no_checkpoint(
 ) -> None:
     (tmp_path / "GWT.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     out = tmp_path / "out"
-    args = ["convert", "--release", str(tmp_path / "GWT.pth"), "--clip", str(tmp_path / "absent.pt"), "--out", str(out)]
+    args = [
+        "convert",
+        "--release",
+        str(tmp_path / "GWT.pth"),
+        "--clip",
+        str(tmp_path / "absent.pt"),
+        "--output",
+        str(out),
+    ]
     assert program.main(args) == 1
     assert "cocoer weights: error:" in capsys.readouterr().err and not (out / "model.safetensors").exists()
 

@@ -1,4 +1,4 @@
-"""Emotions in the browser: `python app.py`, then open the address that it prints. Wants `pip install -e '.[app]'`.
+"""Emotions in the browser: `python app.py`, then open the address that it prints. Wants `pip install 'cocoer[app]'`.
 
 Drop an image, choose a person, see what each level says, how the levels competed and where they look. Images are decoded and
 recognised on this machine; nothing is sent elsewhere, and what was uploaded is deleted when the program ends (or after an hour).
@@ -17,6 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cocoer.errors import MissingExtra
 from cocoer.weights import places
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
@@ -110,7 +111,7 @@ def serve(args: argparse.Namespace) -> int:
 def prepare_gradio(uploads: str) -> None:
     """Checks that gradio is there, switches off everything by which it would talk to the internet, and says where files go.
 
-    Raises RuntimeError with the command that installs it.
+    Raises MissingExtra with the command that installs it.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -118,7 +119,7 @@ def prepare_gradio(uploads: str) -> None:
     try:
         import gradio  # noqa: F401
     except ImportError as err:
-        raise RuntimeError(f"wanted gradio, which is not installed ({err}): pip install -e '.[app]'") from None
+        raise MissingExtra("app", err) from None
 
 
 def launch(page: gr.Blocks, host: str, port: int | None, max_upload: int) -> str:

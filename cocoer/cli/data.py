@@ -1,8 +1,8 @@
 """Look at a person index: does every image decode, and do boxes and labels make sense.
 
     cocoer data check data/emotic/index
-    cocoer data show data/emotic/index --out outputs/sheet.png
-    cocoer data convert SOURCE --format tandon-csv --root data/emotic --out data/emotic/index
+    cocoer data show data/emotic/index --output outputs/sheet.png
+    cocoer data convert SOURCE --format tandon-csv --root data/emotic --output data/emotic/index
 
 check reads every image completely and names each one that is broken, with the persons it takes along.
 show draws a contact sheet: body boxes red; head boxes green (annotated), blue (detected) or orange (estimated).
@@ -39,14 +39,14 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--split", choices=SPLITS, help="this split alone; default all")
     check.add_argument("--cache", type=Path, help="also verify the checksums of the crop caches in this folder")
-    show.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    show.add_argument("--output", type=Path, required=True, help="the PNG to write")
     show.add_argument("--count", type=int, default=24, help="persons on the sheet; default 24")
     show.add_argument("--seed", type=int, default=0, help="which persons")
     change = commands.add_parser("convert", help="index from files that others derived")
     change.add_argument("source", type=Path, help="the file or folder to read")
     change.add_argument("--format", choices=tuple(FORMATS), required=True)
     change.add_argument("--root", type=Path, required=True, help="folder with the images; those of arrays go there")
-    change.add_argument("--out", type=Path, required=True, help="folder for the index")
+    change.add_argument("--output", type=Path, required=True, help="folder for the index")
     change.add_argument("--dataset", choices=("emotic", "caers"), default="emotic")
     change.add_argument("--run-pickle", action="store_true",
                         help="read a pickle although pickles can run code: only for files whose maker you trust")  # fmt: skip
@@ -89,19 +89,19 @@ def _check(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     sheet = contact_sheet(_records(args), args.root, args.count, args.seed)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(args.out)
-    print(f"contact sheet: {args.out} ({sheet.width}x{sheet.height})")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(args.output)
+    print(f"contact sheet: {args.output} ({sheet.width}x{sheet.height})")
     return 0
 
 
 def _convert(args: argparse.Namespace) -> int:
     records, sidecar = convert(args.source, args.format, args.root, args.dataset, args.run_pickle)
-    written = write_index(args.out, records, sidecar)
+    written = write_index(args.output, records, sidecar)
     for row in sidecar["skipped"]:
         print(f"left out: {row['where']}: {row['reason']}", file=sys.stderr)
     print(f"{len(records)} persons, {len(sidecar['skipped'])} left out")
-    print(f"index: {args.out} ({', '.join(p.name for p in written.values())})")
+    print(f"index: {args.output} ({', '.join(p.name for p in written.values())})")
     return 1 if sidecar["skipped"] else 0
 
 

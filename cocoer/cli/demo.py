@@ -113,12 +113,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="cocoer demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="where everything goes")
+    parser.add_argument("--output", type=Path, default=Path("outputs/demo"), help="where everything goes")
     parser.add_argument("--persons", type=int, default=600, help="persons of the short run's training split")
     parser.add_argument("--test", type=int, default=300, help="persons of the test split")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the short run")
     args = parser.parse_args(argv)
-    out: Path = args.out
+    out: Path = args.output
     data, seconds = out / "data", {}
     out.mkdir(parents=True, exist_ok=True)
     target = [
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     split = ["--train", str(args.persons), "--val", "150", "--test", str(args.test)]
     try:
         seconds["scenes"] = run(
-            "a small demo world, in EMOTIC's format", "prepare", "demo", "--out", str(data), "--force",
+            "a small demo world, in EMOTIC's format", "prepare", "demo", "--output", str(data), "--force",
             "--dataset", "emotic", "--seed", str(UNSEEN_SEED), *split,
         )  # fmt: skip
         seconds["images"] = run(

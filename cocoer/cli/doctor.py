@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -58,7 +59,8 @@ def check_python() -> list[Finding]:
 def requirements() -> list[str]:
     """What cocoer wants, a line a package: the clone's own list, or what the installed package says of itself."""
     if places.CLONE is not None:
-        return (places.CLONE / "requirements.txt").read_text(encoding="utf-8").split("\n")
+        project = tomllib.loads((places.CLONE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return list(project["dependencies"])
     return [line for line in metadata.requires("cocoer") or () if "extra ==" not in line]
 
 
@@ -68,10 +70,7 @@ def check_packages(lines: Sequence[str], version_of: VersionOf = installed) -> l
 
     found, good = [], []
     for line in lines:
-        text = line.split("#")[0].strip()
-        if not text:
-            continue
-        wanted = Requirement(text)
+        wanted = Requirement(line)
         version = version_of(wanted.name)
         if version is None and wanted.name == "onnxruntime":
             version = version_of("onnxruntime-gpu")

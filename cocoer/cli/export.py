@@ -1,10 +1,10 @@
 """One file that holds the whole model, from crops to probabilities and exclusion sequence, competition included.
 
     DEMO=checkpoints/demo/demo_emotic.safetensors
-    cocoer export --checkpoint $DEMO --format onnx --out outputs/demo.onnx
+    cocoer export --checkpoint $DEMO --format onnx --output outputs/demo.onnx
     python inference.py --checkpoint outputs/demo.onnx --input test_imgs/
-    cocoer export --checkpoint $DEMO --format torch --out outputs/demo.pt2
-    cocoer export --checkpoint $DEMO --int8 INDEX --root IMAGES --out outputs/demo_int8.onnx
+    cocoer export --checkpoint $DEMO --format torch --output outputs/demo.pt2
+    cocoer export --checkpoint $DEMO --int8 INDEX --root IMAGES --output outputs/demo_int8.onnx
     cocoer evaluate --checkpoint outputs/demo_int8.onnx --against outputs/evaluation/scores.npz   # what int8 costs
 
 The file is checked against PyTorch to 1e-4 before it gets its name. Class names, thresholds, config and preprocess are in it.
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--checkpoint", required=True, help="weights (.safetensors file, or the folder of one)")
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="onnx", help="default: %(default)s")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write, .onnx or .pt2")
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write, .onnx or .pt2")
     parser.add_argument(
         "--int8", metavar="INDEX", help="8-bit convolutions (onnx only); the persons of this index calibrate"
     )
@@ -44,8 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
     options = parser.parse_args(arguments)
     wanted = SUFFIXES[options.format]
-    if options.out.suffix != wanted:
-        parser.error(f"--out: wanted a name that ends in {wanted} for --format {options.format}, got {options.out}")
+    if options.output.suffix != wanted:
+        parser.error(
+            f"--output: wanted a name that ends in {wanted} for --format {options.format}, got {options.output}"
+        )
     if options.int8 and (options.format != "onnx" or options.persons < 1):
         parser.error("--int8 wants --format onnx and at least one of --persons")
     from cocoer.config import change_config, config_to_dict
@@ -67,13 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.int8:
             difference = export_int8(loaded, metadata, options)
         else:
-            difference = export_model(loaded.model, loaded.config, metadata, options.out, options.format)
+            difference = export_model(loaded.model, loaded.config, metadata, options.output, options.format)
     except (CheckpointError, OutputError, ConfigError, ExportError, IndexFileError, ImageError) as err:
         print(f"cocoer export: error: {err}", file=sys.stderr)
         return 2
-    size = human_size(options.out.stat().st_size)
+    size = human_size(options.output.stat().st_size)
     whose = "its float32 form differs" if options.int8 else "differs"
-    print(f"{options.out}: {size}; {whose} from PyTorch by at most {difference:.1e} (batches of 1, 2 and 5 persons)")
+    print(f"{options.output}: {size}; {whose} from PyTorch by at most {difference:.1e} (batches of 1, 2 and 5 persons)")
     return 0
 
 
@@ -88,5 +90,5 @@ def export_int8(loaded: Loaded, metadata: dict[str, Any], options: argparse.Name
     with TemporaryDirectory() as folder:
         exact = Path(folder) / "float32.onnx"
         difference = export_model(loaded.model, loaded.config, metadata, exact)
-        quantize(exact, options.out, batches, "the training split")
+        quantize(exact, options.output, batches, "the training split")
     return difference

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cocoer import __version__
+from cocoer.errors import MissingExtra
 from cocoer.names import nearest
 
 COMMANDS = {
@@ -55,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from cocoer.training.signals import leave_on_signals
 
         leave_on_signals()
-    code: int = import_module(f"cocoer.cli.{name}").main(rest)
+    try:
+        code: int = import_module(f"cocoer.cli.{name}").main(rest)
+    except MissingExtra as err:
+        print(f"cocoer {words[0]}: error: {err}", file=sys.stderr)
+        return 2
     return code
 
 

@@ -1,7 +1,7 @@
 """Make a person index of CAER-S: class folders in any spelling, duplicates counted, one person with a head in every image.
 
-    cocoer prepare caers --root data/CAER-S --out data/caers/index --split disjoint
-    cocoer prepare caers --root data/CAER-S --out data/caers/index --split community --faces lists/
+    cocoer prepare caers --root data/CAER-S --output data/caers/index --split disjoint
+    cocoer prepare caers --root data/CAER-S --output data/caers/index --split community --faces lists/
 
 --root is the folder that holds `train` and `test`; a level too high or too low is found too. --faces: a list of
 ndkhanh360/CAER or larrylu0426/CAERS-Annotation, or a folder of them. --boxes: `detect` finds faces and bodies (needs the
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="cocoer prepare caers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", type=Path, required=True, help="folder with `train` and `test`")
-    parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl ... and sidecar.json")
+    parser.add_argument("--output", type=Path, required=True, help="folder for train.jsonl ... and sidecar.json")
     parser.add_argument("--split", choices=("original", "community", "disjoint"), default="original",
                         help="by the folders, by the face lists, or with no near-duplicate across splits")  # fmt: skip
     parser.add_argument("--faces", type=Path, help="face list, or a folder of face lists")
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         images = read_tree(base, data_root)
         faces = read_face_lists(args.faces, images) if args.faces else None
         detector = (
-            StoredDetector(detector_config(parser, args), args.device, data_root, args.out)
+            StoredDetector(detector_config(parser, args), args.device, data_root, args.output)
             if args.boxes == "detect"
             else None
         )
@@ -77,9 +77,9 @@ def main(argv: list[str] | None = None) -> int:
         "options": {"split": args.split, "near": args.near, "seed": args.seed, "strict": args.strict},
         "detector": {"boxes": args.boxes} | (detector.settings if detector else {}),
     }
-    written = write_index(args.out, index.records, made | index.sidecar | {"data_root": str(data_root)})
+    written = write_index(args.output, index.records, made | index.sidecar | {"data_root": str(data_root)})
     _tell(index.sidecar)
-    print(f"data.root for a config: {data_root}\nindex: {args.out} ({', '.join(p.name for p in written.values())})")
+    print(f"data.root for a config: {data_root}\nindex: {args.output} ({', '.join(p.name for p in written.values())})")
     return 1 if any(row["reason"].startswith(FAULTS) for row in index.sidecar["skipped"]) else 0
 
 

@@ -1,6 +1,6 @@
 """Make the demo world: synthetic scenes with people, written as an EMOTIC tree, a CAER-S tree, or both.
 
-    cocoer prepare demo --out outputs/demo_data --train 6000 --val 600 --test 1200
+    cocoer prepare demo --output outputs/demo_data --train 6000 --val 600 --test 1200
 
 Counts are persons for EMOTIC (several may share an image) and images for CAER-S (one person each). With
 `--dataset both` the two trees lie in `<out>/emotic` and `<out>/caers`, otherwise `<out>` itself is the root.
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cocoer prepare demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, help="folder to write; must be empty or absent unless --force is given")
+    parser.add_argument("--output", type=Path, help="folder to write; must be empty or absent unless --force is given")
     parser.add_argument("--dataset", choices=("emotic", "caers", "both"), default="emotic")
     parser.add_argument("--train", type=_count, default=6000, help="persons (EMOTIC) or images (CAER-S); default 6000")
     parser.add_argument("--val", type=_count, default=600, help="default 600")
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--conflict-level", choices=LEVELS, help="which level contradicts; default: each equally often")
     parser.add_argument("--traps", action="store_true", help="add rows that a reader of Annotations.mat must survive")
     parser.add_argument("--workers", type=_count, default=2, help="processes that draw")
-    parser.add_argument("--force", action="store_true", help="replace what this command wrote to --out before")
+    parser.add_argument("--force", action="store_true", help="replace what this command wrote to --output before")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of 24 people to this PNG")
     parser.add_argument("--images", type=Path, help="write 8 demo images with their boxes to this folder")
     return parser
@@ -63,40 +63,42 @@ def _parser() -> argparse.ArgumentParser:
 
 def _prepare_folder(parser: argparse.ArgumentParser, out: Path, force: bool) -> None:
     if out.exists() and not out.is_dir():
-        parser.error(f"--out: wanted a folder, got the file {out}")
+        parser.error(f"--output: wanted a folder, got the file {out}")
     if out.is_dir() and any(out.iterdir()):
         if not force:
-            parser.error(f"--out: {out} is not empty; give another folder, or --force to replace the demo data in it")
+            parser.error(
+                f"--output: {out} is not empty; give another folder, or --force to replace the demo data in it"
+            )
         for name in ("emotic", "caers", "CAER-S", "Annotations", "index"):
             if (out / name).is_dir():
                 shutil.rmtree(out / name)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.error(f"--out: cannot make {out}: {error.strerror}")
+        parser.error(f"--output: cannot make {out}: {error.strerror}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if not (args.out or args.sheet or args.images):
-        parser.error("nothing to do: give --out FOLDER, --sheet FILE.png or --images FOLDER")
+    if not (args.output or args.sheet or args.images):
+        parser.error("nothing to do: give --output FOLDER, --sheet FILE.png or --images FOLDER")
     if args.traps and (args.dataset == "caers" or min(args.train, args.val, args.test) < 1):
         parser.error(
             "--traps: wanted EMOTIC with at least one person in each split; they are rows of its Annotations.mat"
         )
     options = WorldOptions(args.contradicted_share, args.conflict_level)
-    if args.out:
-        _prepare_folder(parser, args.out, args.force)
+    if args.output:
+        _prepare_folder(parser, args.output, args.force)
         counts = {"train": args.train, "val": args.val, "test": args.test}
         both = args.dataset == "both"
         if args.dataset != "caers":
-            root = args.out / "emotic" if both else args.out
+            root = args.output / "emotic" if both else args.output
             write_emotic(root, counts, args.seed, options, args.traps, args.workers)
             print(f"EMOTIC tree, Annotations.mat and index (synthetic): {root}")
         if args.dataset != "emotic":
-            root = args.out / "caers" if both else args.out
+            root = args.output / "caers" if both else args.output
             write_caers(root, counts, args.seed, options, args.workers)
             print(f"CAER-S tree and index (synthetic): {root}")
     if args.sheet:

@@ -1,7 +1,7 @@
 """Make a person index of EMOTIC: verified boxes, a head for everybody, and a sidecar that names every dropped person.
 
-    cocoer prepare emotic --root data/emotic --out data/emotic/index
-    cocoer prepare emotic --root data/emotic --out data/emotic/index --heads boxes my_heads.csv --drop-overlap
+    cocoer prepare emotic --root data/emotic --output data/emotic/index
+    cocoer prepare emotic --root data/emotic --output data/emotic/index --heads boxes my_heads.csv --drop-overlap
 
 --root is the folder that holds `emotic` (or `cvpr_emotic`) and `Annotations`; a level too high or too low is found too.
 --heads: `detect` finds faces and gives each body at most one (needs the detectors, see cocoer weights), `boxes FILE`
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--root", type=Path, required=True, help="folder with `emotic` and `Annotations`")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for train.jsonl, val.jsonl, test.jsonl, sidecar.json"
+        "--output", type=Path, required=True, help="folder for train.jsonl, val.jsonl, test.jsonl, sidecar.json"
     )
     parser.add_argument(
         "--release", choices=("auto", "pami", "cvpr17"), default="auto", help="default: the one that is there"
@@ -64,7 +64,7 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, tree
         }
     if kind == "estimate":
         return HeadSource(), {"heads": "estimate"}
-    detector = StoredDetector(detector_config(parser, args), args.device, tree.data_root, args.out)
+    detector = StoredDetector(detector_config(parser, args), args.device, tree.data_root, args.output)
     return HeadSource(detect=detector, rule=args.rule), {"heads": "detect", "rule": args.rule} | detector.settings
 
 
@@ -92,9 +92,9 @@ def main(argv: list[str] | None = None) -> int:
         "options": {"drop_overlap": args.drop_overlap, "require_vad": args.require_vad, "strict": args.strict},
         "detector": detector,
     }
-    written = write_index(args.out, index.records, made | index.sidecar | {"data_root": str(tree.data_root)})
+    written = write_index(args.output, index.records, made | index.sidecar | {"data_root": str(tree.data_root)})
     _tell(index.sidecar, tree)
-    print(f"index: {args.out} ({', '.join(p.name for p in written.values())})")
+    print(f"index: {args.output} ({', '.join(p.name for p in written.values())})")
     return 1 if any(row["reason"].startswith(FAULTS) for row in index.sidecar["skipped"]) else 0
 
 

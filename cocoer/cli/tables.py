@@ -196,7 +196,7 @@ def data_root(args: argparse.Namespace) -> Path:
     root = Path(args.data or f"outputs/demo_data/{args.dataset}{'' if sizes[0] else '_test'}")
     if not (root / "index" / "sidecar.json").is_file():  # it is written last
         say(f"drawing the demo world into {root.as_posix()}")
-        command = [sys.executable, "-m", "cocoer", "prepare", "demo", "--out", str(root), "--force"]
+        command = [sys.executable, "-m", "cocoer", "prepare", "demo", "--output", str(root), "--force"]
         counts = [
             word for split, n in zip(("train", "val", "test"), sizes, strict=True) for word in (f"--{split}", str(n))
         ]

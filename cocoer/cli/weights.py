@@ -4,8 +4,8 @@
     cocoer weights fetch buffalo_l scrfd_person_2.5g
     cocoer weights fetch resnet50 --from /media/stick/resnet50-0676ba61.pth
     cocoer weights verify
-    cocoer weights convert --release GWT.pth --clip checkpoints/clip/RN50.pt --out checkpoints/release
-    cocoer weights pack outputs/run/best.safetensors --out small.safetensors
+    cocoer weights convert --release GWT.pth --clip checkpoints/clip/RN50.pt --output checkpoints/release
+    cocoer weights pack outputs/run/best.safetensors --output small.safetensors
 
 Exit code 0: done. 1: a file could not be had, or is wrong. 2: wrong usage.
 """
@@ -54,11 +54,11 @@ def _parser() -> argparse.ArgumentParser:
         "--clip", type=Path, metavar="RN50.pt", help="default: checkpoints/clip, then the usual caches"
     )
     converts.add_argument("--config", type=Path, default=places.SHIPPED / "configs" / "emotic_release.yaml")
-    converts.add_argument("--out", type=Path, default=places.home() / "checkpoints" / "release", metavar="FOLDER")
+    converts.add_argument("--output", type=Path, default=places.home() / "checkpoints" / "release", metavar="FOLDER")
     converts.add_argument("--force", action="store_true", help="replace an earlier conversion")
     packs = commands.add_parser("pack", help="trained weights as a smaller file with the same answers, for inference")
     packs.add_argument("weights", type=Path, help="weights that train.py wrote")
-    packs.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+    packs.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
     return p
 
 
@@ -182,7 +182,7 @@ def run_convert(args: argparse.Namespace) -> int:
     try:
         done = convert_release(
             args.release,
-            args.out,
+            args.output,
             load_config(args.config),
             clip=args.clip,
             vocabulary=args.vocabulary,
@@ -191,7 +191,7 @@ def run_convert(args: argparse.Namespace) -> int:
     except (CheckpointError, OutputError, FileNotFoundError) as err:
         print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1
-    print(f"{done.file}: ready for `python inference.py --checkpoint {args.out} --input IMAGE`")
+    print(f"{done.file}: ready for `python inference.py --checkpoint {args.output} --input IMAGE`")
     return 0
 
 
@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "verify":
             return run_verify(args.names)
         if args.command == "pack":
-            return run_pack(args.weights, args.out)
+            return run_pack(args.weights, args.output)
         return run_convert(args)
     except ValueError as err:
         print(f"cocoer weights: error: {err}", file=sys.stderr)

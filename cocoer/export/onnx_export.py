@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cocoer.config import Config
-from cocoer.errors import ExportError
+from cocoer.errors import ExportError, MissingExtra
 from cocoer.files import write_file
 from cocoer.model.cocoer import CocoER
 from cocoer.model.release.coordination import ReleaseCompetition
@@ -178,7 +178,7 @@ def _onnx_bytes(program: torch.export.ExportedProgram, metadata: str) -> bytes:
                 verbose=False,
             )
     except ImportError as err:
-        raise ExportError(f"ONNX export needs onnxscript: {err}; pip install -r requirements.lock") from None
+        raise MissingExtra("onnx", err) from None
     assert converted is not None, "with dynamo=True the exporter returns its program"
     proto = converted.model_proto
     entry = proto.metadata_props.add()

@@ -16,12 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from cocoer.config import DataConfig
 from cocoer.data.batch import Batch
 from cocoer.data.loaders import build_dataset, collate
-from cocoer.errors import ExportError
+from cocoer.errors import ExportError, MissingExtra
 from cocoer.export.onnx_export import INPUTS, METADATA_KEY, OnnxFile
 from cocoer.files import write_file
 
@@ -58,7 +57,11 @@ def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], whos
     whose: where those persons come from; the file's metadata tells it, and how many they were, under `quantized`.
     Raises ExportError for a file that is none of ours, that is quantized already, or where no person came.
     """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    try:
+        import onnx
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    except ImportError as err:
+        raise MissingExtra("onnx", err) from None
 
     metadata = OnnxFile(source).metadata
     if "quantized" in metadata:

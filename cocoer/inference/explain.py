@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 import torch
-from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from cocoer.config import Config
 from cocoer.data.batch import Batch
+from cocoer.errors import MissingExtra
 from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.predictions import probabilities_of
 from cocoer.model.backbone import Backbone
@@ -79,6 +79,11 @@ def grad_cam(
     batch: on the model's device. classes: [B] int64, the emotion of each person. The model must be in eval mode; its
     parameters and their gradients are left alone.
     """
+    try:
+        from captum.attr import LayerGradCam
+    except ImportError as err:
+        raise MissingExtra("explain", err) from None
+
     scores = _LevelScores(model, config, level, when)
     block = cast(Backbone, model.backbones[LEVELS[level]]).last_block
     # Crops that ask for a gradient make one flow to the block even where the weights are frozen.

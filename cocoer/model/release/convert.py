@@ -101,10 +101,10 @@ def convert_release(
 def _output_folder(out: Path, force: bool) -> Path:
     """CheckpointError unless `out` is, or can become, a folder without weights (or force)."""
     if out.exists() and not out.is_dir():
-        raise CheckpointError(f"--out {out}: is a file; wanted a folder, such as checkpoints/release/")
+        raise CheckpointError(f"--output {out}: is a file; wanted a folder, such as checkpoints/release/")
     if (out / FILE_NAME).exists() and not force:
         raise CheckpointError(
-            f"--out {out}: already holds {FILE_NAME}; name another folder, or replace it with --force"
+            f"--output {out}: already holds {FILE_NAME}; name another folder, or replace it with --force"
         )
     return out
 
@@ -242,7 +242,7 @@ def _write(out: Path, model: CocoER, config: Config, fates: KeyFates, notes: lis
         unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as err:
         raise CheckpointError(
-            f"--out {out}: cannot be written: {err}; wanted a folder that can be made and written"
+            f"--output {out}: cannot be written: {err}; wanted a folder that can be made and written"
         ) from None
     try:
         save_weights(unfinished / FILE_NAME, model, config, metrics={}, thresholds={}, note="; ".join(notes))
@@ -252,7 +252,9 @@ def _write(out: Path, model: CocoER, config: Config, fates: KeyFates, notes: lis
         for name in (REPORT_NAME, FILE_NAME):
             put_in_place(unfinished / name, out / name)
     except OSError as err:
-        raise CheckpointError(f"--out {out}: cannot be written: {err}; what was there before is still there") from None
+        raise CheckpointError(
+            f"--output {out}: cannot be written: {err}; what was there before is still there"
+        ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return out / FILE_NAME

@@ -1,0 +1,121 @@
+"""The wheel, built here and installed into a new environment without the clone: the whole program, run from another folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tiny_recognizer import ROOT
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A new environment (its folder of programs) and an empty working folder beside it."""
+
+    programs: Path
+    work: Path
+
+    def run(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """`cocoer COMMAND` as a user types it: no clone on the path, a home folder of its own."""
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "COCOER_HOME", "VIRTUAL_ENV")}
+        environment |= {"HOME": str(self.work), "XDG_CACHE_HOME": str(self.work / "cache"), "OMP_NUM_THREADS": "1"}
+        words = [str(self.programs / "cocoer"), *command]
+        done = subprocess.run(words, cwd=self.work, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel in a new environment that sees the libraries installed here, but not this clone: no network is needed."""
+    folder = tmp_path_factory.mktemp("user")
+    venv.create(folder / "venv", symlinks=True)
+    python = folder / "venv" / "bin" / "python"
+    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))  # .pth files in there are not read
+    install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", *install], check=True)
+    (folder / "work").mkdir()
+    return Installed(folder / "venv" / "bin", folder / "work")
+
+
+def test_the_wheel_holds_what_comes_with_cocoer_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as bundle:
+        names = set(bundle.namelist())
+    for folder in ("configs", "checkpoints/demo", "test_imgs"):
+        tracked = subprocess.run(
+            ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+        assert tracked and {f"cocoer/shipped/{name}" for name in tracked} <= names
+    assert "cocoer/py.typed" in names
+    tops = {name.split("/")[0] for name in names}
+    assert len(tops) == 2 and "cocoer" in tops, f"beside the package and its metadata: {tops}"
+    assert not [name for name in names if name.endswith((".pyc", ".part"))]
+
+
+def test_help_is_one_screen_at_once(installed: Installed) -> None:
+    """Half a second of work; other programs on the machine may make it longer on the clock."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    text = installed.run("--help").stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+    assert len(text.splitlines()) <= 40 and "predict" in text
+
+
+def test_predict_export_and_evaluate_run_without_the_clone(installed: Installed) -> None:
+    from cocoer.weights.places import SHIPPED
+
+    image = str(SHIPPED / "test_imgs" / "demo_01.jpg")
+    installed.run("predict", "--input", image, "--output", "a", "--device", "cpu")
+    result = json.loads((installed.work / "a" / "demo_01.json").read_text())
+    assert result["persons"] and result["persons"][0]["status"] == "ok"
+    assert (installed.work / "a" / "demo_01.png").is_file()
+
+    weights = "checkpoints/demo/demo_emotic.safetensors"  # found among what comes with cocoer
+    installed.run("export", "--checkpoint", weights, "--output", "demo.onnx")
+    installed.run("predict", "--input", image, "--output", "b", "--checkpoint", "demo.onnx")
+    exported = json.loads((installed.work / "b" / "demo_01.json").read_text())
+    for one, other in zip(result["persons"], exported["persons"], strict=True):
+        assert one["pred"] and one["pred"] == other["pred"] and one["emo_process"] == other["emo_process"]
+
+    installed.run(
+        "prepare", "demo", "--output", "world", "--dataset", "emotic", "--seed", "5",
+        "--train", "4", "--val", "4", "--test", "12",
+    )  # fmt: skip
+    data = ["--root", "world", "--index", "world/index"]
+    installed.run(
+        "evaluate", "--config", "configs/demo_emotic.yaml", "--checkpoint", weights, *data, "--output", "score"
+    )
+    assert json.loads((installed.work / "score" / "evaluation.json").read_text())["persons"] == 12
+
+
+def test_fetched_files_belong_to_the_users_cache(installed: Installed) -> None:
+    said = installed.run("weights", "list").stdout
+    assert str(installed.work / "cache" / "cocoer") in said and "COCOER_HOME" in said
+    offline = installed.run("weights", "fetch", "resnet50", "--offline", code=1).stderr
+    assert str(installed.work / "cache" / "cocoer" / "checkpoints" / "imagenet") in offline
+
+
+def test_doctor_reads_the_bounds_of_the_installed_package(installed: Installed) -> None:
+    report = json.loads(installed.run("doctor", "--json").stdout)
+    assert [f["state"] for f in report["Packages"]] == ["ok"]
+    assert not [f for f in report["Weights"] if f["state"] == "WRONG"]
