@@ -263,7 +263,7 @@ class InferenceConfig:
 
     batch_size: Positive = 8  # persons per forward
     # Gains: shorter forward passes of 1 and of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
-    fuse: bool = True  # batch norms into convolutions, V-I's repeated input into one: 12 % or more, 2 to 10 %
+    fold: bool = True  # batch norms into convolutions, V-I's repeated input into one: 12 % or more, 2 to 10 %
     channels_last: bool = True  # images and weights laid out as convolutions like them: none, 11 to 14 %
     prepack: bool = True  # CPU: weights in oneDNN's order once instead of in every pass: 23 to 26 %, up to 6 %
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: over 40 % on CPUs with bf16 units; answers change a little

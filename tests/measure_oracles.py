@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import test_coordination
 import test_release_rule
 import torch
-from slow_oracle import paper_person, person_loss, release_person
+from slow_oracle import delta_of, kkt_residual, paper_person, person_loss, release_person
 from small_worlds import world
 from test_coordination import LOSSES
 from test_mappings import KINDS, Levels
@@ -32,7 +32,7 @@ from test_simplex_qp import (
 from torch import Tensor
 
 from cocoer.model.losses import competition_weights
-from cocoer.model.simplex_qp import kkt_residual, solve_simplex_qp
+from cocoer.model.simplex_qp import solve_simplex_qp
 
 Row = tuple[str, str, str, str]
 
@@ -84,7 +84,7 @@ def paper_rows() -> Iterator[Row]:
                         slow = paper_person(w.modules, w.inputs[person], loss, biases=biases, **options)  # type: ignore[arg-type]
                         rounds = torch.tensor(slow.rounds, dtype=torch.float64)
                         simplex = max(simplex, furthest((found.weights[person], rounds)))
-                        direction = max(direction, furthest((found.delta()[person], slow.delta)))
+                        direction = max(direction, furthest((delta_of(found)[person], slow.delta)))
                         features = max(features, furthest((refined[person], slow.refined)))
                         cases += 1
         yield (

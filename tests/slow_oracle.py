@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cocoer.model.competition import PaperCompetition
+
 PersonLoss = Callable[[Tensor], Tensor]  # logits [k] -> loss
 
 
@@ -189,3 +191,32 @@ def release_person(heads: list[SlowHead], x: Tensor, loss: PersonLoss, step: flo
             refined.append(updated.features(x[m]))
     distance = totals[0].norm().item() + totals[1].norm().item()
     return SlowResult(losses, rounds, exclusion, totals[0], torch.stack(refined)), distance
+
+
+def kkt_residual(gram: Tensor, losses: Tensor, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    """How far weights are from optimal: 0 exactly where the Karush-Kuhn-Tucker conditions hold.
+
+    gram [..., q, q], losses [..., q], weights [..., q], mask as in `solve_simplex_qp`; returns [...].
+    The largest of: the duality gap w'g - min(g) with g = gram w - losses, relative to the largest entry of |gram| and the
+    spread of the losses; the negative part of the weights; |sum(w) - 1|; any weight on a level that does not take part.
+    The gap bounds how far the objective is above its minimum. NaN where the problem or the weights hold NaN.
+    """
+    present = torch.ones_like(losses, dtype=torch.bool) if mask is None else mask
+    pair = present.unsqueeze(-1) & present.unsqueeze(-2)
+    gram = torch.where(pair, 0.5 * gram + 0.5 * gram.transpose(-1, -2), 0.0)
+    top = torch.where(present, losses, -torch.inf).amax(-1, keepdim=True)
+    losses = torch.where(present, losses - top, 0.0)
+    size = torch.maximum(gram.abs().amax((-1, -2)), losses.abs().amax(-1))
+    size = torch.where(size > 0, size, 1.0).unsqueeze(-1)
+    gradient = ((gram * weights.unsqueeze(-2)).sum(-1) - losses) / size
+    lowest = torch.where(present, gradient, torch.inf).amin(-1, keepdim=True)
+    gap = torch.where(present, weights * (gradient - lowest), 0.0).sum(-1)
+    outside = torch.where(present, (-weights).clamp_min(0.0), weights.abs()).amax(-1)
+    off_simplex = (weights.sum(-1) - present.any(-1).to(weights.dtype)).abs()
+    return torch.stack((gap, outside, off_simplex), dim=-1).amax(-1)
+
+
+def delta_of(competition: PaperCompetition) -> Tensor:
+    """The direction itself, [B, k, d] (with biases [B, k, d + 1], bias last); the model only ever applies it to vectors."""
+    features = F.pad(competition.features, (0, 1), value=1.0) if competition.biases else competition.features
+    return -torch.einsum("bl,blk,bld->bkd", competition.coefficients, competition.errors, features)

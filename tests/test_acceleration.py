@@ -21,7 +21,7 @@ from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.acceleration import accelerated, lowered
 from cocoer.inference.cuda_graph import GraphedModel
 from cocoer.inference.recognizer import Recognizer
-from cocoer.model.cocoer import ModelOutput
+from cocoer.model.level_model import ModelOutput
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,10 +51,10 @@ def norms_in(network: nn.Module) -> int:
 
 
 def test_the_recogniser_fuses_by_itself_and_says_what_the_plain_model_says() -> None:
-    plain, fused = recognizer("fuse=false", "channels_last=false"), recognizer()
-    assert norms_in(plain.model) > 0 == norms_in(fused.model) and fused.model.fused
+    plain, folded = recognizer("fold=false", "channels_last=false"), recognizer()
+    assert norms_in(plain.model) > 0 == norms_in(folded.model) and folded.model.folded
     wanted = tensors_in(answer(plain))
-    for name, value in tensors_in(answer(fused)).items():
+    for name, value in tensors_in(answer(folded)).items():
         torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
@@ -63,7 +63,7 @@ def test_the_recogniser_fuses_by_itself_and_says_what_the_plain_model_says() -> 
 def test_the_full_size_model_says_the_same_when_it_is_fast(config: str) -> None:
     settings = load_config(ROOT / "configs" / config)
     plain = change_config(
-        settings, ["inference.fuse=false", "inference.channels_last=false", "inference.prepack=false"]
+        settings, ["inference.fold=false", "inference.channels_last=false", "inference.prepack=false"]
     )
     model = random_model(settings, CPU)
     slow = Recognizer(deepcopy(model), plain)
@@ -92,7 +92,7 @@ def test_bf16_is_autocast_with_weights_cast_once() -> None:
     config, batch = tiny_config(), person_batch(tiny_config(), 3, CPU)
     given = (batch.head, batch.body, batch.context, batch.head_xyxy, batch.body_xyxy)
     model = tiny_model()
-    model.fuse()
+    model.fold()
     small = lowered(deepcopy(model))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         wanted, got = tensors_in(model(*given)), tensors_in(small(*given))
@@ -113,8 +113,8 @@ def test_bf16_leaves_the_model_in_float32_for_explanations() -> None:
 
 
 def test_an_unfused_branch_adds_its_blocks_up_in_float32() -> None:
-    fused, unfused = recognizer("precision=bf16"), recognizer("precision=bf16", "fuse=false")
-    torch.testing.assert_close(answer(unfused).logits, answer(fused).logits, rtol=0, atol=0.1)
+    folded, unfolded = recognizer("precision=bf16"), recognizer("precision=bf16", "fold=false")
+    torch.testing.assert_close(answer(unfolded).logits, answer(folded).logits, rtol=0, atol=0.1)
 
 
 @pytest.mark.slow  # the compiler takes a minute
@@ -130,7 +130,7 @@ def test_a_compiled_recogniser_says_the_same_for_every_batch_size() -> None:
 def test_a_switch_that_cannot_be_followed_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"inference\.cuda_graph: wanted a GPU, the model is on cpu"):
         recognizer("cuda_graph=true")
-    exported = ExportedModel(None, False, 80)  # type: ignore[arg-type]
+    exported = ExportedModel(None, 80)  # type: ignore[arg-type]
     for switch, name in (("precision=bf16", "precision"), ("compile=true", "compile")):
         settings = tiny_config(f"inference.{switch}").inference
         with pytest.raises(ValueError, match=rf"inference\.{name}: an exported file runs in onnxruntime"):

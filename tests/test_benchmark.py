@@ -96,7 +96,7 @@ def test_the_floor_is_the_plain_backbones_and_tower_and_survives_fusing() -> Non
     batch = person_batch(tiny_config(), 3, CPU)
     floor(batch.head, batch.body, batch.context)
     assert seen == [3, 3, 3, 3]
-    model.fuse()
+    model.fold()
     assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in floor.modules()) == norms > 0
     with torch.no_grad():
         plain = floor.backbones[0](batch.head)
@@ -113,7 +113,7 @@ def test_a_variant_that_cannot_run_is_named_and_left_out() -> None:
     config, said = tiny_config(), []
     recognizer = Recognizer(random_model(config, CPU), config)
     batch = person_batch(config, 2, CPU)
-    task = usable(InferenceVariant("fused", recognizer), batch, said.append)
+    task = usable(InferenceVariant("folded", recognizer), batch, said.append)
     assert task is not None and not said
     answers = task()
     assert isinstance(answers, list) and len(answers) == 2, "the total ends at answers, not at tensors"
@@ -152,8 +152,8 @@ def test_the_floor_of_training_is_every_backbone_both_ways_and_the_tower_forward
 def test_every_way_to_run_the_model_is_another_one(tmp_path: Path) -> None:
     config, said = tiny_config(), []
     ways = {way.name: way for way in variants(config, random_model(config, CPU), CPU, tmp_path, said.append, True)}
-    assert list(ways) == ["unfused", "fused", "fused, channels_last", DEFAULT, f"{DEFAULT}, bf16"] and not said
-    assert [way.recognizer.model.fused for way in ways.values()] == [False, True, True, True, True]
+    assert list(ways) == ["unfolded", "folded", "folded, channels_last", DEFAULT, f"{DEFAULT}, bf16"] and not said
+    assert [way.recognizer.model.folded for way in ways.values()] == [False, True, True, True, True]
     assert [way.floor for way in ways.values()] == ["floor", "floor", "floor", "floor", "floor bf16"]
     assert ways[DEFAULT].recognizer.config.inference == config.inference, "what a recogniser does by itself"
     batch, answers = person_batch(config, 2, CPU), []
@@ -258,7 +258,7 @@ def test_workspace_rows_say_what_grows(monkeypatch: pytest.MonkeyPatch) -> None:
 @torch.inference_mode()
 def test_backbones_run_together_see_what_they_see_alone() -> None:
     model = random_model(tiny_config(), CPU)
-    model.fuse()
+    model.fold()
     backbones = [model.backbones[level] for level in LEVELS]
     batch = person_batch(tiny_config(), 3, CPU)
     crops = (batch.head, batch.body, batch.context)
@@ -312,7 +312,7 @@ def test_the_command_writes_rows_with_every_key(
     rows = json.loads(file.read_text())
     assert all(row.keys() >= KEYS for row in rows) and {row["batch"] for row in rows} == {1, 2}
     names = {row["variant"] for row in rows}
-    assert {"unfused", "fused", "fused, channels_last", DEFAULT, "onnxruntime"} <= names and not any(
+    assert {"unfolded", "folded", "folded, channels_last", DEFAULT, "onnxruntime"} <= names and not any(
         "compiled" in n for n in names
     )
     for row in rows:

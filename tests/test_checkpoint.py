@@ -29,7 +29,6 @@ from cocoer.model import checkpoint as ck
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_state, load_weights, save_weights
 from cocoer.model.cocoer import CocoER
-from cocoer.model.workspaces import give_class_counts
 from cocoer.training import state as training_state
 from cocoer.training.state import MANIFEST, TRAINING_FILE, find_latest, read_training, save_state, set_aside_torn
 
@@ -138,7 +137,7 @@ def test_weights_need_no_second_file(model: CocoER, config: Config, tmp_path: Pa
 def test_static_class_counts_travel_with_the_weights(config: Config, tmp_path: Path) -> None:
     static = change_config(config, ["loss.class_weights=static"])
     model = build_model(static).eval()
-    give_class_counts(model, torch.arange(26.0))
+    model.set_class_counts(torch.arange(26.0))
     path = save_weights(tmp_path / "w.safetensors", model, static, metrics={}, thresholds={})
     with torch.no_grad():
         wanted = model(*crops(config))

@@ -21,7 +21,8 @@ from cocoer.data.batch import Batch
 from cocoer.data.index import write_index
 from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
-from cocoer.model.cocoer import CocoER, LevelStack
+from cocoer.model.cocoer import CocoER
+from cocoer.model.level_head import LevelStack
 from cocoer.model.losses import competition_weights
 from cocoer.model.release.coordination import release_compete, release_coordinate
 from cocoer.names import LEVELS

@@ -8,25 +8,23 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from slow_oracle import paper_person, person_loss
+from slow_oracle import delta_of, kkt_residual, paper_person, person_loss
 from small_worlds import FEATURE, World, world
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cocoer.model.competition import Competition, compete, exclusion_sequence
+from cocoer.model.competition import PaperCompetition, compete, exclusion_sequence
 from cocoer.model.coordination import coordinate, inverse_norm, safe_norm, unit
 from cocoer.model.level_head import HeadParameters
 from cocoer.model.losses import competition_weights
-from cocoer.model.simplex_qp import kkt_residual, require_finite
+from cocoer.model.simplex_qp import require_finite
 
 
 def run(
     w: World, *, multi_label: bool = True, weights: Tensor | None = None, biases: bool = False, **options: Any
-) -> tuple[Competition, Tensor]:
+) -> tuple[PaperCompetition, Tensor]:
     competition = compete(w.features, w.heads, w.label, weights, multi_label=multi_label, biases=biases)
-    refined = coordinate(
-        w.preactivation, w.sq_norm, w.heads, competition, w.label, weights, multi_label=multi_label, **options
-    )
+    refined = coordinate(w.preactivation, w.sq_norm, w.heads, competition, **options)
     return competition, refined
 
 
@@ -65,7 +63,7 @@ def test_equals_algorithm_1_person_by_person(
         for ours, theirs in (
             (competition.losses[person], torch.tensor(slow.losses, dtype=torch.float64)),
             (competition.weights[person], torch.tensor(slow.rounds, dtype=torch.float64)),
-            (competition.delta()[person], slow.delta),
+            (delta_of(competition)[person], slow.delta),
             (competition.delta_sq_norm[person], slow.delta.square().sum()),
             (refined[person], slow.refined),
         ):
@@ -117,8 +115,8 @@ def test_penalty_is_the_mean_or_the_sum_over_the_entries_of_delta() -> None:
     w = world()
     for biases in (False, True):
         competition = compete(w.features, w.heads, w.label, multi_label=True, biases=biases)
-        torch.testing.assert_close(competition.penalty("mean"), competition.delta().square().mean((1, 2)))
-        torch.testing.assert_close(competition.penalty("sum"), competition.delta().square().sum((1, 2)))
+        torch.testing.assert_close(competition.penalty("mean"), delta_of(competition).square().mean((1, 2)))
+        torch.testing.assert_close(competition.penalty("sum"), delta_of(competition).square().sum((1, 2)))
     with pytest.raises(ValueError, match="unknown penalty 'max'"):
         competition.penalty("max")  # type: ignore[arg-type]
 
@@ -155,7 +153,7 @@ def outer_loss(kind: str, multi_label: bool, biases: bool, label: Tensor, **opti
         competition = compete(heads.features(h), heads, label, multi_label=multi_label, biases=biases)
         if kind == "delta":
             return competition.penalty("sum")
-        return coordinate(h, sq_norm, heads, competition, label, multi_label=multi_label, **options).sin().sum(-1)
+        return coordinate(h, sq_norm, heads, competition, **options).sin().sum(-1)
 
     return function
 
@@ -193,7 +191,7 @@ def test_no_gradient_reaches_the_pseudo_label_or_the_class_weights() -> None:
     features, label = w.features.requires_grad_(), w.label.clone().requires_grad_()
     weights = torch.ones_like(w.label, requires_grad=True)
     competition = compete(features, w.heads, label, weights, multi_label=True)
-    refined = coordinate(w.preactivation, w.sq_norm, w.heads, competition, label, weights, multi_label=True)
+    refined = coordinate(w.preactivation, w.sq_norm, w.heads, competition)
     slopes = torch.autograd.grad(
         refined.sum() + competition.delta_sq_norm.sum(), (features, label, weights), allow_unused=True
     )
@@ -210,9 +208,7 @@ def test_without_any_error_nothing_moves_and_gradients_are_finite(step_rule: Any
     h = w.preactivation.requires_grad_()
     features = w.heads.features(h)
     competition = compete(features, w.heads, torch.zeros_like(w.label), weights, multi_label=True)
-    refined = coordinate(
-        h, w.sq_norm, w.heads, competition, w.label, weights, multi_label=True, update=update, step_rule=step_rule
-    )
+    refined = coordinate(h, w.sq_norm, w.heads, competition, update=update, step_rule=step_rule)
     assert torch.equal(refined, features)
     assert (competition.delta_sq_norm == 0).all()
     assert competition.exclusion.tolist() == [[0, 1, 2]] * len(w.label)
@@ -248,7 +244,7 @@ def test_no_person(update: str) -> None:
     assert refined.shape == (0, 3, FEATURE)
     assert competition.weights.shape == (0, 2, 3)
     assert competition.exclusion.shape == (0, 3)
-    assert competition.delta().shape == (0, 7, FEATURE)
+    assert delta_of(competition).shape == (0, 7, FEATURE)
 
 
 # ---- precision ------------------------------------------------------------------------------------------------------
@@ -262,11 +258,9 @@ def float32(w: World) -> tuple[Tensor, Tensor, HeadParameters, Tensor]:
 def test_bf16_autocast_changes_nothing_inside(step_rule: Any) -> None:
     h, sq_norm, heads, label = float32(world(num_persons=50))
 
-    def both() -> tuple[Competition, Tensor]:
+    def both() -> tuple[PaperCompetition, Tensor]:
         competition = compete(features, heads, label, multi_label=True)
-        return competition, coordinate(
-            h, sq_norm, heads, competition, label, multi_label=True, step_rule=step_rule, step=0.1
-        )
+        return competition, coordinate(h, sq_norm, heads, competition, step_rule=step_rule, step=0.1)
 
     features = heads.features(h)
     plain, plain_refined = both()
@@ -295,7 +289,7 @@ def test_float32_agrees_with_float64() -> None:
     exact, exact_refined = run(w)
     h, sq_norm, heads, label = float32(w)
     ours = compete(w.features.float(), heads, label, multi_label=True)
-    refined = coordinate(h, sq_norm, heads, ours, label, multi_label=True)
+    refined = coordinate(h, sq_norm, heads, ours)
     torch.testing.assert_close(ours.losses.double(), exact.losses, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(ours.weights.double(), exact.weights, rtol=0, atol=1e-4)
     torch.testing.assert_close(refined.double(), exact_refined, rtol=0, atol=1e-4)
@@ -318,7 +312,7 @@ def test_no_level_is_chosen_on_non_finite_numbers(bad: float) -> None:
     assert torch.equal(competition.exclusion[others], clean.exclusion[others])
     assert torch.equal(competition.weights[others], clean.weights[others])
     for update in ("one", "two"):
-        refined = coordinate(w.preactivation, w.sq_norm, w.heads, competition, w.label, multi_label=True, update=update)
+        refined = coordinate(w.preactivation, w.sq_norm, w.heads, competition, update=update)
         assert torch.isnan(refined[2, 1]).any()
         assert torch.isfinite(refined[others]).all()
     with pytest.raises(ValueError, match=r"losses \(6, 3\) must be finite; got NaN or infinity in rows \[2\]"):
@@ -362,7 +356,9 @@ def test_wrong_heads_and_options_are_named() -> None:
         run(w, step_rule="absolute")
     competition = compete(w.features, w.heads, w.label, multi_label=True)
     with pytest.raises(ValueError, match=r"input_sq_norm must be \[6, 3\]; got \[6\]"):
-        coordinate(w.preactivation, w.sq_norm[:, 0], w.heads, competition, w.label, multi_label=True)
+        coordinate(w.preactivation, w.sq_norm[:, 0], w.heads, competition)
+    with pytest.raises(ValueError, match=r"preactivation must be \[6, 3, 12\]; got \[5, 3, 12\]"):
+        coordinate(w.preactivation[:5], w.sq_norm[:5], w.heads, competition)
 
 
 # ---- cost -----------------------------------------------------------------------------------------------------------
@@ -391,9 +387,7 @@ def test_nothing_of_the_size_of_a_weight_matrix_is_built_per_person(step_rule: A
     label = (torch.rand(num_persons, k, generator=rng) > 0.7).float()
     with LargestTensor() as seen:
         competition = compete(heads.features(h), heads, label, multi_label=True)
-        refined = coordinate(
-            h, h.detach().square().sum(-1), heads, competition, label, multi_label=True, step_rule=step_rule
-        )
+        refined = coordinate(h, h.detach().square().sum(-1), heads, competition, step_rule=step_rule)
         torch.autograd.grad(refined.sum() + competition.penalty("mean").mean(), (h, weight))
     assert (
         seen.largest == num_persons * 3 * d
@@ -406,7 +400,7 @@ def test_traces_without_a_graph_break() -> None:
     def both(h: Tensor, sq_norm: Tensor, p: Tensor, b: Tensor, gamma: Tensor, beta: Tensor, label: Tensor) -> Tensor:
         heads = HeadParameters(p, b, gamma, beta)
         competition = compete(heads.features(h), heads, label, multi_label=True)
-        return coordinate(h, sq_norm, heads, competition, label, multi_label=True, update="two")
+        return coordinate(h, sq_norm, heads, competition, update="two")
 
     heads = w.heads
     arguments = (w.preactivation, w.sq_norm, heads.prediction_weight, heads.prediction_bias, heads.norm_weight)

@@ -58,7 +58,7 @@ def test_multiply_adds_of_parts_that_can_be_worked_out_by_hand() -> None:
 
 
 def test_folding_takes_170_million_parameters_away() -> None:
-    before, after = paper(), describe(EMOTIC, fused=True)
+    before, after = paper(), describe(EMOTIC, folded=True)
     copies = 25 * 1024 * 6656  # blocks of columns of FFN1's first Linear that all saw the same vector
     norms = (
         3 * 26_560 + 26_624
@@ -83,7 +83,7 @@ def test_a_blank_model_is_the_real_one_without_numbers() -> None:
     assert shapes["tokens of a level"] == (1, 9, 24)  # 80 pixels: 5x5 cells, padded to 6x6, patches of 2x2
 
 
-@pytest.mark.parametrize(("flags", "wanted"), [([], "352.14 M parameters"), (["--fused"], "fused: 181.6")])
+@pytest.mark.parametrize(("flags", "wanted"), [([], "352.14 M parameters"), (["--folded"], "folded: 181.6")])
 def test_the_command(flags: list[str], wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert describe_command.main(["--config", str(ROOT / "configs" / "emotic.yaml"), *flags]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from slow_oracle import delta_of
 from tiny_models import persons, tiny_config, tiny_model
 from tiny_recognizer import load_program, tiny_checkpoint
 from torch import Tensor
 
 from cocoer.data.batch import Batch
 from cocoer.datasets import EMOTIC_CLASSES
-from cocoer.inference.explain import attention_grids, chosen_classes, coordinated_logits, explain, grad_cam
+from cocoer.inference.explain import attention_grids, chosen_classes, explain, grad_cam
 from cocoer.model.cocoer import CocoER
-from cocoer.model.competition import Competition
+from cocoer.model.competition import PaperCompetition
 from cocoer.names import LEVELS
 from cocoer.outputs import Explanation, LevelSaliency
 from cocoer.report.saliency import draw_attention, draw_saliency, heat, saliency_rows
@@ -38,8 +39,8 @@ def delta_logits(model: CocoER, *overrides: str) -> tuple[Tensor, Tensor]:
         output = model(people.head, people.body, people.context, people.head_xyxy, people.body_xyxy)
         heads = model.head_parameters()
         found = output.competition
-        assert isinstance(found, Competition)
-        delta, settings = found.delta(), config.model.coordination
+        assert isinstance(found, PaperCompetition)
+        delta, settings = delta_of(found), config.model.coordination
         expected = torch.empty_like(output.level_logits)
         for b in range(3):
             for m in range(3):
@@ -51,7 +52,7 @@ def delta_logits(model: CocoER, *overrides: str) -> tuple[Tensor, Tensor]:
                         size = size * float(weight.norm() / delta[b].norm())
                     weight += size * delta[b]
                 expected[b, m] = weight @ output.refined[b, m] + bias
-        return coordinated_logits(output, heads, config), expected
+        return model.workspace.coordinated_logits(output.refined, heads, found), expected
 
 
 @pytest.mark.parametrize("rule", ["relative", "raw"])
@@ -66,17 +67,21 @@ def test_coordinated_logits_are_those_of_the_updated_prediction_layer(update: st
 @pytest.mark.parametrize("level", range(3))
 def test_grad_cam_is_its_definition(level: int, when: str) -> None:
     """relu(sum over channels of mean gradient times activation), with the gradient taken by a hook and autograd alone."""
-    model, config, people = tiny_model(*STRONG), tiny_config(*STRONG), batch()
+    model, people = tiny_model(*STRONG), batch()
     emotions = torch.tensor([3, 16])
     kept: list[Tensor] = []
     handle = model.backbones[LEVELS[level]].last_block.register_forward_hook(lambda m, a, out: kept.append(out))
     output = model(people.head, people.body, people.context, people.head_xyxy, people.body_xyxy)
     handle.remove()
-    logits = output.level_logits if when == "before" else coordinated_logits(output, model.head_parameters(), config)
+    logits = (
+        output.level_logits
+        if when == "before"
+        else model.workspace.coordinated_logits(output.refined, model.head_parameters(), output.competition)
+    )
     score = logits[:, level].gather(1, emotions[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, kept[0])
     expected = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1).clamp_min(0)
-    maps, scores = grad_cam(model, config, people, emotions, level, when)  # type: ignore[arg-type]
+    maps, scores = grad_cam(model, people, emotions, level, when)  # type: ignore[arg-type]
     torch.testing.assert_close(maps, expected.detach(), rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(scores.sum(), score.detach())
     assert maps.max() > 0
@@ -94,10 +99,12 @@ def test_the_maps_differ_exactly_where_coordination_acts() -> None:
 
 def test_gradient_flows_through_the_coordination_itself() -> None:
     """With the mapping's answer cut off from the refined feature, what is left comes through errors and delta alone."""
-    model, config, people = tiny_model(*STRONG), tiny_config(*STRONG), batch()
+    model, people = tiny_model(*STRONG), batch()
     output = model(people.head, people.body, people.context, people.head_xyxy, people.body_xyxy)
-    assert isinstance(output.competition, Competition)
-    score = coordinated_logits(output, model.head_parameters(), config)[:, 0, 5].sum()
+    assert isinstance(output.competition, PaperCompetition)
+    score = model.workspace.coordinated_logits(output.refined, model.head_parameters(), output.competition)[
+        :, 0, 5
+    ].sum()
     through = torch.autograd.grad(score, [output.competition.errors, output.competition.coefficients])
     assert all(float(g.abs().max()) > 0 for g in through)
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from slow_oracle import delta_of
 from tiny_models import persons, tiny_model
 from torch import Tensor, nn
 
 from cocoer.model.attention import AttentionBlock
-from cocoer.model.competition import Competition, compete
+from cocoer.model.competition import PaperCompetition, compete
 from cocoer.model.coordination import coordinate, unit
 from cocoer.model.level_head import HeadParameters, LevelHead
 from cocoer.model.losses import competition_weights
@@ -62,25 +63,22 @@ class Levels:
     def step(self) -> NetworkStep:
         return NetworkStep([head.mapping for head in self.heads], self.tokens)
 
-    def run(self, **options: Any) -> tuple[Competition, Tensor]:
+    def run(self, **options: Any) -> tuple[PaperCompetition, Tensor]:
         competition = compete(self.z, self.parameters, self.label, self.weights, multi_label=True)
         refined = coordinate(
             self.pre,
             torch.zeros(self.pre.shape[:2], dtype=torch.float64),
             self.parameters,
             competition,
-            self.label,
-            self.weights,
-            multi_label=True,
             mapping=self.step(),
             **options,
         )
         return competition, refined
 
-    def slow(self, competition: Competition, person: int, level: int, step_rule: str, step: float) -> Tensor:
+    def slow(self, competition: PaperCompetition, person: int, level: int, step_rule: str, step: float) -> Tensor:
         """One person and level of Algorithm 1, with autograd and a deep copy."""
         head = copy.deepcopy(self.heads[level])
-        x, delta = self.tokens[level][person : person + 1], competition.delta()[person]
+        x, delta = self.tokens[level][person : person + 1], delta_of(competition)[person]
         size = head.prediction.weight.norm() / delta.norm() if step_rule == "relative" else 1.0
         with torch.no_grad():
             head.prediction.weight += step * size * delta

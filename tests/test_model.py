@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from slow_oracle import delta_of
 from tiny_models import ROOT, persons, tiny_model
 from torch import Tensor, nn
 
 from cocoer.config import load_config
-from cocoer.model.cocoer import CocoER, ModelOutput
-from cocoer.model.competition import Competition
+from cocoer.model.cocoer import CocoER
+from cocoer.model.competition import PaperCompetition
 from cocoer.model.describe import blank_model
+from cocoer.model.level_model import ModelOutput
 from cocoer.model.simplex_qp import require_finite
 
 
@@ -25,7 +27,7 @@ def tensors_of(output: ModelOutput) -> dict[str, Tensor]:
 def answers(model: CocoER, *inputs: Tensor) -> dict[str, Tensor]:
     output: ModelOutput = model(*inputs)
     found = tensors_of(output)
-    if isinstance(output.competition, Competition):
+    if isinstance(output.competition, PaperCompetition):
         found |= {"losses": output.competition.losses, "exclusion": output.competition.exclusion}
     return found
 
@@ -93,7 +95,7 @@ def test_without_competition_delta_is_zero_and_levels_still_move() -> None:
         output, plain = model(*persons(3)), still(*persons(3))
     assert not output.competition.delta_sq_norm.any()
     assert not output.competition.weights.any()
-    assert not output.competition.delta().any()
+    assert not delta_of(output.competition).any()
     assert torch.equal(output.competition.losses, plain.competition.losses)
     assert torch.equal(plain.refined, plain.level_features)
     assert ((output.refined - output.level_features).abs().amax((1, 2)) > 1e-4).all()
@@ -150,6 +152,7 @@ def test_weights_for_another_number_of_emotions_are_refused() -> None:
 def test_a_pseudo_label_of_another_length_is_named() -> None:
     model = tiny_model()
     model._label = lambda logits: logits[:, :7]
+    model._label.judge = "vocabulary"
     with pytest.raises(ValueError, match=r"pseudo_label must be \[2, 26\]; got \[2, 7\]"):
         model(*persons(2))
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from cocoer.config import Config, load_config
 from cocoer.model.build import BlankWeights, build_model
-from cocoer.model.cocoer import CocoER, ModelOutput
+from cocoer.model.cocoer import CocoER
 from cocoer.model.cross_level import ReleaseCrossLevel
+from cocoer.model.level_model import ModelOutput
 from cocoer.model.release.coordination import ReleaseCompetition
 from cocoer.model.release.positions import RegionPositions
 from cocoer.names import LEVELS

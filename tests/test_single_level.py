@@ -12,8 +12,9 @@ from training_world import make_world, read, train
 from cocoer.config import load_config
 from cocoer.errors import ConfigError
 from cocoer.inference.recognizer import Recognizer
-from cocoer.model.build import build_model
+from cocoer.model.build import build_cocoer, build_model
 from cocoer.model.checkpoint import load_weights, read_metadata
+from cocoer.model.cocoer import three_levels
 from cocoer.model.objective import total_loss
 from cocoer.model.single_level import SingleLevel
 from cocoer.names import LEVELS
@@ -67,8 +68,10 @@ def test_what_does_not_fit_a_single_level_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model.single_level: 'head' has nothing to attend to"):
         tiny_config("model.single_level=head")
     model = tiny_model("model.single_level=context", *ALONE)
-    with pytest.raises(ValueError, match="this model has one level, context"):
-        model.level_tokens(*persons(1)[:3])
+    with pytest.raises(ValueError, match=r"wanted a checkpoint .* with three levels, got SingleLevel"):
+        three_levels(model)
+    with pytest.raises(ValueError, match="model.single_level: context builds one level; wanted a config of three"):
+        build_cocoer(tiny_config("model.single_level=context", *ALONE))
     with pytest.raises(ValueError, match=r"head crops: wanted \[2, 3, 80, 80\]"):
         model(torch.zeros(1, 3, 80, 80), *persons(2)[1:])
 

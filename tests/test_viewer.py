@@ -150,7 +150,9 @@ def test_an_explanation_is_that_of_the_person(viewer: Viewer, recognizer: Recogn
 
 def test_an_exported_model_cannot_be_explained(recognizer: Recognizer, tmp_path: Path) -> None:
     own = recognizer.prepare(Image.open(write_image(tmp_path)).convert("RGB"), BOXES).crops[0]
-    with pytest.raises(ValueError, match=r"weights with gradients \(.safetensors\), got an exported .onnx"):
+    with pytest.raises(
+        ValueError, match=r"wanted a checkpoint \(.safetensors\) .*, got ExportedModel: an exported file"
+    ):
         explain(ExportedModel.__new__(ExportedModel), recognizer.config, make_batch([own], ["0"]))
 
 

@@ -28,7 +28,7 @@ def one_after_another(backbones: Sequence[nn.Module]) -> Together:
 def as_one(backbones: Sequence[nn.Module]) -> Together:
     """One network over stacked weights and crops (`torch.func.vmap`), whose convolutions have one group a level.
 
-    backbones: of one architecture, in eval mode and fused (batch norms keep statistics of their own otherwise).
+    backbones: of one architecture, in eval mode and folded (batch norms keep statistics of their own otherwise).
     """
     weights, buffers = stack_module_state(list(backbones))
     template = deepcopy(backbones[0]).to("meta")
@@ -77,9 +77,9 @@ def as_graph(run: Together, crops: Sequence[Tensor]) -> Task:
 def measure_backbones(
     config: Config, device: torch.device, batches: Sequence[int], seconds: float, clock: Clock
 ) -> Iterator[Row]:
-    """Rows per batch size: fused, channels-last backbones (bf16 on a GPU); `ratio` is against one after another."""
+    """Rows per batch size: folded, channels-last backbones (bf16 on a GPU); `ratio` is against one after another."""
     model = random_model(config, device)
-    model.fuse()
+    model.fold()
     model.to(memory_format=torch.channels_last)
     backbones = [model.backbones[level] for level in LEVELS]
     gpu = device.type == "cuda"

@@ -31,7 +31,7 @@ from cocoer.config import Config, change_config, config_to_dict, save_config
 from cocoer.errors import ExportError, NonFiniteLoss
 from cocoer.export.onnx_export import OnnxFile, export_model
 from cocoer.inference.recognizer import Recognizer
-from cocoer.model.cocoer import ModelOutput
+from cocoer.model.level_model import ModelOutput
 from cocoer.runtime import Runtime
 from cocoer.training.learner import build_learner, training_mode
 from cocoer.training.step import step_facts, train_step

@@ -22,8 +22,9 @@ from cocoer.benchmark.timing import Clock, Task, Timings, peak_mb, take_turns
 from cocoer.benchmark.variants import InferenceVariant, due, person_batch, usable, variants
 from cocoer.config import Config
 from cocoer.data.batch import Batch
-from cocoer.model.build import build_model
-from cocoer.model.cocoer import CocoER, LevelStack
+from cocoer.model.build import build_cocoer
+from cocoer.model.cocoer import CocoER
+from cocoer.model.level_head import LevelStack
 from cocoer.names import LEVELS
 from cocoer.runtime import autocast
 
@@ -63,7 +64,7 @@ class Row:
 def random_model(config: Config, device: torch.device) -> CocoER:
     """The config's model with random weights, in eval mode: speed does not depend on what it has learned."""
     torch.manual_seed(0)
-    return build_model(config, pretrained=False, folded=config.model.mode == "release").to(device).eval()
+    return build_cocoer(config, pretrained=False, folded=config.model.mode == "release").to(device).eval()
 
 
 class Floor(nn.Module):

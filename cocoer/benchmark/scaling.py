@@ -199,6 +199,6 @@ def classes_task(classes: int, features: int, persons: int, device: torch.device
         with torch.inference_mode():
             weights = competition_weights("dynamic", label)
             competition = compete(heads.features(pre), heads, label, weights, multi_label=True)
-            return coordinate(pre, sq_norm, heads, competition, label, weights, multi_label=True)
+            return coordinate(pre, sq_norm, heads, competition)
 
     return run

@@ -18,7 +18,7 @@ from cocoer.export.quantize import quantize
 from cocoer.inference.onednn import can_prepack
 from cocoer.inference.predictions import answers_of
 from cocoer.inference.recognizer import Recognizer
-from cocoer.model.cocoer import CocoER
+from cocoer.model.level_model import LevelModel
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,21 @@ Way = tuple[str, tuple[str, ...]]
 """A name, and what differs in `inference.*` from its defaults."""
 
 BY_SWITCH: tuple[Way, ...] = (
-    ("unfused", ("fuse=false", "channels_last=false", "prepack=false")),
-    ("fused", ("channels_last=false", "prepack=false")),
-    ("fused, channels_last", ("prepack=false",)),
+    ("unfolded", ("fold=false", "channels_last=false", "prepack=false")),
+    ("folded", ("channels_last=false", "prepack=false")),
+    ("folded, channels_last", ("prepack=false",)),
 )
-DEFAULT = "fused, channels_last, prepacked"
+DEFAULT = "folded, channels_last, prepacked"
 EAGER: tuple[Way, ...] = ((DEFAULT, ()), (f"{DEFAULT}, bf16", ("precision=bf16",)))
 COMPILED: tuple[Way, ...] = (
-    ("fused, channels_last, compiled", ("compile=true",)),
-    ("fused, channels_last, compiled, bf16", ("compile=true", "precision=bf16")),
+    ("folded, channels_last, compiled", ("compile=true",)),
+    ("folded, channels_last, compiled, bf16", ("compile=true", "precision=bf16")),
 )
 GRAPHED: tuple[Way, ...] = (
-    ("fused, channels_last, bf16", ("precision=bf16",)),
-    ("fused, channels_last, graph", ("cuda_graph=true",)),
-    ("fused, channels_last, graph, bf16", ("cuda_graph=true", "precision=bf16")),
-    ("fused, channels_last, compiled, graph, bf16", ("cuda_graph=true", "compile=true", "precision=bf16")),
+    ("folded, channels_last, bf16", ("precision=bf16",)),
+    ("folded, channels_last, graph", ("cuda_graph=true",)),
+    ("folded, channels_last, graph, bf16", ("cuda_graph=true", "precision=bf16")),
+    ("folded, channels_last, compiled, graph, bf16", ("cuda_graph=true", "compile=true", "precision=bf16")),
 )
 
 
@@ -84,33 +84,33 @@ def ways_on(device: torch.device, eager: bool, full: bool) -> tuple[Way, ...]:
 
 def variants(
     config: Config,
-    model: CocoER,
+    model: LevelModel,
     device: torch.device,
     folder: Path,
     warn: Callable[[str], None],
     eager: bool = False,
     full: bool = True,
 ) -> Iterator[InferenceVariant]:
-    """The ways to run `model` (`ways_on`), which must not be fused yet. An exported file is made in `folder`, on the CPU only.
+    """The ways to run `model` (`ways_on`), which must not be folded yet. An exported file is made in `folder`, on the CPU only.
 
     A way that this machine cannot go is named to `warn` and left out. eager: leave out what is compiled or exported first.
     """
     gpu = device.type == "cuda"
-    fused: CocoER | None = None
+    folded: LevelModel | None = None
     for name, switches in ways_on(device, eager, full):
         settings = change_config(config, [f"inference.{text}" for text in switches])
         # variants that are laid out alike share one model
-        own = fused if fused is not None and settings.inference.channels_last else deepcopy(model)
+        own = folded if folded is not None and settings.inference.channels_last else deepcopy(model)
         try:
             recognizer = Recognizer(own, settings, device)
         except ValueError as err:
             warn(f"{name}: {err}")
             continue
-        if settings.inference.channels_last and isinstance(recognizer.model, CocoER):
-            fused = recognizer.model
+        if settings.inference.channels_last and isinstance(recognizer.model, LevelModel):
+            folded = recognizer.model
         yield InferenceVariant(name, recognizer)
     if not gpu and not eager:
-        model.fuse()
+        model.fold()
         exact, small = folder / "model.onnx", folder / "int8.onnx"
         metadata = {"config": config_to_dict(config), "classes": list(config.classes), "note": "random weights"}
         export_model(model, config, metadata, exact)

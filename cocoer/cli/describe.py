@@ -1,7 +1,7 @@
 """What a config's model consists of: parts, parameters, multiply-adds and tensor shapes.
 
     cocoer describe --config configs/emotic.yaml
-    cocoer describe --config configs/emotic.yaml --fused        # as it is after model.fuse()
+    cocoer describe --config configs/emotic.yaml --folded        # as it is after model.fold()
 
 Takes seconds, little memory and no weights: nothing but shapes is worked out.
 """
@@ -23,13 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cocoer describe", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config", default="configs/emotic.yaml", help="a run config (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
-    parser.add_argument("--fused", action="store_true", help="the model as it is after model.fuse()")
+    parser.add_argument("--folded", action="store_true", help="the model as it is after model.fold()")
     options = parser.parse_args(arguments)
     try:
         config = load_config(options.config, options.set)
         from cocoer.model.describe import describe  # torch takes seconds to load, and a wrong config needs none
 
-        description = describe(config, options.fused)
+        description = describe(config, options.folded)
     except (ConfigError, ValueError) as err:
         print(f"describe: {err}", file=sys.stderr)
         return 2
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     total, work = description.parameters, description.multiply_adds
     trainable = sum(part.trainable for part in description.parts)
     rows.append(["all", f"{total:,}", f"{trainable:,}", f"{work / 1e6:,.1f}"])
-    print(f"{options.config}{', fused' if options.fused else ''}: {total / 1e6:.2f} M parameters, "
+    print(f"{options.config}{', folded' if options.folded else ''}: {total / 1e6:.2f} M parameters, "
           f"{total * _BYTES / 1e6:,.0f} MB in float32, {work / 1e9:.2f} G multiply-adds a person\n")  # fmt: skip
     print(table(["part", "parameters", "trainable", "multiply-adds (M)"], rows))
     print("\nMultiply-adds are those of convolutions and matrix products; norms, activations and sums are left out.\n")

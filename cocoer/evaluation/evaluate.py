@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from cocoer.data.batch import Batch, targets_of
 from cocoer.errors import ScoreError
 from cocoer.inference.predictions import probabilities_of
-from cocoer.model.cocoer import CocoER, ModelOutput
-from cocoer.model.objective import delta_norms
+from cocoer.model.level_model import ModelOutput
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES
 from cocoer.runtime import Runtime, autocast
@@ -69,7 +68,7 @@ def _columns(output: ModelOutput, multi_label: bool) -> dict[str, NDArray[Any]]:
             "losses": competition.losses.float(),
             "weights": competition.weights.float(),
             "exclusion": competition.exclusion,
-            "delta_norm": delta_norms(competition),
+            "delta_norm": competition.distance.float(),
             "pseudo_label": output.pseudo_label.float(),
         }
     return {name: value.cpu().numpy() for name, value in columns.items()}
@@ -77,7 +76,7 @@ def _columns(output: ModelOutput, multi_label: bool) -> dict[str, NDArray[Any]]:
 
 @torch.inference_mode()
 def evaluate(
-    model: CocoER,
+    model: nn.Module,
     batches: Iterable[Batch],
     *,
     multi_label: bool,

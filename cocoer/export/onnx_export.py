@@ -27,8 +27,7 @@ from torch import Tensor, nn
 from cocoer.config import Config
 from cocoer.errors import ExportError, MissingExtra
 from cocoer.files import write_file
-from cocoer.model.cocoer import CocoER
-from cocoer.model.release.coordination import ReleaseCompetition
+from cocoer.model.level_model import LevelModel
 from cocoer.names import LEVELS
 
 INPUTS = ("head", "body", "context", "head_xyxy", "body_xyxy")
@@ -63,7 +62,7 @@ _ONNX_LIMIT = 2**31
 class Exportable(nn.Module):
     """The model with its answers as a flat tuple in the order of `OUTPUTS`."""
 
-    def __init__(self, model: CocoER, multi_label: bool) -> None:
+    def __init__(self, model: LevelModel, multi_label: bool) -> None:
         super().__init__()
         self.model = model
         self._multi_label = multi_label
@@ -74,10 +73,17 @@ class Exportable(nn.Module):
         """As `CocoER.forward`; returns the tensors that `OUTPUTS` names."""
         output = self.model(head, body, context, head_xyxy, body_xyxy)
         found = output.competition
-        norm = found.distance if isinstance(found, ReleaseCompetition) else found.delta_sq_norm.sqrt()
         logits = (output.logits, output.level_logits, output.vocabulary_logits)
         probabilities = [torch.sigmoid(x) if self._multi_label else torch.softmax(x, dim=-1) for x in logits]
-        return (*probabilities, output.pseudo_label, found.exclusion, found.losses, found.weights, norm, *logits)
+        return (
+            *probabilities,
+            output.pseudo_label,
+            found.exclusion,
+            found.losses,
+            found.weights,
+            found.distance,
+            *logits,
+        )
 
 
 def example_inputs(config: Config, persons: int, seed: int = 0) -> tuple[Tensor, ...]:
@@ -91,11 +97,11 @@ def example_inputs(config: Config, persons: int, seed: int = 0) -> tuple[Tensor,
 
 
 def export_model(
-    model: CocoER, config: Config, metadata: Mapping[str, Any], out: str | Path, file_format: str = "onnx"
+    model: LevelModel, config: Config, metadata: Mapping[str, Any], out: str | Path, file_format: str = "onnx"
 ) -> float:
     """Write the model as one file, check it against PyTorch, and return the largest difference seen.
 
-    model: in eval mode, on the CPU; it is fused in place (`CocoER.fuse`). metadata: what its weights file says of itself.
+    model: in eval mode, on the CPU; it is folded in place (`LevelModel.fold`). metadata: what its weights file says of itself.
     file_format: `onnx` (checked in onnxruntime), or `torch` (a torch.export program, .pt2; checked after reading it back).
     Raises ExportError for a model that cannot be exported or a difference above `TOLERANCE` (then no file is left),
     OutputError where the file cannot be written.
@@ -112,7 +118,7 @@ def export_model(
             "model.vocabulary.enabled: false leaves nothing to compete; export a model with the V-I branch"
         )
     out = Path(out)
-    model.fuse()
+    model.fold()
     wrapped = Exportable(model, config.multi_label).eval()
     content = _content(_traced(wrapped, config), json.dumps(dict(metadata)), file_format)
     worst = 0.0

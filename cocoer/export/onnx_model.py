@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +14,33 @@ from cocoer.config import Config, change_config, config_from_dict, config_to_dic
 from cocoer.errors import ExportError
 from cocoer.export.onnx_export import INPUTS, OnnxFile
 from cocoer.model.checkpoint import check_classes
-from cocoer.model.cocoer import ModelOutput
-from cocoer.model.competition import Competition
-from cocoer.model.release.coordination import ReleaseCompetition
+from cocoer.model.level_model import ModelOutput
 
 SUFFIX = ".onnx"
+
+
+@dataclass(frozen=True)
+class ExportedCompetition:
+    """What an exported file says of the competition; a `competition.Competition`."""
+
+    losses: Tensor
+    weights: Tensor
+    exclusion: Tensor
+    distance: Tensor
+
+    def penalty(self, kind: Literal["mean", "sum"]) -> None:
+        """None: an exported file is not trained."""
 
 
 class ExportedModel(nn.Module):
     """The exported file in the model's place: the same arguments, a `ModelOutput` with what a recogniser reads of it.
 
-    Inner tensors (features, errors, directions) are not in the file: their places hold tensors without entries.
-    published: whether |delta| is the published code's distance. side: S, of the crops.
+    Features are not in the file: their places hold tensors without entries.    side: S, of the crops.
     """
 
-    def __init__(self, file: OnnxFile, published: bool, side: int) -> None:
+    def __init__(self, file: OnnxFile, side: int) -> None:
         super().__init__()
         self._file = file
-        self._published = published
         self._side = side
 
     def forward(self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor) -> ModelOutput:
@@ -49,38 +59,13 @@ class ExportedModel(nn.Module):
             level_features=_ABSENT,
             refined=_ABSENT,
             fused_features=_ABSENT,
-            competition=_competition(answer, self._published),
+            competition=ExportedCompetition(
+                answer["losses"], answer["lambda"], answer["exclusion"], answer["delta_norm"]
+            ),
         )
 
 
 _ABSENT = torch.empty(0)
-
-
-def _competition(answer: dict[str, Tensor], published: bool) -> Competition | ReleaseCompetition:
-    """What the file says of the competition, in the type of the rule that it follows."""
-    losses, weights, exclusion, norm = (answer[name] for name in ("losses", "lambda", "exclusion", "delta_norm"))
-    if published:
-        return ReleaseCompetition(
-            features=_ABSENT,
-            errors=_ABSENT,
-            losses=losses,
-            weights=weights,
-            bias_weights=_ABSENT,
-            exclusion=exclusion,
-            direction=_ABSENT,
-            bias_direction=_ABSENT,
-            distance=norm,
-        )
-    return Competition(
-        features=_ABSENT,
-        errors=_ABSENT,
-        losses=losses,
-        weights=weights,
-        coefficients=weights.sum(1),
-        exclusion=exclusion,
-        delta_sq_norm=norm.square(),
-        biases=False,
-    )
 
 
 def load_exported(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ExportedModel, Config, dict[str, Any]]:
@@ -98,5 +83,4 @@ def load_exported(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Expo
             f"{path}: {' and '.join(wrong)} are fixed in an exported file and cannot be set; change them before the export"
         )
     check_classes(file.metadata, config.classes, f"exported file {path}")
-    published = config.model.coordination.update == "release" and config.model.competition.enabled
-    return ExportedModel(file, published, config.data.image_size), config, file.metadata
+    return ExportedModel(file, config.data.image_size), config, file.metadata

@@ -14,7 +14,7 @@ from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.compiling import compiled
 from cocoer.inference.cuda_graph import GraphedModel
 from cocoer.inference.onednn import can_prepack, prepacked
-from cocoer.model.cocoer import CocoER, ModelOutput
+from cocoer.model.level_model import LevelModel, ModelOutput
 from cocoer.model.vocabulary import RepeatedInputLinear
 from cocoer.model.zero_shot import ZeroShot
 from cocoer.runtime import autocast
@@ -23,10 +23,12 @@ Forward = Callable[[Batch], ModelOutput]
 """A batch on any device -> what the model says, on the model's device."""
 
 
-def accelerated(model: CocoER | ExportedModel | ZeroShot, settings: InferenceConfig, device: torch.device) -> Forward:
+def accelerated(
+    model: LevelModel | ExportedModel | ZeroShot, settings: InferenceConfig, device: torch.device
+) -> Forward:
     """The forward pass of a model in eval mode on `device`, as the switches say.
 
-    The model is fused and laid out in place. In bf16 a copy of it runs, and with reordered weights a twin; the model itself
+    The model is folded and laid out in place. In bf16 a copy of it runs, and with reordered weights a twin; the model itself
     stays in float32 and differentiable, for explanations.
     Raises ValueError for a switch that this machine or an exported file cannot follow.
     """
@@ -35,8 +37,8 @@ def accelerated(model: CocoER | ExportedModel | ZeroShot, settings: InferenceCon
         return _Forward(model, device, False, "fp32")
     if settings.cuda_graph and device.type != "cuda":
         raise ValueError(f"inference.cuda_graph: wanted a GPU, the model is on {device}; set it to false")
-    if settings.fuse:
-        model.fuse()
+    if settings.fold:
+        model.fold()
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
@@ -74,7 +76,7 @@ def lowered(model: nn.Module) -> nn.Module:
     So autocast gives the same answers bit for bit and reads half the memory. The prediction layers of the levels, which the
     competition reads in float32, keep their type, and so do weights that are added up before they are used.
     """
-    heads = model.heads.values() if isinstance(model, CocoER) else ()
+    heads = model.heads.values() if isinstance(model, LevelModel) else ()
     read_as_they_are = {head.get_submodule("prediction") for head in heads}
     read_as_they_are |= {module for module in model.modules() if isinstance(module, RepeatedInputLinear)}
     for module in model.modules():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cocoer.data.batch import Batch
-from cocoer.model.cocoer import ModelOutput
+from cocoer.model.level_model import ModelOutput
 
 Result = TypeVar("Result")
 Work = Callable[[], ModelOutput]

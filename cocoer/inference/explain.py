@@ -1,7 +1,8 @@
 """Where each level looks for an emotion, before and after the coordination: Grad-CAM and attention (supplement, Fig. 4).
 
 Grad-CAM is captum's `LayerGradCam`. The score of a level *before* is its own logit l_m = P_m z_m + p_m with theta. The score
-*after* is the logit that the updated level gives, l^_m = (P_m + s delta) z^_m + p_m with theta~ and the refined feature z^_m.
+*after* is the logit that the updated level gives, l^_m = (P_m + s delta) z^_m + p_m with theta~ and the refined feature z^_m
+(`coordination.coordinated_logits`).
 The paper draws both and does not name the scores; the fused logit would mix the three levels and have no "before".
 The pass through the coordination is differentiated as it stands (through errors, features and lambda, not through the pseudo
 label), so the two maps are equal where, and only where, the coordination changes nothing.
@@ -18,62 +19,33 @@ from torch import Tensor, nn
 from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.errors import MissingExtra
-from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.predictions import probabilities_of
 from cocoer.model.backbone import Backbone
-from cocoer.model.cocoer import CocoER, ModelOutput
-from cocoer.model.competition import Competition
-from cocoer.model.coordination import prediction_step
-from cocoer.model.level_head import HeadParameters
-from cocoer.model.zero_shot import ZeroShot
+from cocoer.model.cocoer import CocoER, three_levels
+from cocoer.model.level_model import ModelOutput
 from cocoer.names import LEVELS, canonical_class
 from cocoer.outputs import Explanation, Grid, LevelSaliency
 
 When = Literal["before", "after"]
 
 
-def coordinated_logits(output: ModelOutput, heads: HeadParameters, config: Config) -> Tensor:
-    """What each level says after the coordination: refined features through the updated prediction layer, [B, L, k].
-
-    With update `none` these are the level logits themselves. Type two updates the excluded levels alone. In release mode the
-    direction never reaches the prediction layer (design section 4), so only the feature is new.
-    """
-    found, settings = output.competition, config.model.coordination
-    if found is None or settings.update == "none":
-        return output.level_logits
-    heads = heads.to(output.refined.dtype)
-    logits = heads.logits(output.refined)  # [B, L, k]
-    if not isinstance(found, Competition):
-        return logits
-    scale = prediction_step(heads, found, settings.step_rule, settings.step)  # [B, L]
-    feature_gram = output.refined @ found.features.transpose(-1, -2) + float(found.biases)  # z^_m'z_j, [B, L(m), L(j)]
-    along_delta = (feature_gram * found.coefficients.unsqueeze(1)) @ found.errors  # - delta z^, [B, L, k]
-    updated = logits - scale.unsqueeze(-1) * along_delta
-    if settings.update == "one":
-        return updated
-    levels = torch.arange(len(LEVELS), device=logits.device)
-    survives = (levels == found.exclusion[:, -1:]).unsqueeze(-1)
-    return torch.where(survives, logits, updated)
-
-
 class _LevelScores(nn.Module):
     """The model as captum wants it: three crops and two boxes in, one level's logits [B, k] out."""
 
-    def __init__(self, model: CocoER, config: Config, level: int, when: When) -> None:
+    def __init__(self, model: CocoER, level: int, when: When) -> None:
         super().__init__()
-        self.model, self.config, self.level, self.when = model, config, level, when
+        self.model, self.level, self.when = model, level, when
 
     def forward(self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor) -> Tensor:
         """[B, 3, S, S] three times, [B, 4] twice -> [B, k]."""
         output: ModelOutput = self.model(head, body, context, head_xyxy, body_xyxy)
-        if self.when == "before":
+        if self.when == "before" or output.competition is None:
             return output.level_logits[:, self.level]
-        return coordinated_logits(output, self.model.head_parameters(), self.config)[:, self.level]
+        heads = self.model.head_parameters()
+        return self.model.workspace.coordinated_logits(output.refined, heads, output.competition)[:, self.level]
 
 
-def grad_cam(
-    model: CocoER, config: Config, batch: Batch, classes: Tensor, level: int, when: When
-) -> tuple[Tensor, Tensor]:
+def grad_cam(model: CocoER, batch: Batch, classes: Tensor, level: int, when: When) -> tuple[Tensor, Tensor]:
     """Grad-CAM of one level on the last block of its backbone: maps [B, g, g] >= 0 and scores [B].
 
     batch: on the model's device. classes: [B] int64, the emotion of each person. The model must be in eval mode; its
@@ -84,7 +56,7 @@ def grad_cam(
     except ImportError as err:
         raise MissingExtra("explain", err) from None
 
-    scores = _LevelScores(model, config, level, when)
+    scores = _LevelScores(model, level, when)
     block = cast(Backbone, model.backbones[LEVELS[level]]).last_block
     # Crops that ask for a gradient make one flow to the block even where the weights are frozen.
     crops = tuple(crop.detach().requires_grad_() for crop in (batch.head, batch.body, batch.context))
@@ -119,18 +91,14 @@ def chosen_classes(probabilities: Tensor, emotion: str | None, classes: Sequence
     return torch.full((len(probabilities),), number, device=probabilities.device)
 
 
-def explain(
-    model: CocoER | ExportedModel | ZeroShot, config: Config, batch: Batch, emotion: str | None = None
-) -> list[Explanation]:
+def explain(model: nn.Module, config: Config, batch: Batch, emotion: str | None = None) -> list[Explanation]:
     """Saliency and attention of every person of a batch, in order; the model is used in eval mode, its mode restored.
 
     emotion: a class name, any case; None = each person's most probable one.
-    Raises ValueError for an unknown emotion (the nearest is named) and for a model without backbones (exported, zero-shot).
+    Raises ValueError for an unknown emotion (the nearest is named), for an exported model, which has no gradients, and
+    for a single level, which nothing coordinates.
     """
-    if not isinstance(model, CocoER):
-        raise ValueError(
-            "saliency wants the backbones of a checkpoint (.safetensors), got an exported .onnx file or zero-shot CLIP"
-        )
+    model = three_levels(model)
     training, device = model.training, next(model.parameters()).device
     model.eval()
     batch = batch.to(device)
@@ -144,7 +112,7 @@ def explain(
             found = model.attention_maps(*given)
             looks = {m: attention_grids(getattr(found, m), cells, config.model.tokens.patch) for m in ("head", "body")}
     cams = {
-        (level, when): grad_cam(model, config, batch, chosen, level, when)
+        (level, when): grad_cam(model, batch, chosen, level, when)
         for level in range(len(LEVELS))
         for when in ("before", "after")
     }

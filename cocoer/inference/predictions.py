@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cocoer.config import Config
-from cocoer.model.cocoer import ModelOutput
+from cocoer.model.level_model import ModelOutput
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction
 
@@ -134,7 +134,6 @@ def _competition_records(output: ModelOutput) -> list[CompetitionRecord | None]:
         return [None] * output.logits.shape[0]
     losses, weights = found.losses.float().cpu().tolist(), found.weights.float().cpu().tolist()
     order = found.exclusion.cpu().tolist()
-    norms = found.distance
     return [
         CompetitionRecord(
             losses=(a, b, c),
@@ -142,5 +141,7 @@ def _competition_records(output: ModelOutput) -> list[CompetitionRecord | None]:
             exclusion=tuple(LEVELS[i] for i in sequence) if min(sequence) >= 0 else (),
             delta_norm=norm,
         )
-        for (a, b, c), rounds, sequence, norm in zip(losses, weights, order, norms.float().cpu().tolist(), strict=True)
+        for (a, b, c), rounds, sequence, norm in zip(
+            losses, weights, order, found.distance.float().cpu().tolist(), strict=True
+        )
     ]

@@ -37,7 +37,7 @@ from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from cocoer.data.detect import PeopleDetector
-    from cocoer.model.cocoer import CocoER, ModelOutput
+    from cocoer.model.level_model import LevelModel, ModelOutput
     from cocoer.model.zero_shot import ZeroShot
 
 ImageInput = str | Path | Image.Image | NDArray[np.uint8]
@@ -65,7 +65,7 @@ class PreparedImage:
 class Recognizer:
     """A model in eval mode on a device, with its preprocessing, thresholds and detectors.
 
-    model, config: as `checkpoint.load_weights` gives them; the model is fused and laid out in place, as the switches in
+    model, config: as `checkpoint.load_weights` gives them; the model is folded and laid out in place, as the switches in
     `config.inference` say (`acceleration`). device: where the model is. detector: called with uint8
     [H, W, 3] RGB for images that come without boxes; None builds the config's insightface detectors when first needed.
     fitted: thresholds of the fused answer per class name. about: what results say of the weights.
@@ -73,7 +73,7 @@ class Recognizer:
 
     def __init__(
         self,
-        model: CocoER | ExportedModel | ZeroShot,
+        model: LevelModel | ExportedModel | ZeroShot,
         config: Config,
         device: torch.device | str = "cpu",
         detector: PeopleDetector | None = None,

@@ -12,6 +12,7 @@ Letters: B persons, L = 3 levels in `names.LEVELS` order, k classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ EQUAL = 1e-5
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the readings of every person say of its levels.
+    """What the readings of every person say of its levels; a `competition.Competition`.
 
     vote: what the three readings say together, probabilities [B, k].
     losses: cross-entropy of each level's reading from the vote, nats, [B, L].
@@ -47,6 +48,9 @@ class Agreement:
     def distance(self) -> Tensor:
         """Length of the direction in which the levels would be updated, [B]: agreement alone has none, so 0."""
         return torch.zeros_like(self.losses[:, 0])
+
+    def penalty(self, kind: Literal["mean", "sum"]) -> None:
+        """None: agreement has no direction that a training loss could add."""
 
     @property
     def undecided(self) -> Tensor:

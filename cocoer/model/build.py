@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from cocoer.model.clip_tower import build_clip, read_clip_weights, text_embeddin
 from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
 from cocoer.model.level_head import LevelHead
+from cocoer.model.level_model import LevelModel, LevelParts
 from cocoer.model.mappings import ResNetMapping, TransformerMapping
 from cocoer.model.release.positions import RegionPositions
 from cocoer.model.single_level import SingleLevel
-from cocoer.model.vocabulary import VocabularyBranch, pseudo_label
+from cocoer.model.vocabulary import PseudoLabelRule, VocabularyBranch
 from cocoer.model.vote import survivors_vote
 from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
@@ -32,41 +33,54 @@ VIT_MAPPING_BLOCKS = 2
 """Depth of the `vit` mapping; the paper does not say it."""
 
 
-def build_model(config: Config, pretrained: bool = True, folded: bool = False) -> CocoER:
+def build_model(config: Config, pretrained: bool = True, folded: bool = False) -> LevelModel:
+    """The model of a config: `CocoER`, or the baseline of `model.single_level`. Arguments and errors as `build_cocoer`."""
+    level = config.model.single_level
+    if level is None:
+        return build_cocoer(config, pretrained, folded)
+    (parts,), num_tokens, _ = _levels(config, (level,), pretrained)
+    return SingleLevel(level, parts, NoCrossLevel(num_tokens, config.model.tokens.size), config.data.image_size)
+
+
+def build_cocoer(config: Config, pretrained: bool = True, folded: bool = False) -> CocoER:
     """The model of a config, in training mode, on the CPU.
 
     pretrained=True loads the backbone and CLIP weights that the config names; False leaves everything random, for a model
     whose weights are loaded afterwards (then no text tower is built, and the text embeddings come with the weights).
     folded=True builds FFN1 of the vocabulary branch as `VocabularyBranch.fold` leaves it.
-    Raises FileNotFoundError for a missing weights file, ValueError for one that does not fit.
+    Raises FileNotFoundError for a missing weights file, ValueError for one that does not fit, or for a single level.
     """
     model, size = config.model, config.data.image_size
-    chosen = LEVELS if model.single_level is None else (model.single_level,)
-    backbones = {level: build_backbone(model.backbone.name, model.backbone.widths) for level in chosen}
-    if pretrained and model.backbone.weights is not None:
-        _load_backbones(backbones, model)
-    grid = backbones[chosen[0]].grid(size)
-    tokens = {m: PatchTokens(t.channels, grid, model.tokens.patch, model.tokens.size) for m, t in backbones.items()}
-    num_tokens, classes, features = tokens[chosen[0]].num_tokens, len(config.classes), model.level_head.feature_size
-    inputs = num_tokens * model.tokens.size
-    heads = {m: LevelHead(inputs, features, classes, _mapping(model, num_tokens)) for m in chosen}
     if model.single_level is not None:
-        return SingleLevel(backbones, tokens, NoCrossLevel(num_tokens, model.tokens.size), heads, size)
+        raise ValueError(f"model.single_level: {model.single_level} builds one level; wanted a config of three (null)")
+    levels, num_tokens, grid = _levels(config, LEVELS, pretrained)
+    features = model.level_head.feature_size
     vocabulary = _vocabulary(config, pretrained, folded) if model.vocabulary.enabled else None
     sources = len(LEVELS) + (vocabulary is not None)
     return CocoER(
-        backbones=backbones,
-        tokens=tokens,
+        levels=dict(zip(LEVELS, levels, strict=True)),
         cross_level=_cross_level(model, num_tokens, grid, size),
-        heads=heads,
         vocabulary=vocabulary,
-        fusion=FusionHead(sources * features, features, classes),
+        fusion=FusionHead(sources * features, features, len(config.classes)),
         workspace=build_workspace(config),
-        label=lambda logits: pseudo_label(logits, config.multi_label, model.vocabulary.threshold),
+        label=PseudoLabelRule(model.competition.pseudo_label, config.multi_label, model.vocabulary.threshold),
         image_size=size,
-        judge=model.competition.pseudo_label,
         vote=partial(survivors_vote, multi_label=config.multi_label) if model.competition.vote else None,
     )
+
+
+def _levels(config: Config, chosen: Sequence[str], pretrained: bool) -> tuple[list[LevelParts], int, int]:
+    """The parts of the chosen levels, the number of a level's tokens, and the side of its feature map."""
+    model = config.model
+    backbones = {level: build_backbone(model.backbone.name, model.backbone.widths) for level in chosen}
+    if pretrained and model.backbone.weights is not None:
+        _load_backbones(backbones, model)
+    grid = backbones[chosen[0]].grid(config.data.image_size)
+    tokens = {m: PatchTokens(b.channels, grid, model.tokens.patch, model.tokens.size) for m, b in backbones.items()}
+    num_tokens = tokens[chosen[0]].num_tokens
+    inputs, features = num_tokens * model.tokens.size, model.level_head.feature_size
+    heads = {m: LevelHead(inputs, features, len(config.classes), _mapping(model, num_tokens)) for m in chosen}
+    return [LevelParts(backbones[m], tokens[m], heads[m]) for m in chosen], num_tokens, grid
 
 
 class BlankWeights(TorchFunctionMode):

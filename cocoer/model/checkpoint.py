@@ -28,7 +28,7 @@ from cocoer.provenance import git_revision, library_versions
 from cocoer.weights import places
 
 if TYPE_CHECKING:
-    from cocoer.model.cocoer import CocoER
+    from cocoer.model.level_model import LevelModel
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.safetensors"
@@ -57,7 +57,7 @@ class KeyReport:
 class Loaded:
     """A model with its weights, in eval mode; the config it was built from; and what the file says about itself."""
 
-    model: CocoER
+    model: LevelModel
     config: Config
     metadata: Mapping[str, Any]
     path: Path
@@ -93,7 +93,7 @@ def _described(
     model: nn.Module, config: Config, metrics: Mapping[str, Any], thresholds: Mapping[str, Any], note: str
 ) -> dict[str, Any]:
     """What a weights file says about itself, as plain values."""
-    counts = getattr(getattr(model, "workspace", None), "class_counts", None)
+    counts: Tensor | None = getattr(model, "class_counts", None)
     return {
         "format_version": FORMAT_VERSION,
         "config": config_to_dict(config),
@@ -152,11 +152,11 @@ def save_weights(
 
     metrics: numbers measured with these weights, by name. thresholds: `{"classes": {name: score}, ...}` or empty.
     dtype: how the frozen CLIP tower is stored (torch.float16 halves it); loading casts it back. Other tensors keep theirs.
-    Raises OutputError where the file cannot be written, CheckpointError for a model that has been fused for inference.
+    Raises OutputError where the file cannot be written, CheckpointError for a model that has been folded for inference.
     """
     path = Path(path)
-    if getattr(model, "fused", False):
-        raise CheckpointError(f"{path}: a fused model has no batch norms left to store; save it before model.fuse()")
+    if getattr(model, "folded", False):
+        raise CheckpointError(f"{path}: a folded model has no batch norms left to store; save it before model.fold()")
     path = path / FILE_NAME if path.is_dir() or not path.suffix else path
     tower = frozen_tower_keys(model) if dtype is not None else set()
     tensors = {
@@ -319,7 +319,6 @@ def load_weights(
     Raises CheckpointError for a missing, truncated, foreign or unfitting file, ConfigError for a config that no longer checks.
     """
     from cocoer.model.build import BlankWeights, build_model  # here: metadata can be read without the model's libraries
-    from cocoer.model.workspaces import give_class_counts
 
     file = find_weights(path)
     metadata = read_metadata(file)
@@ -331,5 +330,5 @@ def load_weights(
         model = build_model(complete, pretrained=False, folded=_stored_folded(tensors))
     load_state(model, tensors, f"weights {file}")
     counts = metadata.get("class_counts")
-    give_class_counts(model, None if counts is None else torch.tensor(counts))
+    model.set_class_counts(None if counts is None else torch.tensor(counts))
     return Loaded(model.to(device).eval(), config, metadata, file)

@@ -1,4 +1,4 @@
-"""The model: three levels, the vocabulary branch, competition, coordination, fusion (design section 3).
+"""The model: three levels, the vocabulary branch, competition, coordination, fusion (docs/method.md).
 
 Letters: B persons, L=3 levels in `names.LEVELS` order, S crop side in pixels, N tokens, c token channels, d feature size,
 k emotions.
@@ -7,68 +7,18 @@ k emotions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cocoer.model.agreement import Agreement
-from cocoer.model.competition import Competition
-from cocoer.model.coordination import MappingStep
 from cocoer.model.cross_level import AttentionMaps
-from cocoer.model.fold_batch_norms import fold_batch_norms
-from cocoer.model.level_head import HeadParameters, LevelFeatures, LevelHead
+from cocoer.model.level_head import HeadParameters, LevelStack
+from cocoer.model.level_model import LevelModel, LevelParts, ModelOutput
 from cocoer.model.mappings import NetworkStep
-from cocoer.model.release.coordination import ReleaseCompetition
-from cocoer.model.vocabulary import VocabularyBranch, VocabularyOutput
+from cocoer.model.vocabulary import PseudoLabelRule, VocabularyBranch, VocabularyOutput
+from cocoer.model.workspaces import Workspace
 from cocoer.names import LEVELS
-
-
-@dataclass(frozen=True)
-class ModelOutput:
-    """Everything one forward pass knows of B persons.
-
-    logits: [B, k], the fused answer l_G (with `model.competition.vote`, outside training, the vote). level_logits: [B, L, k].
-    vocabulary_logits, pseudo_label: [B, k], or None without the vocabulary branch. level_features: z [B, L, d];
-    refined: z^ [B, L, d]; fused_features: z_G [B, 4d] (3d without V-I).
-    competition: losses, simplex weights, exclusion sequence and |delta|^2, or None where nothing competed.
-    agreement: how the levels agree by CLIP's readings, or None where the paper's rule chose who leaves.
-    """
-
-    logits: Tensor
-    level_logits: Tensor
-    vocabulary_logits: Tensor | None
-    pseudo_label: Tensor | None
-    level_features: Tensor
-    refined: Tensor
-    fused_features: Tensor
-    competition: Competition | ReleaseCompetition | Agreement | None
-    agreement: Agreement | None = None
-
-
-@dataclass(frozen=True)
-class LevelStack:
-    """The three level heads' results side by side: sq_norm [B, L], pre [B, L, d], z [B, L, d], logits [B, L, k].
-
-    mapping_step: how the mappings take a gradient step where they are networks; None for Linears.
-    """
-
-    sq_norm: Tensor
-    pre: Tensor
-    z: Tensor
-    logits: Tensor
-    mapping_step: MappingStep | None = None
-
-    @classmethod
-    def of(cls, levels: list[LevelFeatures]) -> LevelStack:
-        """Stack in level order."""
-        sq_norm, pre, z, logits = (torch.stack(parts, dim=1) for parts in zip(*levels, strict=True))
-        return cls(sq_norm, pre, z, logits)
-
-
-Workspace = Callable[[LevelStack, HeadParameters, Tensor], tuple[Tensor, Competition | ReleaseCompetition]]
-"""(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d] and how the levels competed."""
 
 
 class FusionHead(nn.Module):
@@ -87,80 +37,46 @@ class FusionHead(nn.Module):
         return self.layers(fused)
 
 
-class CocoER(nn.Module):
+class CocoER(LevelModel):
     """CocoER with its parts handed in; `build.build_model` makes them from a config.
 
-    backbones, tokens, heads: one module per level, by name. cross_level: three sets of tokens in, three out.
-    vocabulary: the V-I branch or None (ablation). workspace: competition and coordination, a plain function.
-    label: logits [B, k] -> pseudo label. judge: whose logits, see `pseudo_label`.
-    vote: outside training, makes the answer of l_G, level logits and exclusion (`vote.survivors_vote`); None = l_G alone.
+    levels: the parts of the three levels, by name. cross_level: three sets of tokens in, three out.
+    vocabulary: the V-I branch or None (ablation). workspace: competition and coordination.
+    label: how y_t is made of logits, and of whose. vote: outside training, makes the answer of l_G, level logits and
+    exclusion (`vote.survivors_vote`); None = l_G alone.
     """
 
     def __init__(
         self,
-        backbones: Mapping[str, nn.Module],
-        tokens: Mapping[str, nn.Module],
+        levels: Mapping[str, LevelParts],
         cross_level: nn.Module,
-        heads: Mapping[str, nn.Module],
         vocabulary: VocabularyBranch | None,
         fusion: FusionHead,
         workspace: Workspace,
-        label: Callable[[Tensor], Tensor],
+        label: PseudoLabelRule,
         image_size: int,
-        judge: Literal["vocabulary", "fused"] = "vocabulary",
         vote: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        super().__init__()
-        self.backbones = nn.ModuleDict({level: backbones[level] for level in LEVELS})
-        self.tokens = nn.ModuleDict({level: tokens[level] for level in LEVELS})
-        self.cross_level = cross_level
-        self.heads = nn.ModuleDict({level: heads[level] for level in LEVELS})
-        self.vocabulary = vocabulary
+        super().__init__({level: levels[level] for level in LEVELS}, cross_level, vocabulary, image_size)
         self.fusion = fusion
-        self.image_size = image_size
         self.workspace = workspace
         self._label = label
-        self._judge = judge
         self._vote = vote
-        self.fused = False
 
-    def fuse(self) -> None:
-        """Fold for inference, in place: batch norms of backbones and CLIP tower into convolutions, V-I's repeated input.
+    @property
+    def class_counts(self) -> Tensor | None:
+        """See `LevelModel.class_counts`."""
+        return self.workspace.class_counts
 
-        Outputs stay equal to 1e-5; the memory of the weights shrinks (`cocoer describe --fused` says by how much).
-        A fused model can neither be trained nor saved as a checkpoint. Fusing twice changes nothing more.
-        Raises ValueError for a model in training mode.
-        """
-        if self.training:
-            raise ValueError("fuse() is for inference: call eval() first; a fused model cannot be trained any more")
-        for backbone in self.backbones.values():
-            fold_batch_norms(backbone)
-        if self.vocabulary is not None:
-            fold_batch_norms(self.vocabulary.tower)
-            if self.vocabulary.layout == "repeat":
-                self.vocabulary.fold()
-        self.fused = True
-
-    def train(self, mode: bool = True) -> CocoER:
-        """Training or evaluation mode. Raises ValueError for training a fused model, whose batch norms are gone."""
-        if mode and self.fused:
-            raise ValueError(
-                "this model has been fused for inference and cannot be trained; build it anew from its weights"
-            )
-        return super().train(mode)
-
-    def level_tokens(self, head: Tensor, body: Tensor, context: Tensor) -> list[Tensor]:
-        """Crops [B, 3, S, S] -> tokens of each level [B, N, c], in level order, before they look at the context."""
-        crops = {"head": head, "body": body, "context": context}
-        return [self.tokens[level](self.backbones[level](crops[level])) for level in LEVELS]
+    def set_class_counts(self, counts: Tensor | None) -> None:
+        """See `LevelModel.set_class_counts`."""
+        self.workspace.class_counts = counts
 
     def level_features(self, tokens: list[Tensor]) -> LevelStack:
         """Tokens of each level, after cross-level attention -> what the level heads make of them."""
-        levels = LevelStack.of([self.heads[level](x) for level, x in zip(LEVELS, tokens, strict=True)])
         mappings = [self.heads[level].get_submodule("mapping") for level in LEVELS]
-        if isinstance(mappings[0], nn.Linear):
-            return levels
-        return replace(levels, mapping_step=NetworkStep(mappings, tokens))
+        step = None if isinstance(mappings[0], nn.Linear) else NetworkStep(mappings, tokens)
+        return LevelStack.of([self.heads[level](x) for level, x in zip(LEVELS, tokens, strict=True)], step)
 
     def head_parameters(self) -> HeadParameters:
         """Norm and prediction layer of the three level heads, stacked; gradients flow into the heads."""
@@ -191,7 +107,7 @@ class CocoER(nn.Module):
         head, body, context: [B, 3, S, S], RGB, ImageNet mean and std. head_xyxy, body_xyxy: [B, 4], S x S context frame.
         embedding: the frozen tower's unit-norm embeddings [B, e] where they are known; then the tower does not look.
         """
-        self._check(head, body, context, head_xyxy, body_xyxy)
+        self.check_shapes(head, body, context, head_xyxy, body_xyxy)
         tokens = self.level_tokens(head, body, context)  # L x [B, N, c]
         tokens = self.cross_level(tokens, head_xyxy, body_xyxy)  # L x [B, N, c]
         levels = self.level_features(tokens)  # z [B, L, d]
@@ -225,7 +141,7 @@ class CocoER(nn.Module):
         Of the V-I branch, as in the paper; or, where the model was built with judge `fused`, of a first fused answer without
         any update. The V-I branch sees less than the levels do, and a wrong label excludes the wrong level.
         """
-        if self._judge == "vocabulary":
+        if self._label.judge == "vocabulary":
             return self._label(vocabulary.logits)
         with torch.no_grad():
             first_look = torch.cat([levels.z.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
@@ -248,15 +164,12 @@ class CocoER(nn.Module):
         fused = levels.z.flatten(1)  # [B, 3d]
         return ModelOutput(self.fusion(fused), levels.logits, None, None, levels.z, levels.z, fused, None)
 
-    def _check(self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor) -> None:
-        """ValueError that names the tensor, what was wanted and what came."""
-        persons, side = context.shape[0], self.image_size
-        for name, crop in (("context", context), ("head", head), ("body", body)):
-            if tuple(crop.shape) != (persons, 3, side, side):
-                raise ValueError(f"{name} crops: wanted [{persons}, 3, {side}, {side}], got {list(crop.shape)}")
-        for name, boxes in (("head_xyxy", head_xyxy), ("body_xyxy", body_xyxy)):
-            if tuple(boxes.shape) != (persons, 4):
-                raise ValueError(f"{name}: wanted [{persons}, 4], got {list(boxes.shape)}")
 
-
-__all__ = ["CocoER", "FusionHead", "LevelHead", "LevelStack", "ModelOutput", "Workspace"]
+def three_levels(model: nn.Module) -> CocoER:
+    """The model itself where its three levels compete; ValueError for a single level or an exported file."""
+    if not isinstance(model, CocoER):
+        raise ValueError(
+            f"wanted a checkpoint (.safetensors) of a model with three levels, got {type(model).__name__}: an exported file"
+            " or a single-level baseline has no three levels to look into"
+        )
+    return model

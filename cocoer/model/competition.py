@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cocoer.model.level_head import NUM_LEVELS, HeadParameters, check_level_shapes
@@ -23,19 +22,41 @@ from cocoer.model.losses import error_per_person, loss_per_person
 from cocoer.model.simplex_qp import solve_simplex_qp
 
 
-@dataclass(frozen=True)
-class Competition:
-    """How the levels of every person competed.
+class Competition(Protocol):
+    """What every rule of competition says of B persons; training, inference and reports read nothing else.
 
-    features: z, [B, L, d], and errors: err = dL_hier/dlogits, [B, L, k]: the factors of the gradients.
     losses: L_hier of each level, [B, L].
     weights: lambda of both rounds, [B, 2, L]; a level that has left has 0.
-    coefficients: c, the lambdas of both rounds added up, [B, L].
     exclusion: level indices in the order of leaving, survivor last, [B, L] int64; -1 for a person whose losses are not finite.
-    delta_sq_norm: |delta|^2, [B].
+    distance: length of the direction, [B], no gradient.
+    """
+
+    @property
+    def losses(self) -> Tensor: ...
+    @property
+    def weights(self) -> Tensor: ...
+    @property
+    def exclusion(self) -> Tensor: ...
+    @property
+    def distance(self) -> Tensor: ...
+
+    def penalty(self, kind: Literal["mean", "sum"]) -> Tensor | None:
+        """What the training loss adds for each person, [B]; None for a rule whose direction carries no gradient."""
+
+
+@dataclass(frozen=True)
+class PaperCompetition:
+    """How the levels of every person competed by Algorithm 1; the fields of `Competition`, and what coordination needs.
+
+    label: the pseudo label, [B, k], class_weights: [B, k] or None, multi_label: what the levels were held against.
+    features: z, [B, L, d], and errors: err = dL_hier/dlogits, [B, L, k]: the factors of the gradients.
+    coefficients: c, the lambdas of both rounds added up, [B, L].    delta_sq_norm: |delta|^2, [B].
     biases: whether the prediction layer's biases are part of theta^l (then the gradient of a level is err (z, 1)').
     """
 
+    label: Tensor
+    class_weights: Tensor | None
+    multi_label: bool
     features: Tensor
     errors: Tensor
     losses: Tensor
@@ -45,15 +66,15 @@ class Competition:
     delta_sq_norm: Tensor
     biases: bool
 
-    def delta(self) -> Tensor:
-        """The direction itself, [B, k, d] (with biases [B, k, d + 1], bias last): for looking at, the model never needs it."""
-        features = F.pad(self.features, (0, 1), value=1.0) if self.biases else self.features
-        return -torch.einsum("bl,blk,bld->bkd", self.coefficients, self.errors, features)
-
     @property
     def distance(self) -> Tensor:
-        """|delta|, [B]."""
-        return self.delta_sq_norm.clamp(min=0).sqrt()
+        """|delta|, [B], no gradient."""
+        return self.delta_sq_norm.detach().sqrt()
+
+    def errors_at(self, logits: Tensor) -> Tensor:
+        """dL_hier/dlogits at other logits [B, L, k] of the same persons: [B, L, k]."""
+        weights = None if self.class_weights is None else self.class_weights.unsqueeze(1)
+        return error_per_person(logits, self.label.unsqueeze(1), weights, multi_label=self.multi_label)
 
     def penalty(self, kind: Literal["mean", "sum"]) -> Tensor:
         """|delta|^2 as the mean or the sum over its entries (k * d, and k more with biases), per person: [B]."""
@@ -71,7 +92,7 @@ def compete(
     *,
     multi_label: bool,
     biases: bool = False,
-) -> Competition:
+) -> PaperCompetition:
     """Let the levels of every person compete against its pseudo label (Algorithm 1, the loop over Z).
 
     features: z, [B, L, d].    pseudo_label: [B, k], 0 or 1 (single-label: one-hot); no gradient flows into it.
@@ -85,11 +106,12 @@ def compete(
     check_level_shapes(features, heads, pseudo_label, weights)
     with full_precision(features):
         dtype = working_dtype(features)
-        features, heads, label = features.to(dtype), heads.to(dtype), pseudo_label.detach().to(dtype).unsqueeze(1)
-        weights = None if weights is None else weights.detach().to(dtype).unsqueeze(1)  # [B, 1, k]
+        features, heads, label = features.to(dtype), heads.to(dtype), pseudo_label.detach().to(dtype)
+        weights = None if weights is None else weights.detach().to(dtype)
         logits = heads.logits(features)  # [B, L, k]
-        losses = loss_per_person(logits, label, weights, multi_label=multi_label)  # [B, L]
-        errors = error_per_person(logits, label, weights, multi_label=multi_label)  # [B, L, k]
+        held_against = label.unsqueeze(1), None if weights is None else weights.unsqueeze(1)  # [B, 1, k]
+        losses = loss_per_person(logits, *held_against, multi_label=multi_label)  # [B, L]
+        errors = error_per_person(logits, *held_against, multi_label=multi_label)  # [B, L, k]
         gram = products_of(errors) * (products_of(features) + float(biases))  # [B, L, L]
 
         exclusion = exclusion_sequence(losses)
@@ -98,20 +120,30 @@ def compete(
         second = solve_simplex_qp(gram, losses, remaining)
         coefficients = first + second
         delta_sq_norm = (coefficients * (gram * coefficients.unsqueeze(1)).sum(-1)).sum(-1).clamp_min(0.0)
-    rounds = torch.stack((first, second), dim=1)
-    return Competition(features, errors, losses, rounds, coefficients, exclusion, delta_sq_norm, biases)
+    return PaperCompetition(
+        label=label,
+        class_weights=weights,
+        multi_label=multi_label,
+        features=features,
+        errors=errors,
+        losses=losses,
+        weights=torch.stack((first, second), dim=1),
+        coefficients=coefficients,
+        exclusion=exclusion,
+        delta_sq_norm=delta_sq_norm,
+        biases=biases,
+    )
 
 
-def without_direction(competition: Competition) -> Competition:
+def without_direction(competition: PaperCompetition) -> PaperCompetition:
     """Ablation without competition: the same losses, but delta is 0 and nobody's share of it is reported.
 
     Coordination then takes every mapping's step through its own, unchanged prediction layer.
     """
-    nothing = torch.zeros_like(competition.coefficients)
     return replace(
         competition,
         weights=torch.zeros_like(competition.weights),
-        coefficients=nothing,
+        coefficients=torch.zeros_like(competition.coefficients),
         delta_sq_norm=torch.zeros_like(competition.delta_sq_norm),
     )
 

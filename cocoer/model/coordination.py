@@ -1,6 +1,6 @@
 """Coordination of the levels (supplement, Algorithm 1, second half), in closed form and for all persons at once.
 
-Pure functions of features, head parameters, competition and pseudo label: nothing is written into a module, no autograd call, no
+Pure functions of features, head parameters and competition: nothing is written into a module, no autograd call, no
 loop over persons. delta is only ever applied to vectors, through Err and Z; the update of the mapping has rank 1, so it moves the
 pre-activation h_m by - step * v_m * (|x_m|^2 + 1). Everything is differentiable: through err, z, v and lambda.
 
@@ -9,38 +9,24 @@ Letters: B persons, L = 3 levels in `names.LEVELS` order, d feature size, k clas
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cocoer.model.competition import Competition, full_precision, products_of
-from cocoer.model.level_head import NUM_LEVELS, HeadParameters, check_level_shapes, require_shape
-from cocoer.model.losses import error_per_person
+from cocoer.model.competition import PaperCompetition, full_precision, products_of
+from cocoer.model.level_head import NUM_LEVELS, HeadParameters, MappingStep, require_shape
 
 UpdateType = Literal["one", "two", "none"]
 StepRule = Literal["relative", "raw"]
-
-
-class MappingStep(Protocol):
-    """One gradient step on the weights of the levels' mappings where these are networks (`mappings.NetworkStep`)."""
-
-    def updated(self, slope: Tensor, step: float) -> Tensor:
-        """Pre-activation h after the step: gradient v at h [B, L, d] -> [B, L, d]."""
-
-    def direction(self, slope: Tensor) -> Tensor:
-        """J J'v, against which h moves at first: gradient v at h [B, L, d] -> [B, L, d]."""
 
 
 def coordinate(
     preactivation: Tensor,
     input_sq_norm: Tensor,
     heads: HeadParameters,
-    competition: Competition,
-    pseudo_label: Tensor,
-    weights: Tensor | None = None,
+    competition: PaperCompetition,
     *,
-    multi_label: bool,
     update: UpdateType = "one",
     step_rule: StepRule = "relative",
     step: float = 0.1,
@@ -49,7 +35,6 @@ def coordinate(
     """Refined level features after the update of prediction layer and mapping (Algorithm 1, second half).
 
     preactivation: h = A x + a, [B, L, d].    input_sq_norm: |x|^2 of the mapping's input, [B, L] (read by `raw` alone).
-    pseudo_label, weights, multi_label: as handed to `compete`.
     update: `one` all levels; `two` only the excluded levels; `none` nobody.
     step_rule `raw`: Algorithm 1 to the letter, theta + step * delta, A - step * v x', a - step * v.
     step_rule `relative`: the prediction layer moves by step * its Frobenius norm along delta, the pre-activation by
@@ -59,59 +44,76 @@ def coordinate(
     Returns z^, [B, L, d]. Raises ValueError for wrong shapes or an unknown option.
     """
     _check_options(update, step_rule)
-    check_level_shapes(preactivation, heads, pseudo_label, weights)
+    require_shape("preactivation", preactivation, tuple(competition.features.shape))
     require_shape("input_sq_norm", input_sq_norm, tuple(preactivation.shape[:2]))
     if update == "none":
         return competition.features
     with full_precision(preactivation):
         dtype = competition.features.dtype
-        preactivation, heads, label = (
-            preactivation.to(dtype),
-            heads.to(dtype),
-            pseudo_label.detach().to(dtype).unsqueeze(1),
-        )
-        weights = None if weights is None else weights.detach().to(dtype).unsqueeze(1)
-        slope = updated_gradient(heads, competition, label, weights, multi_label, step_rule, step)  # at z, [B, L, d]
-        slope = heads.backward(slope, preactivation)  # v, [B, L, d]
+        preactivation, heads = preactivation.to(dtype), heads.to(dtype)
+        at_z = updated_gradient(heads, competition, step_rule, step)  # [B, L, d]
+        v = heads.backward(at_z, preactivation)  # gradient at h, [B, L, d]
         if step_rule == "raw" and mapping is not None:
-            moved = mapping.updated(slope, step)
+            moved = mapping.updated(v, step)
         elif step_rule == "raw":
-            moved = preactivation - step * slope * (input_sq_norm.to(dtype) + 1.0).unsqueeze(-1)
+            moved = preactivation - step * v * (input_sq_norm.to(dtype) + 1.0).unsqueeze(-1)
         else:
             length = safe_norm(preactivation.square().sum(-1, keepdim=True))
-            moved = preactivation - step * length * unit(slope if mapping is None else mapping.direction(slope))
+            moved = preactivation - step * length * unit(v if mapping is None else mapping.direction(v))
         refined = heads.features(moved)  # [B, L, d]
-        if update == "one":
-            return refined
-        levels = torch.arange(NUM_LEVELS, device=refined.device)
-        survives = (levels == competition.exclusion[:, -1:]).unsqueeze(-1)  # [B, L, 1]
-        return torch.where(survives, competition.features, refined)
+        return refined if update == "one" else _survivor_kept(competition, competition.features, refined)
 
 
-def updated_gradient(
-    heads: HeadParameters,
-    competition: Competition,
-    label: Tensor,
-    weights: Tensor | None,
-    multi_label: bool,
-    step_rule: StepRule,
-    step: float,
-) -> Tensor:
+def updated_gradient(heads: HeadParameters, competition: PaperCompetition, step_rule: StepRule, step: float) -> Tensor:
     """Gradient of L_hier at z_m through the updated prediction layer, (P_m + s delta)' e~_m: [B, L, d].
 
-    label, weights: [B, 1, k]. s = step (`raw`), or step * |theta_m| / |delta| (`relative`; 0 where delta is 0).
+    s = step (`raw`), or step * |theta_m| / |delta| (`relative`; 0 where delta is 0).
     """
-    errors, features, coefficients = competition.errors, competition.features, competition.coefficients
+    errors, features = competition.errors, competition.features
     scale = prediction_step(heads, competition, step_rule, step).unsqueeze(-1)
-    feature_gram = products_of(features) + float(competition.biases)  # z_j'z_m, [B, L(j), L(m)]
-    mixed = feature_gram * coefficients.unsqueeze(1)  # c_m z_j'z_m
-    logits = heads.logits(features) - scale * (mixed @ errors)  # l~, [B, L, k]
-    error = error_per_person(logits, label, weights, multi_label=multi_label)  # e~
-    through_delta = ((error @ errors.transpose(-1, -2)) * coefficients.unsqueeze(1)) @ features
+    feature_gram = products_of(features) + float(competition.biases)  # z_m'z_j, [B, L(m), L(j)]
+    logits = heads.logits(features) - scale * _along_delta(competition, feature_gram)  # l~, [B, L, k]
+    error = competition.errors_at(logits)  # e~
+    through_delta = ((error @ errors.transpose(-1, -2)) * competition.coefficients.unsqueeze(1)) @ features
     return torch.einsum("blk,lkd->bld", error, heads.prediction_weight) - scale * through_delta
 
 
-def prediction_step(heads: HeadParameters, competition: Competition, step_rule: StepRule, step: float) -> Tensor:
+def coordinated_logits(
+    refined: Tensor,
+    heads: HeadParameters,
+    competition: PaperCompetition,
+    update: UpdateType,
+    step_rule: StepRule,
+    step: float,
+) -> Tensor:
+    """What each level says after the coordination: l^_m = (P_m + s delta) z^_m + p_m, [B, L, k].
+
+    refined: z^, [B, L, d], as `coordinate` gave it with the same update, step_rule and step. A level that is not updated
+    keeps its prediction layer too.
+    """
+    heads = heads.to(refined.dtype)
+    logits = heads.logits(refined)  # [B, L, k]
+    if update == "none":
+        return logits
+    scale = prediction_step(heads, competition, step_rule, step).unsqueeze(-1)
+    feature_gram = refined @ competition.features.transpose(-1, -2) + float(competition.biases)  # z^_m'z_j
+    updated = logits - scale * _along_delta(competition, feature_gram)
+    return updated if update == "one" else _survivor_kept(competition, logits, updated)
+
+
+def _along_delta(competition: PaperCompetition, feature_gram: Tensor) -> Tensor:
+    """- delta z of features z whose products with those that competed are given, [B, L, L(j)] -> [B, L, k]."""
+    return (feature_gram * competition.coefficients.unsqueeze(1)) @ competition.errors
+
+
+def _survivor_kept(competition: PaperCompetition, before: Tensor, after: Tensor) -> Tensor:
+    """Update type two: the level that leaves last keeps what it had; [B, L, n] and [B, L, n] -> [B, L, n]."""
+    levels = torch.arange(NUM_LEVELS, device=after.device)
+    survives = (levels == competition.exclusion[:, -1:]).unsqueeze(-1)  # [B, L, 1]
+    return torch.where(survives, before, after)
+
+
+def prediction_step(heads: HeadParameters, competition: PaperCompetition, step_rule: StepRule, step: float) -> Tensor:
     """s of the updated prediction layer theta^l_m + s * delta, per person and level: [B, L]."""
     if step_rule == "raw":
         return torch.full_like(competition.losses, step)

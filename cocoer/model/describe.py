@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cocoer.config import Config
-from cocoer.model.build import build_model
-from cocoer.model.cocoer import CocoER
+from cocoer.model.build import build_cocoer
+from cocoer.model.cocoer import CocoER, three_levels
 from cocoer.names import LEVELS
 
 
@@ -22,7 +22,7 @@ from cocoer.names import LEVELS
 class Part:
     """One part of the model.
 
-    parameters: numbers that are learned or frozen weights (no buffers). trainable: those that training changes (in a fused
+    parameters: numbers that are learned or frozen weights (no buffers). trainable: those that training changes (in a folded
     model none).
     multiply_adds: of convolutions and matrix products for one person; norms, activations and sums are not counted.
     """
@@ -52,19 +52,22 @@ class Description:
 
 
 def blank_model(config: Config) -> CocoER:
-    """The model of a config on the meta device, in evaluation mode: every shape, no numbers, no memory."""
+    """The model of a config on the meta device, in evaluation mode: every shape, no numbers, no memory.
+
+    Raises ValueError for a single level.
+    """
     with torch.device("meta"):
-        return build_model(config, pretrained=False).eval()
+        return three_levels(build_cocoer(config, pretrained=False).eval())
 
 
-def describe(config: Config, fused: bool = False) -> Description:
+def describe(config: Config, folded: bool = False) -> Description:
     """Parts, multiply-adds and shapes of a config's model for one person.
 
-    fused: as it is after `model.fuse()`. Raises what `build_model` and `CocoER.fuse` raise.
+    folded: as it is after `model.fold()`. Raises what `build_cocoer` and `LevelModel.fold` raise.
     """
     model = blank_model(config)
-    if fused:
-        model.fuse()
+    if folded:
+        model.fold()
     parts = _parts_of(model)
     side = config.data.image_size
     crop, box = torch.empty(1, 3, side, side, device="meta"), torch.empty(1, 4, device="meta")
@@ -86,7 +89,7 @@ def describe(config: Config, fused: bool = False) -> Description:
         work = sum(counted.get(f"{root}.{path}", 0) for path in paths)
         inside += work
         unique = {id(p): p for module in modules for p in module.parameters()}.values()
-        trainable = sum(p.numel() for p in unique if p.requires_grad and not fused)
+        trainable = sum(p.numel() for p in unique if p.requires_grad and not folded)
         rows.append(Part(name, sum(p.numel() for p in unique), trainable, work))
     rows.insert(-1, Part("competition and coordination", 0, 0, counted["Global"] - inside))
     return Description(tuple(rows), tuple(shapes))

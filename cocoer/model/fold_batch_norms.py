@@ -1,6 +1,6 @@
 """Folding batch norms into the convolutions before them, for inference: fewer layers, the same answers.
 
-`CocoER.fuse` uses it for the backbones and the CLIP tower.
+`LevelModel.fold` uses it for the backbones and the CLIP tower.
 """
 
 from __future__ import annotations

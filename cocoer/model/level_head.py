@@ -6,7 +6,7 @@ Letters: B persons, n flattened token size, d feature size, k emotions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,36 @@ class LevelHead(nn.Module):
             sq_norm = tokens.new_zeros(tokens.shape[0], dtype=precise)
         z = self.norm(F.gelu(pre))  # [B, d]
         return LevelFeatures(sq_norm, pre, z, self.prediction(z))
+
+
+class MappingStep(Protocol):
+    """One gradient step on the weights of the levels' mappings where these are networks (`mappings.NetworkStep`)."""
+
+    def updated(self, v: Tensor, step: float) -> Tensor:
+        """Pre-activation h after the step: gradient v at h [B, L, d] -> [B, L, d]."""
+
+    def direction(self, v: Tensor) -> Tensor:
+        """J J'v, against which h moves at first: gradient v at h [B, L, d] -> [B, L, d]."""
+
+
+@dataclass(frozen=True)
+class LevelStack:
+    """The three level heads' results side by side: sq_norm [B, L], pre [B, L, d], z [B, L, d], logits [B, L, k].
+
+    mapping_step: how the mappings take a gradient step where they are networks; None for Linears.
+    """
+
+    sq_norm: Tensor
+    pre: Tensor
+    z: Tensor
+    logits: Tensor
+    mapping_step: MappingStep | None = None
+
+    @classmethod
+    def of(cls, levels: list[LevelFeatures], mapping_step: MappingStep | None = None) -> LevelStack:
+        """Stack in level order."""
+        sq_norm, pre, z, logits = (torch.stack(parts, dim=1) for parts in zip(*levels, strict=True))
+        return cls(sq_norm, pre, z, logits, mapping_step)
 
 
 @dataclass(frozen=True)

@@ -154,8 +154,8 @@ def _patches(image: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any
 class _Gradients:
     """Every layer's gradient of every person, as the rows that its calls saw (X) and the gradients at what they gave (G)."""
 
-    def __init__(self, network: nn.Module, tokens: Tensor, slope: Tensor) -> None:
-        """tokens: [B, N, c].    slope: gradient at the network's output, [B, d]."""
+    def __init__(self, network: nn.Module, tokens: Tensor, v: Tensor) -> None:
+        """tokens: [B, N, c].    v: gradient at the network's output, [B, d]."""
         calls: list[tuple[_Call, bool]] = []
 
         def note(call: _Call, channels_first: bool) -> Tensor:
@@ -167,30 +167,30 @@ class _Gradients:
             start = tokens if tokens.requires_grad else tokens.detach().requires_grad_()
             with _LayerCalls(note):
                 features = network(start)
-            slopes = torch.autograd.grad(features, [call.output for call, _ in calls], slope, create_graph=keep)
+            gradients = torch.autograd.grad(features, [call.output for call, _ in calls], v, create_graph=keep)
         self._of: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        for (call, channels_first), at_output in zip(calls, slopes, strict=True):
+        for (call, channels_first), at_output in zip(calls, gradients, strict=True):
             rows = call.rows if keep else call.rows.detach()
             self._of.setdefault(id(call.weight), []).append((rows, _as_rows(at_output, channels_first)))
 
     def output_change(self, call: _Call) -> Tensor:
         """What the layer would give for the call's rows if its weights were the person's gradient: [B, T, out]."""
         change: Tensor | float = 0.0
-        for rows, slope in self._of[id(call.weight)]:
+        for rows, at_output in self._of[id(call.weight)]:
             if call.matrix:
-                change = change + (call.rows @ rows.transpose(1, 2)) @ slope
+                change = change + (call.rows @ rows.transpose(1, 2)) @ at_output
             else:
-                change = change + call.rows * (rows * slope).sum(1, keepdim=True)
+                change = change + call.rows * (rows * at_output).sum(1, keepdim=True)
         assert isinstance(change, Tensor), "a layer that is called has been called before"
         return change
 
     def bias_change(self, call: _Call) -> Tensor:
         """The same for its bias: [B, 1, out]."""
-        return torch.stack([slope.sum(1, keepdim=True) for _, slope in self._of[id(call.weight)]]).sum(0)
+        return torch.stack([at_output.sum(1, keepdim=True) for _, at_output in self._of[id(call.weight)]]).sum(0)
 
 
 class NetworkStep:
-    """One gradient step of every level's mapping network, person by person, at once (`coordination.MappingStep`).
+    """One gradient step of every level's mapping network, person by person, at once (`level_head.MappingStep`).
 
     networks, tokens: of the levels in order; tokens [B, N, c] as the networks saw them.
     Needs autograd for the backward pass, so a model with such mappings can be neither compiled whole nor exported.
@@ -199,26 +199,26 @@ class NetworkStep:
     def __init__(self, networks: Sequence[nn.Module], tokens: Sequence[Tensor]) -> None:
         self._levels = tuple(zip(networks, tokens, strict=True))
 
-    def updated(self, slope: Tensor, step: float) -> Tensor:
-        """h of the networks with weights phi - step * J'v, to the letter: slope v [B, L, d] -> [B, L, d]."""
-        return self._each(slope, lambda run: run(torch.tensor(step, dtype=slope.dtype, device=slope.device)))
+    def updated(self, v: Tensor, step: float) -> Tensor:
+        """h of the networks with weights phi - step * J'v, to the letter: v [B, L, d] -> [B, L, d]."""
+        return self._each(v, lambda run: run(torch.tensor(step, dtype=v.dtype, device=v.device)))
 
-    def direction(self, slope: Tensor) -> Tensor:
-        """J J'v, how h gives way per unit of step at the start: slope v [B, L, d] -> [B, L, d]."""
+    def direction(self, v: Tensor) -> Tensor:
+        """J J'v, how h gives way per unit of step at the start: v [B, L, d] -> [B, L, d]."""
 
         def derivative(run: Callable[[Tensor], Tensor]) -> Tensor:
             keep = torch.is_grad_enabled()
             with torch.enable_grad():  # the derivative by the step is the one by w of the backward pass from w
-                step = torch.zeros((), dtype=slope.dtype, device=slope.device, requires_grad=True)
+                step = torch.zeros((), dtype=v.dtype, device=v.device, requires_grad=True)
                 features = run(step)
                 w = torch.zeros_like(features, requires_grad=True)
                 (at_step,) = torch.autograd.grad(features, step, w, create_graph=True)
                 (slowing,) = torch.autograd.grad(at_step, w, create_graph=keep)
             return -slowing
 
-        return self._each(slope, derivative)
+        return self._each(v, derivative)
 
-    def _each(self, slope: Tensor, answer: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> Tensor:
+    def _each(self, v: Tensor, answer: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> Tensor:
         """`answer` of every level's pre-activation as a function of the step."""
         levels = []
         with ExitStack() as stack:
@@ -227,14 +227,14 @@ class NetworkStep:
                 stack.enter_context(torch.no_grad())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels have no second derivative
             for m, (network, tokens) in enumerate(self._levels):
-                tokens, v = (t.clone() if t.is_inference() else t for t in (tokens.to(slope.dtype), slope[:, m]))
-                levels.append(answer(_as_function_of_step(network, tokens, v)))
+                tokens, at_output = (t.clone() if t.is_inference() else t for t in (tokens.to(v.dtype), v[:, m]))
+                levels.append(answer(_as_function_of_step(network, tokens, at_output)))
         return torch.stack(levels, dim=1)
 
 
-def _as_function_of_step(network: nn.Module, tokens: Tensor, slope: Tensor) -> Callable[[Tensor], Tensor]:
+def _as_function_of_step(network: nn.Module, tokens: Tensor, at_output: Tensor) -> Callable[[Tensor], Tensor]:
     """step (a scalar tensor) -> what the network gives once its weights have gone `step` against each person's gradient."""
-    gradients = _Gradients(network, tokens, slope)
+    gradients = _Gradients(network, tokens, at_output)
     biased = {id(layer.weight) for layer in network.modules() if getattr(layer, "bias", None) is not None}
 
     def run(step: Tensor) -> Tensor:

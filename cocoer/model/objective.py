@@ -1,4 +1,4 @@
-"""The training loss L_emo = sum of beta_m L_m + alpha |delta|^2 (design section 3), from a model's output."""
+"""The training loss L_emo = sum of beta_m L_m + alpha |delta|^2 (docs/method.md), from a model's output."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import torch
 from torch import Tensor
 
 from cocoer.config import LossConfig
-from cocoer.model.agreement import Agreement
-from cocoer.model.cocoer import ModelOutput
-from cocoer.model.competition import Competition
+from cocoer.model.level_model import ModelOutput
 from cocoer.model.losses import loss_per_person
-from cocoer.model.release.coordination import ReleaseCompetition
 from cocoer.names import LEVELS
 
 
@@ -37,14 +34,10 @@ def total_loss(
         term = loss_per_person(values.float(), targets.float(), weights, multi_label=multi_label).mean()
         terms[f"loss_{name}"] = term.detach()
         parts.append(betas[name] * term)
-    if isinstance(output.competition, Competition):  # the published rule carries no gradient, so it has no penalty
-        penalty = output.competition.penalty(loss.penalty).float().mean()
-        terms["penalty"] = penalty.detach()
-        parts.append(loss.alpha * penalty)
+    penalty = None if output.competition is None else output.competition.penalty(loss.penalty)
+    if penalty is not None:
+        mean = penalty.float().mean()
+        terms["penalty"] = mean.detach()
+        parts.append(loss.alpha * mean)
     total = torch.stack(parts).sum()
     return total, {"loss": total.detach()} | terms
-
-
-def delta_norms(competition: Competition | ReleaseCompetition | Agreement) -> Tensor:
-    """Length of the direction delta of every person, [B] float32, no gradient (published rule: its reported distance)."""
-    return competition.distance.detach().float()

@@ -53,29 +53,6 @@ def solve_simplex_qp(gram: Tensor, losses: Tensor, mask: Tensor | None = None) -
     return torch.where(finite, weights, torch.nan)[..., :q]
 
 
-def kkt_residual(gram: Tensor, losses: Tensor, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-    """How far weights are from optimal: 0 exactly where the Karush-Kuhn-Tucker conditions hold.
-
-    gram [..., q, q], losses [..., q], weights [..., q], mask as in `solve_simplex_qp`; returns [...].
-    The largest of: the duality gap w'g - min(g) with g = gram w - losses, relative to the largest entry of |gram| and the
-    spread of the losses; the negative part of the weights; |sum(w) - 1|; any weight on a level that does not take part.
-    The gap bounds how far the objective is above its minimum. NaN where the problem or the weights hold NaN.
-    Raises ValueError for wrong shapes or dtypes.
-    """
-    _check_shapes(gram, losses, mask)
-    if weights.shape != losses.shape:
-        raise ValueError(f"weights must have the shape of losses, {tuple(losses.shape)}; got {tuple(weights.shape)}")
-    take_part = torch.ones_like(losses, dtype=torch.bool) if mask is None else mask
-    pair = take_part.unsqueeze(-1) & take_part.unsqueeze(-2)
-    gram, losses = _normalised(torch.where(pair, 0.5 * gram + 0.5 * gram.transpose(-1, -2), 0.0), losses, take_part)
-    slope = (gram * weights.unsqueeze(-2)).sum(-1) - losses  # [..., q]
-    lowest = torch.where(take_part, slope, torch.inf).amin(-1, keepdim=True)
-    gap = torch.where(take_part, weights * (slope - lowest), 0.0).sum(-1)
-    outside = torch.where(take_part, (-weights).clamp_min(0.0), weights.abs()).amax(-1)
-    off_simplex = (weights.sum(-1) - take_part.any(-1).to(weights.dtype)).abs()
-    return torch.stack((gap, outside, off_simplex), dim=-1).amax(-1)
-
-
 def require_finite(**tensors: Tensor) -> None:
     """Raise ValueError naming the first tensor that holds NaN or infinity, with the first persons concerned.
 

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 
-from cocoer.model.cocoer import CocoER, LevelStack, ModelOutput
-from cocoer.model.competition import Competition
-from cocoer.model.level_head import HeadParameters
+from cocoer.model.level_model import LevelModel, LevelParts, ModelOutput
 from cocoer.names import LEVELS
 
 
-def _nobody_competes(levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, Competition]:
-    """The workspace of a model that has none."""
-    raise ValueError("a single-level model has nobody to compete with; take a model of three levels")
-
-
-class SingleLevel(CocoER):
+class SingleLevel(LevelModel):
     """Head only, body only or context only (`model.single_level`): no cross-level attention, no V-I, nothing to fuse.
 
-    backbones, tokens, heads: the one level's module, under its name. positions: adds each token its learned position.
+    positions: adds each token its learned position.
     Every source of a result (fused answer and each level) is the one level's answer.
     """
 
-    def __init__(
-        self,
-        backbones: Mapping[str, nn.Module],
-        tokens: Mapping[str, nn.Module],
-        positions: nn.Module,
-        heads: Mapping[str, nn.Module],
-        image_size: int,
-    ) -> None:
-        nn.Module.__init__(self)  # CocoER's own constructor wants three levels and a fusion head
-        (self.level,) = backbones
-        self.backbones, self.tokens, self.heads = nn.ModuleDict(backbones), nn.ModuleDict(tokens), nn.ModuleDict(heads)
-        self.cross_level = positions
-        self.vocabulary = None
-        self.workspace = _nobody_competes
-        self.image_size = image_size
-        self.fused = False
-
-    def level_tokens(self, head: Tensor, body: Tensor, context: Tensor) -> list[Tensor]:
-        """Raises ValueError: whoever asks for three levels has the wrong model."""
-        raise ValueError(f"this model has one level, {self.level}; wanted a model of three levels")
+    def __init__(self, level: str, parts: LevelParts, positions: nn.Module, image_size: int) -> None:
+        super().__init__({level: parts}, positions, None, image_size)
+        self.level = level
 
     def forward(
         self,
@@ -55,10 +29,9 @@ class SingleLevel(CocoER):
         embedding: Tensor | None = None,
     ) -> ModelOutput:
         """As `CocoER.forward`; the crops of the other levels are checked and not looked at, nor is an embedding."""
-        self._check(head, body, context, head_xyxy, body_xyxy)
+        self.check_shapes(head, body, context, head_xyxy, body_xyxy)
         crop = {"head": head, "body": body, "context": context}[self.level]
-        tokens = self.tokens[self.level](self.backbones[self.level](crop))  # [B, N, c]
-        (placed,) = self.cross_level([tokens], head_xyxy, body_xyxy)
+        (placed,) = self.cross_level(self.level_tokens(crop), head_xyxy, body_xyxy)  # [B, N, c]
         one = self.heads[self.level](placed)
         logits = one.logits.unsqueeze(1).expand(-1, len(LEVELS), -1)  # [B, L, k]
         features = one.z.unsqueeze(1).expand(-1, len(LEVELS), -1)  # [B, L, d]

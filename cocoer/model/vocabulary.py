@@ -6,7 +6,8 @@ Letters: B persons, e CLIP embedding size, k emotions, d feature size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -199,6 +200,19 @@ def fold_copies(weight: Tensor, copies: int) -> Tensor:
     """
     rows = [part.unflatten(1, (copies, -1)).sum(1, dtype=torch.float64) for part in weight.detach().split(256)]
     return torch.cat(rows).to(weight.dtype)
+
+
+@dataclass(frozen=True)
+class PseudoLabelRule:
+    """How y_t is made, and of whose logits: judge `vocabulary` (the V-I branch, the paper) or `fused` (a first answer)."""
+
+    judge: Literal["vocabulary", "fused"]
+    multi_label: bool
+    threshold: float
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Logits [B, k] -> y_t [B, k]; see `pseudo_label`."""
+        return pseudo_label(logits, self.multi_label, self.threshold)
 
 
 def pseudo_label(logits: Tensor, multi_label: bool, threshold: float) -> Tensor:

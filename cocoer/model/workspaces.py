@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor
 
 from cocoer.config import Config
-from cocoer.model.cocoer import CocoER, LevelStack
-from cocoer.model.competition import Competition, compete, without_direction
-from cocoer.model.coordination import coordinate
-from cocoer.model.level_head import HeadParameters
+from cocoer.model.competition import Competition, PaperCompetition, compete, without_direction
+from cocoer.model.coordination import UpdateType, coordinate, coordinated_logits
+from cocoer.model.level_head import HeadParameters, LevelStack
 from cocoer.model.losses import ClassWeightRule, competition_weights
 from cocoer.model.release.coordination import ReleaseCompetition, release_compete, release_coordinate
 
 
+class Workspace(Protocol):
+    """How the levels compete and are updated.
+
+    class_counts: [k] positives of each class in the training split, needed by `loss.class_weights: static` alone.
+    """
+
+    class_counts: Tensor | None
+
+    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, Competition]:
+        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
+
+    def coordinated_logits(self, refined: Tensor, heads: HeadParameters, competition: Any) -> Tensor:
+        """What each level says after the coordination, [B, L, k]; refined and competition as the call returned them."""
+
+
 class LevelLoss:
-    """L_hier of a config: how a person's levels are held against its pseudo label.
+    """L_hier of a config: how a person's levels are held against its pseudo label; see `Workspace.class_counts`.
 
     `model.competition.loss: training` is the training loss of one person: weighted binary cross-entropies summed over the
     classes, or the cross-entropy. `mean_bce` is the mean over the classes of binary cross-entropies, all alike, for one
     label a person too: the supplement's Fig. 6 shows values that a cross-entropy cannot have.
     binary: whether L_hier looks at each class by itself (else softmax over the classes).
-    class_counts: [k] positives of each class in the training split, needed by `loss.class_weights: static` alone.
     """
 
     def __init__(self, config: Config) -> None:
@@ -41,57 +56,60 @@ class LevelLoss:
 class PaperWorkspace(LevelLoss):
     """Competition and coordination of Algorithm 1; holds no tensor but the class counts."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, update: UpdateType) -> None:
         super().__init__(config)
         self._competition = config.model.competition
-        self._coordination = config.model.coordination
+        self._update: UpdateType = update
+        self._step_rule, self._step = config.model.coordination.step_rule, config.model.coordination.step
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, Competition]:
-        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
+    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, PaperCompetition]:
+        """See `Workspace`."""
         weights = self.class_weights(label)
         competition = compete(levels.z, heads, label, weights, multi_label=self.binary, biases=self._competition.biases)
         if not self._competition.enabled:
             competition = without_direction(competition)
-        update = self._coordination.update
         refined = coordinate(
             levels.pre,
             levels.sq_norm,
             heads,
             competition,
-            label,
-            weights,
-            multi_label=self.binary,
-            update="none" if update == "release" else update,
-            step_rule=self._coordination.step_rule,
-            step=self._coordination.step,
+            update=self._update,
+            step_rule=self._step_rule,
+            step=self._step,
             mapping=levels.mapping_step,
         )
         return refined, competition
 
+    def coordinated_logits(self, refined: Tensor, heads: HeadParameters, competition: PaperCompetition) -> Tensor:
+        """See `Workspace`: refined features through the updated prediction layer."""
+        return coordinated_logits(refined, heads, competition, self._update, self._step_rule, self._step)
+
 
 class ReleaseWorkspace(LevelLoss):
-    """Competition and coordination of the published code (design section 4, `release_rule`)."""
+    """Competition and coordination of the published code (docs/release.md)."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, step: float) -> None:
         super().__init__(config)
-        self._step = config.model.coordination.step
+        self._step = step
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, ReleaseCompetition]:
-        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
+        """See `Workspace`."""
         weights = self.class_weights(label)
         competition = release_compete(levels.z, heads, label, weights, multi_label=self.binary)
         return release_coordinate(levels.pre, levels.sq_norm, heads, competition, step=self._step), competition
 
+    def coordinated_logits(self, refined: Tensor, heads: HeadParameters, competition: ReleaseCompetition) -> Tensor:
+        """See `Workspace`: the published direction never reaches the prediction layer, so only the feature is new."""
+        return heads.to(refined.dtype).logits(refined)
 
-def build_workspace(config: Config) -> PaperWorkspace | ReleaseWorkspace:
+
+def build_workspace(config: Config) -> Workspace:
     """The workspace that `model.coordination.update` names; a published one without competition updates nothing."""
-    published = config.model.coordination.update == "release" and config.model.competition.enabled
-    return ReleaseWorkspace(config) if published else PaperWorkspace(config)
-
-
-def give_class_counts(model: CocoER, counts: Tensor | None) -> None:
-    """Tell the model's L_hier how many positives each class has in the training split, [k]; `static` weights need it."""
-    if isinstance(model.workspace, (PaperWorkspace, ReleaseWorkspace)):
-        model.workspace.class_counts = counts
+    update = config.model.coordination.update
+    if update != "release":
+        return PaperWorkspace(config, update)
+    if not config.model.competition.enabled:
+        return PaperWorkspace(config, "none")
+    return ReleaseWorkspace(config, config.model.coordination.step)

@@ -33,8 +33,8 @@ from cocoer.model.clip_tower import (
     read_clip_weights,
     text_embeddings,
 )
-from cocoer.model.cocoer import ModelOutput
 from cocoer.model.fold_batch_norms import fold_batch_norms
+from cocoer.model.level_model import ModelOutput
 from cocoer.model.vocabulary import IMAGENET_MEAN, IMAGENET_STD, ClipReader, pseudo_label
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG
@@ -104,7 +104,7 @@ class ZeroShot(nn.Module):
         self._label = label
         self._multi_label = multi_label
 
-    def fuse(self) -> None:
+    def fold(self) -> None:
         """Fold the tower's batch norms into its convolutions, in place; outputs stay equal to 1e-5."""
         fold_batch_norms(self.reader.tower)
 

@@ -11,7 +11,7 @@ from cocoer.config import Config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import PersonDataset, collate
 from cocoer.inference.predictions import LabelRule, answers_of
-from cocoer.model.cocoer import CocoER
+from cocoer.model.level_model import LevelModel
 from cocoer.outputs import PersonBoxes, PersonPrediction
 from cocoer.runtime import Runtime
 
@@ -29,7 +29,9 @@ Show = Callable[[int, list[Example]], None]
 
 
 @torch.inference_mode()
-def examples(model: CocoER, people: PersonDataset, config: Config, runtime: Runtime, count: int = 4) -> list[Example]:
+def examples(
+    model: LevelModel, people: PersonDataset, config: Config, runtime: Runtime, count: int = 4
+) -> list[Example]:
     """Answers for `count` persons spread evenly over the split, in eval mode; the model's mode is restored."""
     chosen = [i * len(people) // min(count, len(people)) for i in range(min(count, len(people)))]
     batch = collate([people[i] for i in chosen]).to(runtime.device)

@@ -11,8 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cocoer.config import Config, LossConfig, OptimConfig
 from cocoer.inference.compiling import compiled
-from cocoer.model.cocoer import CocoER, ModelOutput
-from cocoer.model.workspaces import give_class_counts
+from cocoer.model.level_model import LevelModel, ModelOutput
 from cocoer.runtime import Runtime
 from cocoer.training.ema import WeightAverage
 from cocoer.training.embedding_cache import KnownEmbeddings
@@ -27,7 +26,7 @@ class Learner:
     frozen tower need not look again.
     """
 
-    model: CocoER
+    model: LevelModel
     forward: Callable[..., ModelOutput]
     wrapped: DistributedDataParallel | None
     optimizer: torch.optim.Optimizer
@@ -54,7 +53,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], optim: OptimConfig) -> t
 
 def build_learner(
     config: Config,
-    model: CocoER,
+    model: LevelModel,
     runtime: Runtime,
     class_counts: Tensor | None = None,
     embeddings: KnownEmbeddings | None = None,
@@ -74,7 +73,7 @@ def build_learner(
     channels_last = optim.channels_last and channels_last_can_train(model, runtime.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
-    give_class_counts(model, class_counts)
+    model.set_class_counts(class_counts)
     wrapped = None
     if runtime.world_size > 1:
         devices = [runtime.device] if runtime.device.type == "cuda" else None

@@ -20,7 +20,7 @@ from cocoer.errors import CheckpointError
 from cocoer.evaluation.evaluate import evaluate
 from cocoer.evaluation.summary import fitted_thresholds, headline, summarise
 from cocoer.model.checkpoint import save_weights
-from cocoer.model.cocoer import CocoER
+from cocoer.model.level_model import LevelModel
 from cocoer.runtime import (
     Runtime,
     memory_gib,
@@ -117,7 +117,7 @@ def quiet_loader(
 
 def prepare(
     config: Config,
-    model: CocoER,
+    model: LevelModel,
     people: PersonDataset,
     embeddings: KnownEmbeddings | None,
     runtime: Runtime,

@@ -15,7 +15,7 @@ from cocoer.data.loaders import PersonDataset, build_dataset
 from cocoer.errors import CheckpointError
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_state, read_tensors, write_tensors
-from cocoer.model.cocoer import CocoER
+from cocoer.model.level_model import LevelModel
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime, seed_everything
 from cocoer.training.embedding_cache import KnownEmbeddings, open_embeddings
@@ -65,7 +65,7 @@ def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: St
 
 
 def known_embeddings(
-    config: Config, model: CocoER, runtime: Runtime, people: PersonDataset, stop: StopSignals
+    config: Config, model: LevelModel, runtime: Runtime, people: PersonDataset, stop: StopSignals
 ) -> KnownEmbeddings | None:
     """CLIP's embeddings of the training persons from `data.embeddings`, computed first where there are none; or None.
 
@@ -93,7 +93,7 @@ def embedded(config: Config, branch: VocabularyBranch, runtime: Runtime, stop: S
 
 def vocabulary_stage(
     config: Config,
-    model: CocoER,
+    model: LevelModel,
     people: PersonDataset,
     known: KnownEmbeddings | None,
     runtime: Runtime,

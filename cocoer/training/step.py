@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from cocoer.data.batch import Batch, targets_of
 from cocoer.errors import NonFiniteLoss
-from cocoer.model.cocoer import ModelOutput
+from cocoer.model.level_model import ModelOutput
 from cocoer.model.losses import class_weights
-from cocoer.model.objective import delta_norms, total_loss
+from cocoer.model.objective import total_loss
 from cocoer.names import LEVELS
 from cocoer.runtime import Runtime, autocast
 from cocoer.training.learner import Learner
@@ -65,7 +65,7 @@ def watched(output: ModelOutput) -> dict[str, Tensor]:
     competition = output.competition
     shares = competition.weights.detach().float().mean(dim=(0, 1))  # [L]
     out = {
-        "delta_norm": delta_norms(competition).mean(),
+        "delta_norm": competition.distance.float().mean(),
         "pseudo_label_size": output.pseudo_label.detach().float().sum(1).mean(),
     }
     for m, level in enumerate(LEVELS):

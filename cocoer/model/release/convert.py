@@ -20,7 +20,7 @@ from torch import Tensor
 from cocoer.config import Config
 from cocoer.errors import CheckpointError
 from cocoer.files import file_sha256, put_in_place
-from cocoer.model.build import BlankWeights, build_model
+from cocoer.model.build import BlankWeights, build_cocoer
 from cocoer.model.checkpoint import FILE_NAME, save_weights
 from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
 from cocoer.model.cocoer import CocoER
@@ -81,7 +81,7 @@ def convert_release(
     clip_file = _clip_file(clip)
     notes = _with_omega(published, vocabulary)
     with BlankWeights():
-        model = build_model(config, pretrained=False, folded=True)
+        model = build_cocoer(config, pretrained=False, folded=True)
     blocks = config.model.attention.blocks
     fates = _checked_fates(published, model, blocks, release, config)
     state = our_state(published, model, blocks)

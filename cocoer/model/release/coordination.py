@@ -11,6 +11,7 @@ Letters: B persons, L = 3 levels in `names.LEVELS` order, d feature size, k clas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,8 +27,9 @@ _NORM_FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class ReleaseCompetition:
-    """How the levels of every person competed by the published rule. No gradient flows through any of it.
+    """How the levels of every person competed by the published rule; a `competition.Competition`.
 
+    No gradient flows through any of it.
     features: z, [B, L, d].    errors: dL_hier/dlogits, [B, L, k].    losses: L_hier of each level, [B, L].
     weights, bias_weights: lambda of both rounds, of the program over the weights and of that over the biases, [B, 2, L].
     exclusion: level indices in the order of leaving, survivor last, [B, L] int64; -1 where the losses are not finite.
@@ -44,6 +46,9 @@ class ReleaseCompetition:
     direction: Tensor
     bias_direction: Tensor
     distance: Tensor
+
+    def penalty(self, kind: Literal["mean", "sum"]) -> None:
+        """None: the published direction carries no gradient, so the training loss has nothing to add."""
 
 
 @torch.no_grad()
@@ -101,9 +106,9 @@ def release_coordinate(
         preactivation, heads, input_sq_norm = preactivation.to(dtype), heads.to(dtype), input_sq_norm.to(dtype)
         with torch.no_grad():
             at_features = torch.einsum("blk,lkd->bld", competition.errors, heads.prediction_weight)
-            slope = heads.backward(at_features, preactivation)  # g, [B, L, d]
+            g = heads.backward(at_features, preactivation)  # gradient at h, [B, L, d]
         once = 0.5 * (input_sq_norm + input_sq_norm.detach())  # value |x|^2, gradient x instead of 2 x
-        return heads.features(preactivation - step * slope * (once + 1.0).unsqueeze(-1))
+        return heads.features(preactivation - step * g * (once + 1.0).unsqueeze(-1))
 
 
 def _both_rounds(gram: Tensor, losses: Tensor, exclusion: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.files import file_sha256, write_text
 from cocoer.model.checkpoint import load_weights
-from cocoer.model.cocoer import FusionHead
+from cocoer.model.cocoer import FusionHead, three_levels
 from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
 from cocoer.studies.conflict.rules import LABELS, LATE, UPDATES, VOTES, Features, Rules, features_of
@@ -197,16 +197,17 @@ def measured(
     if file.is_file() and (stored := read_json(file)).get("identity") == identity:
         return stored
     loaded = load_weights(weights, runtime.device)
+    model = three_levels(loaded.model)
 
     def seen(records: Sequence[PersonRecord], root: Path) -> Features:
         people = PersonDataset(records, root, loaded.config.classes, loaded.config.data.image_size)
         loader = build_loader(loaded.config.data, "test", 64, dataset=people)
-        return features_of(loaded.model, loader, runtime)
+        return features_of(model, loader, runtime)
 
     by_pool = {name: seen(pools[name], benchmark.scenes.pools[name].root) for name in POOLS}
     refit = benchmark.scenes.refit.root
     extra = seen(read_index(refit / "index", "test", loaded.config.classes), refit)
-    rows = measure_rules(Rules(loaded.model, loaded.config), by_pool, extra, seed)
+    rows = measure_rules(Rules(model, loaded.config), by_pool, extra, seed)
     metrics = loaded.metadata["metrics"]
     result = {
         "identity": identity,

@@ -7,20 +7,23 @@ those gave (`Features`), which is all that competition and coordination read.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cocoer.config import Config, change_config
+from cocoer.config import Config
 from cocoer.data.batch import Batch, targets_of
-from cocoer.model.cocoer import CocoER, FusionHead, LevelStack
+from cocoer.model.cocoer import CocoER, FusionHead
+from cocoer.model.coordination import UpdateType
+from cocoer.model.level_head import LevelStack
 from cocoer.model.losses import class_weights, loss_per_person
 from cocoer.model.vocabulary import pseudo_label
 from cocoer.model.vote import FUSED_SHARE, survivors_vote
-from cocoer.model.workspaces import PaperWorkspace, ReleaseWorkspace, build_workspace
+from cocoer.model.workspaces import PaperWorkspace, ReleaseWorkspace, Workspace
 from cocoer.runtime import Runtime
 from cocoer.training.embedding_cache import KnownEmbeddings
 
@@ -88,15 +91,14 @@ class Rules:
         self.model, self.config = model.cpu().eval(), config
         self.heads = model.head_parameters()
 
-    def workspace(self, update: str) -> PaperWorkspace | ReleaseWorkspace:
+    def workspace(self, update: str) -> Workspace:
         """Competition and coordination under `UPDATES`."""
-        made: PaperWorkspace | ReleaseWorkspace
+        made: Workspace
         if update == "release":
-            coordination = replace(self.config.model.coordination, step=RELEASE_STEP)
-            made = ReleaseWorkspace(replace(self.config, model=replace(self.config.model, coordination=coordination)))
+            made = ReleaseWorkspace(self.config, RELEASE_STEP)
         else:
-            made = build_workspace(change_config(self.config, [f"model.coordination.update={update}"]))
-        made.class_counts = getattr(self.model.workspace, "class_counts", None)
+            made = PaperWorkspace(self.config, cast("UpdateType", update))
+        made.class_counts = self.model.class_counts
         return made
 
     @torch.inference_mode()

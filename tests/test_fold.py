@@ -32,14 +32,14 @@ def outputs_of(model: CocoER) -> dict[str, Tensor]:
 def test_a_fused_model_answers_the_same_with_less(layout: str) -> None:
     model = tiny_model(f"model.vocabulary.layout={layout}")
     before, size = outputs_of(model), bytes_of(model)
-    model.fuse()
+    model.fold()
     after = outputs_of(model)
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, rtol=1e-5, atol=1e-5, msg=name)
     assert norms_in(model) == 0
-    assert model.fused
+    assert model.folded
     assert bytes_of(model) < (0.6 if layout == "repeat" else 1.0) * size
-    model.fuse()
+    model.fold()
     assert all(torch.equal(value, after[name]) for name, value in outputs_of(model).items())
 
 
@@ -93,10 +93,10 @@ def test_only_what_is_safe_is_folded() -> None:
 def test_folding_and_training_exclude_each_other() -> None:
     model = tiny_model()
     with pytest.raises(ValueError, match="call eval"):
-        model.train().fuse()
+        model.train().fold()
     with pytest.raises(ValueError, match="call eval"):
         fold_batch_norms(model.backbones["head"])
-    model.eval().fuse()
+    model.eval().fold()
     assert model.eval() is model
-    with pytest.raises(ValueError, match="has been fused for inference and cannot be trained"):
+    with pytest.raises(ValueError, match="has been folded for inference and cannot be trained"):
         model.train()
