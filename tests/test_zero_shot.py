@@ -18,10 +18,11 @@ from cocoer.data.decode import decode_record
 from cocoer.data.index import read_index
 from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.data.transforms import crop_levels
+from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import CheckpointError
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, TEMPLATES
 from cocoer.model.zero_shot import Tower, ZeroShot, image_mean_std, is_zero_shot, load_model, load_tower
-from cocoer.names import CAERS_CLASSES, EMOTIC_CLASSES, LEVELS
+from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES
 from cocoer.weights import places
 
@@ -94,7 +95,7 @@ def test_it_says_what_it_is(recognizer: Recognizer) -> None:
 def test_batches_and_fused_norms_change_nothing(
     recognizer: Recognizer, records: list[PersonRecord], tree: Path
 ) -> None:
-    plain = Recognizer.from_checkpoint(DEMO, "cpu", ["inference.fuse=false", "inference.prepack=false"])
+    plain = Recognizer.from_checkpoint(DEMO, "cpu", ["inference.fold=false", "inference.prepack=false"])
     images = [decode_record(r, tree) for r in records[:5]]
     boxes = [[{"body": r.body, "head": r.head}] for r in records[:5]]
     for one, together, image, box in zip(plain(images, boxes), recognizer(images, boxes), images, boxes, strict=True):

@@ -39,7 +39,7 @@ from cocoer.weights import places
 
 State = Literal["pass", "FAIL", "skip"]
 CPU = torch.device("cpu")
-PLAIN = ("inference.fuse=false", "inference.channels_last=false", "inference.prepack=false")
+PLAIN = ("inference.fold=false", "inference.channels_last=false", "inference.prepack=false")
 GOLDENS = ("release_golden_a.npz", "release_golden_b.npz")
 FP32, TF32, BF16 = 1e-4, 5e-3, 5e-2
 """Largest difference of a probability from the CPU's: rounding of float32, and of 10 and 7 bits of mantissa through 50 layers."""
