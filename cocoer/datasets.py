@@ -1,4 +1,4 @@
-"""Data sets: class names, label kind, metric, prompt words and published counts, one YAML file each (docs/data.md#your-own-data).
+"""Data sets: class names, label kind, metric, prompt words and published counts, one YAML file each (docs/own_data.md).
 
 `configs/datasets/` holds those that come with cocoer, EMOTIC and CAER-S among them; anybody's own file is read the same way.
 """

@@ -17,7 +17,7 @@ COMMANDS = {
     "predict": "emotions of the people in images and videos",
     "train": "train a model from a config",
     "evaluate": "weights on a split: mAP or accuracy with intervals, exclusions",
-    "prepare": "build a person index: emotic, caers, demo",
+    "prepare": "build a person index: emotic, caers, table, demo",
     "data": "check, show and convert a person index",
     "weights": "list, fetch, verify and convert weights",
     "explain": "where each level looks for an emotion",
@@ -32,7 +32,12 @@ COMMANDS = {
     "demo": "the whole system on synthetic scenes",
     "app": "a page in the browser",
 }
-PREPARED = {"emotic": "EMOTIC's folder", "caers": "CAER-S's folder", "demo": "synthetic scenes with people"}
+PREPARED = {
+    "emotic": "EMOTIC's folder",
+    "caers": "CAER-S's folder",
+    "table": "any other data set: CSV, JSON lines, Parquet, COCO, Label Studio, CVAT, class folders",
+    "demo": "synthetic scenes with people",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -78,16 +78,27 @@ def _merged(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.in
 
 
 def disjoint_split(labels: Sequence[str], groups: Sequence[int] | NDArray[np.int64], seed: int = 0) -> list[str]:
-    """A split for each of N images: whole groups only, every class as near to `SHARES` as groups allow.
+    """`stratified_split` for one label an image."""
+    return stratified_split([(label,) for label in labels], groups, seed)
+
+
+def stratified_split(
+    labels: Sequence[Sequence[str]], groups: Sequence[int] | NDArray[np.int64], seed: int = 0
+) -> list[str]:
+    """A split for each of N items with one label or several: whole groups only, every class as near to `SHARES` as groups allow.
 
     Large groups are placed first; each goes where its classes lack most, in units of what they should have. Depends on the
-    order of images and the seed alone.
+    order of items and the seed alone.
     """
     members: dict[int, list[int]] = {}
     for i, group in enumerate(np.asarray(groups).tolist()):
         members.setdefault(group, []).append(i)
-    classes = {c: i for i, c in enumerate(sorted(set(labels)))}
-    totals = np.bincount([classes[c] for c in labels], minlength=len(classes)).astype(float)
+    classes = {c: i for i, c in enumerate(sorted({label for found in labels for label in found}))}
+
+    def count(items: Sequence[int]) -> NDArray[np.int64]:
+        return np.bincount([classes[c] for i in items for c in labels[i]], minlength=len(classes))
+
+    totals = count(range(len(labels))).astype(float)
     wanted = np.array([SHARES[s] for s in SPLITS])[:, None] * totals[None]  # [splits, classes]
     lacking = wanted.copy()
     order = np.random.default_rng(seed).permutation(len(members))
@@ -95,7 +106,7 @@ def disjoint_split(labels: Sequence[str], groups: Sequence[int] | NDArray[np.int
     out = [""] * len(labels)
     for place in sorted(order.tolist(), key=lambda p: -len(members[keys[p]])):
         group = members[keys[place]]
-        counts = np.bincount([classes[labels[i]] for i in group], minlength=len(classes))
+        counts = count(group)
         gain = (lacking / wanted * counts[None]).sum(1)
         best = int(gain.argmax())
         lacking[best] -= counts
