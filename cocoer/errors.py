@@ -85,6 +85,10 @@ class ExportError(CocoerError, ValueError):
     """A model that cannot be exported, or a file that disagrees with PyTorch or is none of ours; the text says which."""
 
 
+class ForkError(CocoerError, RuntimeError):
+    """A recogniser in a process that was forked off the one that made it; the text says what to do instead."""
+
+
 class ViewError(CocoerError, ValueError):
     """Something that the person at the page can be told: what was wanted, what came, what to do."""
 

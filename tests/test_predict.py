@@ -201,7 +201,7 @@ def test_scores_that_are_no_numbers_make_an_error_and_not_an_answer(checkpoint: 
 
 @pytest.mark.parametrize(
     "bad",
-    [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8), 3, b"x"],
+    [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), 3, b"x"],
 )
 def test_what_is_no_image_is_refused(recognizer: Recognizer, bad: Any) -> None:
     with pytest.raises(ImageError, match="wanted"):

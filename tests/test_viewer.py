@@ -132,7 +132,7 @@ def test_boxes_that_cannot_be_used_are_told(recognizer: Recognizer, tmp_path: Pa
 
 def test_an_explanation_is_that_of_the_person(viewer: Viewer, recognizer: Recognizer, tmp_path: Path) -> None:
     viewed = viewer.view(write_image(tmp_path, boxes=[BROKEN, *BOXES]))
-    crops = recognizer.prepare(viewed.image, BOXES).crops
+    crops = list(recognizer.prepare(viewed.image, BOXES).crops.values())
     for place, own in zip((1, 2), crops, strict=True):
         found = viewer.explain(viewed.token, place, "fear")
         assert found == explain(recognizer.model, recognizer.config, make_batch([own], ["0"]), "Fear")[0]

@@ -65,7 +65,7 @@ def _tasks(recognizer: Recognizer, items: Sequence[InputItem]) -> dict[str, Task
     def read(item: InputItem) -> PreparedImage:
         return recognizer.prepare(decode_image(item.source))  # type: ignore[arg-type]  # every item here is a file
 
-    crops = [crop for item in items for crop in read(item).crops]
+    crops = [crop for item in items for crop in read(item).crops.values()]
 
     def detect() -> None:
         for item in items:

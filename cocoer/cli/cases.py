@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cocoer.names import SPLITS
-from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,7 +30,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--split", choices=SPLITS, help="default: test, or what the .jsonl file is called")
     p.add_argument("--root", help="folder of the images; default: the parent of the index folder")
-    p.add_argument("--checkpoint", default=str(DEMO_CHECKPOINT), help="weights; default: the synthetic demonstration's")
+    p.add_argument("--checkpoint", help="weights; default: the synthetic demonstration's")
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
     p.add_argument("--device", default="auto")
     p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
@@ -63,10 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from cocoer.report.case_page import case_page
     from cocoer.studies.case_studies import case_studies, choose_persons
 
-    if args.config:
-        recognizer = Recognizer.from_config(args.config, args.checkpoint, args.device, args.overrides)
-    else:
-        recognizer = Recognizer.from_checkpoint(args.checkpoint, args.device, args.overrides)
+    recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, args.overrides)
     records = read_index(args.index, args.split, recognizer.config.classes)
     chosen = [records[i] for i in choose_persons(len(records), args.num, args.seed)]
     root = Path(args.root) if args.root else split_path(args.index, args.split).parent.parent

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cocoer.weights.catalog import DEMO_CHECKPOINT
-
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -65,34 +63,26 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.inference.explain import explain
     from cocoer.inference.recognizer import Recognizer
     from cocoer.names import canonical_class
-    from cocoer.outputs import PersonBoxes
 
     image = decode_image(args.input)
     given = GivenBoxes(args.boxes, True)(args.input, Path(args.input))
-    if args.config:
-        shipped = DEMO_CHECKPOINT if Path(args.config).stem == DEMO_CHECKPOINT.stem else None
-        recognizer = Recognizer.from_config(args.config, args.checkpoint or shipped, args.device, args.overrides)
-    else:
-        recognizer = Recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, args.device, args.overrides)
+    recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, args.overrides)
     if args.emotion is not None:  # before any work: a misspelt name costs nothing
         args.emotion = canonical_class(args.emotion, recognizer.config.classes)
     prepared = recognizer.prepare(image, given)
-    wanted = range(len(prepared.rows)) if args.person is None else [args.person]
-    if args.person is not None and not 0 <= args.person < len(prepared.rows):
-        raise ValueError(f"--person: wanted 0 to {len(prepared.rows) - 1}, got {args.person}")
-    crops = iter(prepared.crops)
+    persons = prepared.persons
+    if args.person is not None and not 0 <= args.person < len(persons):
+        raise ValueError(f"--person: wanted 0 to {len(persons) - 1}, got {args.person}")
     failed = 0
-    for number, who in enumerate(prepared.rows):
-        own = next(crops) if isinstance(who, PersonBoxes) else None
-        if number not in wanted:
-            continue
-        if own is None or not isinstance(who, PersonBoxes):
-            print(f"cocoer explain: person {number}: {who}", file=sys.stderr)
+    for number in range(len(persons)) if args.person is None else [args.person]:
+        who = persons[number]
+        if who.boxes is None or who.crops is None:
+            print(f"cocoer explain: person {number}: {who.fault}", file=sys.stderr)
             failed += 1
             continue
-        found = explain(recognizer.model, recognizer.config, make_batch([own], [str(number)]), args.emotion)[0]
-        write(Path(args.output), Path(args.input), image, who, number, found, recognizer)
-    if not prepared.rows:
+        found = explain(recognizer.model, recognizer.config, make_batch([who.crops], [str(number)]), args.emotion)[0]
+        write(Path(args.output), Path(args.input), image, who.boxes, number, found, recognizer)
+    if not persons:
         print(f"{args.input}: no person found")
     return 1 if failed else 0
 

@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     boxes = GivenBoxes(args.boxes, single)
     with start_runtime(args.device) as runtime:
         done = runtime.from_main(start_over(output, args.resume) if runtime.is_main else None)
-        recognizer = load(args, str(runtime.device), Recognizer)
+        recognizer = Recognizer.from_options(args.config, args.checkpoint, str(runtime.device), args.overrides)
         if not single:
             share_cores(recognizer)
         say(args, announce(recognizer, args.device), runtime.is_main)
@@ -153,14 +153,6 @@ def run(args: argparse.Namespace) -> int:
             folder.finish()
             say(args, summary(totals, len(done), output), True)
         return 1 if totals[2] else 0
-
-
-def load(args: argparse.Namespace, device: str, recognizer: type[Recognizer]) -> Recognizer:
-    """The recogniser that the command line asks for; the shipped demonstration's where nothing else is named."""
-    if args.config is None:
-        return recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, device, args.overrides)
-    shipped = DEMO_CHECKPOINT if Path(args.config).stem == DEMO_CHECKPOINT.stem else None
-    return recognizer.from_config(args.config, args.checkpoint or shipped, device, args.overrides)
 
 
 def announce(recognizer: Recognizer, asked: str) -> str:

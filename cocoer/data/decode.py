@@ -1,4 +1,4 @@
-"""From a file to RGB pixels as a person sees them, or an error that says what is wrong with the file.
+"""From any image that a caller has to RGB pixels as a person sees them, or an error that says what is wrong with it.
 
 Data sets hold PNG under `.jpg`, truncated JPEGs, gray, palette, 16-bit, CMYK and transparent images, and cameras that
 store the rotation beside the pixels. All of that is settled here, once, so that boxes always mean upright pixels.
@@ -6,14 +6,18 @@ store the rotation beside the pixels. All of that is settled here, once, so that
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import struct
 import threading
 import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cocoer.data.batch import PersonRecord
@@ -47,32 +51,42 @@ _FAULTS = (
 
 _OPENING = threading.Lock()
 
-Source = str | Path | BinaryIO
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]
+"""A path, the bytes of a file, an open binary file, a PIL image, or an array of pixels."""
+
+_WANTED = (
+    "a path, the bytes of an image file, an open binary file, a PIL image, or an array: uint8 [H, W], [H, W, 3] (RGB) or"
+    " [H, W, 4] (RGBA), uint16 [H, W]"
+)
 
 
 def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The image of a file (path or open binary file) in mode RGB, upright, 8 bits a channel.
+    """The image in mode RGB, upright, 8 bits a channel; the same pixels in whichever form of `Source` it comes.
 
-    EXIF rotation is applied. 16-bit gray keeps its high byte (as Pillow does for 16-bit colour), CMYK is converted,
-    transparent parts are laid over white. The size is checked against `max_pixels` before pixels are unpacked.
-    Raises ImageError for a missing, unreadable, foreign, damaged, truncated or too large file.
+    EXIF rotation is applied (of a PIL image: where it still carries the note). 16-bit gray keeps its high byte (as Pillow
+    does for 16-bit colour), CMYK is converted, transparent parts are laid over white. The size is checked against
+    `max_pixels` before pixels are unpacked. What was handed in stays as it was, and open.
+    Raises ImageError for a missing, unreadable, foreign, damaged, truncated, closed or too large image, and for anything
+    that is no `Source`.
     """
     name = _name(source)
-    image = _open(source, name, max_pixels)
+    in_memory = isinstance(source, Image.Image | np.ndarray)
+    image = _given(source, name, max_pixels) if in_memory else _open(source, name, max_pixels)
     try:
-        with image:
+        # Leaving an image closes the file of a path, and no file of the caller's.
+        with contextlib.nullcontext() if in_memory else image:
             image.load()
             return _to_rgb(_upright(image), name)
     except ImageError:
         raise
     except _FAULTS as err:
         raise ImageError(
-            f"{name}: wanted a complete {image.format} image, got a damaged or truncated one ({_one_line(err)}); "
+            f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({_one_line(err)}); "
             "fetch the file again or leave it out"
         ) from None
 
 
-def image_size(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(width, height) in pixels after EXIF rotation, read from the header alone.
 
     Raises ImageError as `decode_image` does, except for damage behind the header, which only a full decode sees.
@@ -110,8 +124,24 @@ def decode_record(record: PersonRecord, root: Path) -> Image.Image:
     return image
 
 
-def _open(source: Source, name: str, max_pixels: int) -> Image.Image:
+def _given(image: Any, name: str, max_pixels: int) -> Image.Image:
+    """An image that is in memory already, as a PIL image, its size and kind checked."""
+    if isinstance(image, np.ndarray):
+        kind = (image.dtype.name, image.shape[2:] if image.ndim == 3 else ())
+        good = image.ndim in (2, 3) and kind in (("uint8", ()), ("uint8", (3,)), ("uint8", (4,)), ("uint16", ()))
+        if not good or 0 in image.shape:
+            raise ImageError(f"{name}: wanted {_WANTED}; got an array of {image.dtype} {list(image.shape)}")
+        image = Image.fromarray(np.ascontiguousarray(image))
+    _check_size(image, name, max_pixels)
+    return image
+
+
+def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
     """The lazily opened image, its format and size checked."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        source = io.BytesIO(source)
+    elif not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
+        raise ImageError(f"{name}: wanted {_WANTED}; got {type(source).__name__}")
     try:
         # Pillow warns from 89 million pixels on; the limit that counts is ours, below. The lock is there because
         # catch_warnings puts back what it found: two threads inside it at once would leave the wrong filters behind.
@@ -132,11 +162,18 @@ def _open(source: Source, name: str, max_pixels: int) -> Image.Image:
         ) from None
     except _FAULTS as err:
         raise ImageError(f"{name}: wanted a readable image, got {type(err).__name__}: {_one_line(err)}") from None
+    try:
+        _check_size(image, name, max_pixels)
+    except ImageError:
+        with image:
+            raise
+    return image
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels or not width or not height:
-        image.close()
         raise ImageError(f"{name}: wanted 1 to {max_pixels:,} pixels, got {width}x{height}; make the image smaller")
-    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -157,9 +194,10 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Any mode of Pillow's -> RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        # A copy of the pixels' owner, so that the file can be closed and nothing of it (EXIF, profile) travels along.
-        image.info = {}
-        return image.copy()
+        # A copy, so that the file can be closed, nothing of it (EXIF, profile) travels along, and the caller's image stays.
+        plain = image.copy()
+        plain.info = {}
+        return plain
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
         return Image.fromarray(values.astype(np.uint8)).convert("RGB")
@@ -174,7 +212,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _name(source: Source) -> str:
     """How messages call the source."""
-    return str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "image"))
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None) or getattr(source, "filename", None)
+    return os.fspath(name) if isinstance(name, str | os.PathLike) and str(name) else "image"
 
 
 def _one_line(err: BaseException) -> str:

@@ -6,11 +6,13 @@ Batches depend on the input alone and never on timing, so two runs give the same
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,13 +20,16 @@ from PIL import Image
 
 from cocoer.data.decode import decode_image
 from cocoer.data.inputs import InputItem
-from cocoer.errors import BoxesError, DetectorError, ImageError, MissingWeights
+from cocoer.data.transforms import LevelCrops
+from cocoer.errors import CocoerError, ImageError
 from cocoer.inference.predictions import Answer
 from cocoer.inference.recognizer import PreparedImage, Recognizer
 from cocoer.outputs import ImageResult
 
 PersonsOf = Callable[[InputItem], "list[Any] | None"]
 """The boxes that the user gave for an item, or None where people are to be detected. May raise BoxesError."""
+
+LOG = logging.getLogger(__name__)
 
 MOST_PIXELS = 64_000_000
 """Pixels of images that may wait between the two threads, and as many again for a batch to fill; at least one image."""
@@ -53,12 +58,20 @@ class _Waiting:
     prepared: PreparedImage | None = None
     image: Image.Image | None = None
     fault: str = ""
-    answers: list[Answer] = field(default_factory=list)
+    answers: dict[int, Answer | str] = field(
+        default_factory=dict
+    )  # by the person's number; a text says why there is none
+
+    @property
+    def unanswered(self) -> list[tuple[int, LevelCrops]]:
+        """(number, crops) of the persons that have no answer yet."""
+        crops = self.prepared.crops if self.prepared else {}
+        return [(number, crop) for number, crop in crops.items() if number not in self.answers]
 
     @property
     def missing(self) -> int:
-        """Persons that have no answer yet."""
-        return len(self.prepared.crops) - len(self.answers) if self.prepared else 0
+        """How many persons have no answer yet."""
+        return len(self.unanswered)
 
     @property
     def pixels(self) -> int:
@@ -77,7 +90,8 @@ def predict_many(
 
     keep_side: longest side of the image that comes back, larger ones reduced (the result keeps the full size and boxes);
     0 = none comes back. prefetch: images that may wait between the threads.
-    An unreadable image, wrong boxes or a detector that is needed and missing make a result with status `error`.
+    Whatever is wrong with one input (an unreadable image, wrong boxes, a missing detector, a fault in a library) makes a
+    result or a person with status `error`; the others go on.
     """
     reader = _Reader(recognizer, items, persons_of, keep_side, prefetch)
     reader.start()
@@ -102,17 +116,34 @@ def _missing(waiting: Iterable[_Waiting]) -> int:
 
 
 def _score(recognizer: Recognizer, waiting: Iterable[_Waiting]) -> None:
-    """One batch: the first persons without an answer, over as many images as it takes."""
-    room, parts = recognizer.config.inference.batch_size, []
-    for entry in waiting:
-        if entry.missing and room and entry.prepared:
-            count = min(room, entry.missing)
-            start = len(entry.answers)
-            parts.append((entry, entry.prepared.crops[start : start + count]))
-            room -= count
-    answers = iter(recognizer.score([crops for _, part in parts for crops in part]))
-    for entry, part in parts:
-        entry.answers += [next(answers) for _ in part]
+    """One batch: the first persons without an answer, over as many images as it takes. If it fails, each person by itself."""
+    everyone = ((entry, number, crops) for entry in waiting for number, crops in entry.unanswered)
+    batch = list(islice(everyone, recognizer.config.inference.batch_size))
+    try:
+        answers: list[Answer | str] = [*recognizer.score([crops for *_, crops in batch])]
+    except Exception as err:  # noqa: BLE001 - whatever it was (no memory left, a fault in a library), the others go on
+        fault = _told(batch[0][0].item.name, err)
+        answers = [
+            _scored_alone(recognizer, entry.item, crops) if len(batch) > 1 else fault for entry, _, crops in batch
+        ]
+    for (entry, number, _), answer in zip(batch, answers, strict=True):
+        entry.answers[number] = answer
+
+
+def _scored_alone(recognizer: Recognizer, item: InputItem, crops: LevelCrops) -> Answer | str:
+    """One person's answer, or what went wrong."""
+    try:
+        return recognizer.score([crops])[0]
+    except Exception as err:  # noqa: BLE001 - as above
+        return _told(item.name, err)
+
+
+def _told(name: str, err: Exception) -> str:
+    """A fault that nobody foresaw, on one line; its traceback goes to the log, where --debug shows it."""
+    LOG.debug("%s: %s", name, type(err).__name__, exc_info=err)
+    if isinstance(err, MemoryError):
+        return f"{name}: does not fit into memory; make the image smaller"
+    return f"{name}: {type(err).__name__}: {' '.join(str(err).split())[:300]} (--debug shows where)"
 
 
 def _finished(
@@ -129,7 +160,7 @@ def _result(recognizer: Recognizer, entry: _Waiting) -> ImageResult:
         return ImageResult(
             entry.item.name, 0, 0, (), "error", entry.fault, model=recognizer.about, frame=entry.item.frame
         )
-    persons = recognizer.predictions(entry.prepared, iter(entry.answers))
+    persons = recognizer.predictions(entry.prepared, entry.answers)
     size = entry.prepared.width, entry.prepared.height
     about = recognizer.about | ({"detector": entry.prepared.detector} if entry.prepared.detector else {})
     return ImageResult(entry.item.name, *size, tuple(persons), model=about, frame=entry.item.frame)
@@ -196,11 +227,12 @@ class _Reader(threading.Thread):
         try:
             image = item.pixels if item.pixels is not None else decode_image(_source(item))
             prepared = self._recognizer.prepare(image, self._persons_of(item))
-        except (ImageError, BoxesError, MissingWeights, DetectorError) as err:
-            return _Waiting(item, fault=str(err))
-        except MemoryError:
-            return _Waiting(item, fault=f"{item.name}: does not fit into memory; make the image smaller")
-        kept = _reduced(image, self._keep_side) if self._keep_side else None
+            kept = _reduced(image, self._keep_side) if self._keep_side else None
+        except CocoerError as err:
+            LOG.debug("%s: %s", item.name, type(err).__name__, exc_info=err)
+            return _Waiting(_without_pixels(item), fault=str(err))
+        except Exception as err:  # noqa: BLE001 - the last barrier: one bad input must not end the run
+            return _Waiting(_without_pixels(item), fault=_told(item.name, err))
         return _Waiting(_without_pixels(item), prepared, kept)
 
 

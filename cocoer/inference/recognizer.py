@@ -6,6 +6,7 @@ changes no global state, and answers do not depend on batch size, order or neigh
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +15,15 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.batch import Batch
 from cocoer.data.boxes_file import person_from
-from cocoer.data.decode import decode_image
+from cocoer.data.decode import Source, decode_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
-from cocoer.errors import BoxesError, ImageError
+from cocoer.errors import BoxesError, CheckpointError, ForkError
 from cocoer.export.onnx_model import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import ExportedModel, load_exported
 from cocoer.files import file_sha256
@@ -40,26 +40,36 @@ if TYPE_CHECKING:
     from cocoer.model.level_model import LevelModel, ModelOutput
     from cocoer.model.zero_shot import ZeroShot
 
-ImageInput = str | Path | Image.Image | NDArray[np.uint8]
-"""A file, a PIL image, or uint8 [H, W, 3], RGB."""
-
 Persons = Sequence[PersonBoxes | Mapping[str, Any]]
 """Boxes of the people in one image, xyxy in its pixels: see `data.boxes_file`."""
+
+
+@dataclass(frozen=True)
+class PreparedPerson:
+    """One person of an image: its boxes and their crops; or neither, and what is wrong with the boxes."""
+
+    boxes: PersonBoxes | None
+    crops: LevelCrops | None
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class PreparedImage:
     """An image cut up for the model.
 
-    width, height: pixels. rows: per person its boxes, or what is wrong with them. crops: of the persons without a fault,
-    in order. detector: what found the people, or None where boxes were given.
+    width, height: pixels. persons: in the order of the boxes, or from left to right. detector: what found the people, or None
+    where boxes were given.
     """
 
     width: int
     height: int
-    rows: tuple[PersonBoxes | str, ...]
-    crops: tuple[LevelCrops, ...]
+    persons: tuple[PreparedPerson, ...]
     detector: Mapping[str, str] | None = None
+
+    @property
+    def crops(self) -> dict[int, LevelCrops]:
+        """The crops of the persons without a fault, by the person's number."""
+        return {number: who.crops for number, who in enumerate(self.persons) if who.crops is not None}
 
 
 class Recognizer:
@@ -69,6 +79,9 @@ class Recognizer:
     `config.inference` say (`acceleration`). device: where the model is. detector: called with uint8
     [H, W, 3] RGB for images that come without boxes; None builds the config's insightface detectors when first needed.
     fitted: thresholds of the fused answer per class name. about: what results say of the weights.
+
+    Several threads may use one recogniser. A pickle or a copy of one that was made from a file loads that file again; a
+    process that was forked off cannot use it and is told so (docs/inference.md, "Several processes").
     """
 
     def __init__(
@@ -94,6 +107,22 @@ class Recognizer:
         self._about = dict(about or {})
         self._detector = detector
         self._building = threading.Lock()
+        self._process = os.getpid()
+        self._source: _Source | None = None
+
+    @classmethod
+    def from_options(
+        cls, config: str | None, checkpoint: str | Path | None, device: str, overrides: Sequence[str]
+    ) -> Recognizer:
+        """What the options --config, --checkpoint, --device and --set of a command ask for.
+
+        Without a config the weights bring theirs; without either, and for the demonstration's own config, the weights of the
+        synthetic demonstration are taken. Raises as `from_checkpoint` does.
+        """
+        if config is None:
+            return cls.from_checkpoint(checkpoint or DEMO_CHECKPOINT, device, overrides)
+        shipped = DEMO_CHECKPOINT if Path(config).stem == DEMO_CHECKPOINT.stem else None
+        return cls.from_config(config, checkpoint or shipped, device, overrides)
 
     @classmethod
     def from_checkpoint(
@@ -145,24 +174,50 @@ class Recognizer:
                 raise ValueError(f"{path}: an exported file brings its own config; leave the config out")
             model, stored, metadata = load_exported(path, overrides)
             fitted = _fitted(metadata, overrides)
-            return cls(model, stored, "cpu", detector, fitted, _about(path, stored, metadata))
-        chosen = choose_device(device)
-        loaded = load_model(path, chosen, change=lambda stored: config or change_config(stored, overrides))
-        fitted = _fitted(loaded.metadata, overrides)
-        return cls(
-            loaded.model, loaded.config, chosen, detector, fitted, _about(loaded.path, loaded.config, loaded.metadata)
-        )
+            made = cls(model, stored, "cpu", detector, fitted, _about(path, stored, metadata))
+        else:
+            chosen = choose_device(device)
+            loaded = load_model(path, chosen, change=lambda stored: config or change_config(stored, overrides))
+            fitted = _fitted(loaded.metadata, overrides)
+            about = _about(loaded.path, loaded.config, loaded.metadata)
+            made = cls(loaded.model, loaded.config, chosen, detector, fitted, about)
+        whole = path.absolute() if path.exists() else path  # a name that is no file here means what it meant
+        made._source = _Source(whole, str(made.device), config, tuple(overrides), detector)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as the file it was made from, with the settings it was made with.
+
+        Raises TypeError for one that was made from a model in memory. Where the file has changed when it is loaded again, that
+        is a CheckpointError.
+        """
+        if self._source is None:
+            raise TypeError(
+                "a recogniser made from a model in memory cannot be pickled or copied; write the model with save_weights and"
+                " make the recogniser with Recognizer.from_checkpoint"
+            )
+        return _rebuilt, (self._source, self._about["sha256"], self.detector_threads)
+
+    def _check_process(self) -> None:
+        """ForkError in a process that was forked off the one that made this recogniser."""
+        if os.getpid() != self._process:
+            raise ForkError(
+                f"this recogniser was made in process {self._process} and process {os.getpid()} was forked off it: threads and"
+                " devices do not come along, and a call would wait for ever. Make the recogniser in the worker, or start workers"
+                ' with the method "spawn" (docs/inference.md, "Several processes")'
+            )
 
     @overload
-    def __call__(self, images: ImageInput, persons: Persons | None = None) -> list[PersonPrediction]: ...
+    def __call__(self, images: Source, persons: Persons | None = None) -> list[PersonPrediction]: ...
     @overload
     def __call__(
-        self, images: list[ImageInput] | tuple[ImageInput, ...], persons: Sequence[Persons | None] | None = None
+        self, images: list[Source] | tuple[Source, ...], persons: Sequence[Persons | None] | None = None
     ) -> list[list[PersonPrediction]]: ...
     def __call__(self, images: Any, persons: Any = None) -> Any:
         """Who feels what in an image: one prediction per person, in the order of `persons` or from left to right.
 
-        images: one image, or a list of them (then a list of lists comes back, and persons are batched over the images).
+        images: one image in any form that `decode.decode_image` takes (a path, bytes, an open file, a PIL image, an array), or a
+        list of them (then a list of lists comes back, and persons are batched over the images).
         persons: boxes of the people (`PersonBoxes`, or mappings with `body`, `head`, `id`); for a list one entry per
         image, None where people are to be detected. A person whose boxes are wrong gets a row with status `error`.
         Raises ImageError for an image that cannot be used, MissingWeights where a detector is needed and not there.
@@ -172,27 +227,35 @@ class Recognizer:
         given = list(persons) if persons is not None else [None] * len(images)
         if len(given) != len(images):
             raise ValueError(f"persons: wanted one entry for each of the {len(images)} images, got {len(given)}")
-        prepared = [self.prepare(as_image(image), who) for image, who in zip(images, given, strict=True)]
-        answers = iter(self.score([crops for image in prepared for crops in image.crops]))
-        return [self.predictions(image, answers) for image in prepared]
+        self._check_process()
+        prepared = [self.prepare(decode_image(image), who) for image, who in zip(images, given, strict=True)]
+        crops = {(n, person): crops for n, image in enumerate(prepared) for person, crops in image.crops.items()}
+        answers: list[dict[int, Answer | str]] = [{} for _ in prepared]
+        for (n, person), answer in zip(crops, self.score(list(crops.values())), strict=True):
+            answers[n][person] = answer
+        return [self.predictions(image, found) for image, found in zip(prepared, answers, strict=True)]
 
     def prepare(self, image: Image.Image, persons: Persons | None = None) -> PreparedImage:
         """Find (or check) the people of an image and crop their three levels. image: RGB, upright.
 
         Raises MissingWeights or DetectorError where people must be detected and cannot be.
         """
+        self._check_process()
         width, height = image.size
-        rows: list[PersonBoxes | str] = []
-        found_by = None
-        if persons is None:
-            rule = self.config.inference.detector.faces_to_bodies
-            rows += people_from_detections(self.detector(np.asarray(image)), width, height, rule)
-            found_by = self.detector.info.to_dict()
-        else:
-            rows += [_checked(raw, width, height) for raw in persons]
-        size = self.config.data.image_size
-        crops = tuple(self._crop(image, who, size) for who in rows if isinstance(who, PersonBoxes))
-        return PreparedImage(width, height, tuple(rows), crops, found_by)
+        if persons is not None:
+            return PreparedImage(width, height, tuple(self._given_person(image, raw) for raw in persons))
+        rule = self.config.inference.detector.faces_to_bodies
+        found = people_from_detections(self.detector(np.asarray(image)), width, height, rule)
+        cut = tuple(PreparedPerson(who, self._crop(image, who)) for who in found)
+        return PreparedImage(width, height, cut, self.detector.info.to_dict())
+
+    def _given_person(self, image: Image.Image, raw: PersonBoxes | Mapping[str, Any]) -> PreparedPerson:
+        """A person whose boxes the caller gave."""
+        try:
+            who = person_from(raw, *image.size)
+        except BoxesError as err:
+            return PreparedPerson(None, None, str(err))
+        return PreparedPerson(who, self._crop(image, who))
 
     def score(self, crops: Sequence[LevelCrops]) -> list[Answer]:
         """What the model says of each person, in order; at most `inference.batch_size` persons a forward pass."""
@@ -204,14 +267,18 @@ class Recognizer:
             out += answers_of(self.predict_tensors(batch), self.rule)
         return out
 
-    def predictions(self, prepared: PreparedImage, answers: Any) -> list[PersonPrediction]:
-        """The rows of one image. answers: an iterator that gives one `Answer` per person without a fault."""
-        return [
-            error_prediction(index, who)
-            if isinstance(who, str)
-            else next(answers).prediction(index, who, self.preprocess)
-            for index, who in enumerate(prepared.rows)
-        ]
+    def predictions(self, prepared: PreparedImage, answers: Mapping[int, Answer | str]) -> list[PersonPrediction]:
+        """The rows of one image.
+
+        answers: of the persons without a fault, by their number, as `PreparedImage.crops`; a text says why there is none.
+        """
+        return [self._prediction(number, who, answers) for number, who in enumerate(prepared.persons)]
+
+    def _prediction(self, number: int, who: PreparedPerson, answers: Mapping[int, Answer | str]) -> PersonPrediction:
+        answer = answers[number] if who.boxes is not None else who.fault
+        if who.boxes is None or isinstance(answer, str):
+            return error_prediction(number, str(answer), who.boxes)
+        return answer.prediction(number, who.boxes, self.preprocess)
 
     @torch.inference_mode()
     def predict_tensors(self, batch: Batch) -> ModelOutput:
@@ -219,6 +286,7 @@ class Recognizer:
 
         Raises ValueError for tensors of another shape, or with NaN or infinity in them.
         """
+        self._check_process()
         require_finite(
             head=batch.head,
             body=batch.body,
@@ -231,6 +299,7 @@ class Recognizer:
     @property
     def detector(self) -> PeopleDetector:
         """The detectors, built when first asked for. Raises MissingWeights or DetectorError."""
+        self._check_process()
         with self._building:
             if self._detector is None:
                 from cocoer.data.detect import build_detector
@@ -243,35 +312,34 @@ class Recognizer:
         """What every image's result says about the model that made it."""
         return {**self._about, "device": str(self.device)}
 
-    def _crop(self, image: Image.Image, who: PersonBoxes, size: int) -> LevelCrops:
-        crops = crop_levels(image, who.body, who.head, size)
+    def _crop(self, image: Image.Image, who: PersonBoxes) -> LevelCrops:
+        crops = crop_levels(image, who.body, who.head, self.config.data.image_size)
         if self.config.inference.channel_order == "rgb":
             return crops
         return replace(crops, pixels=np.ascontiguousarray(crops.pixels[..., ::-1]))
 
 
-def as_image(image: ImageInput) -> Image.Image:
-    """Any accepted image as a PIL image in mode RGB, upright.
+@dataclass(frozen=True)
+class _Source:
+    """What `Recognizer._loaded` was called with."""
 
-    Raises ImageError for a file that cannot be read or an array of another type or shape.
-    """
-    if isinstance(image, str | Path):
-        return decode_image(image)
-    if isinstance(image, Image.Image):
-        return image if image.mode == "RGB" else image.convert("RGB")
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ImageError(f"image: wanted uint8 [H, W, 3] in RGB, got {image.dtype} {list(image.shape)}")
-        return Image.fromarray(np.ascontiguousarray(image))
-    raise ImageError(f"image: wanted a path, a PIL image or a uint8 [H, W, 3] array, got {type(image).__name__}")
+    path: Path
+    device: str
+    config: Config | None
+    overrides: tuple[str, ...]
+    detector: PeopleDetector | None
 
 
-def _checked(raw: PersonBoxes | Mapping[str, Any], width: int, height: int) -> PersonBoxes | str:
-    """The person's boxes, or what is wrong with them."""
-    try:
-        return person_from(raw, width, height)
-    except BoxesError as err:
-        return str(err)
+def _rebuilt(source: _Source, sha256: str, detector_threads: int) -> Recognizer:
+    """A pickled recogniser, loaded again. Raises CheckpointError where its file is another one now."""
+    made = Recognizer._loaded(source.path, source.device, source.config, source.overrides, source.detector)
+    if made.about["sha256"] != sha256:
+        raise CheckpointError(
+            f"{source.path}: has changed since this recogniser was pickled (SHA-256 {sha256[:12]}... then,"
+            f" {made.about['sha256'][:12]}... now); restore the file, or make a new recogniser"
+        )
+    made.detector_threads = detector_threads
+    return made
 
 
 def _fitted(metadata: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, float]:

@@ -22,8 +22,9 @@ from cocoer.data.decode import decode_image
 from cocoer.data.transforms import LevelCrops, make_batch
 from cocoer.errors import BoxesError, ViewError
 from cocoer.inference.explain import explain
+from cocoer.inference.predictions import Answer
 from cocoer.inference.recognizer import Recognizer
-from cocoer.outputs import Explanation, ImageResult, PersonBoxes
+from cocoer.outputs import Explanation, ImageResult
 
 MOST_PIXELS = 50_000_000
 """Larger images are refused before they are unpacked: 150 MB as RGB, and a camera's 50 megapixels still pass."""
@@ -83,9 +84,10 @@ class Viewer:
                 raise BoxesError(f"boxes: wanted at most {self.most_persons} people, got {len(given)}")
             recognizer = self.recognizer
             prepared = recognizer.prepare(image, given)
-            persons = recognizer.predictions(prepared, iter(recognizer.score(prepared.crops)))
-            remaining = iter(prepared.crops)
-            crops = tuple(next(remaining) if isinstance(who, PersonBoxes) else None for who in prepared.rows)
+            scored = prepared.crops
+            answers: dict[int, Answer | str] = dict(zip(scored, recognizer.score(list(scored.values())), strict=True))
+            persons = recognizer.predictions(prepared, answers)
+            crops = tuple(who.crops for who in prepared.persons)
             result = ImageResult(path.name, *image.size, tuple(persons), model=recognizer.about)
             viewed = ViewedImage(secrets.token_urlsafe(16), image, result, crops)
             self._images[viewed.token] = viewed
