@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -32,10 +33,18 @@ from cocoer.errors import ConfigError, DatasetError
 from cocoer.names import ClassNames, nearest
 from cocoer.weights import places
 
+_MOST_YAML = 1_000_000  # bytes
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+# Upper bounds: a file may come from anybody, and its sizes are checked against reason before anything is built from them.
+Positive = Annotated[int, Field(ge=1, le=100_000_000)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Few = Annotated[int, Field(ge=1, le=64)]
+Width = Annotated[int, Field(ge=1, le=16_384)]
+Persons = Annotated[int, Field(ge=1, le=65_536)]
+Threads = Annotated[int, Field(ge=0, le=1024)]
+Seeds = Annotated[tuple[Count, ...], Field(max_length=1000)]
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 AboveZero = Annotated[float, Field(gt=0.0)]
@@ -47,14 +56,12 @@ class RunConfig:
 
     dir: str = "outputs/run"  # everything of the run goes here; one folder below it per seed when there are several
     seed: Count = 0  # weights, order of persons and augmentation follow from it
-    seeds: tuple[
-        Count, ...
-    ] = ()  # several runs, one per seed, with mean and deviation at the end; empty = `seed` alone
+    seeds: Seeds = ()  # several runs, one per seed, with mean and deviation at the end; empty = `seed` alone
     max_steps: Positive | None = None  # stop the recognition stage early, after this many optimizer steps
     checkpoint_every: Count = 0  # steps between training-state checkpoints inside an epoch; 0 = at epoch ends only
     keep_checkpoints: Positive = 2  # complete training states that stay on disk
     log_every: Positive = 10  # steps between lines on the terminal and in TensorBoard; the JSON log has every step
-    threads: Count = 0  # CPU threads of torch; 0 = as torch chooses
+    threads: Threads = 0  # CPU threads of torch; 0 = as torch chooses
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -80,8 +87,8 @@ class DataConfig:
     index: str = "data/emotic/index"  # folder with train.jsonl, val.jsonl, test.jsonl
     train_split: str = "train"
     select_split: Literal["val", "test"] = "val"  # the split that chooses the best epoch; every result states it
-    image_size: Annotated[int, Field(ge=16)] = 224  # side of the square crops, pixels
-    workers: Count = 4  # loader processes
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 224  # side of the square crops, pixels
+    workers: Threads = 4  # loader processes
     cache: str | None = None  # folder for decoded crops; null = decode every time
     embeddings: str | None = (
         None  # folder for CLIP's embeddings of the training persons; needs images that no augmentation changes
@@ -95,7 +102,7 @@ class BackboneConfig:
 
     name: Literal["resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "densenet161", "small"] = "resnet50"
     weights: str | None = "imagenet"  # "imagenet" = the torchvision file in checkpoints/, a path, or null = random
-    widths: tuple[Positive, ...] = (16, 32, 64, 128)  # channels per stage, read by the backbone `small` alone
+    widths: Widths = (16, 32, 64, 128)  # channels per stage, read by the backbone `small` alone
     frozen_norms: bool = False  # batch norms stay in eval in training (needed for exact equality over processes)
 
 
@@ -103,8 +110,8 @@ class BackboneConfig:
 class TokensConfig:
     """From a feature map to tokens (hierarchical feature extraction)."""
 
-    patch: Positive = 2  # paper: the map is zero-padded and cut into patch x patch blocks; release: 1
-    size: Positive = 1024  # d_h, channels of a token
+    patch: Few = 2  # paper: the map is zero-padded and cut into patch x patch blocks; release: 1
+    size: Width = 1024  # d_h, channels of a token
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -112,10 +119,10 @@ class AttentionConfig:
     """Cross-level attention T_{h,c}, T_{b,c}, T_{c,c}."""
 
     enabled: bool = True  # off = ablation without cross-level attention
-    blocks: Positive = 1  # paper: 1 per level; release: 3
-    heads: Positive = 3
-    head_size: Positive = 341  # 1024 is not divisible by 3: 3 x 341 = 1023, projected back to 1024
-    feed_forward: Positive = 2048
+    blocks: Few = 1  # paper: 1 per level; release: 3
+    heads: Few = 3
+    head_size: Width = 341  # 1024 is not divisible by 3: 3 x 341 = 1023, projected back to 1024
+    feed_forward: Width = 2048
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -123,7 +130,7 @@ class LevelHeadConfig:
     """Mapping and prediction layer of a level."""
 
     mapping: Literal["linear", "resnet50", "vit"] = "linear"  # paper Fig. 3
-    feature_size: Positive = 256  # d
+    feature_size: Width = 256  # d
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -210,7 +217,7 @@ class OptimConfig:
     beta2: Fraction = 0.999
     weight_decay: NonNegative = 0.0005
     epochs: Positive = 9
-    batch_size: Positive = 64  # persons per optimizer step and process, before accumulation
+    batch_size: Persons = 64  # persons per optimizer step and process, before accumulation
     accumulate: Positive = 1  # batches per optimizer step
     decay_every: Positive = 3  # epochs between learning-rate drops
     decay_factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
@@ -231,7 +238,7 @@ class VocabularyStageConfig:
 
     epochs: Count = 3
     lr: AboveZero = 1e-4
-    batch_size: Positive = 64
+    batch_size: Persons = 64
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -249,7 +256,7 @@ class DetectorConfig:
 
     face: str = "buffalo_l"  # a pack in thirdparty/insightface/models, or the path of an .onnx file
     person: str = "scrfd_person_2.5g"  # a file there (without .onnx), or a path
-    input_size: Annotated[int, Field(ge=32)] = 640  # side of the square that the detectors see, pixels
+    input_size: Annotated[int, Field(ge=32, le=4096)] = 640  # side of the square that the detectors see, pixels
     face_threshold: Fraction = 0.5
     person_threshold: Fraction = 0.5
     faces_to_bodies: Literal["one_to_one", "published"] = (
@@ -261,7 +268,7 @@ class DetectorConfig:
 class InferenceConfig:
     """What the recogniser adds to the model."""
 
-    batch_size: Positive = 8  # persons per forward
+    batch_size: Persons = 8  # persons per forward
     # Gains: shorter forward passes of 1 and of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
     fold: bool = True  # batch norms into convolutions, V-I's repeated input into one: 12 % or more, 2 to 10 %
     channels_last: bool = True  # images and weights laid out as convolutions like them: none, 11 to 14 %
@@ -308,7 +315,17 @@ class Config:
 
 
 class _Yaml12Loader(yaml.SafeLoader):
-    """PyYAML reads `6e-5` as text (YAML 1.1); in YAML 1.2, and for everybody who writes configs, it is a number."""
+    """PyYAML reads `6e-5` as text (YAML 1.1); in YAML 1.2, and for everybody who writes configs, it is a number.
+
+    Aliases (`*name`) are refused: nested, a few lines of them become more values than a machine has room for.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Called by PyYAML for each value."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "an alias (*name); write the value out", event.start_mark)
+        return super().compose_node(parent, index)
 
 
 _Yaml12Loader.add_implicit_resolver(
@@ -318,18 +335,32 @@ _Yaml12Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping in a file, laid over the one that its `base:` names (relative to the file)."""
-    if path.resolve() in seen:
-        raise ConfigError(f"{path}: `base:` leads back to this file: {' -> '.join(p.name for p in (*seen, path))}")
+def parse_yaml(path: str | Path) -> Any:
+    """What a YAML file holds: plain values, numbers as in YAML 1.2. Raises ConfigError for a file that cannot be read so."""
+    path = Path(path)
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml12Loader)
+        with path.open("rb") as file:
+            text = file.read(_MOST_YAML + 1)
+        if len(text) > _MOST_YAML:
+            raise ConfigError(f"config {path}: wanted at most {_MOST_YAML:,} bytes of YAML; is this the file you mean?")
+        return yaml.load(text.decode("utf-8-sig"), Loader=_Yaml12Loader)
     except FileNotFoundError:
         raise ConfigError(f"config {path}: no such file; the ones that come with cocoer are in configs/") from None
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(f"config {path}: cannot be read: {err}") from None
     except yaml.YAMLError as err:
         raise ConfigError(f"config {path}: is not YAML: {' '.join(str(err).split())}") from None
+    except (RecursionError, ValueError, OverflowError) as err:
+        if isinstance(err, ConfigError):
+            raise
+        raise ConfigError(f"config {path}: is not YAML of a config: {err}") from None
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a file, laid over the one that its `base:` names (relative to the file)."""
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: `base:` leads back to this file: {' -> '.join(p.name for p in (*seen, path))}")
+    loaded = parse_yaml(path)
     if loaded is None:
         loaded = {}
     if not isinstance(loaded, dict):
@@ -359,7 +390,7 @@ def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
         raise ConfigError(f"--set wants section.key=value, got {text!r}")
     try:
         leaf: Any = yaml.load(value, Loader=_Yaml12Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
         raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
     for name in reversed(path):
         leaf = {name: leaf}
@@ -413,11 +444,11 @@ def config_from_dict(tree: Mapping[str, Any], where: str = "config") -> Config:
         config = TypeAdapter(Config).validate_json(json.dumps(_with_dataset(tree)))
     except DatasetError as err:
         raise ConfigError(f"{where}: {err}") from None
-    except TypeError as err:
+    except (TypeError, ValueError, RecursionError) as err:
+        if isinstance(err, ValidationError):
+            lines = [_explain(dict(e)) for e in err.errors(include_url=False)]
+            raise ConfigError(f"{where}: " + "\n".join(lines)) from None
         raise ConfigError(f"{where}: a value is of a type that a config cannot hold: {err}") from None
-    except ValidationError as err:
-        lines = [_explain(dict(e)) for e in err.errors(include_url=False)]
-        raise ConfigError(f"{where}: " + "\n".join(lines)) from None
     _check_together(config, where)
     return config
 
@@ -467,7 +498,7 @@ def _check_together(config: Config, where: str) -> None:
             f"{where}: data.embeddings: CLIP's embedding of a person can be kept only where its view stays as it is; "
             f"wanted data.augment.{', '.join(touching)} at 0, got {shown}"
         )
-    if "{emotion}" not in model.vocabulary.prompt and model.vocabulary.prompt != "ensemble":
+    if model.vocabulary.prompt != "ensemble" and places_in(model.vocabulary.prompt) != {"emotion"}:
         raise ConfigError(
             f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, or ensemble, got"
             f" {model.vocabulary.prompt!r}"
@@ -481,6 +512,20 @@ def _check_together(config: Config, where: str) -> None:
         raise ConfigError(
             f"{where}: data.image_size: release mode is defined for 224 pixels, got {config.data.image_size}"
         )
+
+
+def places_in(text: str) -> set[str] | None:
+    """The names in plain braces of a text to be filled in by `str.format`; None where a brace says more than a name.
+
+    What says more could look into objects (`{x.__class__}`) or ask for any width (`{x:>9999999999}`).
+    """
+    try:
+        found = list(string.Formatter().parse(text))
+    except ValueError:
+        return None
+    if any(name is not None and (spec or conversion or not name.isidentifier()) for _, name, spec, conversion in found):
+        return None
+    return {name for _, name, _, _ in found if name is not None}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

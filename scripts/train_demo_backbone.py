@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -29,6 +28,7 @@ from cocoer.data.loaders import load_level_crops
 from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES
 from cocoer.data.transforms import normalise
 from cocoer.model.backbone import Backbone, build_backbone
+from cocoer.model.tensor_file import write_tensors
 from cocoer.names import LEVELS
 
 
@@ -94,11 +94,10 @@ def main() -> int:
     backbone = build_backbone(config.model.backbone.name, config.model.backbone.widths)
     crops, shown = load_crops(records, args.data, config.data.image_size)
     train(backbone, crops, shown, args.epochs, args.batch_size, args.lr, args.seed)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in backbone.state_dict().items()}
     weights = {k: v.contiguous() for k, v in weights.items()}
-    save_file(
-        weights, args.output, metadata={"note": "synthetic demonstration: trained on the demo world's generated crops"}
+    write_tensors(
+        args.output, weights, {"note": "synthetic demonstration: trained on the demo world's generated crops"}
     )
     print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.2f} MB)")
     return 0

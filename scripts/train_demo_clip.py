@@ -15,11 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -27,7 +25,8 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.index import read_index
 from cocoer.data.loaders import load_level_crops
 from cocoer.data.synthetic.emotions import ARCHETYPES, PROMPT
-from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip
+from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, tokenizer_of
+from cocoer.model.tensor_file import write_tensors
 from cocoer.names import LEVELS
 
 PROMPT_SHARE = 0.5
@@ -88,7 +87,7 @@ def train(
     """Train in place; returns the mean loss of each epoch. views: how often a person is shown as each level, sum 1."""
     rng = np.random.default_rng(seed)
     crops = load_level_crops(records, root, clip.visual.image_size)
-    tokenizer = open_clip.get_tokenizer(Path(tower).stem)
+    tokenizer = tokenizer_of(tower)
     optimizer = torch.optim.AdamW(clip.parameters(), lr=lr, weight_decay=0.05)
     steps = epochs * (len(records) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
@@ -142,10 +141,9 @@ def main() -> int:
     views = {"head": 0.0, "body": 0.0, "context": 1.0} if args.whole_images else VIEWS
     clip = build_clip(args.config, quick_gelu=False, with_text=True)
     train(clip, records, args.data, args.config, args.epochs, args.batch_size, args.lr, args.seed, views)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items() if k != "attn_mask"}
-    save_file(
-        weights, args.output, metadata={"note": "synthetic demonstration: trained on the demo world's generated scenes"}
+    write_tensors(
+        args.output, weights, {"note": "synthetic demonstration: trained on the demo world's generated scenes"}
     )
     print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.2f} MB)")
     return 0

@@ -341,7 +341,7 @@ def test_zero_shot_with_any_tower_and_an_ensemble(world: tuple[Path, list[Path]]
     run = zero_shot(tower, target, "a {emotion} photo", tmp_path / "runs", HERE, batch_size=3, resamples=20)
     people = table_runs.PersonDataset(target.records, world[0], target.classes, 48)
     batch = next(iter(table_runs.build_loader(load_weights(world[1][0]).config.data, "test", 7, dataset=people)))
-    tokenizer = open_clip.get_tokenizer("other_tower")
+    tokenizer = open_clip.get_tokenizer("RN50")
 
     def texts(templates: tuple[str, ...]) -> torch.Tensor:
         every = [

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from tiny_models import ROOT
 from torch import Tensor, nn
 
-from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, encode_prompts, read_clip_weights
+from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, encode_prompts
+from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.vocabulary import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -165,7 +166,7 @@ def test_unknown_towers_are_named() -> None:
     with pytest.raises(ValueError, match="no such file: nowhere.json"):
         build_clip("nowhere.json", quick_gelu=True, with_text=False)
     with pytest.raises(FileNotFoundError, match="CLIP weights: no such file"):
-        read_clip_weights("nowhere.pt")
+        read_foreign_weights("nowhere.pt", "CLIP weights")
 
 
 def test_prompts_become_unit_vectors_that_tell_emotions_apart() -> None:

@@ -50,7 +50,7 @@ def recognizer() -> Recognizer:
 def seen_by_clip(crops: list[np.ndarray], templates: tuple[str, ...], classes: tuple[str, ...]) -> torch.Tensor:
     """Cosines of crops (uint8 [S, S, 3]) and classes through open_clip's own calls alone: [crops, k]."""
     clip = load_tower(DEMO_TOWER)
-    tokenizer = open_clip.get_tokenizer("demo_clip")
+    tokenizer = open_clip.get_tokenizer("RN50")
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
     images = (torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255 - mean) / std
     with torch.inference_mode():

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cocoer.config import Config, ModelConfig
+from cocoer.errors import CheckpointError
 from cocoer.model.attention import AttentionBlock
 from cocoer.model.backbone import Backbone, build_backbone
-from cocoer.model.clip_tower import build_clip, read_clip_weights, text_embeddings
+from cocoer.model.clip_tower import build_clip, text_embeddings
 from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
+from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.level_head import LevelHead
 from cocoer.model.level_model import LevelModel, LevelParts
 from cocoer.model.mappings import ResNetMapping, TransformerMapping
@@ -87,6 +89,8 @@ class BlankWeights(TorchFunctionMode):
     """A context in which random fills of tensors become zeros: for models whose every weight is loaded right after.
 
     Drawing a release model's random weights takes longer than reading them from disk. The random state is left alone.
+    most: so many numbers the tensors made inside may have together; one more is a CheckpointError, before memory is taken
+    for it (a file's config can say any size; its tensors cannot).
     """
 
     _RANDOM = (
@@ -97,12 +101,22 @@ class BlankWeights(TorchFunctionMode):
         nn.init.kaiming_normal_,
         nn.init.kaiming_uniform_,
     )
+    _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+
+    def __init__(self, most: int | None = None) -> None:
+        super().__init__()
+        self._left = most
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Called by torch for each of its functions inside the context."""
         kwargs = kwargs or {}
+        if self._left is not None and func in self._MAKERS:
+            size = kwargs.get("size", args[0] if args and not isinstance(args[0], int) else args)
+            self._left -= math.prod(size)
+            if self._left < 0:
+                raise CheckpointError("the config in the file describes a model with more weights than the file has")
         if func not in self._RANDOM:
             return func(*args, **kwargs)
         tensor = args[0] if args else kwargs["tensor"]
@@ -142,7 +156,7 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
     if pretrained and spec.weights is not None:
         name = f"checkpoints/clip/{spec.tower}.pt"
         path = places.place_of(name) if spec.weights == "openai" else places.find(spec.weights) or Path(spec.weights)
-        load_clip(clip, read_clip_weights(path), str(path))
+        load_clip(clip, read_foreign_weights(path, "CLIP weights"), str(path))
     visual: Any = clip.visual
     embed_size: int = visual.output_dim
     text = (
@@ -183,8 +197,7 @@ def _load_backbones(backbones: dict[str, Backbone], model: ModelConfig) -> None:
             f"backbone weights: no such file: {path}; get them with `cocoer weights fetch {model.backbone.name}`, "
             f"or start from random weights with --set model.backbone.weights=null"
         )
-    safe = path.suffix == ".safetensors"
-    weights = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    weights = read_foreign_weights(path, "backbone weights")
     for level, backbone in backbones.items():
         load_torchvision(backbone, weights, f"{path} (level {level})")
 

@@ -17,22 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cocoer.config import Config, config_from_dict, config_to_dict
 from cocoer.errors import CheckpointError
-from cocoer.files import write_file
+from cocoer.model.description import FORMAT_VERSION, METADATA_KEY, described
+from cocoer.model.tensor_file import WITHOUT, read_container, read_tensor_file, write_tensors
+from cocoer.model.tower_config import checked_tower, read_tower
 from cocoer.provenance import git_revision, library_versions
 from cocoer.weights import places
 
 if TYPE_CHECKING:
     from cocoer.model.level_model import LevelModel
 
-FORMAT_VERSION = 1
 FILE_NAME = "model.safetensors"
-_LFS_START = b"version https://git-lfs"
+_SPARE_NUMBERS = 2**22  # tables that are computed and not stored, and the placeholder of the text tower
 
 
 @dataclass(frozen=True)
@@ -55,30 +54,22 @@ class KeyReport:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its weights, in eval mode; the config it was built from; and what the file says about itself."""
+    """A model with its weights, in eval mode; the config it was built from; and what the file says about itself.
+
+    checksums: whether the content was compared with the file's checksums (`tensor_file`).
+    """
 
     model: LevelModel
     config: Config
     metadata: Mapping[str, Any]
     path: Path
+    checksums: str = WITHOUT
 
     @property
     def thresholds(self) -> Mapping[str, Any]:
         """Thresholds fitted on the selection split: `classes` -> class name -> score; empty where none were stored."""
         found: Mapping[str, Any] = self.metadata.get("thresholds") or {}
         return found
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """A safetensors file, whole or not at all. Raises OutputError where it cannot be written."""
-
-    def fill(unfinished: Path) -> None:
-        try:
-            save_file(dict(tensors), unfinished, dict(metadata) if metadata else None)
-        except SafetensorError as err:  # the library's word for a full disk too
-            raise OSError(str(err)) from err
-
-    write_file(path, fill)
 
 
 def frozen_tower_keys(model: nn.Module) -> set[str]:
@@ -116,11 +107,8 @@ def _described(
 
 def _tower_config(config: Config) -> dict[str, Any] | None:
     """The content of the CLIP tower's own config file, where it is a file, so that weights need no second file."""
-    tower = Path(config.model.vocabulary.tower)
-    if not config.model.vocabulary.enabled or tower.suffix != ".json":
-        return None
-    content: dict[str, Any] = json.loads(tower.read_text(encoding="utf-8"))
-    return content
+    tower = config.model.vocabulary.tower
+    return read_tower(tower) if config.model.vocabulary.enabled and tower.endswith(".json") else None
 
 
 @contextmanager
@@ -130,7 +118,7 @@ def _with_stored_tower(config: Config, metadata: Mapping[str, Any]) -> Iterator[
     if stored is None:
         yield config
         return
-    text = json.dumps(stored)
+    text = json.dumps(checked_tower(stored, "the CLIP tower in the weights file"))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"tower-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
         file.write_text(text, encoding="utf-8")
@@ -163,8 +151,8 @@ def save_weights(
         name: tensor.detach().to("cpu", dtype if name in tower else tensor.dtype).contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    metadata = {"format": "pt", "cocoer": json.dumps(_described(model, config, metrics, thresholds, note))}
-    write_tensors(path, tensors, metadata)
+    text = json.dumps(_described(model, config, metrics, thresholds, note))
+    write_tensors(path, tensors, {"format": "pt", METADATA_KEY: text})
     return path
 
 
@@ -183,76 +171,18 @@ def find_weights(path: str | Path) -> Path:
     return file
 
 
-def _check_container(file: Path) -> None:
-    """CheckpointError unless the file is a whole safetensors file."""
-    size = file.stat().st_size
-    with open(file, "rb") as handle:
-        start = handle.read(128)
-        if start.startswith(_LFS_START):
-            raise CheckpointError(
-                f"weights {file}: a git-lfs pointer of {size} bytes, not the weights themselves; run `git lfs pull`"
-            )
-        if start.startswith((b"PK\x03\x04", b"\x80\x02")):
-            raise CheckpointError(
-                f"weights {file}: a pickled PyTorch file, which is not opened because that may execute code. Wanted"
-                " safetensors; for the published checkpoint see `cocoer weights convert`"
-            )
-        length = int.from_bytes(start[:8], "little")
-        if len(start) < 10 or start[8:9] != b"{" or length > 100_000_000:
-            raise CheckpointError(f"weights {file}: wanted a safetensors file, got {size} bytes that are not one")
-        handle.seek(8)
-        header = handle.read(length)
-    wanted = 8 + length
-    if len(header) == length:
-        try:
-            entries = json.loads(header)
-            wanted += max(
-                (entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise CheckpointError(
-                f"weights {file}: the safetensors header is damaged; fetch or copy the file again"
-            ) from None
-    if size != wanted:
-        kind = "truncated" if size < wanted else "longer than its header says"
-        raise CheckpointError(
-            f"weights {file}: {kind}: wanted {wanted} bytes, got {size}; fetch or copy the file again"
-        )
-
-
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """What a weights file says about itself, without reading its tensors.
 
     Raises CheckpointError for a missing, truncated or foreign file and for a format version that is newer than this code.
     """
     file = find_weights(path)
-    _check_container(file)
-    try:
-        with safe_open(file, framework="pt") as handle:
-            text = (handle.metadata() or {}).get("cocoer")
-    except SafetensorError as err:
-        raise CheckpointError(
-            f"weights {file}: not a readable safetensors file: {err}; fetch or copy it again"
-        ) from None
-    if text is None:
-        raise CheckpointError(
-            f"weights {file}: safetensors without a description under `cocoer`, so the config is not known. Wanted a file"
-            " written by train.py or cocoer weights convert"
-        )
-    metadata: dict[str, Any] = json.loads(text)
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"weights {file}: format version {metadata.get('format_version')}, this code reads {FORMAT_VERSION}; update cocoer"
-        )
-    return metadata
+    return described(read_container(file).get(METADATA_KEY), f"weights {file}")
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Every tensor of a weights file, on the CPU, in the type in which it is stored. Raises CheckpointError."""
-    file = find_weights(path)
-    _check_container(file)
-    with safe_open(file, framework="pt") as handle:
-        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
+    return read_tensor_file(find_weights(path)).tensors
 
 
 def _stored_folded(tensors: Mapping[str, Tensor]) -> bool:
@@ -310,25 +240,32 @@ def check_classes(metadata: Mapping[str, Any], classes: Sequence[str], where: st
 
 
 def load_weights(
-    path: str | Path, device: torch.device | str = "cpu", change: Callable[[Config], Config] | None = None
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    change: Callable[[Config], Config] | None = None,
+    verify: bool = True,
 ) -> Loaded:
     """The model of a weights file, built from the config in it, in eval mode on `device`.
 
     change: makes another config of the stored one before the model is built (for instance coordination off).
-    No other weights file is read: towers and backbones come from this one.
-    Raises CheckpointError for a missing, truncated, foreign or unfitting file, ConfigError for a config that no longer checks.
+    verify: compare the content with the checksums in the file; False reads a changed file too, and the result says so.
+    No other weights file is read: towers and backbones come from this one. Nothing is built larger than the file's tensors.
+    Raises CheckpointError for a missing, truncated, changed, foreign or unfitting file, ConfigError for a config that no
+    longer checks.
     """
     from cocoer.model.build import BlankWeights, build_model  # here: metadata can be read without the model's libraries
 
     file = find_weights(path)
-    metadata = read_metadata(file)
+    content = read_tensor_file(file, verify=verify)
+    metadata = described(content.metadata.get(METADATA_KEY), f"weights {file}")
     config = config_from_dict(metadata["config"], f"config in {file}")
     config = change(config) if change else config
     check_classes(metadata, config.classes, f"weights {file}")
-    tensors = read_tensors(file)
-    with _with_stored_tower(config, metadata) as complete, BlankWeights():
-        model = build_model(complete, pretrained=False, folded=_stored_folded(tensors))
+    tensors, folded = content.tensors, _stored_folded(content.tensors)
+    most = _SPARE_NUMBERS + 2 * sum(tensor.numel() for tensor in tensors.values())
+    with _with_stored_tower(config, metadata) as complete, BlankWeights(most):
+        model = build_model(complete, pretrained=False, folded=folded)
     load_state(model, tensors, f"weights {file}")
-    counts = metadata.get("class_counts")
+    counts = metadata["class_counts"]
     model.set_class_counts(None if counts is None else torch.tensor(counts))
-    return Loaded(model.to(device).eval(), config, metadata, file)
+    return Loaded(model.to(device).eval(), config, metadata, file, content.checksums)

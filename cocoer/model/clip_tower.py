@@ -5,23 +5,22 @@ The text tower is used once, when a model is first built; a checkpoint holds its
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import warnings
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cocoer.errors import CheckpointError
-from cocoer.model.release.safe_pickle import is_torchscript, read_pickled, tensors_of
+from cocoer.errors import ConfigError
+from cocoer.model.tower_config import read_tower
 from cocoer.names import nearest, spoken
-from cocoer.weights import places
 
 CLIP_MEAN: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_MEAN)
 CLIP_STD: tuple[float, float, float] = tuple(open_clip.OPENAI_DATASET_STD)
@@ -45,31 +44,41 @@ _NO_TEXT = {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layer
 """A text tower of almost no size, for when only the image tower is wanted."""
 
 
-def _architecture(tower: str) -> str:
-    """The name under which open_clip knows the tower; a .json file is registered under its stem.
+def _architecture(tower: str, with_text: bool) -> str:
+    """The name under which open_clip knows the tower; that of a .json file is registered under a name of its content.
 
-    Raises ValueError for a name that open_clip does not know.
+    Raises ConfigError for a file that is no tower (`tower_config`), a name that open_clip does not know, and one whose text
+    tower or tokenizer open_clip would fetch from a Hub repository.
     """
     if tower.endswith(".json"):
-        file = places.find(tower)  # the demo configs name a file that comes with cocoer
-        if file is None:
-            raise ValueError(
-                f"model.vocabulary.tower: no such file: {tower}; wanted an open_clip model config or a name"
-            )
-        open_clip.add_model_config(file)
-        return file.stem
+        text = json.dumps(read_tower(tower), sort_keys=True)
+        name = f"cocoer-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        if name not in open_clip.list_models():
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / f"{name}.json"
+                file.write_text(text, encoding="utf-8")
+                open_clip.add_model_config(file)
+        return name
     if tower not in open_clip.list_models():
         hint = nearest(tower, open_clip.list_models())
-        raise ValueError(
+        raise ConfigError(
             f"model.vocabulary.tower: open_clip knows no {tower!r}"
             + (f", did you mean {hint!r}?" if hint else "; open_clip.list_models() lists what it knows")
+        )
+    if with_text and any(key.startswith("hf_") for key in open_clip.get_model_config(tower)["text_cfg"]):
+        raise ConfigError(
+            f"model.vocabulary.tower: open_clip fetches the text tower or tokenizer of {tower!r} from a Hub repository, and"
+            " cocoer fetches nothing while it builds a model; choose a tower with CLIP's own text tower, such as RN50"
         )
     return tower
 
 
 def build_clip(tower: str, quick_gelu: bool, with_text: bool) -> nn.Module:
-    """An open_clip model with random weights; without text its text tower is a placeholder that nobody reads."""
-    name = _architecture(tower)
+    """An open_clip model with random weights; without text its text tower is a placeholder that nobody reads.
+
+    Nothing is fetched. Raises ConfigError for a tower that cannot be built.
+    """
+    name = _architecture(tower, with_text)
     overrides = {} if with_text else {"text_cfg": dict(_NO_TEXT)}
     root = logging.getLogger()
     level = root.level
@@ -83,39 +92,21 @@ def build_clip(tower: str, quick_gelu: bool, with_text: bool) -> nn.Module:
             pretrained_text=False,
             **overrides,
         )
+    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, AttributeError) as err:
+        raise ConfigError(f"model.vocabulary.tower: {tower} cannot be built: {err or type(err).__name__}") from None
     finally:
         root.setLevel(level)
 
 
-def read_clip_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict of a CLIP file: OpenAI's TorchScript archive, a torch file, or safetensors; no Python code is run.
-
-    Raises FileNotFoundError, or CheckpointError (a ValueError) for a file of another kind, a truncated or a damaged one.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"CLIP weights: no such file: {path}; `cocoer weights list` says where it comes from")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        if is_torchscript(path):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # deprecated, and the only reader of OpenAI's own files
-                return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-    except (RuntimeError, SafetensorError) as err:
-        first = str(err).strip().partition("\n")[0]
-        raise CheckpointError(f"CLIP weights {path}: truncated or damaged: {first}; download the file again") from None
-    content = read_pickled(path, "CLIP weights")
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]  # as open_clip's training writes it
-    return tensors_of(content, path, "CLIP weights")
+def tokenizer_of(tower: str) -> Any:
+    """The tower's tokenizer: texts -> token numbers [n, context length]. Raises ConfigError as `build_clip` does."""
+    return open_clip.get_tokenizer(_architecture(tower, with_text=True))
 
 
 @torch.no_grad()
 def encode_prompts(clip: nn.Module, tower: str, prompts: Sequence[str]) -> Tensor:
     """Unit-norm text embeddings [len(prompts), e], float32."""
-    tokenizer = open_clip.get_tokenizer(_architecture(tower))
-    tokens = tokenizer(list(prompts), context_length=clip.context_length)
+    tokens = tokenizer_of(tower)(list(prompts), context_length=clip.context_length)
     encode: Any = clip.eval().encode_text
     return F.normalize(encode(tokens).float(), dim=-1)
 

@@ -2,7 +2,7 @@
 
     --checkpoint zero-shot                  the config's tower; without a config CLIP RN50 of OpenAI, the paper's
     --checkpoint zero-shot:ViT-B-16         another tower, with OpenAI's weights in checkpoints/clip
-    --checkpoint zero-shot:TOWER=FILE       any tower that open_clip knows (or its model config, .json), with weights in FILE
+    --checkpoint zero-shot:TOWER=FILE       a tower with CLIP's own text side, or an open_clip config (.json); weights in FILE
     --checkpoint zero-shot:demo             the demonstration's tower and detectors, for its synthetic scenes
 
 No weights of CocoER are read; the answer is a general image-text model's, not that of the paper.
@@ -18,7 +18,6 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from cocoer.config import Config, load_config
@@ -30,11 +29,12 @@ from cocoer.model.clip_tower import (
     CLIP_MEAN,
     CLIP_STD,
     build_clip,
-    read_clip_weights,
     text_embeddings,
 )
 from cocoer.model.fold_batch_norms import fold_batch_norms
+from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.level_model import ModelOutput
+from cocoer.model.tensor_file import read_container
 from cocoer.model.vocabulary import IMAGENET_MEAN, IMAGENET_STD, ClipReader, pseudo_label
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG
@@ -187,7 +187,7 @@ def load_tower(tower: Tower) -> Any:
         )
     try:
         clip = build_clip(tower.name, quick_gelu=tower.weights == "openai", with_text=True)
-        load_clip(clip, read_clip_weights(tower.file), str(tower.file))
+        load_clip(clip, read_foreign_weights(tower.file, "CLIP weights"), str(tower.file))
     except CheckpointError:
         raise
     except ValueError as err:  # an unknown tower, or weights of another one
@@ -223,7 +223,7 @@ def _own_scale(tower: Tower) -> float:
     """The factor before the softmax with which a CLIP was trained; OpenAI's all have 100."""
     if tower.weights == "openai" or not tower.file.is_file():
         return OPENAI_LOGIT_SCALE
-    stored = read_clip_weights(tower.file).get("logit_scale")
+    stored = read_foreign_weights(tower.file, "CLIP weights").get("logit_scale")
     return OPENAI_LOGIT_SCALE if stored is None else float(stored.float().exp().reshape(-1)[0])
 
 
@@ -231,6 +231,5 @@ def _about(tower: Tower) -> dict[str, Any]:
     """What results say of it, in place of a weights file's own description."""
     note = f"zero-shot: CLIP {tower.title} reads head, body and context, the levels compete by agreement; no weights of CocoER"
     if tower.file.suffix == ".safetensors":
-        with safe_open(tower.file, framework="pt") as handle:
-            note = "; ".join(part for part in (note, (handle.metadata() or {}).get("note")) if part)
+        note = "; ".join(part for part in (note, read_container(tower.file, "CLIP weights").get("note")) if part)
     return {"name": f"{NAME}:{tower.title}", "mode": NAME, "note": note}

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.files import scan_files
 from cocoer.errors import CheckpointError
-from cocoer.model.checkpoint import write_tensors
+from cocoer.model.tensor_file import read_tensor_file, write_tensors
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime
 
@@ -87,9 +86,8 @@ def open_embeddings(
         return KnownEmbeddings(_read(file, hashes).to(runtime.device), rows)
     table = compute()
     if runtime.is_main:
-        metadata = {_ROWS: json.dumps(hashes)}
         tensors = {"embeddings": table.detach().cpu().contiguous()}
-        write_tensors(file, tensors, metadata)
+        write_tensors(file, tensors, {_ROWS: json.dumps(hashes)})
     return KnownEmbeddings(table, rows)
 
 
@@ -97,10 +95,12 @@ def _read(file: Path, hashes: dict[str, str]) -> Tensor:
     """The table of a file whose persons are exactly those of `hashes`, in that order."""
     remedy = f"delete {file}, and it will be made again"
     try:
-        with safe_open(file, framework="pt") as handle:
-            stored: dict[str, str] = json.loads((handle.metadata() or {})[_ROWS])
-            table: Tensor = handle.get_tensor("embeddings")
-    except (SafetensorError, OSError, KeyError, ValueError) as err:
+        content = read_tensor_file(file, "embeddings")
+        stored: dict[str, str] = json.loads(content.metadata[_ROWS])
+        table = content.tensors["embeddings"]
+        if table.ndim != 2 or len(table) != len(stored):
+            raise ValueError(f"{list(table.shape)} for {len(stored)} persons")
+    except (KeyError, ValueError, TypeError, RecursionError) as err:
         raise CheckpointError(f"{file}: no file of embeddings ({type(err).__name__}: {err}); {remedy}") from None
     if list(stored) != list(hashes):
         raise CheckpointError(

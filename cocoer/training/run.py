@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cocoer.config import Config
@@ -14,8 +13,9 @@ from cocoer.data.batch import Batch
 from cocoer.data.loaders import PersonDataset, build_dataset
 from cocoer.errors import CheckpointError
 from cocoer.model.build import build_model
-from cocoer.model.checkpoint import load_state, read_tensors, write_tensors
+from cocoer.model.checkpoint import load_state, read_tensors
 from cocoer.model.level_model import LevelModel
+from cocoer.model.tensor_file import read_tensor_file, write_tensors
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime, seed_everything
 from cocoer.training.embedding_cache import KnownEmbeddings, open_embeddings
@@ -116,7 +116,7 @@ def vocabulary_stage(
                 f"{file}: no such file. Train it with `--stage vocabulary` first, or skip the stage with"
                 " --set vocabulary_stage.epochs=0"
             )
-        load_state(branch.alignment, load_file(file), str(file))
+        load_state(branch.alignment, read_tensor_file(file, "vocabulary stage").tensors, str(file))
         return
     if known is None:
         embeddings, targets = embedded(config, branch, runtime, stop)

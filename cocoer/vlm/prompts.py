@@ -7,16 +7,15 @@ changed. Where nothing competed there is nothing to help with, and a kappa varia
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import yaml
 from PIL import Image, ImageDraw
 
 from cocoer.boxes import touched_pixels
-from cocoer.errors import PromptError
+from cocoer.config import parse_yaml, places_in
+from cocoer.errors import ConfigError, PromptError
 from cocoer.names import LEVELS, nearest, spoken
 from cocoer.outputs import LEVEL_SOURCES, PersonBoxes, PersonPrediction
 from cocoer.weights import places
@@ -60,9 +59,9 @@ def read_wordings(path: str | Path = DEFAULT_WORDINGS) -> Wordings:
     """The wordings in a YAML file. Raises PromptError for a missing or unknown key, a wrong type or an unknown place."""
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise PromptError(f"{path}: cannot be read as wordings: {' '.join(str(err).split())}") from None
+        tree = parse_yaml(path)
+    except ConfigError as err:
+        raise PromptError(f"{path}: cannot be read as wordings: {err}") from None
     names = [f.name for f in fields(Wordings)]
     if not isinstance(tree, dict):
         raise PromptError(f"{path}: wanted the keys {', '.join(names)}, got {type(tree).__name__}")
@@ -92,13 +91,10 @@ def _check_text(name: str, value: object, path: Path) -> None:
     """A text whose places in braces are just those that will be filled in."""
     if not isinstance(value, str):
         raise PromptError(f"{path}: {name}: wanted a text, got {type(value).__name__}")
-    try:
-        found = {place for _, place, _, _ in string.Formatter().parse(value) if place is not None}
-    except ValueError as err:
-        raise PromptError(f"{path}: {name}: {err}") from None
-    wanted = _PLACES.get(name, set())
+    wanted, found = _PLACES.get(name, set()), places_in(value)
     if found != wanted:
-        raise PromptError(f"{path}: {name}: wanted the places {sorted(wanted)} in braces, got {sorted(found)}")
+        got = "braces that say more than a name" if found is None else sorted(found)
+        raise PromptError(f"{path}: {name}: wanted the places {sorted(wanted)} in braces, got {got}")
 
 
 def level_images(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:

@@ -22,10 +22,12 @@ from cocoer.errors import CheckpointError
 from cocoer.files import file_sha256, put_in_place
 from cocoer.model.build import BlankWeights, build_cocoer
 from cocoer.model.checkpoint import FILE_NAME, save_weights
-from cocoer.model.clip_tower import build_clip, encode_prompts, read_clip_weights
+from cocoer.model.clip_tower import build_clip, encode_prompts
 from cocoer.model.cocoer import CocoER
+from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.release.keys import CLASS_LAYER, OMEGA, KeyFates, key_fates, our_state
 from cocoer.model.release.safe_pickle import read_pickled, tensors_of
+from cocoer.model.tensor_file import require_finite
 from cocoer.names import spoken
 from cocoer.weights import places
 
@@ -85,7 +87,7 @@ def convert_release(
     blocks = config.model.attention.blocks
     fates = _checked_fates(published, model, blocks, release, config)
     state = our_state(published, model, blocks)
-    _require_finite(state, release)
+    require_finite(state, f"{WHAT} {release}")
     say(f"reading {clip_file}")
     more, note = _from_clip(clip_file, model, config)
     notes += [note] if note else []
@@ -173,17 +175,9 @@ def _checked_fates(published: Mapping[str, Tensor], model: CocoER, blocks: int, 
     return fates
 
 
-def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
-    if bad:
-        raise CheckpointError(
-            f"{WHAT} {path}: NaN or infinity in {', '.join(bad[:4])}; the file is damaged, download it again"
-        )
-
-
 def _from_clip(path: Path, model: CocoER, config: Config) -> tuple[dict[str, Tensor], str]:
     """CLIP's image tower and the prompts' text embeddings under our names, and a note where there is no text tower."""
-    weights = read_clip_weights(path)
+    weights = read_foreign_weights(path, "CLIP weights")
     own = model.state_dict()
     state = {}
     for name in own:

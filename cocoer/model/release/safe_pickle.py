@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cocoer.errors import CheckpointError
+from cocoer.model.torchscript_tensors import is_torchscript
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """How torch.save began its files before version 1.6."""
@@ -55,13 +56,12 @@ ALLOWED: tuple[tuple[Any, str], ...] = (
 and the table they keep their state in."""
 
 
-def is_torchscript(path: Path) -> bool:
-    """Whether the file is a whole TorchScript archive, such as OpenAI's RN50.pt."""
-    return zipfile.is_zipfile(path) and any(name.endswith("constants.pkl") for name in _members(path))
-
-
 def _members(path: Path) -> list[str]:
+    """Names in the archive. Raises ValueError where a member is packed: torch.save packs none, and a packed one may be a bomb."""
     with zipfile.ZipFile(path) as archive:
+        packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+        if packed or sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+            raise ValueError(f"a member is compressed ({', '.join(packed[:1])}), which torch.save never does")
         return archive.namelist()
 
 
@@ -89,12 +89,15 @@ def _check_archive(path: Path, what: str) -> None:
     """CheckpointError unless a file that begins like a zip archive is a whole one written by torch.save."""
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{what} {path}: truncated at {path.stat().st_size} bytes; download it again")
-    names = _members(path)
+    if is_torchscript(path):
+        raise CheckpointError(f"{what} {path}: a TorchScript archive; is this CLIP's file, meant for --clip?")
+    try:
+        names = _members(path)
+    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as err:
+        raise CheckpointError(f"{what} {path}: {_first_line(err)}; download it again") from None
     if not any(name.endswith("data.pkl") for name in names):
         inside = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
         raise CheckpointError(f"{what} {path}: a zip archive that holds {inside or 'nothing'}; unpack it first")
-    if is_torchscript(path):
-        raise CheckpointError(f"{what} {path}: a TorchScript archive; is this CLIP's file, meant for --clip?")
 
 
 def read_pickled(path: str | Path, what: str) -> Any:
@@ -119,7 +122,7 @@ def read_pickled(path: str | Path, what: str) -> Any:
                     " trust the file, save its `model` entry alone with torch.save, and convert that"
                 ) from None
             raise CheckpointError(f"{what} {path}: damaged: {_first_line(err)}; download it again") from None
-        except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as err:
+        except Exception as err:  # noqa: BLE001 - a forged pickle can make an unpickler raise anything
             raise CheckpointError(
                 f"{what} {path}: truncated or damaged: {_first_line(err)}; download it again"
             ) from None
@@ -153,4 +156,15 @@ def tensors_of(content: Any, path: str | Path, what: str) -> dict[str, Tensor]:
             f"{what} {path}: wanted tensors only, got {type(found[odd[0]]).__name__ if odd[0] in found else 'another thing'}"
             f" under {', '.join(odd[:4])}{' ...' if len(odd) > 4 else ''}; is this another model's file?"
         )
+    for key, value in found.items():
+        _require_plain(value, f"{what} {path}: {key}")
     return {str(key).removeprefix("module."): value for key, value in found.items()}
+
+
+def _require_plain(tensor: Tensor, where: str) -> None:
+    """CheckpointError unless the file really holds the tensor's numbers: dense, on the CPU, none of them twice."""
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(
+            f"{where}: wanted a plain tensor, got {tensor.layout} {list(tensor.shape)} on {tensor.device}"
+        )

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from cocoer.config import parse_yaml
 from cocoer.errors import TableError
 
 _ABLATION = re.compile(r"# Ablation: (?P<what>.+) \((?P<place>Tab\. \d|Fig\. \d); paper figure: not at hand\)\.")
@@ -81,7 +80,7 @@ def weights_of(folder: Path) -> tuple[Path, ...]:
 
 def own_settings(config: Path) -> list[str]:
     """What a variant's file says beyond its base and its folder, as `a.b=c`: to be laid over another base, such as the demo's."""
-    tree: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8"))
+    tree: dict[str, Any] = parse_yaml(config)
     return [
         f"{key}={json.dumps(value)}" for key, value in _leaves(tree) if key != "base" and not key.startswith("run.")
     ]
