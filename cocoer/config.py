@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -32,8 +31,8 @@ from cocoer.datasets import (
 from cocoer.errors import ConfigError, DatasetError
 from cocoer.names import ClassNames, nearest
 from cocoer.weights import places
+from cocoer.yaml_file import parse_value, parse_yaml
 
-_MOST_YAML = 1_000_000  # bytes
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 # Upper bounds: a file may come from anybody, and its sizes are checked against reason before anything is built from them.
@@ -89,6 +88,7 @@ class DataConfig:
     select_split: Literal["val", "test"] = "val"  # the split that chooses the best epoch; every result states it
     image_size: Annotated[int, Field(ge=16, le=1024)] = 224  # side of the square crops, pixels
     workers: Threads = 4  # loader processes
+    allow_outside: bool = False  # read images that an index names outside `root` (.., absolute paths, links)
     cache: str | None = None  # folder for decoded crops; null = decode every time
     embeddings: str | None = (
         None  # folder for CLIP's embeddings of the training persons; needs images that no augmentation changes
@@ -314,48 +314,6 @@ class Config:
         return METRIC_OF[self.dataset.labels]
 
 
-class _Yaml12Loader(yaml.SafeLoader):
-    """PyYAML reads `6e-5` as text (YAML 1.1); in YAML 1.2, and for everybody who writes configs, it is a number.
-
-    Aliases (`*name`) are refused: nested, a few lines of them become more values than a machine has room for.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Called by PyYAML for each value."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "an alias (*name); write the value out", event.start_mark)
-        return super().compose_node(parent, index)
-
-
-_Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(path: str | Path) -> Any:
-    """What a YAML file holds: plain values, numbers as in YAML 1.2. Raises ConfigError for a file that cannot be read so."""
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MOST_YAML + 1)
-        if len(text) > _MOST_YAML:
-            raise ConfigError(f"config {path}: wanted at most {_MOST_YAML:,} bytes of YAML; is this the file you mean?")
-        return yaml.load(text.decode("utf-8-sig"), Loader=_Yaml12Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"config {path}: no such file; the ones that come with cocoer are in configs/") from None
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"config {path}: cannot be read: {err}") from None
-    except yaml.YAMLError as err:
-        raise ConfigError(f"config {path}: is not YAML: {' '.join(str(err).split())}") from None
-    except (RecursionError, ValueError, OverflowError) as err:
-        if isinstance(err, ConfigError):
-            raise
-        raise ConfigError(f"config {path}: is not YAML of a config: {err}") from None
-
-
 def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The mapping in a file, laid over the one that its `base:` names (relative to the file)."""
     if path.resolve() in seen:
@@ -389,9 +347,9 @@ def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
     if not equals or not all(path):
         raise ConfigError(f"--set wants section.key=value, got {text!r}")
     try:
-        leaf: Any = yaml.load(value, Loader=_Yaml12Loader)
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
-        raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
+        leaf = parse_value(value)
+    except ConfigError as err:
+        raise ConfigError(f"--set {key}: {err}") from None
     for name in reversed(path):
         leaf = {name: leaf}
     return _merged(tree, leaf)

@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cocoer.errors import DatasetError
+from cocoer.errors import ConfigError, DatasetError
 from cocoer.names import SPLITS, ClassNames, folded, nearest
 from cocoer.weights import places
+from cocoer.yaml_file import parse_yaml
 
 if TYPE_CHECKING:
     from cocoer.config import DataConfig
@@ -96,9 +96,9 @@ def find_dataset(name: str | Path) -> DatasetEntry:
 def read_dataset(path: Path) -> DatasetEntry:
     """The data set that a YAML file describes; its name is the file's. Raises DatasetError, every fault a line."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise DatasetError(f"{path}: cannot be read as a data set: {' '.join(str(err).split())}") from None
+        tree = parse_yaml(path)
+    except ConfigError as err:
+        raise DatasetError(f"{path}: cannot be read as a data set: {err}") from None
     if not isinstance(tree, dict):
         raise DatasetError(f"{path}: wanted a mapping with `classes` and `labels`, got {type(tree).__name__}")
     if isinstance(tree.get("classes"), str):

@@ -214,8 +214,9 @@ def test_data_convert_and_the_check_of_a_crop_cache(
     assert run("data", "convert", table, "--format", "tandon-csv", "--root", emotic, "--output", out) == 1
     assert "train.csv row 3" in capsys.readouterr().err
     assert [r.image for r in read_index(out, "train")] == ["emotic/mscoco/images/a.jpg"]
-    assert run("data", "convert", table, "--format", "cocoer-pickle", "--root", emotic, "--output", out) == 2
-    assert "--run-pickle" in capsys.readouterr().err
+    (tmp_path / "val_info.pkl").write_bytes(b"\x80\x04N.")
+    assert run("data", "convert", tmp_path / "val_info.pkl", "--format", "coco", "--root", emotic, "--output", out) == 2
+    assert "unpack_release_pickles.py" in capsys.readouterr().err
 
     from cocoer.data.cache import open_cache
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ import pytest
 from real_trees import save_image
 
 from cocoer.data.cache import open_cache
+from cocoer.data.decode import decode_record
 from cocoer.data.index import read_index, write_index
 from cocoer.data.people import HEAD_IN_BODY
 from cocoer.data.prepare.derived import FORMATS, convert, labels_of_bits, literal
 from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import DerivedError
 
+ROOT = Path(__file__).resolve().parent.parent
 HEADER = "Index,Folder,Filename,Image Size,BBox,Categorical_Labels,Continuous_Labels,Gender,Age"
 
 
@@ -189,75 +194,131 @@ def test_label_bits_round_trip() -> None:
         assert labels_of_bits(number, EMOTIC_CLASSES) == tuple(names)
 
 
+def coco(path: Path, annotations: list[dict[str, Any]], categories: list[dict[str, Any]] | None = None) -> Path:
+    content: dict[str, Any] = {"images": [{"id": 7, "file_name": "mscoco/images/a.jpg"}], "annotations": annotations}
+    path.write_text(json.dumps(content | ({} if categories is None else {"categories": categories})))
+    return path
+
+
+def labelled(*numbers: int) -> list[dict[str, Any]]:
+    return [{"id": i, "image_id": 7, "bbox": [20, 12, 15, 18], "category_id": n} for i, n in enumerate(numbers)]
+
+
+def categories(names: tuple[str, ...], first: int = 1) -> list[dict[str, Any]]:
+    return [{"id": i, "name": name} for i, name in enumerate(names, start=first)]
+
+
+@pytest.mark.parametrize(("dataset", "names"), [("emotic", EMOTIC_CLASSES), ("caers", CAERS_CLASSES)])
+@pytest.mark.parametrize("first", [0, 1])
+def test_categories_of_a_coco_file_are_read_by_name(
+    root: Path, tmp_path: Path, dataset: str, names: tuple[str, ...], first: int
+) -> None:
+    numbers = range(first, first + len(names))
+    path = coco(tmp_path / "train.json", labelled(*numbers), categories(tuple(names), first))
+    records, _ = convert(path, "coco", root, dataset)
+    assert [r.labels for r in records] == [(name,) for name in names]
+
+
+def test_a_category_that_the_file_does_not_list_is_left_out(root: Path, tmp_path: Path) -> None:
+    path = coco(tmp_path / "train.json", labelled(2, 9), categories(tuple(CAERS_CLASSES)))
+    records, sidecar = convert(path, "coco", root, "caers")
+    assert [r.labels for r in records] == [("Disgust",)] and "wanted one of 1, 2" in sidecar["skipped"][0]["reason"]
+
+
+def test_label_bits_are_a_property_of_dscts_emotic_file_alone(root: Path, tmp_path: Path) -> None:
+    bits = int("01" + "0" * 24, 2)
+    for listed in (None, categories(tuple(EMOTIC_CLASSES))):
+        records, _ = convert(coco(tmp_path / "train.json", labelled(bits, 1), listed), "coco", root)
+        assert [r.labels for r in records] == [("Anger",), ("Yearning",)]
+    for dataset, numbers in (("emotic", (2, 3)), ("caers", (2, 64))):
+        with pytest.raises(DerivedError, match="nothing says what its category_id means"):
+            convert(coco(tmp_path / "train.json", labelled(*numbers)), "coco", root, dataset)
+
+
+def test_categories_that_contradict_the_data_set_are_refused(root: Path, tmp_path: Path) -> None:
+    path = coco(tmp_path / "train.json", labelled(2), categories(("person", "Anger")))
+    with pytest.raises(DerivedError, match="has the categories person, which are no classes of emotic"):
+        convert(path, "coco", root)
+    with pytest.raises(DerivedError, match="no classes of caers"):
+        convert(coco(path, labelled(2), categories(tuple(EMOTIC_CLASSES))), "coco", root, "caers")
+
+
 # --------------------------------------------------------------------------------------------------------------- pickles
 
 
-def five_tuples(folder: Path, classes: int = 26, rows: Any = None) -> Path:
-    image = np.random.default_rng(0).integers(0, 256, (100, 80, 3), dtype=np.uint8)
-    vector = np.zeros(classes)
-    vector[[1, 3]] = 1
-    rows = [("k", vector, None, np.array([10, 10, 50, 70]), [20, 12, 35, 30])] * 2 if rows is None else rows
-    (folder / "val_info.pkl").write_bytes(pickle.dumps(rows))
-    (folder / "val_image.pkl").write_bytes(pickle.dumps({"k": image}))
-    return folder / "val_info.pkl"
-
-
-def test_five_tuples_and_their_images(tmp_path: Path) -> None:
-    records, _ = convert(five_tuples(tmp_path), "cocoer-pickle", tmp_path / "root", run_pickle=True)
-    assert len(records) == 2 and {r.image for r in records} == {"pickle/val/000000.png"}
-    assert (
-        records[1].person == 1
-        and records[0].head == (20, 12, 35, 30)
-        and records[0].labels == ("Anger", "Anticipation")
+def unpack(*words: object) -> int:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/unpack_release_pickles.py", *map(str, words)], capture_output=True, text=True
     )
-    assert (tmp_path / "root" / records[0].image).is_file() and (records[0].width, records[0].height) == (80, 100)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode
 
 
-def test_seven_tuples_in_a_pickled_array(tmp_path: Path) -> None:
+def test_five_tuples_are_unpacked_where_they_were_made(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (100, 80, 3), dtype=np.uint8)
+    vector = np.zeros(26)
+    vector[[1, 3]] = 1
+    rows = [("k", vector, None, np.array([10, 10, 50, 70]), [20, 12, 35, 30])] * 2
+    rows.append(("k", np.zeros(26), None, [10, 10, 50, 70], [20, 12, 35, 30]))
+    (tmp_path / "val_info.pkl").write_bytes(pickle.dumps(rows))
+    (tmp_path / "val_image.pkl").write_bytes(pickle.dumps({"k": image}))
+    assert unpack(tmp_path / "val_info.pkl", tmp_path / "out") == 0
+    records = read_index(tmp_path / "out/index", "val", EMOTIC_CLASSES)
+    assert [(r.person, r.labels, r.head) for r in records] == [
+        (i, ("Anger", "Anticipation"), (20, 12, 35, 30)) for i in (0, 1)
+    ]
+    np.testing.assert_array_equal(np.asarray(decode_record(records[0], tmp_path / "out")), image)
+
+
+def test_seven_tuples_are_unpacked_where_they_were_made(tmp_path: Path) -> None:
     image = np.zeros((40, 30, 3), np.uint8)
-    vector = np.eye(7)[2]
-    content = {"key": [(image, image, image, vector, None, [1, 2, 20, 30], [4, 4, 9, 9])]}
+    content = {"key": [(image, image, image, np.eye(7)[2], None, [1, 2, 20, 30], [4, 4, 9, 9])]}
     np.save(tmp_path / "train_info.npy", np.array(content, dtype=object), allow_pickle=True)
-    records, _ = convert(tmp_path / "train_info.npy", "cocoer-pickle", tmp_path, "caers", run_pickle=True)
-    assert records[0].labels == (CAERS_CLASSES[2],) and records[0].body == (1, 2, 20, 30)
+    assert unpack(tmp_path / "train_info.npy", tmp_path / "out", "--dataset", "caers") == 0
+    (record,) = read_index(tmp_path / "out/index", "train", CAERS_CLASSES)
+    assert record.labels == (CAERS_CLASSES[2],) and record.body == (1, 2, 20, 30)
 
 
-def test_a_pickle_needs_consent_and_even_then_runs_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DerivedError, match="can run any code.*--run-pickle"):
-        convert(five_tuples(tmp_path), "cocoer-pickle", tmp_path)
+def test_the_unpacker_knows_the_classes() -> None:
+    text = (ROOT / "scripts/unpack_release_pickles.py").read_text(encoding="utf-8")
+    tree = {n.targets[0].id: n.value for n in ast.parse(text).body if isinstance(n, ast.Assign)}  # type: ignore[attr-defined]
+    assert ast.literal_eval(tree["EMOTIC"]) == tuple(EMOTIC_CLASSES)
+    assert ast.literal_eval(tree["CAERS"]) == tuple(CAERS_CLASSES)
 
+
+def test_no_pickle_is_read_and_the_error_says_what_to_do(tmp_path: Path) -> None:
     class Harm:
         def __reduce__(self) -> Any:
             return os.system, (f"touch {tmp_path / 'harm'}",)
 
-    for content in ([Harm()], {"k": [Harm()]}, [("k", Harm(), 0, [1, 2, 3, 4], [1, 2, 3, 4])]):
-        (tmp_path / "val_info.pkl").write_bytes(pickle.dumps(content))
-        with pytest.raises(DerivedError, match=r"asks for (posix|nt)\.system; refused"):
-            convert(tmp_path / "val_info.pkl", "cocoer-pickle", tmp_path, run_pickle=True)
+    (tmp_path / "val_info.pkl").write_bytes(pickle.dumps([Harm()]))
+    for form in FORMATS:
+        with pytest.raises(DerivedError, match=r"is a pickle, which is not read.*scripts/unpack_release_pickles\.py"):
+            convert(tmp_path / "val_info.pkl", form, tmp_path)
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays/train_context_arr.npy", np.array([Harm()], dtype=object), allow_pickle=True)
+    write_csv(tmp_path / "arrays", csv_row())
+    with pytest.raises(DerivedError, match="wanted a plain array"):
+        convert(tmp_path / "arrays", "tandon-npy", tmp_path)
     assert not (tmp_path / "harm").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "damaged or foreign"),
-        (b"not a pickle", "damaged or foreign"),
-        (pickle.dumps(3), "wanted a list of 5-tuples"),
-        (pickle.dumps([(1, 2, 3)]), "wanted a list of 5-tuples"),
-        (pickle.dumps({"k": [(1, 2, 3, 4, 5)]}), "wanted a 7-tuple, got tuple of 5"),
-        (pickle.dumps([("other", np.ones(26), 0, [1, 2, 3, 4], [1, 2, 3, 4])]), "no image with the key 'other'"),
-        (pickle.dumps([("k", np.ones(7), 0, [1, 2, 3, 4], [1, 2, 3, 4])]), "wanted 26 labels, got 7"),
-    ],
+    "text", ["(" * 100_000, "-" * 4000 + "1", "[" * 4000, "9" * 4900, "{" * 300, "a" * 10**6, "1e999", "10**10"]
 )
-def test_pickles_of_another_shape_are_told_apart(tmp_path: Path, content: bytes, message: str) -> None:
-    five_tuples(tmp_path)
-    (tmp_path / "val_info.pkl").write_bytes(content)
-    with pytest.raises(DerivedError, match=message):
-        convert(tmp_path / "val_info.pkl", "cocoer-pickle", tmp_path, run_pickle=True)
-    (tmp_path / "val_image.pkl").unlink()
+def test_a_literal_of_any_size_is_one_error_or_a_number(text: str) -> None:
+    try:
+        assert literal(text) == float("inf")
+    except ValueError as err:
+        assert "literal" in str(err)
+
+
+@pytest.mark.parametrize("content", ["a\0b", HEADER + "\n" + "x" * 200_000, HEADER + '\n"' + "x" * 300_000])
+def test_a_csv_that_no_csv_reader_takes_is_one_error(root: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "train.csv").write_text(content)
     with pytest.raises(DerivedError):
-        convert(tmp_path / "val_info.pkl", "cocoer-pickle", tmp_path, run_pickle=True)
+        convert(tmp_path / "train.csv", "tandon-csv", root)
 
 
 def test_all_formats_are_named() -> None:
-    assert set(FORMATS) == {"tandon-csv", "tandon-npy", "coco", "cocoer-pickle"}
+    assert set(FORMATS) == {"tandon-csv", "tandon-npy", "coco"}

@@ -198,3 +198,20 @@ def test_confusion_and_recall_per_class() -> None:
     wanted = tm.multiclass_confusion_matrix(torch.tensor(answer), torch.tensor(truth), num_classes=4)
     np.testing.assert_array_equal(matrix, wanted.numpy())
     np.testing.assert_allclose(m.recall_per_class(matrix), [0.5, 1.0, 2 / 3, np.nan])
+
+
+@pytest.mark.parametrize("hits", [0, 1, 9, 10])
+def test_the_interval_of_a_share_never_leaves_what_a_share_can_be(hits: int) -> None:
+    values = np.array([1.0] * hits + [0.0] * (10 - hits))
+    interval = m.mean_interval(values, resamples=500)
+    assert 0.0 <= interval.low <= interval.value <= interval.high <= 1.0
+    difference = m.mean_interval(np.array([-1.0] * hits + [0.0] * (10 - hits)), resamples=500)
+    assert -1.0 <= difference.low <= difference.high <= 0.0
+
+
+def test_the_interval_of_a_mean_average_precision_never_leaves_what_it_can_be() -> None:
+    targets = np.eye(3)[[0, 0, 1, 1, 2, 2, 0, 1]]
+    for scores in (targets, 1.0 - targets, targets * 0.5 + 0.1 * np.arange(24).reshape(8, 3)):
+        value = m.mean_over_classes(m.average_precision(scores, targets))
+        interval = m.interval_of(value, m.bootstrap_mean_average_precision(scores, targets, 300), 0.0, 1.0)
+        assert 0.0 <= interval.low <= value <= interval.high <= 1.0

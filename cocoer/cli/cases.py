@@ -26,6 +26,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="cocoer cases", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("index", metavar="INDEX", help="folder of the person index, or one of its .jsonl files")
+    p.add_argument("--allow-outside", action="store_true",
+                   help="read images that the index names outside its folder (.., absolute paths, links)")  # fmt: skip
     p.add_argument("--num", type=int, default=24, help="persons, drawn from the seed (default: 24)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--split", choices=SPLITS, help="default: test, or what the .jsonl file is called")
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
         f"weights {about['weights']} ({about['dataset']}, {about['mode']} mode)",
         *([about["note"]] if about["note"] else []),
     ]
-    cases = case_studies(recognizer, chosen, root)
+    cases = case_studies(recognizer, chosen, root, args.allow_outside)
     page = case_page(saved(cases, len(chosen), None if args.no_png else folder), f"Case studies, {args.split}", remarks)
     path = folder / "case_studies.html"
     path.write_text(page, encoding="utf-8")

@@ -38,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
             "--root", type=Path, help="folder that the image paths are relative to; default: the index's own"
         )
         command.add_argument("--split", choices=SPLITS, help="this split alone; default all")
+        command.add_argument("--allow-outside", action="store_true",
+                             help="read images that the index names outside the root (.., absolute paths, links)")  # fmt: skip
     check.add_argument("--cache", type=Path, help="also verify the checksums of the crop caches in this folder")
     show.add_argument("--output", type=Path, required=True, help="the PNG to write")
     show.add_argument("--count", type=int, default=24, help="persons on the sheet; default 24")
@@ -48,8 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     change.add_argument("--root", type=Path, required=True, help="folder with the images; those of arrays go there")
     change.add_argument("--output", type=Path, required=True, help="folder for the index")
     change.add_argument("--dataset", choices=("emotic", "caers"), default="emotic")
-    change.add_argument("--run-pickle", action="store_true",
-                        help="read a pickle although pickles can run code: only for files whose maker you trust")  # fmt: skip
     return parser
 
 
@@ -69,7 +69,7 @@ def _records(args: argparse.Namespace) -> list[PersonRecord]:
 
 def _check(args: argparse.Namespace) -> int:
     records = _records(args)
-    broken = check_images(records, args.root)
+    broken = check_images(records, args.root, args.allow_outside)
     for image in broken:
         print(f"{image.image} ({image.persons} persons): {image.reason}", file=sys.stderr)
     lost = sum(p.persons for p in broken)
@@ -88,7 +88,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    sheet = contact_sheet(_records(args), args.root, args.count, args.seed)
+    sheet = contact_sheet(_records(args), args.root, args.count, args.seed, args.allow_outside)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(args.output)
     print(f"contact sheet: {args.output} ({sheet.width}x{sheet.height})")
@@ -96,7 +96,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    records, sidecar = convert(args.source, args.format, args.root, args.dataset, args.run_pickle)
+    records, sidecar = convert(args.source, args.format, args.root, args.dataset)
     written = write_index(args.output, records, sidecar)
     for row in sidecar["skipped"]:
         print(f"left out: {row['where']}: {row['reason']}", file=sys.stderr)

@@ -190,9 +190,10 @@ def process(
         recursive=args.recursive,
         every=args.every,
         leave_out=folder.folder,
+        allow_outside=recognizer.config.data.allow_outside,
         wanted=lambda position, key: position % processes == rank and key not in done,
     )
-    total = count_inputs(args.input, args.recursive, folder.folder)
+    total = count_inputs(args.input, args.recursive, folder.folder, recognizer.config.data.allow_outside)
     left = None if total is None else max(0, (total + processes - 1 - rank) // processes - len(done) // processes)
     results = predict_many(
         recognizer,

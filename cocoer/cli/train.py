@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from cocoer.config import Config, load_config, save_config
-from cocoer.data.decode import decode_image
+from cocoer.config import Config, DataConfig, load_config, save_config
+from cocoer.data.decode import decode_record
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, NonFiniteLoss, OutputError
 from cocoer.files import write_file, write_text
 from cocoer.outputs import ImageResult
@@ -125,7 +125,7 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
     step = start.place.step if start.folder else None
     fresh = start.folder is None and stage != "recognition"
     with RunLog(folder, step, "recognition", fresh, scalars_every=config.run.log_every) as log:
-        sink = Sink(log, lambda at, seen: show_people(log, Path(config.data.root), at, seen), args.note, dtype)
+        sink = Sink(log, lambda at, seen: show_people(log, config.data, at, seen), args.note, dtype)
         result = fit(config, runtime, start, sink, stage=stage)
     if result.best is not None:
         name, split = config.metric, config.data.select_split
@@ -140,12 +140,12 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
     return result
 
 
-def show_people(log: RunLog, root: Path, step: int, people: list[Example]) -> None:
+def show_people(log: RunLog, data: DataConfig, step: int, people: list[Example]) -> None:
     """Draw a few validation people with what each level says, into the run's images and TensorBoard."""
     for i, person in enumerate(people):
         record = person.record
         result = ImageResult(record.image, record.width, record.height, (person.prediction,))
-        image = draw_result(decode_image(root / record.image), result)
+        image = draw_result(decode_record(record, Path(data.root), data.allow_outside), result)
         log.add_image(f"person {i}", image, step, "recognition")
 
 

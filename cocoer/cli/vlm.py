@@ -55,6 +55,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--prompts", default=str(DEFAULT_WORDINGS), metavar="YAML", help="wordings")
     p.add_argument("--split", choices=SPLITS, default="test")
     p.add_argument("--root", help="folder of the index's images; default: the parent of the index folder")
+    p.add_argument("--allow-outside", action="store_true",
+                   help="read images that the index names outside its folder (.., absolute paths, links)")  # fmt: skip
     p.add_argument("--num", type=int, default=100, help="persons of the index, drawn from the seed (default: 100)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--boxes", metavar="B.json", help="boxes of the people in --input, instead of detection")
@@ -134,7 +136,7 @@ def people(args: argparse.Namespace, recognizer: Recognizer) -> Iterator[Person]
     records = read_index(args.index, args.split, recognizer.config.classes)
     chosen = [records[i] for i in choose_persons(len(records), args.num, args.seed)]
     root = Path(args.root) if args.root else split_path(args.index, args.split).parent.parent
-    for case, image in case_studies(recognizer, chosen, root):
+    for case, image in case_studies(recognizer, chosen, root, args.allow_outside):
         yield case.key, case.person, image, case.truth
 
 

@@ -45,6 +45,10 @@ def boxes_beside(image: Path) -> Path | None:
     """`NAME.boxes.json` beside `NAME.jpg`, if there is one."""
     beside = image.with_name(image.stem + ".boxes.json")
     try:
+        if beside.is_symlink() and not beside.resolve().is_relative_to(image.parent.resolve()):
+            raise BoxesError(
+                f"boxes file {beside}: a link that leads out of its folder, so it is not read; copy the file"
+            )
         return beside if beside.is_file() else None
     except OSError:  # a name too long for the file system
         return None

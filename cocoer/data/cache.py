@@ -91,7 +91,12 @@ def persons_hash(records: Sequence[PersonRecord], image_size: int) -> str:
 
 
 def open_cache(
-    folder: str | Path, split: str, records: Sequence[PersonRecord], root: Path, image_size: int
+    folder: str | Path,
+    split: str,
+    records: Sequence[PersonRecord],
+    root: Path,
+    image_size: int,
+    allow_outside: bool = False,
 ) -> CropCache:
     """The cache of one split, built first where there is none for these persons.
 
@@ -103,7 +108,7 @@ def open_cache(
     wanted = persons_hash(records, image_size)
     with wait_for(target.with_suffix(".lock")):
         if not _is_current(target, wanted):
-            _build(Path(folder), split, records, root, image_size)
+            _build(Path(folder), split, records, root, image_size, allow_outside)
     return CropCache(target)
 
 
@@ -114,7 +119,9 @@ def _is_current(target: Path, wanted: str) -> bool:
         return False
 
 
-def _build(folder: Path, split: str, records: Sequence[PersonRecord], root: Path, size: int) -> None:
+def _build(
+    folder: Path, split: str, records: Sequence[PersonRecord], root: Path, size: int, allow_outside: bool
+) -> None:
     """Decode every image once, whoever is in it, in threads."""
     by_image: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
@@ -122,7 +129,7 @@ def _build(folder: Path, split: str, records: Sequence[PersonRecord], root: Path
 
     def fill(pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
         def crop(indices: list[int]) -> None:
-            image = decode_record(records[indices[0]], root)
+            image = decode_record(records[indices[0]], root, allow_outside)
             for i in indices:
                 crops = crop_levels(image, records[i].body, records[i].head, size)
                 pixels[i], boxes[i, 0], boxes[i, 1] = crops.pixels, crops.head_xyxy, crops.body_xyxy

@@ -113,12 +113,37 @@ def _png_has_exif(image: Image.Image) -> bool:
     return False
 
 
-def decode_record(record: PersonRecord, root: Path) -> Image.Image:
-    """The person's image, RGB, of the size that the index says; ImageError otherwise."""
-    image = decode_image(root / record.image)
+def image_path(root: str | Path, image: str, allow_outside: bool = False, follow_links: bool = False) -> Path:
+    """Where the image that an index (or another list) names lies below `root`.
+
+    Raises ImageError for one that lies elsewhere (`..`, an absolute path, a link that leads out), unless `allow_outside`: who
+    made the index decides otherwise which files of this machine are opened. follow_links: links may lead out; for preparing a
+    folder that its owner has put together from links.
+    """
+    root = Path(root)
+    path = root / image
+    if allow_outside:
+        return path
+    try:
+        inside = ".." not in Path(image).parts and path.is_relative_to(root)
+        inside = inside and (follow_links or path.resolve().is_relative_to(root.resolve()))
+    except (OSError, RuntimeError, ValueError) as err:  # a circle of links, a name too long or with a zero byte
+        raise ImageError(f"{image!r}: no path of a file ({err})") from None
+    if not inside:
+        raise ImageError(
+            f"{image}: leads out of the images' folder {root}, so it is not read. If you trust who made the index, set"
+            " data.allow_outside: true in the config, or give --allow-outside to commands without one"
+        )
+    return path
+
+
+def decode_record(record: PersonRecord, root: Path, allow_outside: bool = False) -> Image.Image:
+    """The person's image, RGB, of the size that the index says; ImageError otherwise, and as `image_path` says."""
+    path = image_path(root, record.image, allow_outside)
+    image = decode_image(path)
     if image.size != (record.width, record.height):
         raise ImageError(
-            f"{root / record.image}: wanted {record.width}x{record.height} pixels as in the index, got "
+            f"{path}: wanted {record.width}x{record.height} pixels as in the index, got "
             f"{image.width}x{image.height}; the file has changed, prepare the index again"
         )
     return image

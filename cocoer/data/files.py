@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from cocoer.data.decode import decode_image, image_size
+from cocoer.data.decode import decode_image, image_path, image_size
 from cocoer.errors import ImageError
 
 _ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")  # the last marker of a JPEG, the last chunk of a PNG
@@ -60,9 +60,22 @@ def read_facts(path: Path) -> FileFacts:
     return FileFacts(width, height, content)
 
 
-def scan_files(root: Path, images: Sequence[str], words: str = "reading images") -> dict[str, FileFacts]:
-    """Facts by image path, for paths relative to `root`."""
-    found = in_threads(lambda image: read_facts(root / image), images, words)
+def scan_files(
+    root: Path,
+    images: Sequence[str],
+    words: str = "reading images",
+    allow_outside: bool = False,
+    follow_links: bool = False,
+) -> dict[str, FileFacts]:
+    """Facts by image path, for paths relative to `root`; one that leads out of it is an error (`decode.image_path`)."""
+
+    def facts(image: str) -> FileFacts:
+        try:
+            return read_facts(image_path(root, image, allow_outside, follow_links))
+        except ImageError as err:
+            return FileFacts(0, 0, "", str(err))
+
+    found = in_threads(facts, images, words)
     return dict(zip(images, found, strict=True))
 
 

@@ -77,26 +77,33 @@ def iterate_inputs(
     every: int = 1,
     leave_out: Path | None = None,
     wanted: Wanted = lambda position, key: True,
+    allow_outside: bool = False,
 ) -> Iterator[InputItem]:
     """All images that `inputs` name, in a fixed order: as given, and by name within a folder or glob.
 
     recursive: folders with all below them. every: of a video each n-th frame. leave_out: a folder that is not searched (the
-    output's). wanted: says which items to make. Raises ValueError for `every` below 1 and for an empty `inputs`.
+    output's). wanted: says which items to make. allow_outside: a list file may name what lies neither below its own folder nor
+    below the working folder; otherwise such a line is a fault (lists come from others, too).
+    Raises ValueError for `every` below 1 and for an empty `inputs`.
     """
     if every < 1:
         raise ValueError(f"--every wants a whole number of at least 1, got {every}")
     if not inputs:
         raise ValueError("no input: wanted an image, folder, glob, list file, video or '-'")
-    walk = _Walk(recursive, every, leave_out.resolve() if leave_out else None, wanted)
+    walk = _Walk(recursive, every, leave_out.resolve() if leave_out else None, wanted, allow_outside=allow_outside)
     for text in inputs:
         yield from walk.entry(text)
 
 
-def count_inputs(inputs: Sequence[str], recursive: bool = False, leave_out: Path | None = None) -> int | None:
+def count_inputs(
+    inputs: Sequence[str], recursive: bool = False, leave_out: Path | None = None, allow_outside: bool = False
+) -> int | None:
     """How many items there are, for a progress bar; None where only reading them (a video, standard input) would tell."""
     if STDIN in inputs or any(Path(text).suffix.lower() in VIDEO_SUFFIXES for text in inputs):
         return None
-    walk = _Walk(recursive, 1, leave_out.resolve() if leave_out else None, lambda position, key: False, count_only=True)
+    walk = _Walk(
+        recursive, 1, leave_out.resolve() if leave_out else None, lambda position, key: False, True, allow_outside
+    )
     for text in inputs:
         for _ in walk.entry(text):
             pass
@@ -107,10 +114,16 @@ class _Walk:
     """One pass over the inputs: running position, names already used."""
 
     def __init__(
-        self, recursive: bool, every: int, leave_out: Path | None, wanted: Wanted, count_only: bool = False
+        self,
+        recursive: bool,
+        every: int,
+        leave_out: Path | None,
+        wanted: Wanted,
+        count_only: bool = False,
+        allow_outside: bool = False,
     ) -> None:
         self.recursive, self.every, self.leave_out, self.wanted = recursive, every, leave_out, wanted
-        self.count_only, self.saw_video = count_only, False
+        self.count_only, self.allow_outside, self.saw_video = count_only, allow_outside, False
         self.position = 0
         self._used: set[int] = set()
 
@@ -186,10 +199,11 @@ class _Walk:
     def _list(self, path: Path) -> Iterator[InputItem]:
         """One path a line; relative ones from the working folder, or else from the list's."""
         before = self.position
+        within = None if self.allow_outside else (path.parent.resolve(), Path.cwd())
         try:
             with open(path, "rb") as lines:
                 for line in lines:
-                    yield from self._line(line, path.parent)
+                    yield from self._line(line, path.parent, within)
         except OSError as err:
             yield from self._item(_shown(str(path)), path.stem, fault=f"{path}: cannot be read: {err.strerror or err}")
             return
@@ -198,14 +212,20 @@ class _Walk:
                 _shown(str(path)), path.stem, fault=f"{path}: wanted one image a line, the list is empty"
             )
 
-    def _line(self, line: bytes, base: Path) -> Iterator[InputItem]:
+    def _line(self, line: bytes, base: Path, within: tuple[Path, ...] | None = None) -> Iterator[InputItem]:
         text = os.fsdecode(line.strip().removeprefix(b"\xef\xbb\xbf"))
         if not text or text.startswith("#"):
             return
         path = Path(text)
         if not _exists(path) and not path.is_absolute() and _exists(base / path):
             path = base / path
-        if _is_folder(path):
+        if within is not None and _exists(path) and not any(path.resolve().is_relative_to(top) for top in within):
+            fault = (
+                f"{_shown(text)}: a list names it, and it lies neither below the list's folder nor below this one; if you trust"
+                " the list, add --set data.allow_outside=true"
+            )
+            yield from self._item(_shown(text), path.stem, fault=fault)
+        elif _is_folder(path):
             yield from self._folder(path)
         else:
             yield from self._file(path, _shown(text), path.stem)

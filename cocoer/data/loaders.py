@@ -65,6 +65,7 @@ class PersonDataset(Dataset[Sample]):
     root: folder to which the image paths are relative. classes: the k class names. image_size: S, pixels.
     Asked for a `PersonDraw` (epoch, index), or for a plain index (epoch 0). Raises ImageError for an image that is broken
     or has another size than the index says: its boxes would mean other pixels.
+    allow_outside: read images that lie outside root (`decode.image_path`).
     cache: finished crops of these persons, in place of the files; gives the same bits. IndexFileError for one that does not fit.
     """
 
@@ -77,6 +78,7 @@ class PersonDataset(Dataset[Sample]):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         cache: CropCache | None = None,
+        allow_outside: bool = False,
     ) -> None:
         if cache is not None and augment is not None and (augment.crop > 0 or augment.box_shift > 0):
             raise IndexFileError(
@@ -87,7 +89,7 @@ class PersonDataset(Dataset[Sample]):
             raise IndexFileError(
                 f"{cache.folder}: holds {len(cache)} persons, the index {len(records)}; use `open_cache`"
             )
-        self.cache = cache
+        self.cache, self.allow_outside = cache, allow_outside
         self.records, self.root, self.image_size = list(records), Path(root), image_size
         self.augment, self.seed = augment, seed
         self.targets = target_matrix(self.records, classes)
@@ -106,7 +108,7 @@ class PersonDataset(Dataset[Sample]):
         if self.cache is not None:
             crops = self.cache[index]
         else:
-            image, body, head = decode_record(record, self.root), record.body, record.head
+            image, body, head = decode_record(record, self.root, self.allow_outside), record.body, record.head
             if augment is not None:
                 rng = person_generator(self.seed, epoch, index, "image")
                 image, body, head = augment_image(image, body, head, augment, rng)
@@ -141,8 +143,9 @@ def build_dataset(data: DataConfig, split: str, seed: int = 0, train: bool = Fal
     """The persons of one split as `data` says; augmented when `train`, from the crop cache (built first) with `data.cache`."""
     classes = dataset_of(data).class_names
     records = read_index(data.index, split, classes)
-    cache = open_cache(data.cache, split, records, Path(data.root), data.image_size) if data.cache else None
-    return PersonDataset(records, data.root, classes, data.image_size, data.augment if train else None, seed, cache)
+    root, size, outside = Path(data.root), data.image_size, data.allow_outside
+    cache = open_cache(data.cache, split, records, root, size, outside) if data.cache else None
+    return PersonDataset(records, root, classes, size, data.augment if train else None, seed, cache, outside)
 
 
 def build_loader(

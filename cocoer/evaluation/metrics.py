@@ -7,6 +7,7 @@ a positive person has no average precision: it is NaN here, left out of the mean
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -148,24 +149,30 @@ def bootstrap_mean_average_precision(
     return np.array(means)
 
 
-def interval_of(value: float, draws: Array, level: float = 0.95) -> Interval:
-    """The spread of bootstrap draws (percentiles around their own mean), put around a value.
+def interval_of(
+    value: float, draws: Array, least: float = -math.inf, most: float = math.inf, level: float = 0.95
+) -> Interval:
+    """The spread of bootstrap draws (percentiles around their own mean), put around a value and cut at what it can be.
 
     The mean of the draws itself is no good centre: a draw holds persons twice, which flatters the average precision of
-    a rare class.
+    a rare class. least, most: an average precision is never below 0 or above 1, a difference of two never outside -1..1.
     """
     tail = 50.0 * (1.0 - level)
     low, high = np.nanpercentile(draws - np.nanmean(draws), [tail, 100.0 - tail])
-    return Interval(value, value + float(low), value + float(high))
+    return Interval(value, max(least, value + float(low)), min(most, value + float(high)))
 
 
 def mean_interval(values: NDArray[np.floating], resamples: int = 1000, seed: int = 0) -> Interval:
-    """Mean of one value per person with its bootstrap interval; for accuracies and shares. values: [n]."""
+    """Mean of one value per person with its percentile bootstrap interval; for accuracies and shares. values: [n].
+
+    The ends are means of drawn values, so they never leave the values' own range: a share stays in 0..1.
+    """
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"))
     draws = _draws(len(values), resamples, seed) @ values / len(values)
-    return interval_of(float(values.mean()), draws)
+    low, high = np.percentile(draws, [2.5, 97.5]).clip(values.min(), values.max())  # sums round
+    return Interval(float(values.mean()), float(low), float(high))
 
 
 def break_even_thresholds(scores: NDArray[np.floating], targets: NDArray[np.floating]) -> Array:

@@ -120,7 +120,7 @@ def value_interval(
     if not multi_label:
         return m.mean_interval(scores.argmax(1) == targets.argmax(1), resamples)
     value = m.mean_over_classes(m.average_precision(scores, targets))
-    return m.interval_of(value, m.bootstrap_mean_average_precision(scores, targets, resamples))
+    return m.interval_of(value, m.bootstrap_mean_average_precision(scores, targets, resamples), 0.0, 1.0)
 
 
 def paired_difference(
@@ -141,7 +141,7 @@ def paired_difference(
         m.bootstrap_mean_average_precision(np.asarray(s, np.float64), np.asarray(targets, np.float64), resamples)
         for s in (first, second)
     ]
-    return m.interval_of(value, draws[0] - draws[1])
+    return m.interval_of(value, draws[0] - draws[1], -1.0, 1.0)
 
 
 def contradiction(evaluation: Evaluation, contradicted: Sequence[str | None], resamples: int = 1000) -> dict[str, Any]:

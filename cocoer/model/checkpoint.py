@@ -259,6 +259,7 @@ def load_weights(
     content = read_tensor_file(file, verify=verify)
     metadata = described(content.metadata.get(METADATA_KEY), f"weights {file}")
     config = config_from_dict(metadata["config"], f"config in {file}")
+    config = replace(config, data=replace(config.data, allow_outside=False))  # not the file's to decide
     config = change(config) if change else config
     check_classes(metadata, config.classes, f"weights {file}")
     tensors, folded = content.tensors, _stored_folded(content.tensors)

@@ -60,16 +60,17 @@ def case_of(
 
 
 def case_studies(
-    recognizer: Recognizer, records: Sequence[PersonRecord], root: str | Path
+    recognizer: Recognizer, records: Sequence[PersonRecord], root: str | Path, allow_outside: bool = False
 ) -> Iterator[tuple[CaseStudy, Image.Image]]:
     """Every record's case study and its image, in order; images are read as they are needed.
 
-    root: the folder to which the records' images are relative. Raises ImageError for an image that cannot be used.
+    root: the folder to which the records' images are relative. allow_outside: read those that lie elsewhere.
+    Raises ImageError for an image that cannot be used.
     """
     multi_label, step = recognizer.config.multi_label, recognizer.config.inference.batch_size
     for start in range(0, len(records), step):
         part = records[start : start + step]
-        images = tuple(decode_record(record, Path(root)) for record in part)
+        images = tuple(decode_record(record, Path(root), allow_outside) for record in part)
         boxes = [[PersonBoxes(r.body, r.head, head_source=r.head_source)] for r in part]
         answers = recognizer(images, boxes)
         for record, image, (prediction,) in zip(part, images, answers, strict=True):

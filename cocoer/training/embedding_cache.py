@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cocoer.data.batch import PersonRecord
 from cocoer.data.files import scan_files
+from cocoer.data.loaders import PersonDataset
 from cocoer.errors import CheckpointError
 from cocoer.model.tensor_file import read_tensor_file, write_tensors
 from cocoer.model.vocabulary import VocabularyBranch
@@ -50,15 +50,17 @@ def tower_hash(branch: VocabularyBranch, image_size: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def person_hashes(records: Sequence[PersonRecord], root: Path) -> dict[str, str]:
+def person_hashes(people: PersonDataset) -> dict[str, str]:
     """By key, a hash of each person's image file and boxes. Raises CheckpointError for an image that cannot be read."""
-    images = sorted({record.image for record in records})
-    facts = scan_files(root, images, "checking images")
+    images = sorted({record.image for record in people.records})
+    facts = scan_files(people.root, images, "checking images", people.allow_outside)
     out = {}
-    for record in records:
+    for record in people.records:
         found = facts[record.image]
         if found.error:
-            raise CheckpointError(f"{root / record.image}: {found.error}; restore the file or prepare the index again")
+            raise CheckpointError(
+                f"{people.root / record.image}: {found.error}; restore the file or prepare the index again"
+            )
         text = f"{found.content} {record.body} {record.head}"
         out[record.key] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return out
@@ -68,20 +70,19 @@ def open_embeddings(
     folder: Path,
     split: str,
     branch: VocabularyBranch,
-    records: Sequence[PersonRecord],
-    root: Path,
+    people: PersonDataset,
     image_size: int,
     runtime: Runtime,
     compute: Callable[[], Tensor],
 ) -> KnownEmbeddings:
     """The embeddings of a split's persons: read from `folder`, or computed and written there by the first run.
 
-    compute: gives them, [n, e] in the order of `records`, on every process.
+    compute: gives them, [n, e] in the order of `people`, on every process.
     Raises CheckpointError for a file that is damaged or was made from other images, boxes or persons.
     """
     file = folder / f"{split}-{tower_hash(branch, image_size)}.safetensors"
-    hashes = person_hashes(records, root)
-    rows = {record.key: i for i, record in enumerate(records)}
+    hashes = person_hashes(people)
+    rows = {record.key: i for i, record in enumerate(people.records)}
     if runtime.from_main(file.is_file()):
         return KnownEmbeddings(_read(file, hashes).to(runtime.device), rows)
     table = compute()

@@ -15,7 +15,7 @@ from cocoer.training.state import find_latest, read_training, set_aside_torn
 
 MAY_DIFFER = (
     "run.dir", "run.seeds", "run.max_steps", "run.checkpoint_every", "run.keep_checkpoints", "run.log_every", "run.threads",
-    "data.root", "data.index", "data.workers", "data.cache", "optim.epochs", "inference",
+    "data.root", "data.index", "data.allow_outside", "data.workers", "data.cache", "optim.epochs", "inference",
 )  # fmt: skip
 """Config keys (and sections) that a resumed run may change, because the steps already taken do not depend on them."""
 

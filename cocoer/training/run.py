@@ -78,9 +78,7 @@ def known_embeddings(
     def compute() -> Tensor:
         return embedded(config, branch, runtime, stop)[0]
 
-    return open_embeddings(
-        Path(data.embeddings), data.train_split, branch, people.records, people.root, data.image_size, runtime, compute
-    )
+    return open_embeddings(Path(data.embeddings), data.train_split, branch, people, data.image_size, runtime, compute)
 
 
 def embedded(config: Config, branch: VocabularyBranch, runtime: Runtime, stop: StopSignals) -> tuple[Tensor, Tensor]:

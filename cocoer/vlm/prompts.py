@@ -14,11 +14,12 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from cocoer.boxes import touched_pixels
-from cocoer.config import parse_yaml, places_in
+from cocoer.config import places_in
 from cocoer.errors import ConfigError, PromptError
 from cocoer.names import LEVELS, nearest, spoken
 from cocoer.outputs import LEVEL_SOURCES, PersonBoxes, PersonPrediction
 from cocoer.weights import places
+from cocoer.yaml_file import parse_yaml
 
 VARIANTS: tuple[str, ...] = ("prompt", "multi_level", "prompt_kappa", "multi_level_kappa")
 

@@ -52,7 +52,7 @@ def build_caers_index(
     leaves out byte-identical repeats.
     Raises CaersError for `community` without a list of val, StrictError, where `strict`, for a broken image.
     """
-    facts = scan_files(data_root, [i.path for i in images])
+    facts = scan_files(data_root, [i.path for i in images], follow_links=True)
     dropped = {i.path: facts[i.path].error for i in images if facts[i.path].error}
     splits, extra = _split(images, data_root, facts, dropped, split, faces, near, seed)
     found: dict[str, Detections] = {}

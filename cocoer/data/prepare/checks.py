@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cocoer.boxes import Box
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import decode_image, decode_record
+from cocoer.data.decode import decode_image, decode_record, image_path
 from cocoer.data.files import in_threads
 from cocoer.errors import ImageError
 
@@ -32,7 +32,7 @@ class BrokenImage:
     reason: str
 
 
-def check_images(records: Sequence[PersonRecord], root: Path) -> list[BrokenImage]:
+def check_images(records: Sequence[PersonRecord], root: Path, allow_outside: bool = False) -> list[BrokenImage]:
     """Decode every image of the index completely; returns the broken ones, in the order of the index.
 
     In threads, with a progress bar on a terminal. An image of another size than the index says is broken too.
@@ -43,7 +43,7 @@ def check_images(records: Sequence[PersonRecord], root: Path) -> list[BrokenImag
 
     def fault(persons: list[PersonRecord]) -> str:
         try:
-            decode_record(persons[0], root)
+            decode_record(persons[0], root, allow_outside)
         except ImageError as err:
             return str(err)
         return ""
@@ -53,7 +53,9 @@ def check_images(records: Sequence[PersonRecord], root: Path) -> list[BrokenImag
     return [BrokenImage(p[0].image, len(p), why) for p, why in zip(images, faults, strict=True) if why]
 
 
-def contact_sheet(records: Sequence[PersonRecord], root: Path, count: int = 24, seed: int = 0) -> Image.Image:
+def contact_sheet(
+    records: Sequence[PersonRecord], root: Path, count: int = 24, seed: int = 0, allow_outside: bool = False
+) -> Image.Image:
     """A sheet of up to `count` randomly chosen persons: the whole image with body and head box, and what the index says.
 
     Body boxes are red; head boxes green (annotated), blue (detected) or orange (estimated). An image that cannot be read
@@ -68,16 +70,18 @@ def contact_sheet(records: Sequence[PersonRecord], root: Path, count: int = 24, 
     sheet = Image.new("RGB", (columns * step_x + _GAP, rows * step_y + _GAP), (24, 24, 28))
     for place, index in enumerate(chosen):
         corner = (_GAP + place % _COLUMNS * step_x, _GAP + place // _COLUMNS * step_y)
-        _draw_cell(sheet, corner, records[int(index)], root)
+        _draw_cell(sheet, corner, records[int(index)], root, allow_outside)
     return sheet
 
 
-def _draw_cell(sheet: Image.Image, corner: tuple[int, int], record: PersonRecord, root: Path) -> None:
+def _draw_cell(
+    sheet: Image.Image, corner: tuple[int, int], record: PersonRecord, root: Path, allow_outside: bool
+) -> None:
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(11)
     x, y = corner
     try:
-        image = decode_image(root / record.image)
+        image = decode_image(image_path(root, record.image, allow_outside))
     except ImageError as err:
         draw.rectangle((x, y, x + _CELL, y + _HIGH), fill=(80, 80, 80))
         draw.multiline_text((x + 6, y + 6), _wrapped(str(err), 44, 12), fill=(255, 255, 255), font=font)

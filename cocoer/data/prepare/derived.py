@@ -1,4 +1,4 @@
-"""Files that others derived from EMOTIC and CAER-S -> person records: CSV, arrays, a COCO-style JSON, the published pickles.
+"""Files that others derived from EMOTIC and CAER-S -> person records: CSV, arrays, COCO-style JSON.
 
 None of them has all that an index needs; what is missing is estimated and marked so (heads), or taken from the image (sizes).
 A row that cannot be used is left out with its reason; a file of another format is refused.
@@ -22,12 +22,13 @@ from PIL import Image
 from cocoer.boxes import Box, as_box, scale_box
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import write_cache
-from cocoer.data.decode import image_size
+from cocoer.data.decode import image_path, image_size
 from cocoer.data.people import HEAD_IN_BODY, complete_boxes
-from cocoer.data.prepare.pickles import PickleError, PicklePerson, read_info_pickle
-from cocoer.datasets import EMOTIC_CLASSES, find_dataset
+from cocoer.datasets import EMOTIC_CLASSES, DatasetEntry, find_dataset
 from cocoer.errors import DerivedError, ImageError
 from cocoer.names import BODY, CONTEXT, HEAD, SPLITS, canonical_class
+
+_LONGEST_LITERAL = 5000  # letters; 26 categories have 400
 
 
 class _RowError(ValueError):
@@ -56,7 +57,7 @@ class _Reading:
             self._sizes[image] = size
         if image not in self._sizes:
             try:
-                self._sizes[image] = image_size(self.root / image)
+                self._sizes[image] = image_size(image_path(self.root, image, follow_links=True))
             except ImageError as err:
                 raise _RowError(str(err)) from None
         width, height = self._sizes[image]
@@ -76,7 +77,7 @@ class _Reading:
         for where, row in rows:
             try:
                 take(where, row)
-            except (ValueError, KeyError, TypeError, SyntaxError, IndexError) as err:
+            except (ValueError, KeyError, TypeError, SyntaxError, IndexError, OverflowError) as err:
                 reason = f"no {err}" if isinstance(err, KeyError) else str(err)
                 self.skipped.append({"where": where, "reason": reason})
 
@@ -86,25 +87,24 @@ def _box(values: Sequence[float] | None) -> Box | None:
     return None if values is None or not any(values) else as_box(values)
 
 
-def convert(
-    source: Path, form: str, root: Path, dataset: str = "emotic", run_pickle: bool = False
-) -> tuple[list[PersonRecord], dict[str, Any]]:
+def convert(source: Path, form: str, root: Path, dataset: str = "emotic") -> tuple[list[PersonRecord], dict[str, Any]]:
     """Records and sidecar of one derived file or folder, whose images lie below `root`.
 
-    form: a key of `FORMATS`. run_pickle: consent to `cocoer-pickle`. Raises DerivedError for what cannot be read at all.
+    form: a key of `FORMATS`. Raises DerivedError for what cannot be read at all.
     """
     if form not in FORMATS:
         raise DerivedError(f"unknown format {form!r}; the formats are: {', '.join(FORMATS)}")
-    if form == "cocoer-pickle" and not run_pickle:
-        raise DerivedError(
-            f"{source}: is a pickle, and a pickle can run any code on this machine; add --run-pickle if you trust its maker"
-        )
     if not source.exists():
         raise DerivedError(f"{source}: no such file or folder")
+    if source.is_file() and source.suffix in (".pkl", ".pickle"):
+        raise DerivedError(
+            f"{source}: is a pickle, which is not read, because reading one can run any code. If you made it yourself, unpack it"
+            " where you made it: `python scripts/unpack_release_pickles.py SOURCE OUTPUT` writes images and an index"
+        )
     reading = _Reading(root)
     try:
         FORMATS[form](source, reading, dataset)
-    except (PickleError, OSError, UnicodeDecodeError) as err:
+    except (OSError, UnicodeDecodeError, csv.Error, MemoryError) as err:
         raise DerivedError(f"{source}: {err}") from None
     if not reading.records:
         reasons = "\n  ".join(f"{r['where']}: {r['reason']}" for r in reading.skipped[:5])
@@ -125,8 +125,10 @@ def literal(text: str) -> Any:
     if not plain:
         return None
     try:
+        if len(plain) > _LONGEST_LITERAL:
+            raise ValueError
         return ast.literal_eval(plain)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         raise _RowError(f"wanted a Python literal, got {text[:60]!r}") from None
 
 
@@ -254,18 +256,18 @@ def _array(folder: Path, split: str, name: str, dims: int) -> np.ndarray[Any, An
     path = folder / f"{split}_{name}_arr.npy"
     try:
         array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, OverflowError, MemoryError) as err:
         raise DerivedError(f"{path}: wanted a plain array ({err})") from None
     if array.ndim != dims or array.shape[3] != 3 or array.dtype != np.uint8:
         raise DerivedError(f"{path}: wanted uint8 [N, H, W, 3], got {array.dtype} {array.shape}")
     return array
 
 
-# ---------------------------------------------------------------------------------------------------- COCO-style, pickles
+# ------------------------------------------------------------------------------------------------------------ COCO-style
 
 
 def _coco_json(source: Path, reading: _Reading, dataset: str) -> None:
-    """COCO-style JSON as DSCT has it: `bbox` is the head, x y w h; `category_id` is the label bits, first class highest.
+    """COCO-style JSON: `bbox` is the head, x y w h (as DSCT has it); `category_id` is the label, see `_label_rule`.
 
     The body is `body_bbox` (x y w h) where there is one, else an estimate from the head. VAD may be the text "None".
     """
@@ -274,11 +276,15 @@ def _coco_json(source: Path, reading: _Reading, dataset: str) -> None:
         content = json.loads(source.read_text(encoding="utf-8"))
         names = {image["id"]: str(image["file_name"]).replace("\\", "/") for image in content["images"]}
         rows = [(f"annotation {a.get('id', n)}", a) for n, a in enumerate(content["annotations"])]
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        numbers = [a.get("category_id") for _, a in rows]
+        known = {int(c["id"]): str(c["name"]) for c in content.get("categories") or ()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise DerivedError(f"{source}: wanted COCO-style JSON with images and annotations ({err})") from None
 
+    labels_of = _label_rule(source, known, [n for n in numbers if type(n) is int], find_dataset(dataset))
+
     def take(where: str, row: dict[str, Any]) -> None:
-        labels = labels_of_bits(int(row["category_id"]), find_dataset(dataset).class_names)
+        labels = labels_of(int(row["category_id"]))
         vad = row.get("vad") or [row.get(n) for n in ("valence", "arousal", "dominance")]
         reading.add(
             where,
@@ -291,6 +297,47 @@ def _coco_json(source: Path, reading: _Reading, dataset: str) -> None:
         )
 
     reading.rows(rows, take)
+
+
+def _label_rule(
+    source: Path, known: dict[int, str], numbers: Sequence[int], entry: DatasetEntry
+) -> Callable[[int], tuple[str, ...]]:
+    """What a `category_id` means in this file: the name of its category, or DSCT's label bits.
+
+    known: the file's categories, id -> name. DSCT's EMOTIC file is the only one with bits: its numbers are larger than any
+    id of a category (or than 26, where it lists none), and its categories are EMOTIC's classes.
+    Raises DerivedError for numbers that are neither, and for categories of another data set.
+    """
+    names = entry.class_names
+    most = max(known, default=len(names))
+    bits = entry.name == "emotic" and max(numbers, default=0) > most
+    odd = sorted({name for name in known.values() if not _is_class(name, names)})
+    if odd:
+        raise DerivedError(
+            f"{source}: has the categories {', '.join(odd[:4])}{' ...' if len(odd) > 4 else ''}, which are no classes of"
+            f" {entry.name} ({', '.join(names)}); rename them in `categories`, or choose another --dataset"
+        )
+    if bits:
+        return lambda number: labels_of_bits(number, names)
+    if not known:
+        raise DerivedError(
+            f"{source}: nothing says what its category_id means. Wanted `categories` with id and name; numbers without them are"
+            " read as label bits only in DSCT's EMOTIC file"
+        )
+
+    def named(number: int) -> tuple[str, ...]:
+        if number not in known:
+            raise _RowError(f"category_id: wanted one of {', '.join(map(str, sorted(known)))}, got {number}")
+        return (canonical_class(known[number], names),)
+
+    return named
+
+
+def _is_class(name: str, names: Sequence[str]) -> bool:
+    try:
+        return bool(canonical_class(name, names))
+    except ValueError:
+        return False
 
 
 def labels_of_bits(number: int, classes: Sequence[str]) -> tuple[str, ...]:
@@ -311,36 +358,9 @@ def _xywh(values: Sequence[float] | None) -> tuple[float, ...] | None:
     return x, y, x + w, y + h
 
 
-def _cocoer_pickle(source: Path, reading: _Reading, dataset: str) -> None:
-    """`{split}_info.pkl` with `{split}_image.pkl` beside it (5-tuples), or `{split}_info.npy` (7-tuples).
-
-    The formats of the published code. The images are written as PNG below the root, in the channel order of the arrays,
-    which the release does not state: look at a contact sheet.
-    """
-    split = _split_of(source)
-    classes = find_dataset(dataset).class_names
-    written: dict[int, str] = {}
-
-    def take(where: str, person: PicklePerson) -> None:
-        if len(person.labels) != len(classes):
-            raise _RowError(f"wanted {len(classes)} labels, got {len(person.labels)}")
-        name = written.setdefault(id(person.image), f"pickle/{split}/{len(written):06d}.png")
-        path = reading.root / name
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(person.image).save(path)
-        labels = [c for c, on in zip(classes, person.labels, strict=True) if on > 0]
-        if not labels:
-            raise _RowError("no category")
-        reading.add(where, name, person.body, person.head, labels, None, split)
-
-    reading.rows(((p.where, p) for p in read_info_pickle(source)), take)
-
-
 FORMATS: dict[str, Callable[[Path, _Reading, str], None]] = {
     "tandon-csv": _tandon_csv,
     "tandon-npy": _tandon_npy,
     "coco": _coco_json,
-    "cocoer-pickle": _cocoer_pickle,
 }
 """Name on the command line -> reader."""

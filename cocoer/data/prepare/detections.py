@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoer.data.decode import decode_image
+from cocoer.data.decode import decode_image, image_path
 from cocoer.data.files import progress
 from cocoer.data.people import Detections
 from cocoer.errors import ImageError
@@ -57,7 +57,7 @@ def _decoded(root: Path, images: Sequence[str]) -> Iterator[tuple[str, NDArray[n
 
     def load(image: str) -> NDArray[np.uint8] | ImageError:
         try:
-            return np.asarray(decode_image(root / image))
+            return np.asarray(decode_image(image_path(root, image, follow_links=True)))
         except ImageError as err:
             return err
 

@@ -76,7 +76,7 @@ def build_emotic_index(
     prefix = tree.images.resolve().relative_to(tree.data_root.resolve())
     persons = _number_persons(images, prefix)
     paths = list(dict.fromkeys((prefix / image.name).as_posix() for image in images))
-    facts = scan_files(tree.data_root, paths)
+    facts = scan_files(tree.data_root, paths, follow_links=True)
     for person in persons:
         _judge(person, facts[person.path], require_vad)
     overlap = find_overlap(persons, facts)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from cocoer.config import Config, change_config
 from cocoer.data.batch import PersonRecord
+from cocoer.data.decode import image_path
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.datasets import DatasetEntry, find_dataset
@@ -113,7 +114,7 @@ def open_target(root: str | Path, dataset: str, split: str = "test", limit: int 
         found.update(record.to_line().encode())
     for name in sorted({r.image for r in records}):
         try:
-            found.update(f"{name} {(root / name).stat().st_size}".encode())
+            found.update(f"{name} {image_path(root, name).stat().st_size}".encode())
         except OSError as err:
             raise TableError(
                 f"{root / name}: named in the index, but {err.strerror}; DATA must be the images' root"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cocoer.config import parse_yaml
 from cocoer.errors import TableError
+from cocoer.yaml_file import parse_yaml
 
 _ABLATION = re.compile(r"# Ablation: (?P<what>.+) \((?P<place>Tab\. \d|Fig\. \d); paper figure: not at hand\)\.")
 _BASELINE = re.compile(r"# Baseline: (?P<what>[^:;]+)[:;].+")
