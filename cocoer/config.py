@@ -28,7 +28,7 @@ from cocoer.datasets import (
     read_dataset,
     written_out,
 )
-from cocoer.errors import ConfigError, DatasetError
+from cocoer.errors import CheckpointError, ConfigError, DatasetError
 from cocoer.names import ClassNames, nearest
 from cocoer.weights import places
 from cocoer.yaml_file import parse_value, parse_yaml
@@ -269,6 +269,9 @@ class InferenceConfig:
     """What the recogniser adds to the model."""
 
     batch_size: Persons = 8  # persons per forward
+    backend: Literal["auto", "torch", "onnx"] = (
+        "auto"  # auto: on a CPU the ONNX twin beside the weights, where one fits
+    )
     # Gains: shorter forward passes of 1 and of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
     fold: bool = True  # batch norms into convolutions, V-I's repeated input into one: 12 % or more, 2 to 10 %
     channels_last: bool = True  # images and weights laid out as convolutions like them: none, 11 to 14 %
@@ -484,6 +487,16 @@ def places_in(text: str) -> set[str] | None:
     if any(name is not None and (spec or conversion or not name.isidentifier()) for _, name, spec, conversion in found):
         return None
     return {name for _, name, _, _ in found if name is not None}
+
+
+def check_classes(metadata: Mapping[str, Any], classes: Sequence[str], where: str) -> None:
+    """CheckpointError unless the stored class names are the given ones, in that order."""
+    stored = metadata.get("classes", [])
+    if list(stored) != list(classes):
+        raise CheckpointError(
+            f"{where}: made for {len(stored)} classes ({', '.join(stored)}), wanted {len(classes)} ({', '.join(classes)});"
+            " use weights of the same data set, or set data.dataset to theirs"
+        )
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

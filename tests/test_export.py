@@ -15,7 +15,8 @@ from tiny_recognizer import ROOT, load_program, tiny_checkpoint, tiny_config
 
 from cocoer.config import Config, change_config, config_to_dict
 from cocoer.errors import ExportError
-from cocoer.export.onnx_export import OUTPUTS, OnnxFile, TorchFile, example_inputs, export_model, largest_difference
+from cocoer.export.onnx_export import TorchFile, example_inputs, export_model, largest_difference
+from cocoer.export.onnx_file import OUTPUTS, OnnxFile
 from cocoer.export.onnx_model import load_exported
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.build import build_model

@@ -25,7 +25,7 @@ from cocoer.data.transforms import crop_levels, make_batch
 from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import BoxesError, CheckpointError, ConfigError, ImageError, MissingWeights
 from cocoer.inference.pipeline import predict_many
-from cocoer.inference.predictions import LabelRule, answers_of
+from cocoer.inference.predictions import LabelRule, Scores, answers_of
 from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, PersonBoxes, PersonPrediction
 
@@ -175,10 +175,10 @@ def test_channel_order_is_an_option_and_recorded(checkpoint: Path, recognizer: R
 def test_labels_follow_thresholds_fitted_ones_first(recognizer: Recognizer) -> None:
     rule = LabelRule.of(recognizer.config, {"Anger": 0.0, "Peace": 1.0})
     batch = make_batch([crop_levels(Image.fromarray(noise_image(0)), (10, 5, 60, 90), (25, 8, 45, 30), 32)], ["a"])
-    (answer,) = answers_of(recognizer.predict_tensors(batch), rule)
+    (answer,) = answers_of(Scores.of_output(recognizer.predict_tensors(batch), recognizer.config.multi_label), rule)
     assert "Anger" in answer.labels["pred"] and "Peace" not in answer.labels["pred"]
     strict = replace(rule, fitted={}, fused=1.0, levels=1.0)
-    (answer,) = answers_of(recognizer.predict_tensors(batch), strict)
+    (answer,) = answers_of(Scores.of_output(recognizer.predict_tensors(batch), recognizer.config.multi_label), strict)
     assert answer.labels["pred"] == answer.labels["head"] == ()
 
 

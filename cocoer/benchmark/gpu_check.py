@@ -29,7 +29,8 @@ from cocoer.benchmark.training import measure_train
 from cocoer.benchmark.variants import person_batch
 from cocoer.config import Config, change_config, config_to_dict, save_config
 from cocoer.errors import ExportError, NonFiniteLoss
-from cocoer.export.onnx_export import OnnxFile, export_model
+from cocoer.export.onnx_export import export_model
+from cocoer.export.onnx_file import OnnxFile
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.level_model import ModelOutput
 from cocoer.runtime import Runtime

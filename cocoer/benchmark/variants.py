@@ -16,7 +16,7 @@ from cocoer.export.onnx_export import example_inputs, export_model
 from cocoer.export.onnx_model import load_exported
 from cocoer.export.quantize import quantize
 from cocoer.inference.onednn import can_prepack
-from cocoer.inference.predictions import answers_of
+from cocoer.inference.predictions import Scores, answers_of
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.level_model import LevelModel
 
@@ -48,7 +48,10 @@ class InferenceVariant:
     def task(self, batch: Batch) -> Task:
         """From normalised crops on the device to answers."""
         batch = batch.to(self.recognizer.device)
-        return lambda: answers_of(self.recognizer.predict_tensors(batch), self.recognizer.rule)
+        return lambda: answers_of(
+            Scores.of_output(self.recognizer.predict_tensors(batch), self.recognizer.config.multi_label),
+            self.recognizer.rule,
+        )
 
 
 Way = tuple[str, tuple[str, ...]]

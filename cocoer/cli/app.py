@@ -14,12 +14,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocoer.errors import MissingExtra
 from cocoer.weights import places
-from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -83,10 +81,8 @@ def load(args: argparse.Namespace) -> Recognizer:
     """The recogniser that the command line asks for; the shipped demonstration's where nothing else is named."""
     from cocoer.inference.recognizer import Recognizer
 
-    if args.config is None:
-        return Recognizer.from_checkpoint(args.checkpoint or DEMO_CHECKPOINT, args.device, args.overrides)
-    shipped = DEMO_CHECKPOINT if Path(args.config).stem == DEMO_CHECKPOINT.stem else None
-    return Recognizer.from_config(args.config, args.checkpoint or shipped, args.device, args.overrides)
+    overrides = [*args.overrides, "inference.backend=torch"]  # an exported file cannot be explained
+    return Recognizer.from_options(args.config, args.checkpoint, args.device, overrides)
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileErr
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.metrics import DEFINITIONS, break_even_thresholds, checked
-from cocoer.export.onnx_model import SUFFIX as EXPORTED_SUFFIX
+from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
 from cocoer.model.checkpoint import Loaded
 from cocoer.model.cocoer import CocoER

@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
     image = decode_image(args.input)
     given = GivenBoxes(args.boxes, True)(args.input, Path(args.input))
-    recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, args.overrides)
+    overrides = [*args.overrides, "inference.backend=torch"]  # an exported file has no backbones to look into
+    recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, overrides)
     if args.emotion is not None:  # before any work: a misspelt name costs nothing
         args.emotion = canonical_class(args.emotion, recognizer.config.classes)
     prepared = recognizer.prepare(image, given)

@@ -35,7 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--checkpoint", required=True, help="weights (.safetensors file, or the folder of one)")
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="onnx", help="default: %(default)s")
-    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file to write, .onnx or .pt2")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the file to write, .onnx or .pt2; default: beside the weights, where prediction on a CPU takes it (its twin)",
+    )
     parser.add_argument(
         "--int8", metavar="INDEX", help="8-bit convolutions (onnx only); the persons of this index calibrate"
     )
@@ -44,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
     options = parser.parse_args(arguments)
     wanted = SUFFIXES[options.format]
-    if options.output.suffix != wanted:
+    if options.output is None and (options.format != "onnx" or options.int8 or options.set):
+        parser.error("--output: wanted a file; only the weights as they are, in ONNX, may lie beside them")
+    if options.output is not None and options.output.suffix != wanted:
         parser.error(
             f"--output: wanted a name that ends in {wanted} for --format {options.format}, got {options.output}"
         )
@@ -60,12 +67,17 @@ def main(arguments: list[str] | None = None) -> int:
         OutputError,
     )
     from cocoer.export.onnx_export import export_model
+    from cocoer.export.twin import TWIN_KEY, twin_path
+    from cocoer.files import file_sha256
     from cocoer.model.checkpoint import load_weights
     from cocoer.report.text import human_size
 
     try:
         loaded = load_weights(options.checkpoint, change=lambda config: change_config(config, options.set))
         metadata = {**loaded.metadata, "config": config_to_dict(loaded.config), "exported_from": loaded.path.name}
+        options.output = options.output or twin_path(loaded.path)
+        if not options.int8 and not options.set:
+            metadata[TWIN_KEY] = file_sha256(loaded.path)
         if options.int8:
             difference = export_int8(loaded, metadata, options)
         else:

@@ -66,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MissingExtra as err:
         print(f"cocoer {words[0]}: error: {err}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as err:  # cocoer without its dependencies: an exported file needs only a few of them
+        if (err.name or "cocoer").split(".")[0] == "cocoer":
+            raise
+        print(f"cocoer {words[0]}: error: {err.name} is not installed: pip install cocoer", file=sys.stderr)
+        return 2
     return code
 
 

@@ -7,14 +7,15 @@ Exit 0: all done. 1: some inputs failed (each named, the others written). 2: wro
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
@@ -129,12 +130,11 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.inference.pipeline import share_cores
     from cocoer.inference.recognizer import Recognizer
     from cocoer.report.results import ResultFolder, check_same_weights, start_over
-    from cocoer.runtime import start_runtime
 
     output = Path(args.output)
     single = is_single_image(args.input)
     boxes = GivenBoxes(args.boxes, single)
-    with start_runtime(args.device) as runtime:
+    with processes(args) as runtime:
         done = runtime.from_main(start_over(output, args.resume) if runtime.is_main else None)
         recognizer = Recognizer.from_options(args.config, args.checkpoint, str(runtime.device), args.overrides)
         if not single:
@@ -155,11 +155,37 @@ def run(args: argparse.Namespace) -> int:
         return 1 if totals[2] else 0
 
 
+class OneProcess:
+    """This process alone, in place of `Runtime`: an exported file runs in onnxruntime, and torch takes seconds to load."""
+
+    rank, world_size, is_main, device = 0, 1, True, "cpu"
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value."""
+        return [value]
+
+    def from_main(self, value: Any) -> Any:
+        """The value of rank 0."""
+        return value
+
+
+def processes(args: argparse.Namespace) -> AbstractContextManager[Any]:
+    """This process among those of the run."""
+    if str(args.checkpoint).endswith(".onnx") and "WORLD_SIZE" not in os.environ:
+        return nullcontext(OneProcess())
+    from cocoer.runtime import start_runtime
+
+    return start_runtime(args.device)
+
+
 def announce(recognizer: Recognizer, asked: str) -> str:
     """What runs, in one line or two."""
     about = recognizer.about
     chosen = " (chosen by --device auto)" if asked == "auto" else ""
-    lines = [f"weights {about['weights']} ({about['dataset']}, {about['mode']} mode) on {about['device']}{chosen}"]
+    runs = ", its ONNX twin in onnxruntime" if about.get("backend") else ""
+    lines = [
+        f"weights {about['weights']} ({about['dataset']}, {about['mode']} mode) on {about['device']}{chosen}{runs}"
+    ]
     if about["weights"] == DEMO_CHECKPOINT.name:
         lines.append(
             "These are the DEMONSTRATION weights, trained on synthetic scenes: not for real photographs. "

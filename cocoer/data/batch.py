@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from cocoer.boxes import Box, as_box
 from cocoer.names import HEAD_SOURCES, SPLITS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ class Batch:
 
     def to(self, device: torch.device | str, channels_last: bool = False) -> Batch:
         """The same batch on a device, crops optionally channels-last; copies overlap with work where memory is pinned."""
+        import torch
+
         layout = torch.channels_last if channels_last else torch.contiguous_format
 
         def image(t: Tensor) -> Tensor:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from cocoer.boxes import Box, clip_box, scale_box, touched_pixels
 from cocoer.config import AugmentConfig
 from cocoer.data.batch import Batch
 from cocoer.names import BODY, CONTEXT, HEAD
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGENET_MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
 IMAGENET_STD: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -78,14 +79,29 @@ def crop_levels(image: Image.Image, body: Box, head: Box, size: int) -> LevelCro
 
 def normalise(pixels: NDArray[np.uint8] | Tensor) -> Tensor:
     """uint8 [..., S, S, 3] RGB -> float32 [..., 3, S, S], scaled to 0..1, then ImageNet mean and std."""
+    import torch
+
     x = torch.as_tensor(pixels).movedim(-1, -3).contiguous().float()  # [..., 3, S, S]
     mean = torch.tensor(IMAGENET_MEAN, device=x.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=x.device).view(3, 1, 1)
     return x.sub_(mean * 255).mul_(1 / (std * 255))
 
 
+def normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """`normalise` without torch: uint8 [..., S, S, 3] -> float32 [..., 3, S, S]; the same numbers."""
+    x = np.ascontiguousarray(np.moveaxis(pixels, -1, -3), dtype=np.float32)
+    mean, std = (
+        np.array(v, dtype=np.float32).reshape(3, 1, 1) * np.float32(255) for v in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    x -= mean
+    x *= np.float32(1) / std
+    return x
+
+
 def make_batch(crops: Sequence[LevelCrops], keys: Sequence[str], targets: Tensor | None = None) -> Batch:
     """Persons' crops, normalised and stacked. targets: float32 [B, k] or None."""
+    import torch
+
     if not crops:
         raise ValueError("a batch needs at least one person, got none")
     pixels = np.stack([c.pixels for c in crops], axis=1)  # [3, B, S, S, 3]: every level lies in one piece

@@ -19,36 +19,16 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cocoer.config import Config
 from cocoer.errors import ExportError, MissingExtra
+from cocoer.export.onnx_file import INPUTS, METADATA_KEY, OUTPUTS, OnnxFile
 from cocoer.files import write_file
 from cocoer.model.level_model import LevelModel
 from cocoer.names import LEVELS
 
-INPUTS = ("head", "body", "context", "head_xyxy", "body_xyxy")
-"""Crops [B, 3, S, S] with ImageNet mean and std, boxes [B, 4] in the S x S frame: as `CocoER.forward` takes them."""
-
-OUTPUTS = (
-    "probabilities",  # [B, k], of the fused answer
-    "level_probabilities",  # [B, L, k]
-    "vocabulary_probabilities",  # [B, k]
-    "pseudo_label",  # [B, k], 0 or 1
-    "exclusion",  # [B, L] int64, level indices in the order of leaving, survivor last
-    "losses",  # [B, L], L_hier
-    "lambda",  # [B, 2, L], simplex weights of both rounds
-    "delta_norm",  # [B], |delta|, or the published code's distance
-    "logits",  # [B, k]
-    "level_logits",  # [B, L, k]
-    "vocabulary_logits",  # [B, k]
-)
-"""What the file answers, in order."""
-
-METADATA_KEY = "cocoer"
 FORMATS = ("onnx", "torch")
 TOLERANCE = 1e-4
 """Largest difference to PyTorch that an exported file may show, in probabilities, lambda and, relatively, in the rest."""
@@ -224,48 +204,6 @@ def largest_difference(got: Tensor, wanted: Tensor) -> float:
         raise ExportError(f"exported file: wanted an answer of shape {list(wanted.shape)}, got {list(got.shape)}")
     gap = (got.double() - wanted.double()).abs() / wanted.double().abs().clamp_min(1.0)
     return float(gap.max()) if gap.numel() else 0.0
-
-
-class OnnxFile:
-    """An exported .onnx file, run by onnxruntime; called as the model is, answers by the names in `OUTPUTS`.
-
-    threads: of onnxruntime, 0 = as many as torch has. providers: onnxruntime's, in order of preference.
-    Raises ExportError for a file that is missing or not one of ours.
-    """
-
-    def __init__(
-        self, path: str | Path, threads: int = 0, providers: tuple[str, ...] = ("CPUExecutionProvider",)
-    ) -> None:
-        import onnxruntime
-
-        path = Path(path)
-        if not path.is_file():
-            raise ExportError(f"{path}: no such file; write one with cocoer export --format onnx")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-        except Exception as err:  # noqa: BLE001 - onnxruntime has a dozen error types without a common base
-            raise ExportError(
-                f"{path}: onnxruntime cannot read it: {str(err).splitlines()[0]}; export it again"
-            ) from None
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if text is None:
-            raise ExportError(f"{path}: an ONNX file without a description under `cocoer`; wanted one by cocoer export")
-        self.metadata: dict[str, Any] = json.loads(text)
-        self._reads = {entry.name for entry in self._session.get_inputs()}  # `paper` mode does not look at boxes
-
-    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """Tensors as `INPUTS` names them, on the CPU -> answers by name."""
-        fed: dict[str, NDArray[np.float32]] = {
-            name: x.detach().float().contiguous().numpy()
-            for name, x in zip(INPUTS, inputs, strict=True)
-            if name in self._reads
-        }
-        return {
-            name: torch.from_numpy(x) for name, x in zip(OUTPUTS, self._session.run(list(OUTPUTS), fed), strict=True)
-        }
 
 
 class TorchFile:

@@ -10,13 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cocoer.config import Config, change_config, config_from_dict, config_to_dict
-from cocoer.errors import ExportError
-from cocoer.export.onnx_export import INPUTS, OnnxFile
-from cocoer.model.checkpoint import check_classes
+from cocoer.config import Config
+from cocoer.export.onnx_file import INPUTS, OnnxFile, open_exported
 from cocoer.model.level_model import ModelOutput
-
-SUFFIX = ".onnx"
 
 
 @dataclass(frozen=True)
@@ -69,18 +65,11 @@ _ABSENT = torch.empty(0)
 
 
 def load_exported(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ExportedModel, Config, dict[str, Any]]:
-    """The model in an .onnx file, its config with the overrides, and its metadata.
+    """The model in an .onnx file, its config with the overrides, and its metadata. Raises as `open_exported` does."""
+    file, config = open_exported(path, overrides)
+    return as_model(file, config), config, file.metadata
 
-    Only `inference.*` may be overridden: the rest is fixed in the file.
-    Raises ExportError for another file or an override of what is fixed, ConfigError for one that does not check.
-    """
-    file = OnnxFile(path)
-    stored = config_from_dict(file.metadata["config"], f"config in {path}")
-    config = change_config(stored, overrides)
-    fixed, changed = config_to_dict(stored), config_to_dict(config)
-    if wrong := [section for section in ("model", "data") if fixed[section] != changed[section]]:
-        raise ExportError(
-            f"{path}: {' and '.join(wrong)} are fixed in an exported file and cannot be set; change them before the export"
-        )
-    check_classes(file.metadata, config.classes, f"exported file {path}")
-    return ExportedModel(file, config.data.image_size), config, file.metadata
+
+def as_model(file: OnnxFile, config: Config) -> ExportedModel:
+    """The open file in the model's place."""
+    return ExportedModel(file, config.data.image_size)

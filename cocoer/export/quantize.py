@@ -21,7 +21,7 @@ from cocoer.config import DataConfig
 from cocoer.data.batch import Batch
 from cocoer.data.loaders import build_dataset, collate
 from cocoer.errors import ExportError, MissingExtra
-from cocoer.export.onnx_export import INPUTS, METADATA_KEY, OnnxFile
+from cocoer.export.onnx_file import INPUTS, METADATA_KEY, OnnxFile
 from cocoer.files import write_file
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from torch import nn
 
 from cocoer.config import InferenceConfig
 from cocoer.data.batch import Batch
+from cocoer.export.onnx_file import check_switches
 from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.compiling import compiled
 from cocoer.inference.cuda_graph import GraphedModel
@@ -33,7 +34,7 @@ def accelerated(
     Raises ValueError for a switch that this machine or an exported file cannot follow.
     """
     if isinstance(model, ExportedModel):
-        _check_exported(settings)
+        check_switches(settings)
         return _Forward(model, device, False, "fp32")
     if settings.cuda_graph and device.type != "cuda":
         raise ValueError(f"inference.cuda_graph: wanted a GPU, the model is on {device}; set it to false")
@@ -83,12 +84,3 @@ def lowered(model: nn.Module) -> nn.Module:
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module not in read_as_they_are:
             module.to(torch.bfloat16)
     return model
-
-
-def _check_exported(settings: InferenceConfig) -> None:
-    """ValueError for a switch that an exported file cannot follow: its graph is fixed and runs in onnxruntime."""
-    wanted = {"precision": settings.precision != "fp32", "compile": settings.compile, "cuda_graph": settings.cuda_graph}
-    if on := [f"inference.{name}" for name, switched in wanted.items() if switched]:
-        raise ValueError(
-            f"{', '.join(on)}: an exported file runs in onnxruntime as it is; leave this out, or use its checkpoint"
-        )

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import torch
 from PIL import Image
 
 from cocoer.data.decode import decode_image
 from cocoer.data.inputs import InputItem
 from cocoer.data.transforms import LevelCrops
 from cocoer.errors import CocoerError, ImageError
+from cocoer.export.onnx_file import OnnxFile
 from cocoer.inference.predictions import Answer
 from cocoer.inference.recognizer import PreparedImage, Recognizer
 from cocoer.outputs import ImageResult
@@ -44,6 +44,10 @@ def share_cores(recognizer: Recognizer) -> None:
     One thread each, because small networks gain little from a second one: with the demonstration's weights on 2 cores a
     folder takes 2.3 s instead of 3.0 s so. Large networks share all cores as the system deals them out, and GPUs need no help.
     """
+    if isinstance(recognizer.model, OnnxFile):  # its threads sleep while they wait; torch has none
+        return
+    import torch
+
     small = sum(p.numel() for p in recognizer.model.parameters()) < SMALL_NETWORK
     if recognizer.device.type == "cpu" and small:
         torch.set_num_threads(1)

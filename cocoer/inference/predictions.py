@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from cocoer.config import Config
-from cocoer.model.level_model import ModelOutput
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cocoer.model.level_model import ModelOutput
 
 
 @dataclass(frozen=True)
@@ -89,28 +94,71 @@ def error_prediction(person: int, message: str, boxes: PersonBoxes | None = None
 
 def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:
     """Logits [..., k] -> probabilities: sigmoid (multi-label) or softmax; float32."""
+    import torch
+
     return torch.sigmoid(logits.float()) if multi_label else torch.softmax(logits.float(), dim=-1)
 
 
-def answers_of(output: ModelOutput, rule: LabelRule) -> list[Answer]:
+@dataclass(frozen=True)
+class Scores:
+    """What a forward pass says of B persons, as arrays: from the model's tensors, or from an exported file without torch.
+
+    probabilities: source -> [B, k]. pseudo_label: [B, k], 0 or 1. losses [B, L], weights [B, rounds, L], exclusion [B, L] and
+    distance [B] of the competition, or None where nothing competed. undecided: [B], whether the levels read alike.
+    """
+
+    probabilities: Mapping[str, NDArray[np.float32]]
+    pseudo_label: NDArray[Any] | None = None
+    competition: Mapping[str, NDArray[Any]] | None = None
+    undecided: NDArray[Any] | None = None
+
+    @classmethod
+    def of_output(cls, output: ModelOutput, multi_label: bool) -> Scores:
+        """Of the model's answer."""
+        logits = {"pred": output.logits}
+        if output.vocabulary_logits is not None:
+            logits["VI"] = output.vocabulary_logits
+        logits |= {LEVEL_SOURCES[level]: output.level_logits[:, i] for i, level in enumerate(LEVELS)}
+        found, agreement, label = output.competition, output.agreement, output.pseudo_label
+        return cls(
+            {source: probabilities_of(values, multi_label).cpu().numpy() for source, values in logits.items()},
+            None if label is None else label.cpu().numpy(),
+            None
+            if found is None
+            else {
+                "losses": found.losses.float().cpu().numpy(),
+                "weights": found.weights.float().cpu().numpy(),
+                "exclusion": found.exclusion.cpu().numpy(),
+                "distance": found.distance.float().cpu().numpy(),
+            },
+            None if agreement is None else agreement.undecided.cpu().numpy(),
+        )
+
+    @classmethod
+    def of_file(cls, answer: Mapping[str, NDArray[Any]]) -> Scores:
+        """Of an exported file's answer, by the names in `OUTPUTS`."""
+        by_level = {LEVEL_SOURCES[level]: answer["level_probabilities"][:, i] for i, level in enumerate(LEVELS)}
+        competition = {name: answer[name] for name in ("losses", "exclusion")}
+        competition |= {"weights": answer["lambda"], "distance": answer["delta_norm"]}
+        probabilities = {"pred": answer["probabilities"], "VI": answer["vocabulary_probabilities"], **by_level}
+        return cls(probabilities, answer["pseudo_label"], competition)
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """[B]: whether all numbers that matter are finite."""
+        looked_at = [*self.probabilities.values(), *([self.competition["losses"]] if self.competition else ())]
+        return np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in looked_at])
+
+
+def answers_of(scores: Scores, rule: LabelRule) -> list[Answer]:
     """One `Answer` per person of a forward pass, in order."""
-    logits = {"pred": output.logits}
-    if output.vocabulary_logits is not None:
-        logits["VI"] = output.vocabulary_logits
-    logits |= {LEVEL_SOURCES[level]: output.level_logits[:, i] for i, level in enumerate(LEVELS)}
-    scores = {source: probabilities_of(values, rule.multi_label).cpu() for source, values in logits.items()}
-    finite = torch.stack([s.isfinite().all(dim=1) for s in scores.values()]).all(dim=0).tolist()  # [B]
-    rows = {source: values.tolist() for source, values in scores.items()}
-    if output.competition is not None:
-        finite = [
-            good and lost
-            for good, lost in zip(finite, output.competition.losses.isfinite().all(1).tolist(), strict=True)
-        ]
-    records = _competition_records(output)
-    pseudo = output.pseudo_label.cpu().tolist() if output.pseudo_label is not None else None
-    equal = output.agreement.undecided.tolist() if output.agreement is not None else [False] * len(finite)
+    rows = {source: values.tolist() for source, values in scores.probabilities.items()}
+    persons = len(rows["pred"])
+    records = _competition_records(scores.competition, persons)
+    pseudo = scores.pseudo_label.tolist() if scores.pseudo_label is not None else None
+    equal = scores.undecided.tolist() if scores.undecided is not None else [False] * persons
     out = []
-    for person, good in enumerate(finite):
+    for person, good in enumerate(scores.finite.tolist()):
         by_source = {s: dict(zip(rule.classes, values[person], strict=True)) for s, values in rows.items()}
         out.append(
             Answer(
@@ -127,13 +175,11 @@ def answers_of(output: ModelOutput, rule: LabelRule) -> list[Answer]:
     return out
 
 
-def _competition_records(output: ModelOutput) -> list[CompetitionRecord | None]:
+def _competition_records(found: Mapping[str, NDArray[Any]] | None, persons: int) -> Sequence[CompetitionRecord | None]:
     """How each person's levels competed; the exclusion is empty where losses were not finite."""
-    found = output.competition
     if found is None:
-        return [None] * output.logits.shape[0]
-    losses, weights = found.losses.float().cpu().tolist(), found.weights.float().cpu().tolist()
-    order = found.exclusion.cpu().tolist()
+        return [None] * persons
+    columns = (found[name].tolist() for name in ("losses", "weights", "exclusion", "distance"))
     return [
         CompetitionRecord(
             losses=(a, b, c),
@@ -141,7 +187,5 @@ def _competition_records(output: ModelOutput) -> list[CompetitionRecord | None]:
             exclusion=tuple(LEVELS[i] for i in sequence) if min(sequence) >= 0 else (),
             delta_norm=norm,
         )
-        for (a, b, c), rounds, sequence, norm in zip(
-            losses, weights, order, found.distance.float().cpu().tolist(), strict=True
-        )
+        for (a, b, c), rounds, sequence, norm in zip(*columns, strict=True)
     ]

@@ -14,29 +14,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
 from PIL import Image
 
 from cocoer.config import Config, change_config, load_config
-from cocoer.data.batch import Batch
 from cocoer.data.boxes_file import person_from
 from cocoer.data.decode import Source, decode_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
 from cocoer.errors import BoxesError, CheckpointError, ForkError
-from cocoer.export.onnx_model import SUFFIX as EXPORTED_SUFFIX
-from cocoer.export.onnx_model import ExportedModel, load_exported
+from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
+from cocoer.export.onnx_file import OnnxFile, check_switches, open_exported
+from cocoer.export.twin import open_twin
 from cocoer.files import file_sha256
-from cocoer.inference.acceleration import accelerated
-from cocoer.inference.predictions import Answer, LabelRule, answers_of, error_prediction
-from cocoer.model.simplex_qp import require_finite
-from cocoer.model.zero_shot import load_model
+from cocoer.inference.predictions import Answer, LabelRule, Scores, answers_of, error_prediction
 from cocoer.outputs import PersonBoxes, PersonPrediction
-from cocoer.runtime import choose_device
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
+    import torch
+
+    from cocoer.data.batch import Batch
     from cocoer.data.detect import PeopleDetector
+    from cocoer.export.onnx_model import ExportedModel
+    from cocoer.inference.acceleration import Forward
     from cocoer.model.level_model import LevelModel, ModelOutput
     from cocoer.model.zero_shot import ZeroShot
 
@@ -76,8 +76,9 @@ class Recognizer:
     """A model in eval mode on a device, with its preprocessing, thresholds and detectors.
 
     model, config: as `checkpoint.load_weights` gives them; the model is folded and laid out in place, as the switches in
-    `config.inference` say (`acceleration`). device: where the model is. detector: called with uint8
-    [H, W, 3] RGB for images that come without boxes; None builds the config's insightface detectors when first needed.
+    `config.inference` say (`acceleration`). Or an exported file, which runs on the CPU and needs no torch. device: where the
+    model is. detector: called with uint8 [H, W, 3] RGB for images that come without boxes; None builds the config's insightface
+    detectors when first needed.
     fitted: thresholds of the fused answer per class name. about: what results say of the weights.
 
     Several threads may use one recogniser. A pickle or a copy of one that was made from a file loads that file again; a
@@ -86,17 +87,27 @@ class Recognizer:
 
     def __init__(
         self,
-        model: LevelModel | ExportedModel | ZeroShot,
+        model: LevelModel | ExportedModel | ZeroShot | OnnxFile,
         config: Config,
         device: torch.device | str = "cpu",
         detector: PeopleDetector | None = None,
         fitted: Mapping[str, float] | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
+        self.model: Any = model
+        self.device: Any = "cpu"
         self.config = config
-        self._forward = accelerated(self.model, config.inference, self.device)
+        self._forward: Forward | None = None
+        if isinstance(model, OnnxFile):
+            check_switches(config.inference)
+        else:
+            import torch
+
+            from cocoer.inference.acceleration import accelerated
+
+            self.device = torch.device(device)
+            self.model = model.to(self.device).eval()
+            self._forward = accelerated(self.model, config.inference, self.device)
         self.rule = LabelRule.of(config, fitted)
         self.preprocess = {
             "channel_order": config.inference.channel_order,
@@ -172,10 +183,16 @@ class Recognizer:
         if path.suffix == EXPORTED_SUFFIX:
             if config is not None:
                 raise ValueError(f"{path}: an exported file brings its own config; leave the config out")
-            model, stored, metadata = load_exported(path, overrides)
-            fitted = _fitted(metadata, overrides)
-            made = cls(model, stored, "cpu", detector, fitted, _about(path, stored, metadata))
+            file, stored = open_exported(path, overrides)
+            fitted = _fitted(file.metadata, overrides)
+            made = cls(file, stored, "cpu", detector, fitted, _about(path, stored, file.metadata))
+        elif twin := open_twin(path, device, config, overrides):
+            about = _about(twin.weights, twin.config, twin.file.metadata) | {"backend": "onnxruntime"}
+            made = cls(twin.file, twin.config, "cpu", detector, _fitted(twin.file.metadata, overrides), about)
         else:
+            from cocoer.model.zero_shot import load_model
+            from cocoer.runtime import choose_device
+
             chosen = choose_device(device)
             loaded = load_model(path, chosen, change=lambda stored: config or change_config(stored, overrides))
             fitted = _fitted(loaded.metadata, overrides)
@@ -263,8 +280,13 @@ class Recognizer:
         step = self.config.inference.batch_size
         for start in range(0, len(crops), step):
             part = crops[start : start + step]
-            batch = make_batch(part, [str(i) for i in range(start, start + len(part))])
-            out += answers_of(self.predict_tensors(batch), self.rule)
+            if isinstance(self.model, OnnxFile):
+                self._check_process()
+                scores = Scores.of_file(self.model.score(part))
+            else:
+                batch = make_batch(part, [str(i) for i in range(start, start + len(part))])
+                scores = Scores.of_output(self.predict_tensors(batch), self.config.multi_label)
+            out += answers_of(scores, self.rule)
         return out
 
     def predictions(self, prepared: PreparedImage, answers: Mapping[int, Answer | str]) -> list[PersonPrediction]:
@@ -280,21 +302,31 @@ class Recognizer:
             return error_prediction(number, str(answer), who.boxes)
         return answer.prediction(number, who.boxes, self.preprocess)
 
-    @torch.inference_mode()
     def predict_tensors(self, batch: Batch) -> ModelOutput:
         """The inside door: crops [B, 3, S, S] and boxes in the S x S frame -> everything the model knows, on the model's device.
 
         Raises ValueError for tensors of another shape, or with NaN or infinity in them.
         """
         self._check_process()
-        require_finite(
-            head=batch.head,
-            body=batch.body,
-            context=batch.context,
-            head_xyxy=batch.head_xyxy,
-            body_xyxy=batch.body_xyxy,
-        )  # or a bad crop would look like bad weights
-        return self._forward(batch)
+        import torch
+
+        from cocoer.inference.acceleration import accelerated
+        from cocoer.model.simplex_qp import require_finite
+
+        if self._forward is None:  # an exported file, which was loaded without torch
+            from cocoer.export.onnx_model import as_model
+
+            cpu = torch.device("cpu")
+            self._forward = accelerated(as_model(self.model, self.config), self.config.inference, cpu)
+        with torch.inference_mode():
+            require_finite(
+                head=batch.head,
+                body=batch.body,
+                context=batch.context,
+                head_xyxy=batch.head_xyxy,
+                body_xyxy=batch.body_xyxy,
+            )  # or a bad crop would look like bad weights
+            return self._forward(batch)
 
     @property
     def detector(self) -> PeopleDetector:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from cocoer.config import Config, config_from_dict, config_to_dict
+from cocoer.config import Config, check_classes, config_from_dict, config_to_dict
 from cocoer.errors import CheckpointError
 from cocoer.model.description import FORMAT_VERSION, METADATA_KEY, described
 from cocoer.model.tensor_file import WITHOUT, read_container, read_tensor_file, write_tensors
@@ -227,16 +227,6 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str = "we
     with torch.no_grad():
         for name, own in model.state_dict().items():
             own.copy_(tensors[name])
-
-
-def check_classes(metadata: Mapping[str, Any], classes: Sequence[str], where: str) -> None:
-    """CheckpointError unless the stored class names are the given ones, in that order."""
-    stored = metadata.get("classes", [])
-    if list(stored) != list(classes):
-        raise CheckpointError(
-            f"{where}: made for {len(stored)} classes ({', '.join(stored)}), wanted {len(classes)} ({', '.join(classes)});"
-            " use weights of the same data set, or set data.dataset to theirs"
-        )
 
 
 def load_weights(

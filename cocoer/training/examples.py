@@ -10,7 +10,7 @@ import torch
 from cocoer.config import Config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import PersonDataset, collate
-from cocoer.inference.predictions import LabelRule, answers_of
+from cocoer.inference.predictions import LabelRule, Scores, answers_of
 from cocoer.model.level_model import LevelModel
 from cocoer.outputs import PersonBoxes, PersonPrediction
 from cocoer.runtime import Runtime
@@ -40,7 +40,8 @@ def examples(
     output = model(batch.head, batch.body, batch.context, batch.head_xyxy, batch.body_xyxy)
     model.train(training)
     out = []
-    for i, answer in zip(chosen, answers_of(output, LabelRule.of(config)), strict=True):
+    scores = Scores.of_output(output, config.multi_label)
+    for i, answer in zip(chosen, answers_of(scores, LabelRule.of(config)), strict=True):
         record = people.records[i]
         boxes = PersonBoxes(record.body, record.head, head_source=record.head_source)
         out.append(Example(record, answer.prediction(record.person, boxes, {})))

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cocoer.config import Config, config_from_dict, load_config
+from cocoer.config import Config, check_classes, config_from_dict, load_config
 from cocoer.data.files import available_cores
 from cocoer.errors import TrainingError
-from cocoer.model.checkpoint import check_classes, read_metadata
+from cocoer.model.checkpoint import read_metadata
 from cocoer.training.recognition_stage import BEST_FILE, LAST_FILE
 from cocoer.training.resume import MAY_DIFFER, config_differences
 from cocoer.training.signals import EXIT_STOPPED

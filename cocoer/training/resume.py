@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cocoer.config import Config, config_from_dict, config_to_dict
+from cocoer.config import Config, check_classes, config_from_dict, config_to_dict
 from cocoer.errors import CheckpointError
-from cocoer.model.checkpoint import check_classes, read_metadata
+from cocoer.model.checkpoint import read_metadata
 from cocoer.training.state import find_latest, read_training, set_aside_torn
 
 MAY_DIFFER = (

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cocoer.config import Config, change_config
+from cocoer.config import Config, change_config, check_classes
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import image_path
 from cocoer.data.index import read_index
@@ -31,7 +31,7 @@ from cocoer.evaluation import metrics as m
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.files import file_sha256, write_file, write_text
-from cocoer.model.checkpoint import Loaded, check_classes, find_weights, load_weights, read_metadata
+from cocoer.model.checkpoint import Loaded, find_weights, load_weights, read_metadata
 from cocoer.names import ClassNames
 from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime

@@ -1,0 +1,122 @@
+"""An exported .onnx file as onnxruntime runs it: arrays in, arrays out, config and class names from its metadata. Never torch.
+
+With it alone (numpy, Pillow, onnxruntime, pydantic, PyYAML, platformdirs, tqdm) `cocoer predict --checkpoint FILE.onnx` answers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoer.config import Config, InferenceConfig, change_config, check_classes, config_from_dict, config_to_dict
+from cocoer.data.transforms import LevelCrops, normalised
+from cocoer.errors import ExportError
+from cocoer.names import LEVELS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIX = ".onnx"
+
+INPUTS = ("head", "body", "context", "head_xyxy", "body_xyxy")
+"""Crops [B, 3, S, S] with ImageNet mean and std, boxes [B, 4] in the S x S frame: as `CocoER.forward` takes them."""
+
+OUTPUTS = (
+    "probabilities",  # [B, k], of the fused answer
+    "level_probabilities",  # [B, L, k]
+    "vocabulary_probabilities",  # [B, k]
+    "pseudo_label",  # [B, k], 0 or 1
+    "exclusion",  # [B, L] int64, level indices in the order of leaving, survivor last
+    "losses",  # [B, L], L_hier
+    "lambda",  # [B, 2, L], simplex weights of both rounds
+    "delta_norm",  # [B], |delta|, or the published code's distance
+    "logits",  # [B, k]
+    "level_logits",  # [B, L, k]
+    "vocabulary_logits",  # [B, k]
+)
+"""What the file answers, in order."""
+
+METADATA_KEY = "cocoer"
+
+
+class OnnxFile:
+    """An exported .onnx file, run by onnxruntime.
+
+    threads: of onnxruntime, 0 = as many as torch has where torch is loaded, else as onnxruntime chooses.
+    providers: onnxruntime's, in order of preference. Raises ExportError for a file that is missing or not one of ours.
+    """
+
+    def __init__(
+        self, path: str | Path, threads: int = 0, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    ) -> None:
+        import onnxruntime
+
+        path = Path(path)
+        if not path.is_file():
+            raise ExportError(f"{path}: no such file; write one with cocoer export --format onnx")
+        options = onnxruntime.SessionOptions()
+        torch = sys.modules.get("torch")
+        options.intra_op_num_threads = threads or (torch.get_num_threads() if torch else 0)
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        except Exception as err:  # noqa: BLE001 - onnxruntime has a dozen error types without a common base
+            raise ExportError(
+                f"{path}: onnxruntime cannot read it: {str(err).splitlines()[0]}; export it again"
+            ) from None
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if text is None:
+            raise ExportError(f"{path}: an ONNX file without a description under `cocoer`; wanted one by cocoer export")
+        self.metadata: dict[str, Any] = json.loads(text)
+        self._reads = {entry.name for entry in self._session.get_inputs()}  # `paper` mode does not look at boxes
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+        """Arrays as `INPUTS` names them -> answers as `OUTPUTS` names them."""
+        fed = {name: inputs[name] for name in INPUTS if name in self._reads}
+        return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), fed), strict=True))
+
+    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Tensors as `INPUTS` names them, on the CPU -> answers by name, as tensors."""
+        import torch
+
+        arrays = (tensor.detach().float().contiguous().numpy() for tensor in inputs)
+        return {name: torch.from_numpy(x) for name, x in self.run(dict(zip(INPUTS, arrays, strict=True))).items()}
+
+    def score(self, crops: Sequence[LevelCrops]) -> dict[str, NDArray[Any]]:
+        """Crops of B persons -> answers as `OUTPUTS` names them."""
+        images = normalised(np.stack([c.pixels for c in crops], axis=1))  # [L, B, 3, S, S]
+        boxes = {name: np.stack([getattr(c, name) for c in crops]) for name in ("head_xyxy", "body_xyxy")}
+        return self.run({**dict(zip(LEVELS, images, strict=True)), **boxes})
+
+
+def open_exported(path: str | Path, overrides: Sequence[str] = ()) -> tuple[OnnxFile, Config]:
+    """An .onnx file and its config with the overrides.
+
+    Only `inference.*` may be overridden: the rest is fixed in the file.
+    Raises ExportError for another file or an override of what is fixed, ConfigError for one that does not check.
+    """
+    file = OnnxFile(path)
+    stored = config_from_dict(file.metadata["config"], f"config in {path}")
+    config = change_config(stored, overrides)
+    fixed, changed = config_to_dict(stored), config_to_dict(config)
+    if wrong := [section for section in ("model", "data") if fixed[section] != changed[section]]:
+        raise ExportError(
+            f"{path}: {' and '.join(wrong)} are fixed in an exported file and cannot be set; change them before the export"
+        )
+    check_classes(file.metadata, config.classes, f"exported file {path}")
+    return file, config
+
+
+def check_switches(settings: InferenceConfig) -> None:
+    """ValueError for a switch that an exported file cannot follow: its graph is fixed and runs in onnxruntime."""
+    wanted = {"precision": settings.precision != "fp32", "compile": settings.compile, "cuda_graph": settings.cuda_graph}
+    if on := [f"inference.{name}" for name, switched in wanted.items() if switched]:
+        raise ValueError(
+            f"{', '.join(on)}: an exported file runs in onnxruntime as it is; leave this out, or use its checkpoint"
+        )
