@@ -221,12 +221,12 @@ def test_data_convert_and_the_check_of_a_crop_cache(
     from cocoer.data.cache import open_cache
 
     cache = open_cache(tmp_path / "cache", "train", read_index(out, "train"), emotic, 16)
-    assert run("data", "check", out, "--root", emotic, "--cache", tmp_path / "cache") == 0
+    assert run("data", "check", out, "--root", emotic, "--split", "train", "--cache", tmp_path / "cache") == 0
     pixels = cache.folder / "pixels.npy"
     content = bytearray(pixels.read_bytes())
     content[-1] ^= 255
     pixels.write_bytes(content)
-    assert run("data", "check", out, "--root", emotic, "--cache", tmp_path / "cache") == 1
+    assert run("data", "check", out, "--root", emotic, "--split", "train", "--cache", tmp_path / "cache") == 1
 
 
 def test_root_of_an_index_is_the_sidecars_or_the_folder_above(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Annotat
 def prepare(source: Path | None, root: Path, out: Path, *more: str) -> int:
     words = [] if source is None else [str(source)]
     heads = [] if "--heads" in more else ["--heads", "estimate"]
-    return prepare_table.main([*words, "--root", str(root), "--out", str(out), *heads, *more])
+    return prepare_table.main([*words, "--root", str(root), "--output", str(out), *heads, *more])
 
 
 def records_of(out: Path) -> list[PersonRecord]:

@@ -4,7 +4,9 @@
     cocoer data show data/emotic/index --output outputs/sheet.png
     cocoer data convert SOURCE --format tandon-csv --root data/emotic --output data/emotic/index
 
-check reads every image completely and names each one that is broken, with the persons it takes along.
+check holds the index against what training wants (as `cocoer train` does before it begins: splits, classes, labels), then reads
+every image completely and names each one that is broken, with the persons it takes along. Which data set it is comes from
+--config, --dataset or the index's own sidecar.
 show draws a contact sheet: body boxes red; head boxes green (annotated), blue (detected) or orange (estimated).
 convert makes an index from files that others derived from EMOTIC or CAER-S; see docs/data.md for the formats.
 Exit code 0: all is well. 1: something is broken (each named). 2: wrong usage.
@@ -14,14 +16,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from cocoer.config import load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import CropCache
 from cocoer.data.index import data_root_of, read_records, split_path, write_index
 from cocoer.data.prepare.checks import check_images, contact_sheet
 from cocoer.data.prepare.derived import FORMATS, convert
-from cocoer.errors import CacheError, DerivedError, IndexFileError
+from cocoer.data.validate import data_of_index, labelled_people, splits_to_check
+from cocoer.datasets import dataset_of, shipped_datasets
+from cocoer.errors import CacheError, ConfigError, DatasetError, DerivedError, IndexFileError
 from cocoer.names import SPLITS
 
 
@@ -40,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--split", choices=SPLITS, help="this split alone; default all")
         command.add_argument("--allow-outside", action="store_true",
                              help="read images that the index names outside the root (.., absolute paths, links)")  # fmt: skip
+    check.add_argument("--config", help="the config that is to train on it; its data set and splits count")
+    check.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to --config")
+    check.add_argument("--dataset", help=f"{', '.join(shipped_datasets())}, or a .yaml file like theirs")
     check.add_argument("--cache", type=Path, help="also verify the checksums of the crop caches in this folder")
     show.add_argument("--output", type=Path, required=True, help="the PNG to write")
     show.add_argument("--count", type=int, default=24, help="persons on the sheet; default 24")
@@ -67,8 +76,39 @@ def _records(args: argparse.Namespace) -> list[PersonRecord]:
     return chosen
 
 
+def _checked(args: argparse.Namespace) -> list[PersonRecord]:
+    """The persons of the index, held against what training wants. Raises IndexFileError, ConfigError, DatasetError."""
+    config = load_config(args.config, args.set).data if args.config else None
+    if config is None:
+        data = data_of_index(args.index, args.root, args.dataset)
+    else:
+        data = replace(config, index=str(args.index), root=str(args.root))
+    if args.split or args.index.suffix == ".jsonl":
+        splits, remark = [args.split] if args.split else _splits_in(args.index), ""
+    else:
+        splits, remark = splits_to_check(args.index, config)
+    people = [record for split in splits for record in labelled_people(data, split, images=False)]
+    entry = dataset_of(data)
+    print(
+        f"{entry.title}: {len(people)} persons of {', '.join(splits)} have labels among its {len(entry.classes)} classes"
+    )
+    if remark:
+        print(remark)
+    return people
+
+
+def _splits_in(path: Path) -> list[str]:
+    """The splits whose persons a single .jsonl file holds."""
+    found = {record.split for record in read_records(path)}
+    return [split for split in SPLITS if split in found]
+
+
 def _check(args: argparse.Namespace) -> int:
-    records = _records(args)
+    try:
+        records = _checked(args)
+    except IndexFileError as err:
+        print(f"data: {err}", file=sys.stderr)
+        return 1 if args.index.exists() else 2
     broken = check_images(records, args.root, args.allow_outside)
     for image in broken:
         print(f"{image.image} ({image.persons} persons): {image.reason}", file=sys.stderr)
@@ -111,12 +151,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.command == "show" and (args.count < 1 or args.seed < 0):
         parser.error(f"--count: wanted 1 or more persons, and --seed 0 or more, got {args.count} and {args.seed}")
+    if args.command == "check" and args.set and not args.config:
+        parser.error("--set changes --config; give that too")
     if args.root is None:
         args.root = data_root_of(args.index)
     if not args.root.is_dir() and args.command != "convert":
         parser.error(f"--root: wanted a folder, got {args.root}")
     try:
         return {"check": _check, "show": _show, "convert": _convert}[args.command](args)
-    except (IndexFileError, DerivedError) as err:
+    except (ConfigError, DatasetError, IndexFileError, DerivedError) as err:
         print(f"data: {err}", file=sys.stderr)
         return 2

@@ -1,8 +1,8 @@
 """Make a person index of any other data set: an annotation file, or one folder per class.
 
-    cocoer prepare table people.csv --root photos --out data/mine/index --columns image=file body=x1,y1,x2,y2 labels=feeling
-    cocoer prepare table export.json --root photos --out data/mine/index                 (COCO, or Label Studio's JSON)
-    cocoer prepare table --folder photos --out data/mine/index --heads estimate
+    cocoer prepare table people.csv --root photos --output data/mine/index --columns image=file body=x1,y1,x2,y2 labels=feeling
+    cocoer prepare table export.json --root photos --output data/mine/index                 (COCO, or Label Studio's JSON)
+    cocoer prepare table --folder photos --output data/mine/index --heads estimate
 
 FILE: .csv, .tsv, .jsonl, .parquet, COCO .json, Label Studio .json, or .xml of CVAT; one person a row. --columns: which column
 is what (image, body, head, labels, split, group); a box is one column or four names joined by commas; several labels stand
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--root", type=Path, help="folder that image paths are relative to; default: FILE's, or --folder"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl ... and sidecar.json")
+    parser.add_argument("--output", type=Path, required=True, help="folder for train.jsonl ... and sidecar.json")
     parser.add_argument(
         "--columns", nargs="+", action="extend", default=[], metavar="KEY=NAME", help="what is where; see above"
     )
@@ -112,7 +112,7 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace) -> t
         return HeadSource(given=read_head_file(path)), {"heads": kind, "file": path.name, "sha256": file_sha256(path)}
     if kind == "estimate":
         return HeadSource(), {"heads": kind}
-    detector = StoredDetector(detector_config(parser, args), args.device, args.root, args.out)
+    detector = StoredDetector(detector_config(parser, args), args.device, args.root, args.output)
     return HeadSource(detect=detector, rule=args.rule), {"heads": kind, "rule": args.rule} | detector.settings
 
 
@@ -140,11 +140,11 @@ def main(argv: list[str] | None = None) -> int:
     made: dict[str, Any] = {"cocoer": cocoer.__version__, "detector": detector}
     if args.file is not None and args.file.is_file():
         made["annotations"] = {"file": args.file.name, "sha256": file_sha256(args.file)}
-    written = write_index(args.out, index.records, made | index.sidecar | {"data_root": str(args.root)})
+    written = write_index(args.output, index.records, made | index.sidecar | {"data_root": str(args.root)})
     _tell(index)
-    name = _write_entry(args.out, index.entry) if entry is None else args.dataset
-    print(f"for a config: data.dataset: {name}, data.root: {args.root}, data.index: {args.out}")
-    print(f"index: {args.out} ({', '.join(p.name for p in written.values())})")
+    name = _write_entry(args.output, index.entry) if entry is None else args.dataset
+    print(f"for a config: data.dataset: {name}, data.root: {args.root}, data.index: {args.output}")
+    print(f"index: {args.output} ({', '.join(p.name for p in written.values())})")
     return 1 if any(row["reason"] != NO_LABEL for row in index.sidecar["skipped"]) else 0
 
 

@@ -18,7 +18,6 @@ from cocoer.data.batch import Batch, PersonRecord
 from cocoer.data.cache import CropCache, open_cache
 from cocoer.data.decode import decode_record
 from cocoer.data.files import available_cores
-from cocoer.data.index import read_index
 from cocoer.data.sampler import PersonBatchSampler, PersonDraw
 from cocoer.data.transforms import (
     LevelCrops,
@@ -28,6 +27,7 @@ from cocoer.data.transforms import (
     make_batch,
     person_generator,
 )
+from cocoer.data.validate import checked_people
 from cocoer.datasets import dataset_of
 from cocoer.errors import IndexFileError
 from cocoer.names import canonical_class
@@ -142,7 +142,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def build_dataset(data: DataConfig, split: str, seed: int = 0, train: bool = False) -> PersonDataset:
     """The persons of one split as `data` says; augmented when `train`, from the crop cache (built first) with `data.cache`."""
     classes = dataset_of(data).class_names
-    records = read_index(data.index, split, classes)
+    records = checked_people(data, split)
     root, size, outside = Path(data.root), data.image_size, data.allow_outside
     cache = open_cache(data.cache, split, records, root, size, outside) if data.cache else None
     return PersonDataset(records, root, classes, size, data.augment if train else None, seed, cache, outside)

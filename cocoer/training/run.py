@@ -11,6 +11,7 @@ from torch import Tensor
 from cocoer.config import Config
 from cocoer.data.batch import Batch
 from cocoer.data.loaders import PersonDataset, build_dataset
+from cocoer.data.validate import labelled_people
 from cocoer.errors import CheckpointError
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_state, read_tensors
@@ -47,6 +48,8 @@ def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: St
     if start.folder is not None:
         load_state(model, read_tensors(start.folder), f"training state {start.folder}")
     model.to(runtime.device)
+    for split in (config.data.train_split, config.data.select_split):
+        labelled_people(config.data, split)  # before minutes of work, and as `cocoer data check` does
     people = build_dataset(config.data, config.data.train_split, seed, train=True)
     check_persons(start, [r.key for r in people.records])
     with StopSignals() as stop:
