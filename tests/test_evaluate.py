@@ -189,6 +189,11 @@ def test_the_script_writes_what_it_says(
     scores = np.load(tmp_path / "on/scores.npz")
     direct = evaluate_directly(world, weights)
     np.testing.assert_allclose(scores["pred"], direct.probabilities["pred"], atol=2e-6)
+    few = [*base, "--groups", "head_source,persons_in_image", "--output", str(tmp_path / "groups")]
+    assert main(few) == 0 and "nothing is said" in capsys.readouterr().out
+    groups = json.loads((tmp_path / "groups/evaluation.json").read_text())["groups"]
+    assert sum(groups["persons_in_image"]["too_few"].values()) == 11  # fewer than 30 of each
+    assert main([*base, "--groups", "shoe_size"]) == 1 and "shoe_size" in capsys.readouterr().err
     off = ["--set", "model.coordination.update=none", "--output", str(tmp_path / "off")]
     assert main([*base, *off, "--against", str(tmp_path / "on/scores.npz")]) == 0
     against = json.loads((tmp_path / "off/evaluation.json").read_text())

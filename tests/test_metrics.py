@@ -126,12 +126,12 @@ def test_the_weighted_form_is_scikit_learns_and_whole_weights_are_repeated_perso
     scores, targets = made_up(40, 1, 3, ties)
     rng = np.random.default_rng(0)
     weights = rng.integers(0, 4, (6, 40)).astype(float)
-    got = m._weighted_average_precision(scores[:, 0], targets[:, 0], weights)
+    got = m.weighted_average_precision(scores[:, 0], targets[:, 0], weights)
     for row, value in zip(weights, got, strict=True):
         assert value == pytest.approx(average_precision_score(targets[:, 0], scores[:, 0], sample_weight=row))
         again = np.repeat(np.arange(40), row.astype(int))
         assert value == pytest.approx(m.average_precision(scores[again], targets[again])[0])
-    assert np.isnan(m._weighted_average_precision(scores[:, 0], np.zeros(40), weights)).all()
+    assert np.isnan(m.weighted_average_precision(scores[:, 0], np.zeros(40), weights)).all()
 
 
 def test_bootstrap_draws_are_means_over_drawn_persons() -> None:

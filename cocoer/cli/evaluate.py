@@ -23,11 +23,13 @@ from typing import Any, cast
 import numpy as np
 
 from cocoer.config import Config, change_config, load_config
+from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import build_dataset, build_loader
 from cocoer.datasets import dataset_of
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, ScoreError
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
+from cocoer.evaluation.groups import by_groups
 from cocoer.evaluation.metrics import DEFINITIONS, break_even_thresholds, checked
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
@@ -59,6 +61,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--persons", help="also write one JSON line a person to this file")
     parser.add_argument("--against", help="scores.npz of another evaluation of the same persons: the paired difference")
+    parser.add_argument(
+        "--groups",
+        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        default=[],
+        metavar="COLUMN,...",
+        help="numbers by group: columns of the index (gender,age,head_source), persons_in_image, body_size",
+    )
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
@@ -76,9 +85,12 @@ def main(argv: list[str] | None = None) -> int:
         with start_runtime(args.device) as runtime:
             any_data = is_zero_shot(args.checkpoint)
             loaded = load(Path(args.checkpoint), runtime, lambda stored: configured(stored, overrides, data, any_data))
-            result, contradicted = run(loaded, args.split, args.batch_size, runtime)
+            result, people = run(loaded, args.split, args.batch_size, runtime)
             if runtime.is_main:
-                numbers = study(result, contradicted, loaded, args.split, args.resamples)
+                numbers = study(result, [contradicted_level(r) for r in people], loaded, args.split, args.resamples)
+                if args.groups:
+                    multi_label = loaded.config.multi_label
+                    numbers["groups"] = by_groups(result, people, args.groups, multi_label, args.resamples)
                 if args.against:
                     numbers["against"] = compared(result, Path(args.against), loaded.config.multi_label, args.resamples)
                 write(numbers, result, loaded, Path(args.output), args.persons)
@@ -124,8 +136,8 @@ def configured(stored: Config, overrides: list[str], data: Any, any_data: bool =
     return change_config(stored, overrides)
 
 
-def run(loaded: Loaded, split: str, batch_size: int, runtime: Runtime) -> tuple[Evaluation, list[str | None]]:
-    """The evaluation, and per person the level that contradicts (synthetic scenes alone say so)."""
+def run(loaded: Loaded, split: str, batch_size: int, runtime: Runtime) -> tuple[Evaluation, list[PersonRecord]]:
+    """The evaluation, and its persons in order."""
     config = loaded.config
     people = build_dataset(config.data, split)
     loader = build_loader(
@@ -139,8 +151,13 @@ def run(loaded: Loaded, split: str, batch_size: int, runtime: Runtime) -> tuple[
         runtime=runtime,
         progress=True,
     )
-    levels = [(r.extra.get("synthetic") or {}).get("contradicted_level") for r in people.records]
-    return result, levels
+    return result, list(people.records)
+
+
+def contradicted_level(person: PersonRecord) -> str | None:
+    """The level that contradicts the label; synthetic scenes alone say so."""
+    level: str | None = (person.extra.get("synthetic") or {}).get("contradicted_level")
+    return level
 
 
 def study(
@@ -250,7 +267,29 @@ def as_text(numbers: dict[str, Any], classes: tuple[str, ...]) -> str:
         lines += [f"  {level}: {spread(by)} of {by['persons']}" for level, by in found["per_level"].items()]
         lines += [f"{name} there, {source}: {spread(by)}" for source, by in numbers["on_contradicted"].items()]
         parts.append("\n".join(lines))
+    parts += [group_text(column, found) for column, found in numbers.get("groups", {}).items()]
     return "\n\n".join(parts)
+
+
+def group_text(column: str, found: dict[str, Any]) -> str:
+    """One column's groups, largest first, and each one's difference to the largest."""
+    first: dict[str, Any] = next(iter(found["groups"].values()), {})
+    names = [name for name in first if name not in ("persons", "images", "chance")]
+    header = [column, "persons", "images", "chance", *(name.replace("_", " ") for name in names)]
+    rows = [
+        [group, str(by["persons"]), str(by["images"]), percent(by["chance"]), *(spread(by[name]) for name in names)]
+        for group, by in found["groups"].items()
+    ]
+    rows += [
+        [f"{group} - {found['reference']}", "", "", "", *(spread(by[name]) for name in names)]
+        for group, by in found.get("differences", {}).items()
+    ]
+    lines = [table(header, rows)] if rows else []
+    if found["too_few"]:
+        few = ", ".join(f"{group} ({count})" for group, count in found["too_few"].items())
+        lines.append(f"{column}, fewer than {found['least_persons']} persons, nothing is said: {few}")
+    lines.append("intervals over images; a difference of mAP is over the classes that both groups have")
+    return "\n".join(lines)
 
 
 def write(numbers: dict[str, Any], result: Evaluation, loaded: Loaded, folder: Path, persons: str | None) -> None:

@@ -110,7 +110,7 @@ def mean_over_classes(per_class: Array) -> float:
     return float(valid.mean()) if len(valid) else float("nan")
 
 
-def _weighted_average_precision(scores: Array, targets: Array, weights: NDArray[np.floating]) -> Array:
+def weighted_average_precision(scores: Array, targets: Array, weights: NDArray[np.floating]) -> Array:
     """Average precision of one class under R sets of person weights [R, n] -> [R]; NaN where no positive has weight."""
     order = np.argsort(-scores, kind="stable")
     sorted_scores = scores[order]
@@ -143,7 +143,7 @@ def bootstrap_mean_average_precision(
     for start in range(0, resamples, chunk):
         part = weights[start : start + chunk]
         per_class = np.stack(
-            [_weighted_average_precision(scores[:, j], targets[:, j], part) for j in range(scores.shape[1])], axis=1
+            [weighted_average_precision(scores[:, j], targets[:, j], part) for j in range(scores.shape[1])], axis=1
         )  # [chunk, k]
         means.extend(mean_over_classes(row) for row in per_class)
     return np.array(means)

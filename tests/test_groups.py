@@ -1,0 +1,129 @@
+"""Numbers by group: worked by hand, against slow references, and nothing said of few persons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from cocoer.data.batch import PersonRecord
+from cocoer.errors import ScoreError
+from cocoer.evaluation import groups as g
+from cocoer.evaluation import metrics as m
+from cocoer.evaluation.evaluate import Evaluation
+
+RNG = np.random.default_rng(5)
+
+
+def record(image: int, person: int = 0, head_source: str = "annotated", **extra: object) -> PersonRecord:
+    return PersonRecord(
+        f"{image}.jpg", 640, 480, person, (0.0, 0.0, 100.0, 400.0), (10.0, 0.0, 60.0, 50.0), head_source, (), None, "test", extra
+    )  # fmt: skip
+
+
+def facts(n: int = 120, k: int = 4, multi_label: bool = True, per_image: int = 3) -> g.Facts:
+    scores = RNG.random((n, k))
+    targets = (RNG.random((n, k)) < 0.4).astype(float) if multi_label else np.eye(k)[RNG.integers(0, k, n)]
+    first = RNG.integers(0, 3, n)
+    return g.Facts(scores, targets, first, RNG.integers(0, 2, n).astype(float), np.arange(n) // per_image, multi_label)
+
+
+def rows(of: g.Facts, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and targets with every person as often as it counts."""
+    return of.scores.repeat(counts, axis=0), of.targets.repeat(counts, axis=0)
+
+
+def test_weighted_numbers_are_those_of_repeated_persons() -> None:
+    for multi_label in (True, False):
+        some = facts(multi_label=multi_label)
+        counts = RNG.integers(0, 4, len(some.scores))
+        scores, targets = rows(some, counts)
+        if multi_label:
+            wanted = np.mean([sk.average_precision_score(targets[:, j], scores[:, j]) for j in range(4)])
+            error = m.expected_calibration_error(scores, targets)
+        else:
+            right = scores.argmax(1) == targets.argmax(1)
+            wanted, error = right.mean(), m.expected_calibration_error(scores.max(1), right)
+        weights = counts[None].astype(float)
+        assert g.weighted_headline(some, weights)[0] == pytest.approx(wanted, abs=1e-12)
+        assert g.weighted_calibration_error(some, weights)[0] == pytest.approx(error, abs=1e-12)
+
+
+def test_persons_of_one_image_are_drawn_together_and_images_as_often_as_there_are() -> None:
+    images = np.array([0, 0, 0, 1, 2, 2])
+    draws = g.image_draws(images, 400)
+    assert (
+        (draws[:, 0] == draws[:, 1]).all() and (draws[:, 1] == draws[:, 2]).all() and (draws[:, 4] == draws[:, 5]).all()
+    )
+    assert (draws[:, 0] + draws[:, 3] + draws[:, 4] == 3).all() and len(np.unique(draws[:, 3])) > 2
+
+
+def test_an_interval_over_images_is_wider_where_persons_of_an_image_agree() -> None:
+    """200 persons in 20 images whose ten persons are all right or all wrong: 20 independent answers, not 200."""
+    right = np.repeat(RNG.integers(0, 2, 20), 10)
+    scores = np.stack([right, 1 - right], axis=1).astype(float)
+    some = g.Facts(scores, np.eye(2)[np.zeros(200, int)], None, np.zeros(200), np.arange(200) // 10, False)
+    alone = g.Facts(scores, some.targets, None, some.estimated, np.arange(200), False)
+    width = []
+    for one in (some, alone):
+        (numbers,) = g.group_numbers(one, ["all"] * 200)["groups"].values()
+        width.append(numbers["accuracy"]["high"] - numbers["accuracy"]["low"])
+        assert numbers["accuracy"]["value"] == right.mean()
+    assert 2.2 < width[0] / width[1] < 4.5  # sqrt(10) = 3.2
+
+
+def test_a_group_is_measured_as_if_it_were_alone_and_differences_share_their_classes() -> None:
+    some = facts(180)
+    some.targets[:90, 3] = 0  # the first group has no positive of the last class
+    some.targets[90:, 3] = RNG.integers(0, 2, 90)
+    names = ["a"] * 90 + ["b"] * 90
+    report = g.group_numbers(some, names, resamples=200)
+    ap_a = m.average_precision(some.scores[:90], some.targets[:90])
+    ap_b = m.average_precision(some.scores[90:], some.targets[90:])
+    assert report["groups"]["a"]["mAP"]["value"] == pytest.approx(m.mean_over_classes(ap_a))
+    assert report["groups"]["b"]["mAP"]["value"] == pytest.approx(m.mean_over_classes(ap_b))
+    assert report["reference"] == "a" and report["differences"]["b"]["classes"] == 3
+    gap = report["differences"]["b"]["mAP"]
+    assert gap["value"] == pytest.approx(ap_b[:3].mean() - ap_a[:3].mean()) and gap["low"] < gap["value"] < gap["high"]
+    assert report["groups"]["a"]["first_excluded_body"]["value"] == pytest.approx((some.first[:90] == 1).mean())
+    assert report["groups"]["a"]["head_not_annotated"]["value"] == pytest.approx(some.estimated[:90].mean())
+    share = some.targets[:90].mean(0)
+    assert report["groups"]["a"]["chance"] == pytest.approx(share[share > 0].mean())
+
+
+def test_nothing_is_said_of_few_persons() -> None:
+    report = g.group_numbers(facts(60), ["many"] * 57 + ["few"] * 3, resamples=50)
+    assert report["too_few"] == {"few": 3} and list(report["groups"]) == ["many"] and "differences" not in report
+
+
+def test_equal_groups_differ_by_an_interval_that_holds_zero() -> None:
+    some = facts(600, multi_label=False)
+    report = g.group_numbers(some, list(RNG.permutation(["a"] * 300 + ["b"] * 300)), resamples=300)
+    gap = next(iter(report["differences"].values()))["accuracy"]
+    assert gap["low"] < 0 < gap["high"]
+
+
+def test_columns_come_from_the_index_and_from_what_it_implies() -> None:
+    people = [record(0, 0, gender="Male", age=30), record(0, 1, gender="Female"), record(1, head_source="estimated")]
+    assert g.column_values(people, "gender") == ["Male", "Female", g.NONE]
+    assert g.column_values(people, "head_source") == ["annotated", "annotated", "estimated"]
+    assert g.column_values(people, "persons_in_image") == ["2", "2", "1"]
+    assert g.column_values(people, "body_size") == ["96 to 224 px"] * 3  # 100 x 400: side 200
+    many = [record(i, age=i) for i in range(9)]
+    assert g.column_values(many, "age") == ["at most 2.66667"] * 3 + ["2.66667 to 5.33333"] * 3 + ["above 5.33333"] * 3
+    with pytest.raises(ScoreError, match=r"column 'sex'; there are persons_in_image, body_size, head_source.*gender"):
+        g.column_values(people, "sex")
+
+
+def test_records_must_be_the_evaluated_persons(tmp_path: Path) -> None:
+    people = [record(i) for i in range(3)]
+    scores = np.full((3, 2), 0.5, dtype=np.float32)
+    targets = np.eye(2, dtype=np.float32)[[0, 1, 0]]
+    keys = tuple(r.key for r in people)
+    result = Evaluation(keys, targets, {"pred": scores}, None, None, None, None, None)
+    found = g.by_groups(result, people, ["head_source"], multi_label=True, resamples=20)
+    assert found["head_source"]["too_few"] == {"annotated": 3} and found["head_source"]["groups"] == {}
+    with pytest.raises(ScoreError, match="evaluated persons in their order"):
+        g.by_groups(result, people[::-1], ["head_source"], multi_label=True)
