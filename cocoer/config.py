@@ -526,6 +526,15 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return tree
 
 
+def is_resolved(path: str | Path) -> bool:
+    """Whether a file is a config as `save_config` writes it: every section, and nothing else at the top."""
+    try:
+        tree = parse_yaml(path)
+    except ConfigError:
+        return False
+    return isinstance(tree, dict) and tree.keys() == {field.name for field in dataclasses.fields(Config)}
+
+
 def save_config(config: Config, path: str | Path) -> None:
     """Write the resolved config (every key, no base) as YAML."""
     Path(path).write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False), encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cocoer.data.inputs import InputItem, count_inputs, is_single_image, iterate_inputs
+from cocoer.data.inputs import InputItem, is_single_image, iterate_inputs, survey_inputs
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -128,9 +128,9 @@ def test_shares_split_the_input_and_agree_on_names(tree: Path) -> None:
 
 def test_counting_agrees_with_walking(tree: Path) -> None:
     for inputs, recursive in (([str(tree)], False), ([str(tree)], True), (["absent.jpg", str(tree / "b.jpg")], False)):
-        assert count_inputs(inputs, recursive) == len(list(iterate_inputs(inputs, recursive=recursive)))
-    assert count_inputs(["-"]) is None
-    assert count_inputs(["a.mp4"]) is None
+        assert survey_inputs(inputs, recursive).total == len(list(iterate_inputs(inputs, recursive=recursive)))
+    assert survey_inputs(["-"], stdin=b"a.jpg\nb.jpg\n").total == 2
+    assert survey_inputs(["a.mp4"]).total is None
 
 
 def test_single_image(tree: Path) -> None:

@@ -5,11 +5,14 @@ A command's module is imported only when it is asked for, so that `cocoer --help
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from cocoer import __version__
+from cocoer.cli.talk import steady_streams
 from cocoer.errors import MissingExtra
 from cocoer.names import nearest
 
@@ -41,7 +44,20 @@ PREPARED = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 some inputs or the run failed, 2 wrong usage."""
+    """Run one command; returns its exit code: 0 done, 1 some inputs or the run failed, 2 wrong usage.
+
+    What cannot be said (a closed pipe) does not end the work; an answer that a full disk swallowed makes the code 1.
+    """
+    with steady_streams() as (out, err):
+        code = _run(argv)
+        out.flush()
+        if out.lost not in (0, errno.EPIPE):
+            print(f"cocoer: error: standard output cannot be written: {os.strerror(out.lost)}", file=err)
+            return code or 1
+        return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] in (["-V"], ["--version"]):
         print(f"cocoer {__version__}")

@@ -9,21 +9,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cocoer.cli.talk import shortened, shown_faults
+from cocoer.report.text import escaped, printable
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from cocoer.config import Config
     from cocoer.data.boxes_file import GivenBoxes
-    from cocoer.data.inputs import InputItem
+    from cocoer.data.inputs import Survey
     from cocoer.inference.recognizer import Recognizer
     from cocoer.outputs import ImageResult
     from cocoer.report.results import ResultFolder
@@ -91,6 +90,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="config values, e.g. inference.detector.input_size=320",
     )
     p.add_argument("--quiet", action="store_true", help="print errors only")
+    p.add_argument("--debug", action="store_true", help="show the traceback of every fault")
     args = p.parse_args(argv)
     formats = args.format.split(",") if args.format else list(FORMATS)
     if unknown := [name for name in formats if name not in FORMATS]:
@@ -108,6 +108,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parse(argv)
+    with shown_faults() if args.debug else nullcontext():
+        return attempt(args)
+
+
+def attempt(args: argparse.Namespace) -> int:
+    """`run`, with what can go wrong as one line and an exit code."""
     # Everything slow is imported behind the parser, so that --help and wrong usage answer at once.
     from cocoer.errors import BoxesError, CheckpointError, ConfigError, OutputError
 
@@ -123,10 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """All inputs through the recogniser, alone or as one of several processes that torchrun started."""
-    from cocoer.config import save_config
     from cocoer.data.boxes_file import GivenBoxes
-    from cocoer.data.inputs import is_single_image
-    from cocoer.files import write_file
+    from cocoer.data.inputs import STDIN, is_single_image, read_stdin, survey_inputs
+    from cocoer.files import hold_folder
     from cocoer.inference.pipeline import share_cores
     from cocoer.inference.recognizer import Recognizer
     from cocoer.report.results import ResultFolder, check_same_weights, start_over
@@ -134,20 +139,28 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output)
     single = is_single_image(args.input)
     boxes = GivenBoxes(args.boxes, single)
-    with processes(args) as runtime:
-        done = runtime.from_main(start_over(output, args.resume) if runtime.is_main else None)
+    stdin = read_stdin() if STDIN in args.input else None  # to its end: what is read must be known before any writing
+    with ExitStack() as stack:
+        runtime = stack.enter_context(processes(args))
         recognizer = Recognizer.from_options(args.config, args.checkpoint, str(runtime.device), args.overrides)
         if not single:
             share_cores(recognizer)
         say(args, announce(recognizer, args.device), runtime.is_main)
+        read = (args.boxes, args.config, args.checkpoint)
+        survey = survey_inputs(args.input, args.recursive, output, stdin, read, recognizer.config.data.allow_outside)
+        done: set[str] | None = None
         if runtime.is_main:
+            stack.enter_context(hold_folder(output))
             if args.resume:
                 check_same_weights(output, recognizer.about["sha256"])
-            write_file(output / "config.yaml", lambda unfinished: save_config(recognizer.config, unfinished))
+            done = start_over(output, args.resume, survey.reads)
+            write_config(output, recognizer.config, survey)
+        done = runtime.from_main(done)
         batch = not single or args.table_asked
         share = (runtime.rank, runtime.world_size)
-        with closing(ResultFolder(output, args.formats, args.figure, batch, share)) as folder:
-            counts = process(args, recognizer, boxes, folder, done, share)
+        folder = ResultFolder(output, args.formats, args.figure, batch, share, survey.reads)
+        with closing(folder):
+            counts = process(args, recognizer, boxes, folder, Work(done, share, stdin, survey.total))
         totals = [sum(column) for column in zip(*runtime.gather(counts), strict=True)]
         if runtime.is_main:
             folder.finish()
@@ -178,6 +191,19 @@ def processes(args: argparse.Namespace) -> AbstractContextManager[Any]:
     return start_runtime(args.device)
 
 
+def write_config(output: Path, config: Config, survey: Survey) -> None:
+    """The resolved config beside the results; under another name where somebody else's config.yaml stands."""
+    from cocoer.config import is_resolved, save_config
+    from cocoer.files import write_file
+    from cocoer.report.results import free_name
+
+    def may_write(path: Path) -> bool:
+        return not survey.reads(path) and (not os.path.lexists(path) or is_resolved(path))
+
+    name = free_name(lambda stem: [output / f"{stem}.yaml"], "config", may_write)
+    write_file(output / f"{name}.yaml", lambda unfinished: save_config(config, unfinished))
+
+
 def announce(recognizer: Recognizer, asked: str) -> str:
     """What runs, in one line or two."""
     about = recognizer.about
@@ -194,23 +220,33 @@ def announce(recognizer: Recognizer, asked: str) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What there is to do. done: keys of earlier rows. share: (rank, processes). stdin, total: as in `data.inputs.Survey`."""
+
+    done: set[str]
+    share: tuple[int, int]
+    stdin: bytes | None
+    total: int | None
+
+
 def process(
     args: argparse.Namespace,
     recognizer: Recognizer,
     boxes: GivenBoxes,
     folder: ResultFolder,
-    done: set[str],
-    share: tuple[int, int],
+    work: Work,
 ) -> tuple[int, int, int]:
     """This process's share of the input. Returns counts: images, persons, images with an error."""
     from tqdm import tqdm
 
-    from cocoer.data.inputs import count_inputs, iterate_inputs
+    from cocoer.data.inputs import iterate_inputs
     from cocoer.inference.pipeline import predict_many
     from cocoer.report.draw import LARGEST_SIDE
     from cocoer.report.text import summarize
+    from cocoer.report.writer import write_results
 
-    rank, processes = share
+    (rank, processes), done = work.share, work.done
     items = iterate_inputs(
         args.input,
         recursive=args.recursive,
@@ -218,8 +254,9 @@ def process(
         leave_out=folder.folder,
         allow_outside=recognizer.config.data.allow_outside,
         wanted=lambda position, key: position % processes == rank and key not in done,
+        stdin=work.stdin,
     )
-    total = count_inputs(args.input, args.recursive, folder.folder, recognizer.config.data.allow_outside)
+    total = work.total
     left = None if total is None else max(0, (total + processes - 1 - rank) // processes - len(done) // processes)
     results = predict_many(
         recognizer,
@@ -230,47 +267,25 @@ def process(
     images = persons = failed = 0
     talk = not args.quiet and total is not None and total <= MOST_SUMMARIES and processes == 1
     with tqdm(total=left, unit="image", disable=args.quiet or talk or not sys.stderr.isatty(), delay=2) as bar:
-        for result, files in written(results, folder):
+        for written in write_results(results, folder):
+            result = written.result
             images, persons = images + 1, persons + len(result.persons)
             wrong = faults(result)
             failed += bool(wrong)
             if wrong and failed <= MOST_ERRORS:
-                bar.write(f"cocoer predict: error: {wrong}", file=sys.stderr)
+                bar.write(f"cocoer predict: error: {printable(wrong)}", file=sys.stderr)
+            if written.renamed and not args.quiet and not talk:
+                bar.write(f"{printable(result.image)}: written as {printable(written.files[0].name)}", file=sys.stderr)
             if talk and not wrong:
-                print(summarize(result) + "".join(f"\n  -> {path}" for path in files))
+                note = " (the usual name is taken by a file of yours)" if written.renamed else ""
+                print(
+                    escaped(summarize(result))
+                    + "".join(f"\n  -> {printable(str(path))}{note}" for path in written.files)
+                )
             bar.update()
     if failed > MOST_ERRORS:
         print(f"cocoer predict: {failed - MOST_ERRORS} more errors, see {folder.folder / ROWS}", file=sys.stderr)
     return images, persons, failed
-
-
-def written(
-    results: Generator[tuple[ImageResult, InputItem, Image | None], None, None], folder: ResultFolder
-) -> Iterator[tuple[ImageResult, list[Path]]]:
-    """Write results in a thread while the next ones are recognised; yields them with their files, in order, at most 4 late.
-
-    After a write that fails nothing more is written, and what failed is raised.
-    """
-    failed = threading.Event()
-
-    def add(result: ImageResult, item: InputItem, image: Image | None) -> list[Path]:
-        if failed.is_set():
-            return []
-        try:
-            return folder.add(result, item.stem, item.position, image)
-        except BaseException:
-            failed.set()
-            raise
-
-    with closing(results), ThreadPoolExecutor(1, "cocoer-writer") as pool:
-        pending: deque[tuple[ImageResult, Future[list[Path]]]] = deque()
-        for result, item, image in results:
-            pending.append((result, pool.submit(add, result, item, image)))
-            if len(pending) > 4:
-                first, files = pending.popleft()
-                yield first, files.result()
-        for first, files in pending:
-            yield first, files.result()
 
 
 def faults(result: ImageResult) -> str:
@@ -289,12 +304,6 @@ def summary(counts: Sequence[int], skipped: int, output: Path) -> str:
     parts += [f"{failed} with errors"] if failed else []
     parts += [f"{skipped} done before"] if skipped else []
     return f"{', '.join(parts)}; results in {output}"
-
-
-def shortened(text: str, most: int = 8) -> str:
-    """The first lines of a long message (weights that do not fit name every key)."""
-    lines = text.splitlines()
-    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"  ... and {len(lines) - most + 1} more"])
 
 
 def say(args: argparse.Namespace, text: str, aloud: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def read_boxes_file(path: str | Path) -> Any:
         raise BoxesError(f"boxes file {path}: no such file; {remedy}") from None
     except OSError as err:
         raise BoxesError(f"boxes file {path}: cannot be read: {err.strerror or err}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
+    except (ValueError, RecursionError, MemoryError) as err:  # also an integer of more digits than Python reads
         raise BoxesError(f"boxes file {path}: is not JSON ({err}); {remedy}") from None
 
 
@@ -102,12 +103,33 @@ def person_from(raw: Any, width: int, height: int) -> PersonBoxes:
             f"person: wanted 'body' or 'head' (or both), got the keys {', '.join(map(str, raw)) or '(none)'}"
         )
     track = next((raw[key] for key in TRACK_KEYS if raw.get(key) is not None), None)
-    if track is not None and (isinstance(track, bool) or not isinstance(track, str | int)):
-        raise BoxesError(f"person: 'id' wants a text or a whole number, got {track!r}")
+    track = None if track is None else _track(track)
     try:
         return complete_boxes(body, head, width, height, track=track)
     except ValueError as err:
         raise BoxesError(str(err)) from None
+
+
+def _track(raw: Any) -> str | int:
+    """A person's own id: a text, or a whole number of any type (7, 7.0, np.int64(7), a tensor of one). Raises BoxesError."""
+    if isinstance(raw, str):
+        try:
+            raw.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BoxesError(
+                f"person: 'id' wants a text, got one with half a letter in it: {ascii(raw)[:60]}"
+            ) from None
+        return raw
+    if (hasattr(raw, "item") and getattr(raw, "size", 1) == 1) or (hasattr(raw, "numel") and raw.numel() == 1):
+        raw = raw.item()  # numpy's and torch's numbers
+    if isinstance(raw, int | float | Number) and not isinstance(raw, bool):
+        try:
+            whole: int = int(raw)  # type: ignore[arg-type]  # a complex number has none, and that is caught
+            if raw == whole:
+                return whole
+        except (ValueError, OverflowError, TypeError):  # NaN, infinities, complex numbers
+            pass
+    raise BoxesError(f"person: 'id' wants a text or a whole number, got {str(raw)[:60]!r}")
 
 
 def _given_only(boxes: Mapping[str, Any]) -> dict[str, Any]:

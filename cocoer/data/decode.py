@@ -60,6 +60,21 @@ _WANTED = (
 )
 
 
+class _NotAnImage(ImageError):
+    """Content that no decoder knows."""
+
+
+def is_image(data: bytes) -> bool:
+    """Whether a decoder knows these bytes as an image, whatever may be wrong with the rest of it."""
+    try:
+        with _open(io.BytesIO(data), "image", MAX_PIXELS):
+            return True
+    except _NotAnImage:
+        return False
+    except ImageError:
+        return True
+
+
 def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image in mode RGB, upright, 8 bits a channel; the same pixels in whichever form of `Source` it comes.
 
@@ -181,7 +196,7 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as err:
         raise ImageError(f"{name}: wanted at most {max_pixels:,} pixels ({_one_line(err)}); make it smaller") from None
     except UnidentifiedImageError:
-        raise ImageError(
+        raise _NotAnImage(
             f"{name}: wanted an image ({', '.join(FORMATS)}), got something else or a damaged header; "
             "save it as JPEG or PNG"
         ) from None

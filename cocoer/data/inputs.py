@@ -10,6 +10,7 @@ import glob
 import hashlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from cocoer.data.boxes_file import boxes_beside
+from cocoer.data.decode import is_image
+from cocoer.own_files import is_own_image, path_marks, same_name
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -32,7 +37,12 @@ LONGEST_STEM = 150
 """Bytes of an output file's name; longer ones are cut and end in a checksum (file systems allow 255 with the ending)."""
 
 MOST_STDIN = 256 * 1024 * 1024
-"""Bytes of one image handed in through standard input."""
+"""Bytes that standard input may hold, a list or one image."""
+
+_TAKEN = re.compile(r"\.(figure\d+|boxes|cocoer\d*)$", re.IGNORECASE)
+"""How names end that belong to the other files of an image: its panels, boxes given beside it, an answer under another name."""
+
+_RESULT_SUFFIXES = frozenset({".json", ".jsonl", ".png", ".csv", ".yaml"})
 
 
 @dataclass(frozen=True)
@@ -78,40 +88,69 @@ def iterate_inputs(
     leave_out: Path | None = None,
     wanted: Wanted = lambda position, key: True,
     allow_outside: bool = False,
+    stdin: bytes | None = None,
 ) -> Iterator[InputItem]:
     """All images that `inputs` name, in a fixed order: as given, and by name within a folder or glob.
 
-    recursive: folders with all below them. every: of a video each n-th frame. leave_out: a folder that is not searched (the
-    output's). wanted: says which items to make. allow_outside: a list file may name what lies neither below its own folder nor
-    below the working folder; otherwise such a line is a fault (lists come from others, too).
+    recursive: folders with all below them. every: of a video each n-th frame. leave_out: the output's folder: not searched below
+    another, and where it is searched itself, without the images that cocoer drew. wanted: says which items to make.
+    allow_outside: a list file may name what lies neither below its own folder nor below the working folder; otherwise such a
+    line is a fault (lists come from others, too). stdin: what standard input held (`read_stdin`); None reads it where `-` asks.
     Raises ValueError for `every` below 1 and for an empty `inputs`.
     """
     if every < 1:
         raise ValueError(f"--every wants a whole number of at least 1, got {every}")
     if not inputs:
         raise ValueError("no input: wanted an image, folder, glob, list file, video or '-'")
-    walk = _Walk(recursive, every, leave_out.resolve() if leave_out else None, wanted, allow_outside=allow_outside)
+    walk = _Walk(recursive, every, leave_out, wanted, stdin, allow_outside=allow_outside)
     for text in inputs:
         yield from walk.entry(text)
 
 
-def count_inputs(
-    inputs: Sequence[str], recursive: bool = False, leave_out: Path | None = None, allow_outside: bool = False
-) -> int | None:
-    """How many items there are, for a progress bar; None where only reading them (a video, standard input) would tell."""
-    if STDIN in inputs or any(Path(text).suffix.lower() in VIDEO_SUFFIXES for text in inputs):
-        return None
-    walk = _Walk(
-        recursive, 1, leave_out.resolve() if leave_out else None, lambda position, key: False, True, allow_outside
-    )
+@dataclass(frozen=True)
+class Survey:
+    """What a run is going to read. total: items, None where only reading a video would tell. marks: of all these files."""
+
+    total: int | None
+    marks: frozenset[int]
+
+    def reads(self, path: Path) -> bool:
+        """Whether this path is, or may be, one of the files that are read, however either is written."""
+        return any(hash_of(mark) in self.marks for mark in path_marks(path))
+
+
+def survey_inputs(
+    inputs: Sequence[str],
+    recursive: bool = False,
+    leave_out: Path | None = None,
+    stdin: bytes | None = None,
+    others: Sequence[str | Path | None] = (),
+    allow_outside: bool = False,
+) -> Survey:
+    """Walk over all inputs without reading them. others: further files that the run reads (boxes, config, weights).
+
+    allow_outside: as for `iterate_inputs`.
+    """
+    walk = _Walk(recursive, 1, leave_out, lambda position, key: False, stdin, True, allow_outside)
     for text in inputs:
         for _ in walk.entry(text):
             pass
-    return None if walk.saw_video else walk.position
+    for other in others:
+        if other is not None:
+            walk.note(Path(other))
+    return Survey(None if walk.saw_video else walk.position, frozenset(walk.marks))
+
+
+def read_stdin() -> bytes:
+    """All of standard input, up to one byte more than is allowed; nothing where it is closed."""
+    return sys.stdin.buffer.read(MOST_STDIN + 1) if sys.stdin is not None else b""
 
 
 class _Walk:
-    """One pass over the inputs: running position, names already used."""
+    """One pass over the inputs: running position, names already used.
+
+    count_only: make no items, and note what files there are. stdin: what standard input held; None reads it.
+    """
 
     def __init__(
         self,
@@ -119,13 +158,22 @@ class _Walk:
         every: int,
         leave_out: Path | None,
         wanted: Wanted,
+        stdin: bytes | None = None,
         count_only: bool = False,
         allow_outside: bool = False,
     ) -> None:
-        self.recursive, self.every, self.leave_out, self.wanted = recursive, every, leave_out, wanted
+        self.recursive, self.every, self.wanted, self.stdin = recursive, every, wanted, stdin
+        self.leave_out = leave_out.resolve() if leave_out else None
         self.count_only, self.allow_outside, self.saw_video = count_only, allow_outside, False
         self.position = 0
+        self.marks: set[int] = set()
         self._used: set[int] = set()
+
+    def note(self, path: Path) -> None:
+        """Remember a file that the run reads, and the boxes beside it."""
+        for each in (path, boxes_beside(path)):
+            if each is not None and "\0" not in str(each):
+                self.marks.update(map(hash_of, path_marks(each)))
 
     def entry(self, text: str) -> Iterator[InputItem]:
         """What one `--input` stands for."""
@@ -168,6 +216,7 @@ class _Walk:
 
     def _below(self, folder: Path, top: Path) -> Iterator[InputItem]:
         """Images and videos of a folder by name, then the folders below it."""
+        drawn = is_own_image if folder.resolve() == self.leave_out else lambda path: False
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as err:
@@ -182,7 +231,8 @@ class _Walk:
         for name in names:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
                 path = folder / name
-                yield from self._file(path, _shown(str(path)), str(path.relative_to(top).with_suffix("")))
+                if not drawn(path):
+                    yield from self._file(path, _shown(str(path)), str(path.relative_to(top).with_suffix("")))
         for name in folders:
             if not name.startswith(".") and (folder / name).resolve() != self.leave_out:
                 yield from self._below(folder / name, top)
@@ -200,6 +250,7 @@ class _Walk:
         """One path a line; relative ones from the working folder, or else from the list's."""
         before = self.position
         within = None if self.allow_outside else (path.parent.resolve(), Path.cwd())
+        self.note(path)
         try:
             with open(path, "rb") as lines:
                 for line in lines:
@@ -213,7 +264,8 @@ class _Walk:
             )
 
     def _line(self, line: bytes, base: Path, within: tuple[Path, ...] | None = None) -> Iterator[InputItem]:
-        text = os.fsdecode(line.strip().removeprefix(b"\xef\xbb\xbf"))
+        line = line.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").removesuffix(b"\r")
+        text = os.fsdecode(line if _exists(Path(os.fsdecode(line))) else line.strip())
         if not text or text.startswith("#"):
             return
         path = Path(text)
@@ -232,24 +284,32 @@ class _Walk:
 
     def _stdin(self) -> Iterator[InputItem]:
         """Paths, one a line; or the bytes of one image."""
-        stream = sys.stdin.buffer
-        first = stream.readline(4096)
-        if b"\x00" in first or first[:3] in (b"\xff\xd8\xff", b"\x89PN") or first[:4] in (b"GIF8", b"RIFF"):
-            data = first + stream.read(MOST_STDIN)
-            yield from self._item("stdin", "stdin", source=io.BytesIO(data))
-            return
+        data = read_stdin() if self.stdin is None else self.stdin
         before = self.position
-        while first:
-            yield from self._line(first, Path())
-            first = stream.readline()
+        fault = ""
+        if len(data) > MOST_STDIN:
+            fault = f"standard input: wanted at most {MOST_STDIN >> 20} MB, got more; give a file or a folder"
+        elif is_image(data):
+            yield from self._item("stdin", "stdin", source=io.BytesIO(data))
+        elif b"\0" in data:
+            fault = (
+                "standard input: wanted the bytes of one image, or a list of paths, one a line; got"
+                f" {len(data):,} bytes that are neither"
+            )
+        else:
+            for line in data.split(b"\n"):
+                yield from self._line(line, Path())
+            fault = "standard input: wanted one image a line, got nothing"
         if self.position == before:
-            yield from self._item("-", "stdin", fault="standard input: wanted one image a line, got nothing")
+            yield from self._item("-", "stdin", fault=fault)
 
     def _item(self, name: str, stem: str, **what: Any) -> Iterator[InputItem]:
         """The next item, if it is wanted; its name is taken in any case, so that shares of one input agree."""
         position = self.position
         self.position += 1
         if self.count_only:
+            if isinstance(source := what.get("source"), Path):
+                self.note(source)
             return
         stem = self._unique(stem)
         if self.wanted(position, name):
@@ -259,7 +319,7 @@ class _Walk:
         """A name for output files that no other item of this run has."""
         stem = _plain(stem)
         candidate, number = stem, 1
-        while (mark := hash_of(candidate.casefold())) in self._used:
+        while _TAKEN.search(candidate) or (mark := hash_of(same_name(candidate))) in self._used:
             number += 1
             candidate = f"{stem}-{number}"
         self._used.add(mark)
@@ -269,6 +329,7 @@ class _Walk:
         """Every n-th frame, upright, RGB; frames that are not wanted are skipped without unpacking them."""
         self.saw_video = True
         if self.count_only:
+            self.note(path)
             return
         import cv2
 
@@ -280,12 +341,11 @@ class _Walk:
                 number += 1
                 if number % self.every:
                     continue
-                position = self.position
+                position, label = self.position, self._unique(f"{stem}_{number:06d}")
                 self.position += 1
                 if not self.wanted(position, f"{name}#{number}"):
                     continue
                 good, bgr = video.retrieve()
-                label = f"{stem}_{number:06d}"
                 if not good:
                     yield InputItem(position, name, label, frame=number, fault=f"{name}: frame {number} is damaged")
                     continue
@@ -306,6 +366,8 @@ def hash_of(text: str) -> int:
 def _plain(stem: str) -> str:
     """The stem as a safe relative path: no way up, no drive, every part short enough for a file system."""
     parts = [p for p in Path(stem).parts if p not in ("..", ".", os.sep) and not p.endswith(":")]
+    # A folder that is named as a file could stand in the way of another image's answer.
+    parts[:-1] = [f"{p}_" if Path(p).suffix.lower() in _RESULT_SUFFIXES else p for p in parts[:-1]]
     return "/".join(_short(part) for part in parts) or "image"
 
 

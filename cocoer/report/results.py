@@ -10,18 +10,20 @@ import contextlib
 import csv
 import heapq
 import io
+import itertools
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from cocoer.errors import OutputError
-from cocoer.files import cannot_write, write_bytes, write_file, write_text
+from cocoer.files import cannot_write, write_bytes, write_file
 from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, ImageResult
+from cocoer.own_files import is_own, note_of
 from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
 
@@ -35,7 +37,7 @@ _BOX = ("x1", "y1", "x2", "y2")
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """The mapping as indented JSON, UTF-8. Raises OutputError."""
     text = json.dumps(tree, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write_text(path, text)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # half a letter (U+D800) becomes its JSON escape
 
 
 def prepare_folder(folder: Path) -> None:
@@ -65,7 +67,7 @@ class RowsFile:
         )
         start = self._file.tell()
         try:
-            self._file.write(line.encode("utf-8") + b"\n")
+            self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
             self._file.flush()
         except OSError as err:
             self._cut(start)
@@ -135,7 +137,7 @@ def write_table(rows: Path, table: Path) -> None:
     ]
 
     def fill(unfinished: Path) -> None:
-        with open(unfinished, "w", encoding="utf-8", newline="") as file:
+        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
             writer.writeheader()
             for _, row in read_rows(rows):
@@ -191,7 +193,9 @@ def consolidate(folder: Path) -> None:
             for row in _all_rows(rows, parts):
                 if (key := row_key(row)) not in seen:
                     seen.add(key)
-                    file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n")
+                    file.write(
+                        json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+                    )
 
     write_file(rows, fill)
     for part in parts:
@@ -206,12 +210,16 @@ def _all_rows(rows: Path, parts: list[Path]) -> Iterator[dict[str, Any]]:
     yield from (row for _, row in heapq.merge(*shares, key=lambda pair: pair[0]))
 
 
-def start_over(folder: Path, resume: bool) -> set[str]:
+def start_over(folder: Path, resume: bool, is_input: IsInput = lambda path: False) -> set[str]:
     """Make a folder ready, in one process before the others begin; returns the keys of what is done already.
 
-    resume: keep and tidy up what an earlier run left. Otherwise its rows are removed. Raises OutputError.
+    resume: keep and tidy up what an earlier run left. Otherwise its rows are removed. Raises OutputError; ValueError where a
+    file that is not cocoer's, or that the run reads, stands in the place of the rows or the table.
     """
     prepare_folder(folder)
+    for place in (folder / ROWS, folder / TABLE):
+        if os.path.lexists(place) and (is_input(place) or not (resume or _is_own_table(place))):
+            raise ValueError(f"{place}: is not a file that cocoer wrote, and it stays; choose another --output")
     try:
         if resume:
             consolidate(folder)
@@ -224,6 +232,18 @@ def start_over(folder: Path, resume: bool) -> set[str]:
     except OSError as err:
         raise err if isinstance(err, OutputError) else cannot_write(folder, err) from err
     return set()
+
+
+def _is_own_table(path: Path) -> bool:
+    """Whether a results file is one that cocoer wrote (or empty)."""
+    try:
+        with open(path, "rb") as file:
+            first = file.readline(1 << 24)
+        if path.name == TABLE:
+            return not first or first.startswith(b"image,frame,width,height,person")
+        return not first.endswith(b"\n") or json.loads(first).keys() >= {"image", "status", "persons"}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def check_same_weights(folder: Path, sha256: str) -> None:
@@ -239,11 +259,24 @@ def check_same_weights(folder: Path, sha256: str) -> None:
             return
 
 
-def write_png(path: Path, image: Image.Image) -> None:
-    """The image as PNG, without time stamps or other notes. Raises OutputError."""
+def write_png(path: Path, image: Image.Image, key: str) -> None:
+    """The image as PNG; its notes say that cocoer drew it and for which input, never when. Raises OutputError."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)
+    image.save(buffer, "PNG", compress_level=4, pnginfo=note_of(key))
     write_bytes(path, buffer.getvalue())
+
+
+IsInput = Callable[[Path], bool]
+"""Whether a path is one of the files that the run reads; nothing is written there."""
+
+
+def free_name(names: Callable[[str], Sequence[Path]], stem: str, may_write: Callable[[Path], bool]) -> str:
+    """`stem`, or where one of its files is not ours to write, the first of `stem.cocoer`, `stem.cocoer2`, ... that is free."""
+    for number in itertools.count():
+        candidate = stem if number == 0 else f"{stem}.cocoer{number if number > 1 else ''}"
+        if all(may_write(path) for path in names(candidate)):
+            return candidate
+    raise AssertionError("a name is free at last")
 
 
 class ResultFolder:
@@ -252,6 +285,8 @@ class ResultFolder:
     formats: of `FORMATS`. figure: also the case-study panel of every person. batch: also `results.jsonl` (and the CSV).
     share: (rank, processes) where several processes write into one folder; each keeps its rows in a file of its own until
     `finish` of rank 0 puts them together.
+    is_input: what must never be written to. A file that stands there and is not cocoer's answer for the same input is left
+    alone as well; the answer then gets another name.
     """
 
     def __init__(
@@ -261,7 +296,9 @@ class ResultFolder:
         figure: bool = False,
         batch: bool = True,
         share: tuple[int, int] = (0, 1),
+        is_input: IsInput = lambda path: False,
     ) -> None:
+        self._is_input = is_input
         self.folder, self._formats, self._figure, self._batch = folder, frozenset(formats), figure, batch
         rank, processes = share
         name = ROWS if processes == 1 else f"results.part{rank}of{processes}.jsonl"
@@ -274,20 +311,30 @@ class ResultFolder:
 
     def add(self, result: ImageResult, stem: str, position: int, image: Image.Image | None) -> list[Path]:
         """Write one result; returns its files. The row comes last, so a row in results.jsonl means that the files are there."""
-        written = []
+        key = result.image if result.frame is None else f"{result.image}#{result.frame}"
+        persons = [person.person for person in result.persons] if image is not None and self._figure else []
+        png = image is not None and "png" in self._formats
+
+        def names(stem: str) -> list[Path]:
+            endings = [".json"] * ("json" in self._formats) + [".png"] * png + [f".figure{n}.png" for n in persons]
+            return [self.folder / f"{stem}{ending}" for ending in endings]
+
+        files = names(free_name(names, stem, lambda path: self._may_write(path, key)))
+        waiting = iter(files)
         if "json" in self._formats:
-            written.append(self.folder / f"{stem}.json")
-            write_json(written[-1], result.to_dict())
-        if image is not None and "png" in self._formats:
-            written.append(self.folder / f"{stem}.png")
-            write_png(written[-1], draw_result(image, result))
-        if image is not None and self._figure:
-            for place, person in enumerate(result.persons):
-                written.append(self.folder / f"{stem}.figure{person.person}.png")
-                write_png(written[-1], draw_case_study(image, result, place))
+            write_json(next(waiting), result.to_dict())
+        if image is not None and png:
+            write_png(next(waiting), draw_result(image, result), key)
+        if image is not None:
+            for place in range(len(persons)):
+                write_png(next(waiting), draw_case_study(image, result, place), key)
         if self._rows:
             self._rows.add(result, position)
-        return written
+        return files
+
+    def _may_write(self, path: Path, key: str) -> bool:
+        """Whether a file may be made here: no input, and nothing there but an earlier answer for the same input."""
+        return not self._is_input(path) and (not os.path.lexists(path) or is_own(path, key))
 
     def close(self) -> None:
         """Close this process's rows; call before `finish`, in every process."""

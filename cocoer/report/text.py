@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,19 @@ from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES, ImageResult, PersonPrediction
 
 Cell = str | int | float | None
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line breaks of Unicode, what turns the direction of writing, half letters; not tab and line feed."""
+
+
+def escaped(text: str) -> str:
+    """The text without anything that a terminal would obey: control characters as \\x1b, \\u2028; tabs and line feeds stay."""
+    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
+
+
+def printable(text: str) -> str:
+    """A name or a message on one line: as `escaped`, and tabs and line feeds too."""
+    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def display_width(text: str) -> int:
@@ -154,9 +168,10 @@ def summarize(result: ImageResult) -> str:
     """An image's answer for the terminal: its name and size, then `summarize_person` for each person."""
     frame = f", frame {result.frame}" if result.frame is not None else ""
     size = f"{result.width}x{result.height}" if result.width else "not read"
+    name = printable(result.image)
     if result.status == "error":
-        return f"{result.image}{frame}: error: {result.message or 'not scored'}"
+        return f"{name}{frame}: error: {printable(result.message) or 'not scored'}"
     count = len(result.persons)
     said = "no person found" if count == 0 else f"{count} person" + ("s" if count > 1 else "")
-    head = f"{result.image} ({size}{frame}): {said}" + (f"; {result.message}" if result.message else "")
+    head = f"{name} ({size}{frame}): {said}" + (f"; {printable(result.message)}" if result.message else "")
     return "\n".join([head, *(summarize_person(person) for person in result.persons)])

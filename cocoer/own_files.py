@@ -1,0 +1,85 @@
+"""Which files are cocoer's own answers, so that nothing else is ever written over: the mark they carry, and who they are about.
+
+An answer as JSON says so by its keys. A drawn image carries two notes: the program, and a checksum of the input's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+_KEYS = {"image", "width", "height", "status", "message", "persons"}
+_LARGEST = 256 * 1024 * 1024  # bytes of an answer that are read to see whose it is
+
+
+def path_marks(path: Path) -> Iterator[str]:
+    """Texts that name a file however its path is written: two paths share one where they may be one file.
+
+    The entry itself with its folder's links resolved, what it leads to at the end of all links, and its number on its disk
+    (hard links, bind mounts). Upper and lower case, and the two Unicode spellings of a letter, count as the same.
+    """
+    entry = Path(os.path.realpath(path.parent)) / path.name
+    yield same_name(str(entry))
+    if entry.is_symlink():
+        yield same_name(os.path.realpath(entry))
+    try:
+        found = os.stat(entry)
+    except OSError:
+        return
+    yield f"{found.st_dev}:{found.st_ino}"
+
+
+def same_name(text: str) -> str:
+    """The text, the same for names that a file system may take for one: case, Unicode spelling, dots and spaces at the end."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return "/".join(part.rstrip(". ") or part for part in folded.split("/"))
+
+
+def note_of(key: str) -> PngInfo:
+    """The notes of an image that is drawn for the input with this key."""
+    note = PngInfo()
+    note.add_text("Software", "cocoer")
+    note.add_text("Source", _checksum(key))
+    return note
+
+
+def is_own_image(path: Path) -> bool:
+    """Whether a file is an image that cocoer drew."""
+    return bool(_noted(path))
+
+
+def is_own(path: Path, key: str) -> bool:
+    """Whether a file is cocoer's answer for the input with this key, as JSON or drawn. Any other file is not ours to replace."""
+    if path.suffix == ".png":
+        return _noted(path) == _checksum(key)
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return False
+        tree = json.loads(path.read_bytes())
+        frame = tree.get("frame")
+        return tree.keys() >= _KEYS and key == (tree["image"] if frame is None else f"{tree['image']}#{frame}")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _noted(path: Path) -> str:
+    """The checksum in the notes of an image that cocoer drew; empty for any other file. Pixels are not unpacked."""
+    try:
+        if not path.is_file():
+            return ""
+        with Image.open(path, formats=["PNG"]) as image:
+            return str(image.info.get("Source", "")) if image.info.get("Software") == "cocoer" else ""
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+        return ""
+
+
+def _checksum(key: str) -> str:
+    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
