@@ -195,3 +195,13 @@ def test_a_batch_holds_every_person_as_it_is_alone() -> None:
     assert batch.keys == ("a", "b", "c") and batch.targets is targets
     with pytest.raises(ValueError, match="at least one person"):
         make_batch([], [])
+
+
+def test_the_imagenet_statistics_are_those_of_torchvision_and_open_clip() -> None:
+    """The backbones' weights were trained with them, so a wrong digit only makes answers a little worse."""
+    import open_clip
+    from torchvision.models import ResNet50_Weights
+
+    preset = ResNet50_Weights.IMAGENET1K_V2.transforms()
+    assert tuple(preset.mean) == IMAGENET_MEAN == tuple(open_clip.constants.IMAGENET_MEAN)
+    assert tuple(preset.std) == IMAGENET_STD == tuple(open_clip.constants.IMAGENET_STD)

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from tiny_models import ROOT
 from torch import Tensor, nn
 
+from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, encode_prompts
 from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.vocabulary import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     RepeatedInputLinear,
     VocabularyBranch,
     fold_copies,

@@ -13,10 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _CANNOT_FOLD = "only the layout 'repeat' can be folded, this branch has {!r}"
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cocoer.config import Config, load_config
+from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cocoer.errors import CheckpointError
 from cocoer.model.agreement import agree
 from cocoer.model.build import load_clip
@@ -35,7 +36,7 @@ from cocoer.model.fold_batch_norms import fold_batch_norms
 from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.level_model import ModelOutput
 from cocoer.model.tensor_file import read_container
-from cocoer.model.vocabulary import IMAGENET_MEAN, IMAGENET_STD, ClipReader, pseudo_label
+from cocoer.model.vocabulary import ClipReader, pseudo_label
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG
 
