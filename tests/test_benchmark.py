@@ -337,7 +337,9 @@ def test_growth_is_fitted_and_drawn(
     grown = [line.split() for line in said.splitlines() if "cost grows as work to the power" in line]
     assert [(line[0], line[-2:]) for line in grown] == [("memory", ["1.000", "yes"]), ("scaling", ["1.000", "yes"])]
     with Image.open(file) as drawing:
-        assert drawing.size == (1280, 400) and len(drawing.getcolors(1 << 20) or []) > 10
+        assert (
+            drawing.width > 1000 and file.with_suffix(".pdf").is_file() and len(drawing.getcolors(1 << 20) or []) > 10
+        )
 
 
 def test_profile_and_changed_configs(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

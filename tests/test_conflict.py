@@ -345,7 +345,8 @@ def test_the_whole_benchmark_continues_and_does_nothing_twice(tiny: conflict.Ben
     assert log.read_text() == trained  # no second training
     points = over_models(facts["seeds"])
     paths = report.write_conflict(points, facts, tmp_path / "page", "the command")
-    assert {p.name for p in paths} == {*report.FILES, *report.PLOTS} and all(p.stat().st_size for p in paths)
+    plots = {Path(name).with_suffix(suffix).name for name in report.PLOTS for suffix in (".png", ".pdf")}
+    assert {p.name for p in paths} == {*report.FILES, *plots} and all(p.stat().st_size for p in paths)
     page = (tmp_path / "page/conflict.md").read_text()
     assert "**synthetic**" in page and "the command" in page and "figures mean nothing" in page
     lines = list(csv.DictReader(io.StringIO((tmp_path / "page/conflict.csv").read_text())))

@@ -21,8 +21,10 @@ from cocoer.model.cocoer import CocoER
 from cocoer.model.competition import PaperCompetition
 from cocoer.names import LEVELS
 from cocoer.outputs import Explanation, LevelSaliency
+from cocoer.report.plots import as_image
 from cocoer.report.saliency import draw_attention, draw_saliency, heat, saliency_rows
 
+PANELS = (".json", "_attention.pdf", "_attention.png", "_saliency.pdf", "_saliency.png")
 STRONG = ("model.coordination.step=0.5",)
 
 
@@ -186,19 +188,19 @@ def test_heat_is_strongest_where_the_map_is() -> None:
 
 
 def test_the_panel_shows_a_gain_and_a_loss_in_different_colours() -> None:
-    gained, lost = draw_saliency(CROPS, explanation(0.0, 1.0)), draw_saliency(CROPS, explanation(1.0, 0.0))
+    gained, lost = (as_image(draw_saliency(CROPS, explanation(*ends))) for ends in ((0.0, 1.0), (1.0, 0.0)))
     assert gained.size == lost.size
     reds = [int(((a := np.asarray(p).astype(int))[..., 0] - a[..., 2] > 60).sum()) for p in (gained, lost)]
     assert gained.tobytes() != lost.tobytes() and min(reds) > 0
-    assert draw_saliency(CROPS, explanation(0.0, 1.0)).tobytes() == gained.tobytes()
+    assert as_image(draw_saliency(CROPS, explanation(0.0, 1.0))).tobytes() == gained.tobytes()
 
 
 def test_a_crop_of_one_pixel_and_an_empty_map_are_drawn() -> None:
     tiny = CROPS | {"head": Image.new("RGB", (1, 1))}
-    assert draw_saliency(tiny, explanation(0.0, 0.0)).width > 400
+    assert as_image(draw_saliency(tiny, explanation(0.0, 0.0))).width > 400
     said = {caption for cells in saliency_rows(tiny, explanation(0.0, 0.0)).values() for _, caption in cells}
     assert "head, 1x1 px" in said and "both maps are empty" in said
-    assert draw_attention(CROPS["context"], explanation()).width > 400
+    assert as_image(draw_attention(CROPS["context"], explanation())).width > 400
 
 
 @pytest.mark.parametrize("dataset", ["emotic", "caers"])
@@ -216,9 +218,7 @@ def test_the_command_writes_panels_and_numbers(
     out = tmp_path / "out"
     assert program.main([*command, "--emotion", "surprise", "--output", str(out)]) == 0
     written = sorted(p.name for p in out.iterdir())
-    assert written == [
-        f"a_b_person{i}_Surprise{end}" for i in (0, 1) for end in (".json", "_attention.png", "_saliency.png")
-    ]
+    assert written == [f"a_b_person{i}_Surprise{end}" for i in (0, 1) for end in PANELS]
     said = json.loads((out / "a_b_person1_Surprise.json").read_text())
     assert said["emotion"] == "Surprise" and set(said["saliency"]) == set(LEVELS)
     assert "person 1" in capsys.readouterr().out

@@ -181,7 +181,7 @@ def test_what_json_cannot_hold_and_a_closed_log_are_errors(tmp_path: Path) -> No
 
 
 def test_the_whole_report_layer_loads_without_torch() -> None:
-    modules = "canvas, cards, curves, draw, figure, layout, runlog, sheet, text"
+    modules = "canvas, cards, draw, figure, layout, plots, runlog, sheet, text"
     code = (
         f"import sys; from cocoer.report import {modules}; print('torch' in sys.modules or 'tensorflow' in sys.modules)"
     )

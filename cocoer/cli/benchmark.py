@@ -58,7 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="one thread, and the CPU time of this process instead of wall time (for a busy machine); not: data, overlap",
     )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the configs")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the rows of memory and scaling as a PNG")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the rows of memory and scaling, as PNG and PDF")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a JSON list")
     parser.add_argument(
         "--check",
@@ -242,16 +242,17 @@ def print_targets(rows: list[Row], all_of_them: bool = False) -> int:
 def draw_scaling(rows: list[Row], file: Path) -> None:
     """The scaling rows as an image. Raises ValueError where none was measured."""
     from cocoer.benchmark.targets import series_of
-    from cocoer.report.scaling_plot import Panel, scaling_plot
+    from cocoer.report.plots import Panel, line_figure, save
 
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for (variant, mode), points in series_of(rows).items():
         panels.setdefault(variant, {})[mode] = [(float(work), cost) for work, cost in points]
     words = {"persons in one image": "persons", "images": "images", "workspace, by classes": "classes"}
-    drawing = scaling_plot([Panel(f"{name}: ms", words.get(name, "persons"), lines) for name, lines in panels.items()])
+    drawing = line_figure(
+        [Panel(name, words.get(name, "persons"), "time (ms)", lines, from_zero=True) for name, lines in panels.items()]
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
-    drawing.save(file)
-    say(f"{file}: drawn")
+    say(f"{' and '.join(str(made) for made in save(drawing, file))}: drawn")
 
 
 def describe(device: torch.device) -> str:

@@ -90,8 +90,11 @@ def saved(
     from tqdm import tqdm
 
     from cocoer.report.figure import draw_case_study
+    from cocoer.report.plots import image_figure, save
 
     for place, (case, image) in enumerate(tqdm(cases, total=total, desc="case studies", delay=1, disable=None)):
         if folder is not None:
-            draw_case_study(image, case.result, 0, case.truth).save(folder / f"case_{place:03d}.png")
+            panel, file = draw_case_study(image, case.result, 0, case.truth), folder / f"case_{place:03d}.png"
+            panel.save(file)
+            save(image_figure(panel), file, (".pdf",))
         yield case, image

@@ -100,6 +100,7 @@ def write(
     """Both panels and the numbers of one person."""
     from dataclasses import replace
 
+    from cocoer.report.plots import save
     from cocoer.report.saliency import draw_attention, draw_saliency, level_images
     from cocoer.report.text import Cell, table
 
@@ -107,9 +108,9 @@ def write(
     found = replace(found, person=number)
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{source.stem}_person{number}_{found.emotion}")
     title = f"{source.name}, person {number}"
-    draw_saliency(level_images(image, who), found, title).save(folder / f"{stem}_saliency.png")
+    save(draw_saliency(level_images(image, who), found, title), folder / f"{stem}_saliency.png")
     if found.attention:
-        draw_attention(image, found, title).save(folder / f"{stem}_attention.png")
+        save(draw_attention(image, found, title), folder / f"{stem}_attention.png")
     facts = {"image": source.as_posix(), "model": recognizer.about, "boxes": who.to_dict()} | found.to_dict()
     (folder / f"{stem}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     rows: list[list[Cell]] = [[s.level, s.score_before, s.score_after] for s in found.saliency]

@@ -15,6 +15,7 @@ from cocoer.outputs import ConflictPoint
 from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
 from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, RULES, Points, where_contradicted
 from cocoer.report.conflict_words import findings
+from cocoer.report.plots import save
 from cocoer.report.text import markdown_table
 
 FILES = ("conflict.md", "conflict.csv", "conflict.json")
@@ -55,10 +56,8 @@ def publish_conflict(
 
 
 def _save_plots(points: Points, folder: Path) -> list[Path]:
-    paths = [folder / name for name in PLOTS]
-    for path, image in zip(paths, (exclusion_plot(points), score_plot(points), gain_plot(points)), strict=True):
-        image.save(path, optimize=True)
-    return paths
+    figures = (exclusion_plot(points), score_plot(points), gain_plot(points))
+    return [path for name, figure in zip(PLOTS, figures, strict=True) for path in save(figure, folder / name)]
 
 
 def without_rows(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,21 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from cocoer.names import LEVELS
-from cocoer.report.curves import Point, line_plot, training_curves
+from cocoer.report.plots import Panel, Point, line_figure, save, training_curves
 from cocoer.report.runlog import LOG_NAME, read_log
 from cocoer.report.text import markdown_table
 
 REPORT_NAME = "report.md"
 _FOLDER = "curves"
 
-_PLOTS: Mapping[str, tuple[str, ...]] = {
-    "loss terms": ("loss_head", "loss_body", "loss_context", "loss_vocabulary", "loss_fused"),
-    "lambda": tuple(f"lambda_{level}" for level in LEVELS),
-    "first excluded, share": tuple(f"excluded_first_{level}" for level in LEVELS),
-    "length of delta": ("delta_norm",),
-    "learning rate": ("lr",),
-    "persons per second": ("persons_per_second",),
+_PLOTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "loss terms": (
+        "mean over the persons of a step",
+        ("loss_head", "loss_body", "loss_context", "loss_vocabulary", "loss_fused"),
+    ),
+    "lambda": ("simplex weight, mean of both rounds", tuple(f"lambda_{level}" for level in LEVELS)),
+    "first excluded": ("share of persons", tuple(f"excluded_first_{level}" for level in LEVELS)),
+    "length of delta": ("|delta|", ("delta_norm",)),
+    "learning rate": ("learning rate", ("lr",)),
+    "speed": ("persons per second", ("persons_per_second",)),
 }
+"""Title -> label of the y axis, and the keys of the log that are its lines."""
 
 
 def _series(records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, list[Point]]:
@@ -33,7 +37,7 @@ def _series(records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[s
 
 
 def write_run_report(folder: str | Path, facts: Mapping[str, str]) -> Path:
-    """Write `report.md` and its plots (`curves/*.png`) from the folder's `log.jsonl`; returns the report's path.
+    """Write `report.md` and its plots (`curves/`, PNG and PDF) from the folder's `log.jsonl`; returns the report's path.
 
     facts: what stands at the top, name -> text. Raises ValueError for a damaged log, FileNotFoundError without one.
     """
@@ -43,16 +47,18 @@ def write_run_report(folder: str | Path, facts: Mapping[str, str]) -> Path:
     metric = "accuracy" if any("accuracy" in r for r in evals) else "mAP"
     (folder / _FOLDER).mkdir(exist_ok=True)
     plots = {"course": training_curves(records, metric=metric)}
-    plots |= {name: line_plot(found, name) for name, keys in _PLOTS.items() if (found := _series(records, keys))}
+    for name, (unit, keys) in _PLOTS.items():
+        if found := _series(records, keys):
+            plots[name] = line_figure([Panel(name.capitalize(), "optimizer step", unit, found)])
     lines = ["# Training run", ""]
     lines += [f"- {name}: {text}" for name, text in facts.items()]
     lines += ["- `config.yaml`, `environment.json`, `log.jsonl` beside this file hold the rest", ""]
     if evals:
         lines += [f"## {metric} on {evals[-1]['split']}, percent", "", _evaluations(evals, metric), ""]
     lines += ["## Curves", ""]
-    for name, image in plots.items():
-        path = Path(_FOLDER) / f"{name.replace(',', '').replace(' ', '_')}.png"
-        image.save(folder / path)
+    for name, figure in plots.items():
+        path = Path(_FOLDER) / f"{name.replace(' ', '_')}.png"
+        save(figure, folder / path)
         lines += [f"![{name}]({path.as_posix()})", ""]
     report = folder / REPORT_NAME
     report.write_text("\n".join(lines), encoding="utf-8")

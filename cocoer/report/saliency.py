@@ -5,19 +5,18 @@ Before and after share one colour scale within a level, so that they can be comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from cocoer.boxes import touched_pixels
 from cocoer.outputs import Explanation, Grid, LevelSaliency, PersonBoxes
-from cocoer.report import canvas as ink
+from cocoer.report.plots import image_grid
 
-EM = 18
 _CELL = 224
-_GAP = 14
 
 # Dark to bright with rising lightness, so that a print in grey still reads: value -> RGB.
 _HEAT = (
@@ -116,40 +115,21 @@ def attention_rows(image: Image.Image, explanation: Explanation) -> dict[str, tu
     return rows
 
 
-def draw_saliency(crops: Mapping[str, Image.Image], explanation: Explanation, title: str = "") -> Image.Image:
-    """The panel of Fig. 4, a row of `saliency_rows` per level, as a new RGB image. Same input, same bytes."""
+def draw_saliency(crops: Mapping[str, Image.Image], explanation: Explanation, title: str = "") -> Figure:
+    """The panel of Fig. 4, a row of `saliency_rows` per level. Same input, same bytes."""
     said = f"{title}   {explanation.emotion}, fused probability {explanation.probability:.2f}".strip()
-    return _panel(saliency_rows(crops, explanation), said)
+    return image_grid(list(saliency_rows(crops, explanation).values()), said)
 
 
-def draw_attention(image: Image.Image, explanation: Explanation, title: str = "") -> Image.Image:
+def draw_attention(image: Image.Image, explanation: Explanation, title: str = "") -> Figure:
     """Where the head's and the body's tokens look in the whole image: the mean over attention heads, then each head.
 
     image: the whole image, which is what the context level sees. Raises ValueError where there are no attention maps.
     """
     if not explanation.attention:
         raise ValueError("wanted attention maps, got none: this model was built without cross-level attention")
-    return _panel(attention_rows(image, explanation), f"{title}   cross-level attention".strip())
-
-
-def _panel(rows: Mapping[str, Sequence[Cell]], title: str) -> Image.Image:
-    """Rows of images of one height, each under its caption, below a title, on white paper."""
-    high = next(iter(rows.values()))[0][0].height
-    row, top = high + 2 * EM + _GAP, _GAP + 2 * EM
-    columns = max(len(cells) for cells in rows.values())
-    size = columns * (_CELL + _GAP) + _GAP, top + len(rows) * row + _GAP
-    paper = Image.new("RGB", size, ink.PAPER)
-    draw = ImageDraw.Draw(paper)
-    ink.write(
-        draw, (_GAP, _GAP + EM // 2), ink.shorten(title, EM, size[0] - 2 * _GAP, bold=True), EM, ink.INK, bold=True
-    )
-    for number, cells in enumerate(rows.values()):
-        y = top + number * row
-        for place, (image, caption) in enumerate(cells):
-            x = _GAP + place * (_CELL + _GAP)
-            ink.write(draw, (x, y + EM), ink.shorten(caption, EM - 3, _CELL), EM - 3, ink.INK)
-            paper.paste(image, (x, y + 2 * EM))
-    return paper
+    rows = list(attention_rows(image, explanation).values())
+    return image_grid(rows, f"{title}   cross-level attention".strip())
 
 
 def _above_even(grid: Grid) -> Grid:

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from cocoer.outputs import ResultTable, TableRow
-from cocoer.report.curves import bar_plot
+from cocoer.report.plots import as_image, bar_figure
 
 NOT_AT_HAND = "not at hand"
 FILES = ("tables.md", "tables.csv", "tables.tex", "tables.html")
@@ -226,7 +226,7 @@ def plot(table: ResultTable) -> Image.Image | None:
         elif row.interval is not None:
             whiskers[row.name] = row.interval
     values = {row.name: row.ours for row in rows if row.ours is not None}
-    return bar_plot(values, table.title, whiskers, table.reference, width=1000, digits=2)
+    return as_image(bar_figure(values, table.title, "percent", whiskers, table.reference))
 
 
 def _image(table: ResultTable) -> str:
