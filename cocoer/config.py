@@ -13,7 +13,8 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -350,12 +351,35 @@ def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
     if not equals or not all(path):
         raise ConfigError(f"--set wants section.key=value, got {text!r}")
     try:
-        leaf = parse_value(value)
+        leaf = _as_wanted(value, _type_at(path))
     except ConfigError as err:
         raise ConfigError(f"--set {key}: {err}") from None
     for name in reversed(path):
         leaf = {name: leaf}
     return _merged(tree, leaf)
+
+
+def _as_wanted(text: str, wanted: Any) -> Any:
+    """What a value of `--set` says where the key wants this type: a text stays a text (`001`, `2024-01-05`, `a #1`, `no`).
+
+    Quotes around a text go, as in YAML; `null` is nothing where the key may be nothing.
+    """
+    kinds = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+    kinds = tuple(get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds)
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    a_text = str in kinds or any(isinstance(choice, str) for choice in choices)
+    a_number = any(kind in (int, float, bool) for kind in kinds) or not all(isinstance(c, str) for c in choices)
+    if not a_text or a_number or text[:1] in ("[", "{", '"', "'"):
+        return parse_value(text)
+    return None if type(None) in kinds and text in ("", "null", "~") else text
+
+
+def _type_at(path: Sequence[str]) -> Any:
+    """The type that a key of the config wants; None for a section and for a key that is not there."""
+    here: Any = Config
+    for name in path:
+        here = get_type_hints(here, include_extras=True).get(name) if dataclasses.is_dataclass(here) else None
+    return here
 
 
 def _keys_at(loc: Sequence[Any]) -> list[str]:

@@ -14,10 +14,17 @@ MOST_BYTES = 200_000
 """PyYAML reads about 100 kB a second; the largest config of cocoer has 4 kB."""
 
 
-class _Yaml12Loader(yaml.SafeLoader):
-    """PyYAML reads `6e-5` as text (YAML 1.1); in YAML 1.2, and for everybody who writes configs, it is a number.
+_OF_YAML_1_1 = ("bool", "int", "float", "timestamp", "value", "merge")
 
-    Aliases (`*name`) are refused: nested, a few lines of them become more values than a machine has room for.
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """A safe loader with the numbers of YAML 1.2.
+
+    PyYAML reads `6e-5` as a text, `010` as 8, `1:30` as 90, `no` as false and `2024-01-05` as a date (YAML 1.1); for
+    everybody who writes configs, these are a number, 10, and three texts.
+
+    Aliases (`*name`) are refused: nested, a few lines of them become more values than a machine has room for. So is a key that
+    stands twice: one of its two values would be dropped without a word.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -27,10 +34,41 @@ class _Yaml12Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="an alias (*name); write the value out", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Called by PyYAML for each mapping."""
+        first: dict[Any, Any] = {}
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in first:
+                lines = first[key].start_mark.line + 1, key_node.start_mark.line + 1
+                problem = f"the key {key!r} stands twice, in lines {lines[0]} and {lines[1]}; put its values together"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            first[key] = key_node
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """Called by PyYAML for each whole number."""
+        text = node.value.replace("_", "")
+        return int(text, 0) if text.lstrip("+-").lower().startswith(("0x", "0o", "0b")) else int(text)
+
+
+_Yaml12Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in pairs if tag.rsplit(":", 1)[1] not in _OF_YAML_1_1]
+    for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^([-+]?[0-9][0-9_]*|[-+]?0[xX][0-9a-fA-F]+|[-+]?0o[0-7]+|[-+]?0b[01]+)$"),
+    list("-+0123456789"),
+)
+_Yaml12Loader.add_constructor("tag:yaml.org,2002:int", _Yaml12Loader.construct_yaml_int)
 
 _Yaml12Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    re.compile(r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
     list("-+0123456789."),
 )
 

@@ -19,7 +19,6 @@ from typing import Any
 
 from PIL import Image
 
-from cocoer.data.boxes_file import boxes_beside
 from cocoer.data.decode import is_image
 from cocoer.own_files import is_own_image, path_marks, same_name
 
@@ -171,8 +170,10 @@ class _Walk:
 
     def note(self, path: Path) -> None:
         """Remember a file that the run reads, and the boxes beside it."""
-        for each in (path, boxes_beside(path)):
-            if each is not None and "\0" not in str(each):
+        if "\0" in str(path):  # no file is called so
+            return
+        for each in (path, path.with_name(path.stem + ".boxes.json")):
+            if each is path or os.path.lexists(each):
                 self.marks.update(map(hash_of, path_marks(each)))
 
     def entry(self, text: str) -> Iterator[InputItem]:
