@@ -260,6 +260,7 @@ class DetectorConfig:
     input_size: Annotated[int, Field(ge=32, le=4096)] = 640  # side of the square that the detectors see, pixels
     face_threshold: Fraction = 0.5
     person_threshold: Fraction = 0.5
+    demo_anywhere: bool = False  # let the demonstration's detectors also look at images from outside the demo world
     faces_to_bodies: Literal["one_to_one", "published"] = (
         "one_to_one"  # published: columns only, a face may serve several
     )

@@ -11,6 +11,10 @@ class CocoerError(Exception):
     """The common base: a fault that the text explains."""
 
 
+class SyntheticWeightsWarning(UserWarning):
+    """Said once per recogniser whose weights were trained on synthetic scenes: its answers mean nothing on photographs."""
+
+
 class CheckpointError(CocoerError, ValueError):
     """A weights file that cannot be used; the text names the file, what was wanted, what is there, and the remedy."""
 

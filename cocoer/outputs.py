@@ -16,6 +16,9 @@ SOURCES: tuple[str, ...] = ("pred", "VI", "head", "body", "ctx")
 """Whose labels and probabilities a result holds, in the release's words: the fused answer, the vocabulary branch,
 and the three levels."""
 
+SYNTHETIC = "SYNTHETIC DEMONSTRATION: these weights learned from drawn scenes, the answer means nothing on photographs"
+"""What every image, page and table says of an answer whose weights were trained on synthetic data."""
+
 LEVEL_SOURCES: dict[str, str] = {"head": "head", "body": "body", "context": "ctx"}
 """Level name -> the key under which the release writes it."""
 
@@ -75,6 +78,7 @@ class PersonPrediction:
     reads the levels alike, so the first to leave was chosen by the order head, body, context and says nothing; whether the head
     was estimated, the boxes say); or `error` (labels and probabilities empty).
     message: empty, or what went wrong and what to do.
+    synthetic: the weights were trained on synthetic scenes, so the answer means nothing on photographs.
     """
 
     person: int
@@ -86,6 +90,7 @@ class PersonPrediction:
     message: str = ""
     pseudo_label: tuple[str, ...] = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
+    synthetic: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for a status that readers of the results would not know."""
@@ -117,6 +122,7 @@ class PersonPrediction:
         out["preprocess"] = dict(self.preprocess)
         out["status"] = self.status
         out["message"] = self.message
+        out["synthetic"] = self.synthetic
         return out
 
 
@@ -138,6 +144,11 @@ class ImageResult:
     model: Mapping[str, Any] = field(default_factory=dict)
     frame: int | None = None
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether weights trained on synthetic scenes made it (see `SYNTHETIC`)."""
+        return bool(self.model.get("synthetic")) or any(person.synthetic for person in self.persons)
+
     def to_dict(self) -> dict[str, Any]:
         """What is written as the image's JSON file."""
         out: dict[str, Any] = {"image": self.image, "width": self.width, "height": self.height}
@@ -146,6 +157,7 @@ class ImageResult:
         out |= {
             "status": self.status,
             "message": self.message,
+            "synthetic": self.synthetic,
             "model": dict(self.model),
             "persons": [p.to_dict() for p in self.persons],
         }

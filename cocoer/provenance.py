@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "safetensors")
 
@@ -37,3 +39,8 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             out[name] = "not installed as a package"
     return out
+
+
+def says_synthetic(metadata: Mapping[str, Any]) -> bool:
+    """Whether what a weights file says of itself tells that it was trained on synthetic scenes: by its field, or its note."""
+    return bool(metadata.get("synthetic")) or "synthetic" in str(metadata.get("note", "")).lower()

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cocoer.boxes import iou
-from cocoer.data.detect import PeopleDetector
+from cocoer.data.detect import DEMO_KEY, PeopleDetector
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.world import draw_image
 from cocoer.model.demo_detector import KINDS, STRIDES, Backbone, Head, OneDetector, loss_of, points_of
@@ -136,6 +136,9 @@ def export(detector: OneDetector, path: Path) -> None:
             opset_version=17,
             dynamo=False,
         )
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {DEMO_KEY: "trained on the demo world, for drawn people only"})
+    onnx.save(model, path)
 
 
 def matched(found: NDArray[np.float64], wanted: NDArray[np.float32]) -> int:

@@ -3,71 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import threading
-import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hosts import Host, running
 from tiny_recognizer import load_program, tiny_checkpoint
 
-from cocoer.errors import FetchError
 from cocoer.files import file_sha256
 from cocoer.weights import catalog as catalog
 from cocoer.weights import fetch as weights_fetch
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG, WeightsFile, entry
-from cocoer.weights.fetch import fetch, put, verify
 
-CONTENT = bytes(range(256)) * 5000  # 1.28 MB
-
-
-class Server(ThreadingHTTPServer):
-    """Serves CONTENT; remembers what was asked for; can cut answers short or refuse ranges."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[str | None] = []
-        self.cut: int | None = None
-        self.ranges = True
-        self.content = CONTENT
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.server.asked.append(wanted)
-        if self.path != "/file":
-            self.send_error(404)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
-        if start >= len(self.server.content):
-            self.send_error(416)
-            return
-        body = self.server.content[start:]
-        self.send_response(206 if wanted and self.server.ranges else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: self.server.cut])
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
+CONTENT = bytes(range(256)) * 50
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    monkeypatch.setattr(weights_fetch, "RETRIES", 0)
+    with running() as host:
+        host.files["/file"] = CONTENT
+        yield host
 
 
 @pytest.fixture
@@ -76,114 +34,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def item_of(server: Server, **changes: object) -> WeightsFile:
-    url = f"http://127.0.0.1:{server.server_port}/file"
+def item_of(server: Host) -> WeightsFile:
     sha256 = hashlib.sha256(CONTENT).hexdigest()
-    base = WeightsFile("toy", "a toy", "the page", "checkpoints/toy.bin", "MIT", url, len(CONTENT), sha256, "here")
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def test_a_download_is_whole_and_checked(server: Server, project: Path) -> None:
-    seen: list[tuple[int, int | None]] = []
-    fetch(item_of(server), lambda done, total: seen.append((done, total)))
-    place = project / "checkpoints" / "toy.bin"
-    assert place.read_bytes() == CONTENT and list(place.parent.iterdir()) == [place]
-    assert seen[-1] == (len(CONTENT), len(CONTENT)) and "agrees" in verify(item_of(server))
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_download_that_broke_off_is_continued(server: Server, project: Path, ranges: bool) -> None:
-    server.cut = 300_000
-    with pytest.raises(FetchError, match="ended after|cannot be downloaded"):
-        fetch(item_of(server))
-    assert not (project / "checkpoints" / "toy.bin").exists()
-    part = project / "checkpoints" / "toy.bin.part"
-    assert part.stat().st_size == 300_000
-    server.cut, server.ranges = None, ranges
-    fetch(item_of(server))
-    assert server.asked == [None, "bytes=300000-"]
-    assert (project / "checkpoints" / "toy.bin").read_bytes() == CONTENT and not part.exists()
-
-
-def test_another_file_is_refused_and_nothing_is_left(server: Server, project: Path) -> None:
-    (project / "checkpoints").mkdir()
-    (project / "checkpoints" / "toy.bin").write_bytes(b"the old one")
-    server.content = CONTENT[:-1] + b"!"
-    with pytest.raises(FetchError, match="SHA-256"):
-        fetch(item_of(server))
-    server.content = CONTENT + b"!"
-    with pytest.raises(FetchError, match="bytes"):
-        fetch(item_of(server, sha256=None))
-    assert [p.name for p in (project / "checkpoints").iterdir()] == ["toy.bin"]
-    assert (project / "checkpoints" / "toy.bin").read_bytes() == b"the old one"
-
-
-def test_a_server_that_does_not_answer_is_said_with_the_way_out(server: Server, project: Path) -> None:
-    with pytest.raises(FetchError, match="404"):
-        fetch(item_of(server, url=f"http://127.0.0.1:{server.server_port}/absent"))
-    with pytest.raises(FetchError, match=r"--from FILE"):
-        fetch(item_of(server, url="http://127.0.0.1:9/file"))
-    with pytest.raises(FetchError, match=r"by hand.*--from FILE"):
-        fetch(item_of(server, url=None))
-
-
-def test_a_partial_checksum_and_none_at_all(server: Server, project: Path) -> None:
-    full = hashlib.sha256(CONTENT).hexdigest()
-    fetch(item_of(server, sha256=full[:8]))
-    with pytest.raises(FetchError, match="SHA-256"):
-        fetch(item_of(server, sha256="00000000"))
-    fetch(item_of(server, sha256=None))
-    assert "no checksum" in verify(item_of(server, sha256=None))
-
-
-def archive(*members: tuple[str, bytes]) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as bundle:
-        for name, content in members:
-            bundle.writestr(name, content)
-    return data.getvalue()
-
-
-def test_only_the_wanted_member_of_an_archive_is_unpacked(server: Server, project: Path) -> None:
-    inner = hashlib.sha256(b"face").hexdigest()
-    server.content = archive(("pack/det.onnx", b"face"), ("../../evil.txt", b"x"), ("pack/other.onnx", b"y"))
-    item = item_of(server, place="packs/toy", size=None, sha256=None, unpack=(("det.onnx", inner),))
-    fetch(item)
-    files = [p.relative_to(project).as_posix() for p in project.rglob("*") if p.is_file()]
-    assert files == ["packs/toy/det.onnx"] and item.present
-    with pytest.raises(FetchError, match=r"holds no other\.bin"):
-        fetch(replace(item, unpack=(("other.bin", None),)))
-    with pytest.raises(FetchError, match="SHA-256"):
-        fetch(replace(item, unpack=(("det.onnx", "0" * 64),)))
-    server.content = b"PK not a zip"
-    with pytest.raises(FetchError, match="damaged"):
-        fetch(item)
-
-
-def test_a_file_brought_along_is_checked_and_copied(server: Server, project: Path) -> None:
-    brought = project / "stick.bin"
-    brought.write_bytes(CONTENT)
-    put(item_of(server, url=None), brought)
-    assert (project / "checkpoints" / "toy.bin").read_bytes() == CONTENT and brought.exists()
-    brought.write_bytes(CONTENT[:-1])
-    with pytest.raises(FetchError, match="bytes"):
-        put(item_of(server), brought)
-    with pytest.raises(FetchError, match="no such file"):
-        put(item_of(server), project / "absent")
-    pack = item_of(server, place="packs/toy", unpack=(("det.onnx", hashlib.sha256(b"face").hexdigest()),))
-    member = project / "det.onnx"
-    member.write_bytes(b"face")
-    put(pack, member)
-    assert pack.present and not server.asked
-
-
-def test_a_full_disk_is_said(server: Server, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(weights_fetch, "_download", full)
-    with pytest.raises(FetchError, match="No space left"):
-        fetch(item_of(server))
+    return WeightsFile(
+        "toy", "a toy", "the page", "checkpoints/toy.bin", "MIT", f"{server.address}/file", len(CONTENT), sha256, "here"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +48,7 @@ def program() -> ModuleType:
 
 def test_the_program_lists_fetches_verifies(
     program: ModuleType,
-    server: Server,
+    server: Host,
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -256,7 +111,7 @@ def test_the_catalog_is_complete_and_honest() -> None:
         assert entry(name).name == name
     for item in CATALOG:
         assert (
-            item.licence and item.page.startswith("https://") and item.place.startswith(("checkpoints/", "thirdparty/"))
+            item.licence and item.page.startswith("https://") and item.place.startswith(("checkpoints", "thirdparty/"))
         )
         assert item.url is None or item.url.startswith("https://")
         assert item.sha256 is None or (len(item.sha256) in (8, 64) and int(item.sha256, 16) >= 0)

@@ -50,7 +50,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="cocoer app", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
-    p.add_argument("--checkpoint", help="weights (.safetensors file or folder); default: the synthetic demonstration's")
+    p.add_argument(
+        "--checkpoint",
+        help="weights (.safetensors file or folder), release, zero-shot or demo; default: as setup chose, else demo",
+    )
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
     p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
     p.add_argument(
@@ -153,7 +156,7 @@ def build(viewer: Viewer) -> gr.Blocks:
     from cocoer.errors import ViewError
     from cocoer.report.draw import draw_result
     from cocoer.report.figure import draw_case_study
-    from cocoer.report.person_html import image_in_html, map_rows, person_block
+    from cocoer.report.person_html import image_in_html, map_rows, person_block, synthetic_band
     from cocoer.report.saliency import attention_rows, level_images, saliency_rows
 
     examples = sorted((places.SHIPPED / "test_imgs").glob("demo_*.jpg"))
@@ -216,7 +219,8 @@ def build(viewer: Viewer) -> gr.Blocks:
         assert boxes is not None, "a person that can be explained has boxes"
         said = f"{found.emotion}, fused probability {found.probability:.2f}"
         maps = saliency_rows(level_images(viewed.image, boxes), found) | attention_rows(viewed.image, found)
-        return f"<p><strong>{escape(said)}</strong>. {LEGEND}</p>{map_rows(maps)}"
+        band = synthetic_band(viewed.result.synthetic)
+        return f"{band}<p><strong>{escape(said)}</strong>. {LEGEND}</p>{map_rows(maps)}"
 
     def closed() -> Any:
         return gr.Column(visible=False)
@@ -283,10 +287,13 @@ def build(viewer: Viewer) -> gr.Blocks:
 
 def heading(recognizer: Recognizer) -> str:
     """Title and remarks, as Markdown."""
+    from cocoer.report.person_html import synthetic_band
+
     about = recognizer.about
     note = f" **{about['note']}**" if about["note"] else ""
     return (
-        f"# CocoER\nEmotions of the people in an image, by head, body and context. Weights {about['weights']} "
+        f"# CocoER\n{synthetic_band(recognizer.synthetic)}\n\n"
+        f"Emotions of the people in an image, by head, body and context. Weights {about['weights']} "
         f"({about['dataset']}, {about['mode']} mode) on {about['device']}.{note}\n\n"
         "What comes out is a guess about an expression, not a fact about a person. Struck out: what a level says and the answer "
         "does not share."

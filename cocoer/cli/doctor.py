@@ -1,7 +1,8 @@
 """What is installed, what is wrong with it, and what to do: `cocoer doctor`.
 
 Looks at Python, packages and their bounds, torch and its GPU, the two onnxruntime packages that must not both be there,
-weights with their licences, disk and folders. Changes nothing and uses no network. Exit code 0: nothing wrong. 1: something is.
+weights with their licences, the routes to photographs, disk and folders.
+Changes nothing and uses no network. Exit code 0: nothing wrong. 1: something is.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from cocoer.report.text import human_size
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON
+from cocoer.weights.routes import ROUTES, SETUP, chosen
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -173,6 +175,20 @@ def check_weights() -> list[Finding]:
     return found
 
 
+def check_photographs() -> list[Finding]:
+    """Which routes to photographs are ready and what the others lack; WRONG where there is none."""
+    ready = [route for route in ROUTES if not route.missing]
+    default = chosen()
+    found = [Finding(OK, f"ready: {route.name}{' (the default)' if route == default else ''}") for route in ready]
+    if not ready:
+        found.append(Finding(WRONG, "photographs cannot be answered: none of the routes is ready", SETUP))
+    return found + [
+        Finding(NOTE, f"not ready: {route.name}, lacks {', '.join(route.missing)}", f"{SETUP} --with {route.name}")
+        for route in ROUTES
+        if route.missing
+    ]
+
+
 def check_disk(folder: Path) -> list[Finding]:
     """Room, and whether results can be written."""
     free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
@@ -222,6 +238,7 @@ def examine() -> dict[str, list[Finding]]:
         "insightface": check_insightface(),
         "OpenCV": check_opencv(),
         "Weights": check_weights(),
+        "Photographs": check_photographs(),
         "Disk": check_disk(places.home()),
     }
 

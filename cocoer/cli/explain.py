@@ -32,7 +32,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument(
         "--boxes", metavar="B.json", help="boxes of the people; NAME.boxes.json beside the image is found by itself"
     )
-    p.add_argument("--checkpoint", help="weights; default: the synthetic demonstration's")
+    p.add_argument("--checkpoint", help="weights, release or demo; default: as setup chose, else demo")
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
     p.add_argument("--device", default="auto")
     p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
@@ -63,11 +63,14 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.inference.explain import explain
     from cocoer.inference.recognizer import Recognizer
     from cocoer.names import canonical_class
+    from cocoer.outputs import SYNTHETIC
 
     image = decode_image(args.input)
     given = GivenBoxes(args.boxes, True)(args.input, Path(args.input))
     overrides = [*args.overrides, "inference.backend=torch"]  # an exported file has no backbones to look into
     recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, overrides)
+    if recognizer.synthetic:
+        print(SYNTHETIC, file=sys.stderr)
     if args.emotion is not None:  # before any work: a misspelt name costs nothing
         args.emotion = canonical_class(args.emotion, recognizer.config.classes)
     prepared = recognizer.prepare(image, given)
@@ -100,7 +103,7 @@ def write(
     """Both panels and the numbers of one person."""
     from dataclasses import replace
 
-    from cocoer.report.plots import save
+    from cocoer.report.plots import save, with_note
     from cocoer.report.saliency import draw_attention, draw_saliency, level_images
     from cocoer.report.text import Cell, table
 
@@ -108,10 +111,12 @@ def write(
     found = replace(found, person=number)
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{source.stem}_person{number}_{found.emotion}")
     title = f"{source.name}, person {number}"
-    save(draw_saliency(level_images(image, who), found, title), folder / f"{stem}_saliency.png")
+    note = SYNTHETIC if recognizer.synthetic else ""
+    save(with_note(draw_saliency(level_images(image, who), found, title), note), folder / f"{stem}_saliency.png")
     if found.attention:
-        save(draw_attention(image, found, title), folder / f"{stem}_attention.png")
-    facts = {"image": source.as_posix(), "model": recognizer.about, "boxes": who.to_dict()} | found.to_dict()
+        save(with_note(draw_attention(image, found, title), note), folder / f"{stem}_attention.png")
+    facts = {"image": source.as_posix(), "synthetic": recognizer.synthetic, "model": recognizer.about}
+    facts |= {"boxes": who.to_dict()} | found.to_dict()
     (folder / f"{stem}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     rows: list[list[Cell]] = [[s.level, s.score_before, s.score_after] for s in found.saliency]
     print(f"person {number}: {found.emotion}, probability {found.probability:.2f} -> {folder / stem}_*.png")

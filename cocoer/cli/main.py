@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "weights on a split: mAP or accuracy with intervals, exclusions",
     "prepare": "build a person index: emotic, caers, table, demo",
     "data": "check, show and convert a person index",
+    "setup": "photos: fetch, check, convert and try what photographs need",
     "weights": "list, fetch, verify and convert weights",
     "explain": "where each level looks for an emotion",
     "cases": "case studies of a split as one HTML page",

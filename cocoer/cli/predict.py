@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocoer.cli.talk import shortened, shown_faults
+from cocoer.outputs import SYNTHETIC
 from cocoer.report.text import escaped, printable
-from cocoer.weights.catalog import DEMO_CHECKPOINT
+from cocoer.weights.catalog import DETECTORS
 
 if TYPE_CHECKING:
     from cocoer.config import Config
@@ -62,13 +63,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
     p.add_argument(
         "--checkpoint",
-        help="weights (.safetensors file or folder, or .onnx), or zero-shot[:TOWER[=FILE]] for CLIP alone; default: the"
-        " synthetic demonstration's",
+        help="weights (.safetensors file or folder, or .onnx); release (the authors'), zero-shot[:TOWER[=FILE]] (CLIP alone) or "
+        "demo; default: what `cocoer setup photos` chose, else demo, the synthetic demonstration's",
     )
     p.add_argument(
         "--boxes",
         metavar="B.json",
         help="boxes of the people, instead of detection; NAME.boxes.json beside an image is found by itself",
+    )
+    p.add_argument(
+        "--detector",
+        choices=sorted(DETECTORS),
+        help="what finds the people (default: what goes with the weights); demo: the demonstration's, for drawn people only",
     )
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
     p.add_argument("--batch-size", type=int, metavar="N", help="persons a forward pass (default: the config's)")
@@ -142,7 +148,8 @@ def run(args: argparse.Namespace) -> int:
     stdin = read_stdin() if STDIN in args.input else None  # to its end: what is read must be known before any writing
     with ExitStack() as stack:
         runtime = stack.enter_context(processes(args))
-        recognizer = Recognizer.from_options(args.config, args.checkpoint, str(runtime.device), args.overrides)
+        options = args.config, args.checkpoint, str(runtime.device), args.overrides, args.detector
+        recognizer = Recognizer.from_options(*options)
         if not single:
             share_cores(recognizer)
         say(args, announce(recognizer, args.device), runtime.is_main)
@@ -212,11 +219,8 @@ def announce(recognizer: Recognizer, asked: str) -> str:
     lines = [
         f"weights {about['weights']} ({about['dataset']}, {about['mode']} mode) on {about['device']}{chosen}{runs}"
     ]
-    if about["weights"] == DEMO_CHECKPOINT.name:
-        lines.append(
-            "These are the DEMONSTRATION weights, trained on synthetic scenes: not for real photographs. "
-            "For those give --checkpoint; see `cocoer weights list`."
-        )
+    if recognizer.synthetic:
+        lines.append(f"{SYNTHETIC}. For photographs: `cocoer setup photos`.")
     return "\n".join(lines)
 
 

@@ -144,7 +144,8 @@ def show_people(log: RunLog, data: DataConfig, step: int, people: list[Example])
     """Draw a few validation people with what each level says, into the run's images and TensorBoard."""
     for i, person in enumerate(people):
         record = person.record
-        result = ImageResult(record.image, record.width, record.height, (person.prediction,))
+        about = {"synthetic": "synthetic" in record.extra}
+        result = ImageResult(record.image, record.width, record.height, (person.prediction,), model=about)
         image = draw_result(decode_record(record, Path(data.root), data.allow_outside), result)
         log.add_image(f"person {i}", image, step, "recognition")
 

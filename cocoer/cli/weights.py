@@ -24,9 +24,7 @@ from cocoer.errors import FetchError
 from cocoer.report.text import human_size, table
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, WeightsFile, entry
-from cocoer.weights.fetch import fetch, put, verify
-
-OFFLINE_VARIABLE = "COCOER_OFFLINE"
+from cocoer.weights.fetch import OFFLINE_VARIABLE, fetch, put, verify
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -201,6 +199,7 @@ def run_pack(weights: Path, out: Path) -> int:
 
     from cocoer.errors import CheckpointError, OutputError
     from cocoer.model.checkpoint import load_weights, save_weights
+    from cocoer.provenance import says_synthetic
 
     try:
         loaded = load_weights(weights)
@@ -214,6 +213,7 @@ def run_pack(weights: Path, out: Path) -> int:
             metrics=about.get("metrics", {}),
             thresholds=loaded.thresholds,
             note=about.get("note", ""),
+            synthetic=says_synthetic(about),
             dtype=torch.float16,
         )
     except (CheckpointError, OutputError) as err:

@@ -21,17 +21,21 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cocoer.data.batch import PersonRecord
+from cocoer.data.phone_formats import missing_codec, register, to_srgb
 from cocoer.errors import ImageError
 
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO")
-"""Content that is read, whatever the file's ending. Of an animation, the first frame."""
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO", "AVIF", "HEIF")
+"""Content that is read, whatever the file's ending. Of several images in one file (an animation, a Live Photo, the gain map of an
+Ultra-HDR JPEG) the first."""
+
+DEMO_MARK = "cocoer demo world: synthetic"
+"""The comment that an image drawn by the demo world carries, in memory and in its file."""
 
 MAX_PIXELS = 150_000_000
 """Larger images are refused before their pixels are unpacked. The widest of EMOTIC has 11,617 columns."""
 
-_OPENERS = tuple(
-    f for f in FORMATS if f != "MPO"
-)  # Pillow reads an MPO (two images of one camera) through its JPEG reader
+# Pillow reads an MPO (two images of one camera) through its JPEG reader.
+_OPENERS = (*(f for f in FORMATS if f not in ("MPO", "HEIF")), *register())
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT: dict[int, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -78,8 +82,9 @@ def is_image(data: bytes) -> bool:
 def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image in mode RGB, upright, 8 bits a channel; the same pixels in whichever form of `Source` it comes.
 
-    EXIF rotation is applied (of a PIL image: where it still carries the note). 16-bit gray keeps its high byte (as Pillow
-    does for 16-bit colour), CMYK is converted, transparent parts are laid over white. The size is checked against
+    EXIF rotation is applied (of a PIL image: where it still carries the note), and colours are converted to sRGB where there
+    is a profile. 16-bit gray keeps its high byte (as Pillow does for 16-bit colour), CMYK is converted, transparent parts are
+    laid over white. The size is checked against
     `max_pixels` before pixels are unpacked. What was handed in stays as it was, and open.
     Raises ImageError for a missing, unreadable, foreign, damaged, truncated, closed or too large image, and for anything
     that is no `Source`.
@@ -91,7 +96,10 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         # Leaving an image closes the file of a path, and no file of the caller's.
         with contextlib.nullcontext() if in_memory else image:
             image.load()
-            return _to_rgb(_upright(image), name)
+            marked = is_demo_image(image)
+            upright = _to_rgb(to_srgb(_upright(image)), name)
+            upright.info = {"comment": DEMO_MARK.encode()} if marked else {}
+            return upright
     except ImageError:
         raise
     except _FAULTS as err:
@@ -99,6 +107,12 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({_one_line(err)}); "
             "fetch the file again or leave it out"
         ) from None
+
+
+def is_demo_image(image: Image.Image) -> bool:
+    """Whether the image says that the demo world drew it; one that lost its comment on the way does not."""
+    comment = image.info.get("comment", "")
+    return (comment.decode("latin-1") if isinstance(comment, bytes) else str(comment)) == DEMO_MARK
 
 
 def image_size(source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -196,6 +210,8 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as err:
         raise ImageError(f"{name}: wanted at most {max_pixels:,} pixels ({_one_line(err)}); make it smaller") from None
     except UnidentifiedImageError:
+        if codec := missing_codec(source):
+            raise ImageError(f"{name}: is {codec}") from None
         raise _NotAnImage(
             f"{name}: wanted an image ({', '.join(FORMATS)}), got something else or a damaged header; "
             "save it as JPEG or PNG"

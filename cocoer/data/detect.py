@@ -1,7 +1,7 @@
 """Faces and persons found by insightface, from local files only; nothing here downloads anything.
 
 Any SCRFD or RetinaFace-style detector in ONNX that insightface's own loader understands will do: `det_10g.onnx` of the
-pack buffalo_l, `scrfd_person_2.5g.onnx`, or the small ones of the demo world.
+pack buffalo_l, `scrfd_person_2.5g.onnx`, or the small ones of the demo world; and those of `detect_permissive`.
 insightface (and onnxruntime with it) is imported when the first detector is built, not with this module.
 """
 
@@ -11,7 +11,7 @@ import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,14 @@ from cocoer.data.people import Detections
 from cocoer.errors import DetectorError, MissingWeights
 from cocoer.weights.catalog import find_detector
 
+YUNET = "yunet"
+"""A face detector with this in its file's name is YuNet, whose layout is its own."""
+
 PERSON_NMS = 0.5
 """Two person boxes that overlap more are one person: the value of insightface's person example and of the published code."""
+
+DEMO_KEY = "cocoer_synthetic"
+"""Metadata of a detector's .onnx file that was trained on the demo world (`scripts/train_demo_detectors.py` writes it)."""
 
 FACE_NMS = 0.4
 """insightface's own value for faces."""
@@ -30,12 +36,16 @@ FACE_NMS = 0.4
 
 @dataclass(frozen=True)
 class DetectorInfo:
-    """What runs, for reports and results: file names and the onnxruntime providers that really execute."""
+    """What runs, for reports and results: file names and the onnxruntime providers that really execute.
+
+    demo: one of them was trained on the demo world, so it means nothing on photographs.
+    """
 
     face: str
     person: str
     face_provider: str
     person_provider: str
+    demo: bool = False
 
     def to_dict(self) -> dict[str, str]:
         """As written in a result."""
@@ -51,8 +61,9 @@ class DetectorInfo:
 class PeopleDetector:
     """Faces and bodies in an image.
 
-    face, person: .onnx files. input_size: side of the square that the image is scaled into, pixels; a model exported for
-    one fixed size keeps its own. device: `auto`, `cpu` or `cuda`. threads: of onnxruntime, 0 = its choice.
+    face, person: .onnx files; for people also torchvision's .pth. input_size: side of the square that the image is
+    scaled into, pixels; a model exported for one fixed size keeps its own.
+    device: `auto`, `cpu` or `cuda`. threads: of onnxruntime, 0 = its choice.
     Raises MissingWeights for a file that is not there, DetectorError for one that is no detector or a device that is not there.
     """
 
@@ -67,11 +78,25 @@ class PeopleDetector:
         threads: int = 0,
     ) -> None:
         providers = choose_providers(device)
-        self._face = _load(face, "face", providers, input_size, face_threshold, FACE_NMS, threads)
-        self._person = _load(person, "person", providers, input_size, person_threshold, PERSON_NMS, threads)
+        self.input_size = input_size
+        self._face: Finder
+        self._person: Finder
+        if YUNET in face.name:
+            from cocoer.data.detect_permissive import YuNetFaces
+
+            self._face = YuNetFaces(_there(face, "face"), input_size, face_threshold, FACE_NMS)
+        else:
+            self._face = _Insightface(face, "face", providers, input_size, face_threshold, FACE_NMS, threads)
+        if person.suffix == ".pth":
+            from cocoer.data.detect_permissive import CocoPersons
+
+            self._person = CocoPersons(_there(person, "person"), input_size, person_threshold, PERSON_NMS, device)
+        else:
+            self._person = _Insightface(person, "person", providers, input_size, person_threshold, PERSON_NMS, threads)
         self._lock = threading.Lock()
-        self.info = DetectorInfo(face.name, person.name, _running(self._face), _running(self._person))
-        if device.startswith("cuda") and "CUDA" not in self.info.to_dict()["provider"]:
+        demo = self._face.demo or self._person.demo
+        self.info = DetectorInfo(face.name, person.name, self._face.provider, self._person.provider, demo)
+        if device.startswith("cuda") and "CPU" in self.info.to_dict()["provider"]:
             raise DetectorError(
                 f"--device {device}: onnxruntime fell back to {self.info.to_dict()['provider']} for the detectors, so CUDA or "
                 "cuDNN does not fit; run `cocoer doctor`, or use --device cpu"
@@ -139,8 +164,7 @@ def _load(
     path: Path, kind: str, providers: list[Provider], input_size: int, threshold: float, nms: float, threads: int
 ) -> Any:
     """One detector, by insightface's loader, ready for images."""
-    if not path.is_file():
-        raise MissingWeights(f"{kind} detector {path}: no such file; see `cocoer weights list`")
+    _there(path, kind)
     import onnxruntime
     from insightface import model_zoo
 
@@ -165,16 +189,50 @@ def _load(
     return model
 
 
-def _running(model: Any) -> str:
-    """The provider that executes a loaded model, which is not always the one that was asked for."""
-    return str(model.session.get_providers()[0])
+class Finder(Protocol):
+    """One detector. provider: what executes it, which is not always what was asked for. demo: trained on synthetic scenes."""
+
+    provider: str
+    demo: bool
+
+    def rows(self, bgr: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """uint8 [H, W, 3], BGR -> [N, 5]: x1, y1, x2, y2 in its pixels, and the score."""
+        ...
+
+
+class _Insightface:
+    """A detector by insightface's loader, ready for images."""
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        providers: list[Provider],
+        input_size: int,
+        threshold: float,
+        nms: float,
+        threads: int,
+    ) -> None:
+        self._model = _load(path, kind, providers, input_size, threshold, nms, threads)
+        self.provider = str(self._model.session.get_providers()[0])
+        self.demo = bool(self._model.session.get_modelmeta().custom_metadata_map.get(DEMO_KEY))
+
+    def rows(self, bgr: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """As `Finder.rows`."""
+        return np.asarray(self._model.detect(bgr)[0], dtype=np.float64).reshape(-1, 5)
+
+
+def _there(path: Path, kind: str) -> Path:
+    if not path.is_file():
+        raise MissingWeights(f"{kind} detector {path}: no such file; see `cocoer weights list`")
+    return path
 
 
 def _detect(
-    model: Any, bgr: NDArray[np.uint8], width: int, height: int
+    finder: Finder, bgr: NDArray[np.uint8], width: int, height: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Boxes [N, 4] and scores [N] of one detector, inside the width x height image, best first."""
-    rows = np.asarray(model.detect(bgr)[0], dtype=np.float64).reshape(-1, 5)
+    rows = finder.rows(bgr)
     rows = rows[np.isfinite(rows).all(1)]
     rows[:, [0, 2]] = rows[:, [0, 2]].clip(0, width)
     rows[:, [1, 3]] = rows[:, [1, 3]].clip(0, height)

@@ -111,14 +111,31 @@ def write_index(folder: str | Path, records: Iterable[PersonRecord], sidecar: Ma
     return written | {"sidecar": folder / SIDECAR}
 
 
+def is_synthetic(index: str | Path, root: str | Path | None = None) -> bool:
+    """Whether a person index, or the drawn tree `root` that it was prepared from, says that its images are synthetic.
+
+    index: folder with train.jsonl ..., or one .jsonl file. Missing sidecars say nothing.
+    """
+    folders = [Path(index) if Path(index).is_dir() else Path(index).parent]
+    if root is not None:
+        folders += [Path(root), Path(root) / "index", Path(root).parent / "index"]
+    return any(_sidecar(folder).get("synthetic") is True for folder in folders)
+
+
+def _sidecar(folder: Path) -> dict[str, Any]:
+    """What a folder's sidecar says; nothing where there is none that can be read."""
+    try:
+        said = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
 def data_root_of(index: str | Path) -> Path:
     """The folder to which an index's image paths are relative: as its sidecar says, else the folder that holds the index.
 
     index: folder with train.jsonl ..., or one .jsonl file. A relative folder in the sidecar is one of the current directory.
     """
     folder = Path(index) if Path(index).is_dir() else Path(index).parent
-    try:
-        said = json.loads((folder / SIDECAR).read_text(encoding="utf-8")).get("data_root")
-    except (OSError, ValueError, AttributeError):
-        said = None
+    said = _sidecar(folder).get("data_root")
     return Path(said) if said else folder.parent

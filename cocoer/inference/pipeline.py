@@ -167,7 +167,9 @@ def _result(recognizer: Recognizer, entry: _Waiting) -> ImageResult:
     persons = recognizer.predictions(entry.prepared, entry.answers)
     size = entry.prepared.width, entry.prepared.height
     about = recognizer.about | ({"detector": entry.prepared.detector} if entry.prepared.detector else {})
-    return ImageResult(entry.item.name, *size, tuple(persons), model=about, frame=entry.item.frame)
+    return ImageResult(
+        entry.item.name, *size, tuple(persons), message=entry.prepared.remark, model=about, frame=entry.item.frame
+    )
 
 
 class _Reader(threading.Thread):

@@ -6,8 +6,10 @@ changes no global state, and answers do not depend on batch size, order or neigh
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,17 +20,19 @@ from PIL import Image
 
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.boxes_file import person_from
-from cocoer.data.decode import Source, decode_image
+from cocoer.data.decode import Source, decode_image, is_demo_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
-from cocoer.errors import BoxesError, CheckpointError, ForkError
+from cocoer.errors import BoxesError, CheckpointError, DetectorError, ForkError, SyntheticWeightsWarning
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_file import OnnxFile, check_switches, open_exported
 from cocoer.export.twin import open_twin
 from cocoer.files import file_sha256
 from cocoer.inference.predictions import Answer, LabelRule, Scores, answers_of, error_prediction
-from cocoer.outputs import PersonBoxes, PersonPrediction
-from cocoer.weights.catalog import DEMO_CHECKPOINT
+from cocoer.outputs import SYNTHETIC, PersonBoxes, PersonPrediction
+from cocoer.provenance import says_synthetic
+from cocoer.weights.catalog import DEMO_CHECKPOINT, DETECTORS
+from cocoer.weights.routes import detector_for, named_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +43,20 @@ if TYPE_CHECKING:
     from cocoer.inference.acceleration import Forward
     from cocoer.model.level_model import LevelModel, ModelOutput
     from cocoer.model.zero_shot import ZeroShot
+
+NOT_FOR_PHOTOGRAPHS = (
+    "the detectors here are the demonstration's and know drawn people only, and this image does not come from the demo world; "
+    "for photographs run `cocoer setup photos`, or give boxes (--boxes), or say --detector demo to use them all the same"
+)
+
+PANORAMA = 3.0
+"""An image whose longer side is so many times the shorter one is looked at as a panorama."""
+
+LEAST_SEEN = 224
+"""Pixels of the shorter side that the detectors should see: a person half as high then has a head of about 12."""
+
+LEAST_HEAD = 12
+"""Pixels of a head that insightface's detectors still find, about."""
 
 Persons = Sequence[PersonBoxes | Mapping[str, Any]]
 """Boxes of the people in one image, xyxy in its pixels: see `data.boxes_file`."""
@@ -58,13 +76,14 @@ class PreparedImage:
     """An image cut up for the model.
 
     width, height: pixels. persons: in the order of the boxes, or from left to right. detector: what found the people, or None
-    where boxes were given.
+    where boxes were given. remark: what a reader should know of how they were looked for.
     """
 
     width: int
     height: int
     persons: tuple[PreparedPerson, ...]
     detector: Mapping[str, str] | None = None
+    remark: str = ""
 
     @property
     def crops(self) -> dict[int, LevelCrops]:
@@ -79,7 +98,8 @@ class Recognizer:
     `config.inference` say (`acceleration`). Or an exported file, which runs on the CPU and needs no torch. device: where the
     model is. detector: called with uint8 [H, W, 3] RGB for images that come without boxes; None builds the config's insightface
     detectors when first needed.
-    fitted: thresholds of the fused answer per class name. about: what results say of the weights.
+    fitted: thresholds of the fused answer per class name. about: what results say of the weights; where it says
+    `synthetic`, each recogniser warns once (SyntheticWeightsWarning) and every answer says so.
 
     Several threads may use one recogniser. A pickle or a copy of one that was made from a file loads that file again; a
     process that was forked off cannot use it and is told so (docs/inference.md, "Several processes").
@@ -116,6 +136,11 @@ class Recognizer:
         }
         self.detector_threads = 0  # CPU threads of detectors that are yet to be built; 0 = as onnxruntime chooses
         self._about = dict(about or {})
+        self.synthetic = bool(self._about.get("synthetic"))
+        if self.synthetic:
+            warnings.warn(
+                f"{self._about.get('weights', 'weights')}: {SYNTHETIC}", SyntheticWeightsWarning, stacklevel=4
+            )
         self._detector = detector
         self._building = threading.Lock()
         self._process = os.getpid()
@@ -123,17 +148,28 @@ class Recognizer:
 
     @classmethod
     def from_options(
-        cls, config: str | None, checkpoint: str | Path | None, device: str, overrides: Sequence[str]
+        cls,
+        config: str | None,
+        checkpoint: str | Path | None,
+        device: str,
+        overrides: Sequence[str],
+        detector: str | None = None,
     ) -> Recognizer:
-        """What the options --config, --checkpoint, --device and --set of a command ask for.
+        """What the options --config, --checkpoint, --device, --set and --detector of a command ask for.
 
-        Without a config the weights bring theirs; without either, and for the demonstration's own config, the weights of the
-        synthetic demonstration are taken. Raises as `from_checkpoint` does.
+        Without a config the weights bring theirs. Without weights those are taken that `cocoer setup photos` chose, else, and
+        for the demonstration's own config, those of the synthetic demonstration. detector: a key of `catalog.DETECTORS`, under
+        the overrides; None: what goes with the weights. Does not warn of synthetic weights: the command says it in its own words.
+        Raises as `from_checkpoint` does.
         """
-        if config is None:
-            return cls.from_checkpoint(checkpoint or DEMO_CHECKPOINT, device, overrides)
-        shipped = DEMO_CHECKPOINT if Path(config).stem == DEMO_CHECKPOINT.stem else None
-        return cls.from_config(config, checkpoint or shipped, device, overrides)
+        kind = detector or (detector_for(checkpoint) if config is None else None)
+        changes = [*(DETECTORS[kind] if kind else ()), *overrides]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntheticWeightsWarning)
+            if config is None:
+                return cls.from_checkpoint(named_checkpoint(checkpoint), device, changes)
+            shipped = DEMO_CHECKPOINT if Path(config).stem == DEMO_CHECKPOINT.stem else None
+            return cls.from_config(config, named_checkpoint(checkpoint) if checkpoint else shipped, device, changes)
 
     @classmethod
     def from_checkpoint(
@@ -146,12 +182,13 @@ class Recognizer:
         """The recogniser of a weights file, which brings its config along. Default: the synthetic demonstration's weights.
 
         path: weights; or an .onnx file by cocoer export, which onnxruntime runs on the CPU whatever `device` says; or
-        `zero-shot`, `zero-shot:TOWER[=FILE]` for CLIP alone, without weights of CocoER (`model.zero_shot`).
+        `zero-shot`, `zero-shot:TOWER[=FILE]` for CLIP alone, without weights of CocoER (`model.zero_shot`); or `release`, the
+        authors' weights as `cocoer setup photos` converted them, or `demo`.
 
         device: `auto`, `cpu`, `cuda`, `cuda:N`. overrides: `inference.batch_size=4` and the like, over the file's config.
         Raises CheckpointError (missing or wrong file), ConfigError (bad override), ValueError (a device that is not there).
         """
-        return cls._loaded(Path(path), device, None, overrides, detector)
+        return cls._loaded(Path(named_checkpoint(path)), device, None, overrides, detector)
 
     @classmethod
     def from_config(
@@ -261,10 +298,12 @@ class Recognizer:
         width, height = image.size
         if persons is not None:
             return PreparedImage(width, height, tuple(self._given_person(image, raw) for raw in persons))
-        rule = self.config.inference.detector.faces_to_bodies
-        found = people_from_detections(self.detector(np.asarray(image)), width, height, rule)
+        spec, detector = self.config.inference.detector, self.detector
+        if getattr(detector.info, "demo", False) and not (is_demo_image(image) or spec.demo_anywhere):
+            raise DetectorError(NOT_FOR_PHOTOGRAPHS)
+        found = people_from_detections(detector(np.asarray(image)), width, height, spec.faces_to_bodies)
         cut = tuple(PreparedPerson(who, self._crop(image, who)) for who in found)
-        return PreparedImage(width, height, cut, self.detector.info.to_dict())
+        return PreparedImage(width, height, cut, detector.info.to_dict(), _shrunk(width, height, spec.input_size))
 
     def _given_person(self, image: Image.Image, raw: PersonBoxes | Mapping[str, Any]) -> PreparedPerson:
         """A person whose boxes the caller gave."""
@@ -294,7 +333,8 @@ class Recognizer:
 
         answers: of the persons without a fault, by their number, as `PreparedImage.crops`; a text says why there is none.
         """
-        return [self._prediction(number, who, answers) for number, who in enumerate(prepared.persons)]
+        rows = [self._prediction(number, who, answers) for number, who in enumerate(prepared.persons)]
+        return [replace(row, synthetic=self.synthetic) for row in rows]
 
     def _prediction(self, number: int, who: PreparedPerson, answers: Mapping[int, Answer | str]) -> PersonPrediction:
         answer = answers[number] if who.boxes is not None else who.fault
@@ -374,6 +414,21 @@ def _rebuilt(source: _Source, sha256: str, detector_threads: int) -> Recognizer:
     return made
 
 
+def _shrunk(width: int, height: int, side: int) -> str:
+    """What to say of an image so long that the detectors, which see its longer side at `side` pixels, miss people in it."""
+    long, short = max(width, height), max(1, min(width, height))
+    seen = short * side / long
+    if long < PANORAMA * short or seen >= LEAST_SEEN:
+        return ""
+    better = min(4096, 32 * math.ceil(LEAST_SEEN * long / short / 32))
+    return (
+        f"the image is {long / short:.1f} times as long as it is high: the detectors see it reduced to"
+        f" {side} x {max(1, round(seen))} pixels and miss people"
+        f" with heads below about {math.ceil(LEAST_HEAD * long / side)} pixels of the image;"
+        f" --set inference.detector.input_size={better} finds smaller ones"
+    )
+
+
 def _fitted(metadata: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, float]:
     """The thresholds per class that were found in training, unless the user set one of their own."""
     explicit = any(text.startswith("inference.thresholds.fused") for text in overrides)
@@ -389,4 +444,5 @@ def _about(path: Path, config: Config, metadata: Mapping[str, Any]) -> dict[str,
         "dataset": config.data.dataset,
         "mode": metadata.get("mode", config.model.mode),
         "note": str(metadata.get("note", "")),
+        "synthetic": says_synthetic(metadata),
     }

@@ -88,7 +88,9 @@ class Viewer:
             answers: dict[int, Answer | str] = dict(zip(scored, recognizer.score(list(scored.values())), strict=True))
             persons = recognizer.predictions(prepared, answers)
             crops = tuple(who.crops for who in prepared.persons)
-            result = ImageResult(path.name, *image.size, tuple(persons), model=recognizer.about)
+            result = ImageResult(
+                path.name, *image.size, tuple(persons), message=prepared.remark, model=recognizer.about
+            )
             viewed = ViewedImage(secrets.token_urlsafe(16), image, result, crops)
             self._images[viewed.token] = viewed
             while len(self._images) > self.kept:

@@ -81,7 +81,12 @@ def frozen_tower_keys(model: nn.Module) -> set[str]:
 
 
 def _described(
-    model: nn.Module, config: Config, metrics: Mapping[str, Any], thresholds: Mapping[str, Any], note: str
+    model: nn.Module,
+    config: Config,
+    metrics: Mapping[str, Any],
+    thresholds: Mapping[str, Any],
+    note: str,
+    synthetic: bool,
 ) -> dict[str, Any]:
     """What a weights file says about itself, as plain values."""
     counts: Tensor | None = getattr(model, "class_counts", None)
@@ -101,6 +106,7 @@ def _described(
         "git_revision": git_revision(),
         "metrics": dict(metrics),
         "note": note,
+        "synthetic": synthetic,
         "tower": _tower_config(config),
     }
 
@@ -134,11 +140,13 @@ def save_weights(
     metrics: Mapping[str, Any],
     thresholds: Mapping[str, Any],
     note: str = "",
+    synthetic: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Path:
     """Write the model's state with its description; returns the file (`path`, or model.safetensors where it is a folder).
 
-    metrics: numbers measured with these weights, by name. thresholds: `{"classes": {name: score}, ...}` or empty.
+    metrics: numbers measured with these weights, by name. synthetic: they were trained on synthetic scenes.
+    thresholds: `{"classes": {name: score}, ...}` or empty.
     dtype: how the frozen CLIP tower is stored (torch.float16 halves it); loading casts it back. Other tensors keep theirs.
     Raises OutputError where the file cannot be written, CheckpointError for a model that has been folded for inference.
     """
@@ -151,7 +159,7 @@ def save_weights(
         name: tensor.detach().to("cpu", dtype if name in tower else tensor.dtype).contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    text = json.dumps(_described(model, config, metrics, thresholds, note))
+    text = json.dumps(_described(model, config, metrics, thresholds, note, synthetic))
     write_tensors(path, tensors, {"format": "pt", METADATA_KEY: text})
     return path
 

@@ -10,7 +10,15 @@ from PIL import Image, ImageDraw
 from cocoer.names import LEVELS
 from cocoer.outputs import CaseStudy
 from cocoer.report import canvas as ink
-from cocoer.report.person_html import STYLE, answer_list, data_uri, exclusion_chain, label_list, level_table
+from cocoer.report.person_html import (
+    STYLE,
+    answer_list,
+    data_uri,
+    exclusion_chain,
+    label_list,
+    level_table,
+    synthetic_band,
+)
 
 _SIDE = 480
 _KEYS = {"loss": "loss", "conflict": "conflict", "excluded": "first excluded", "error": "wrong labels"}
@@ -122,7 +130,11 @@ def case_page(cases: Iterable[tuple[CaseStudy, Image.Image]], title: str, remark
     cases: in the order in which they first appear. remarks: lines below the title, such as what the model is.
     Raises ValueError without a case.
     """
-    cards = [_card(case, image, place) for place, (case, image) in enumerate(cases)]
+    synthetic = False
+    cards = []
+    for place, (case, image) in enumerate(cases):
+        synthetic |= case.result.synthetic
+        cards.append(_card(case, image, place))
     if not cards:
         raise ValueError("case page: wanted at least one person, got none")
     keys = "".join(f'<option value="{k}">{escape(v)}</option>' for k, v in _KEYS.items())
@@ -131,7 +143,8 @@ def case_page(cases: Iterable[tuple[CaseStudy, Image.Image]], title: str, remark
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title><style>{_STYLE}{STYLE}</style></head>
-<body><header><h1>{escape(title)}</h1>{notes}<p>Struck out: what a level says and the answer does not share.
+<body><header><h1>{escape(title)}</h1>{synthetic_band(synthetic)}{notes}
+<p>Struck out: what a level says and the answer does not share.
 Bold: right. Orange: wrong. Grey: missed. L<sub>hier</sub>: a level's loss against the pseudo label.</p></header>
 <div class="controls"><label>sort by <select id="key"><option value="index">index order</option>{keys}</select></label>
 <button id="turn" type="button">largest first</button>

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from cocoer.boxes import Box
 from cocoer.outputs import ImageResult, PersonPrediction
 from cocoer.report import canvas as ink
+from cocoer.report.band import with_band
 from cocoer.report.canvas import Colour
 from cocoer.report.cards import Card, badge_size, card_of, card_size, paint_badge, paint_card
 from cocoer.report.layout import Plate, Size, flow, flow_below, place_plates
@@ -210,7 +211,8 @@ def draw_result(image: Image.Image, result: ImageResult) -> Image.Image:
 
     image: the image that was scored, any mode, any size (after EXIF rotation). It is drawn at its own size where the
     longer side is between `SMALLEST_SIDE` and `LARGEST_SIDE` pixels and scaled to that range otherwise; a panel or a
-    note below makes the drawing larger than the image. Errors of the image and of single persons are shown.
+    note below makes the drawing larger than the image, and so does the band above
+    the answer of synthetic weights. Errors of the image and of single persons are shown.
     """
     plan = plan_result(image.width, image.height, result)
     x1, y1, x2, y2 = plan.image
@@ -237,4 +239,4 @@ def draw_result(image: Image.Image, result: ImageResult) -> Image.Image:
     for i, (line, colour) in enumerate(plan.notes):
         middle = plan.notes_top + plan.em / 2 + (i + 0.5) * round(1.4 * plan.em)
         ink.write(draw, (plan.em, middle), line, plan.em, colour, bold=colour == ink.RED)
-    return drawing
+    return with_band(drawing, result.synthetic)

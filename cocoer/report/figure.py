@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES, ImageResult, PersonPrediction
 from cocoer.report import canvas as ink
+from cocoer.report.band import with_band
 from cocoer.report.canvas import Colour
 
 EM = 22
@@ -198,7 +199,7 @@ def draw_case_study(
     if person.status == "error":
         for i, line in enumerate(ink.wrap(f"error: {person.message or 'not scored'}", EM, width - left - _PAD, 6)):
             ink.write(draw, (left, top + (i + 0.5) * _ROW), line, EM, ink.RED, bold=True)
-        return drawing
+        return with_band(drawing, result.synthetic)
     for x, column in placed:
         _paint_labels(draw, column, x, top)
     draw.line([(left, top + body - _ROW // 2 + 4), (width - _PAD, top + body - _ROW // 2 + 4)], fill=ink.RULE, width=2)
@@ -206,7 +207,7 @@ def draw_case_study(
     _chips(draw, person, left, foot + _ROW // 2)
     for i, line in enumerate(pseudo):
         ink.write(draw, (left, foot + round(2 * _ROW) + i * _ROW), line, EM, ink.GREY)
-    return drawing
+    return with_band(drawing, result.synthetic)
 
 
 def _paint_title(draw: ImageDraw.ImageDraw, result: ImageResult, person: PersonPrediction, width: int) -> None:

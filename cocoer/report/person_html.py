@@ -14,7 +14,7 @@ from html import escape
 from PIL import Image
 
 from cocoer.names import LEVELS
-from cocoer.outputs import LEVEL_SOURCES, PersonPrediction
+from cocoer.outputs import LEVEL_SOURCES, SYNTHETIC, PersonPrediction
 from cocoer.report.figure import number_rows
 
 MOST_LABELS = 12
@@ -38,12 +38,18 @@ STYLE = """
 .person .sequence { margin: 8px 0 0; font-size: .9rem; }
 .person .facts { margin: 4px 0 8px; font-size: .85rem; color: var(--soft); }
 .person .error { color: #b3261e; font-weight: 600; } .dark .person .error { color: #ff8a80; }
+.person .synthetic, .synthetic { background: #ffb000; color: #1a1d21; font-weight: 600; padding: 8px 12px; margin: 0 0 8px; }
 .person .maps { margin: 12px 0 16px; } .person .maps h3 { margin: 0 0 4px; }
 .person .row { display: flex; flex-wrap: wrap; gap: 8px; }
 .person figure { margin: 0; flex: 1 1 140px; max-width: 240px; }
 .person figure img { display: block; width: 100%; border-radius: 4px; }
 .person figcaption { font-size: .8rem; color: var(--soft); }
 """
+
+
+def synthetic_band(synthetic: bool) -> str:
+    """A paragraph that says `outputs.SYNTHETIC`; empty where the answer is not of synthetic weights."""
+    return f'<p class="synthetic" role="note">{escape(SYNTHETIC)}</p>' if synthetic else ""
 
 
 def data_uri(image: Image.Image) -> str:
@@ -133,7 +139,8 @@ def person_block(person: PersonPrediction) -> str:
     vocabulary = label_list([escape(n) for n in person.labels.get("VI", ())])
     pseudo = escape(", ".join(person.pseudo_label)) or "none"
     return (
-        f'<div class="person"><div class="pair"><div><h3>Prediction</h3>{answer_list(person)}</div>'
+        f'<div class="person">{synthetic_band(person.synthetic)}<div class="pair">'
+        f"<div><h3>Prediction</h3>{answer_list(person)}</div>"
         f"<div><h3>V-I branch</h3>{vocabulary}</div></div>{level_table(person)}{exclusion_chain(person)}"
         f'<p class="facts">Pseudo label: {pseudo}</p>{weights_table(person)}{remark}</div>'
     )

@@ -156,6 +156,13 @@ def image_figure(image: Image.Image) -> Figure:
     return figure
 
 
+def with_note(figure: Figure, note: str) -> Figure:
+    """The figure with a note in a band below it, such as `outputs.SYNTHETIC`; as it is where the note is empty."""
+    if note:
+        figure.supxlabel(note, fontsize="small", color="black", bbox={"facecolor": "#ffb000", "edgecolor": "none"}, wrap=True)
+    return figure
+
+
 def training_curves(records: Iterable[Mapping[str, Any]], loss: str = "loss", metric: str = "mAP") -> Figure:
     """Loss of the `step` records and `metric` of the `eval` records over steps, side by side.
 

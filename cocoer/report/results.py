@@ -127,7 +127,7 @@ def write_table(rows: Path, table: Path) -> None:
     """
     classes = _classes(rows)
     header = [
-        *("image", "frame", "width", "height", "person", "track", "status", "message"),
+        *("image", "frame", "width", "height", "person", "track", "status", "message", "synthetic"),
         *SOURCES,
         "exclusion",
         *(f"L_hier_{level}" for level in LEVELS),
@@ -161,6 +161,7 @@ def _cells(row: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str
     cells: dict[str, Any] = {
         name: row.get(name, "") for name in ("image", "frame", "width", "height", "status", "message")
     }
+    cells["synthetic"] = str(bool(row.get("synthetic"))).lower()
     if person is None:
         return cells
     cells |= {name: person.get(name, "") for name in ("person", "track", "status", "message")}

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from cocoer.names import LEVELS
-from cocoer.outputs import LEVEL_SOURCES, ImageResult, PersonPrediction
+from cocoer.outputs import LEVEL_SOURCES, SYNTHETIC, ImageResult, PersonPrediction
 
 Cell = str | int | float | None
 
@@ -174,4 +174,5 @@ def summarize(result: ImageResult) -> str:
     count = len(result.persons)
     said = "no person found" if count == 0 else f"{count} person" + ("s" if count > 1 else "")
     head = f"{name} ({size}{frame}): {said}" + (f"; {printable(result.message)}" if result.message else "")
-    return "\n".join([head, *(summarize_person(person) for person in result.persons)])
+    remark = [f"  {SYNTHETIC}"] if result.synthetic else []
+    return "\n".join([head, *remark, *(summarize_person(person) for person in result.persons)])

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cocoer.config import Config
+from cocoer.data.index import is_synthetic
 from cocoer.data.loaders import PersonDataset, Sample, build_loader
 from cocoer.data.sampler import PersonBatchSampler
 from cocoer.errors import CheckpointError
@@ -237,7 +238,8 @@ def select_best(run: Run, place: TrainingProgress) -> tuple[dict[str, Any], Trai
                 if name == LAST_FILE or better:
                     save_weights(
                         run.folder / name, model, config, metrics=summary | facts, thresholds=thresholds,
-                        note=run.sink.note, dtype=run.sink.tower_dtype,
+                        note=run.sink.note, synthetic=is_synthetic(config.data.index, config.data.root),
+                        dtype=run.sink.tower_dtype,
                     )  # fmt: skip
             if run.sink.show is not None:
                 run.sink.show(place.step, examples(model, dataset, config, runtime))
@@ -271,7 +273,15 @@ def save_training(run: Run, place: TrainingProgress) -> None:
             save_state(
                 states_folder(config),
                 place.step,
-                lambda path: save_weights(path, learner.model, config, metrics={}, thresholds={}, note=run.sink.note),
+                lambda path: save_weights(
+                    path,
+                    learner.model,
+                    config,
+                    metrics={},
+                    thresholds={},
+                    note=run.sink.note,
+                    synthetic=is_synthetic(config.data.index, config.data.root),
+                ),
                 training,
                 config.run.keep_checkpoints,
             )

@@ -6,6 +6,7 @@ guessed. `cocoer weights` lists, fetches and verifies what stands here. Imports 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,23 @@ DEMO_CHECKPOINT = places.SHIPPED / "checkpoints" / "demo" / "demo_emotic.safeten
 DEMO_FACE = places.SHIPPED / "checkpoints" / "demo" / "face.onnx"
 DEMO_PERSON = places.SHIPPED / "checkpoints" / "demo" / "person.onnx"
 
+DETECTORS: dict[str, tuple[str, ...]] = {
+    "demo": (
+        f"inference.detector.face={json.dumps(str(DEMO_FACE))}",
+        f"inference.detector.person={json.dumps(str(DEMO_PERSON))}",
+        "inference.detector.input_size=256",
+        "inference.detector.demo_anywhere=true",
+    ),
+    "insightface": (
+        "inference.detector.face=buffalo_l",
+        "inference.detector.person=scrfd_person_2.5g",
+        "inference.detector.input_size=640",
+    ),
+    "permissive": ("inference.detector.face=yunet", "inference.detector.person=coco-persons"),
+}
+"""`--detector NAME` -> what it sets in the config."""
+
+PERMISSIVE = "thirdparty/permissive"
 INSIGHTFACE = "thirdparty/insightface/models"
 
 NON_COMMERCIAL = "non-commercial research only (insightface's licence for its models)"
@@ -30,9 +48,11 @@ class WeightsFile:
     """One file to fetch.
 
     url: where the publisher serves it, or None where only `page` is known (fetched by hand, then `--from FILE`).
-    size: bytes. sha256: hexadecimal, whole or only as many leading digits as the publisher states. Both of the file at url.
-    place: where it goes, below one of `places.roots`. unpack: members of a zip archive to put into `place` (a folder), with the
-    SHA-256 that is known of each.
+    size: bytes; about: where no size is stated, roughly how many. sha256: hexadecimal, whole or only as many leading digits as
+    the publisher states. Both of the file at url.
+    place: where it goes, below one of `places.roots`. unpack: members of an archive to put into `place` (a folder), with the
+    SHA-256 that is known of each; `unpack` is found by file name in any folder of a zip, tar or 7z. optional: further members,
+    which may be missing. bare: what comes may also be the first member itself, not in an archive.
     """
 
     name: str
@@ -45,6 +65,17 @@ class WeightsFile:
     sha256: str | None = None
     sha256_source: str = "not published"
     unpack: tuple[tuple[str, str | None], ...] = ()
+    optional: tuple[str, ...] = ()
+    bare: bool = False
+    about: int | None = None
+
+    @property
+    def file_name(self) -> str:
+        """What the publisher calls the download; a mirror keeps it under this name."""
+        plain = self.url is not None and "?" not in self.url
+        return (
+            str(self.url).rsplit("/", 1)[1] if plain else f"{self.name}.zip" if self.unpack else Path(self.place).name
+        )
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -91,6 +122,7 @@ def _clip(tower: str, sha256: str) -> WeightsFile:
         place=f"checkpoints/clip/{tower}.pt",
         licence=OPENAI,
         url=f"https://openaipublic.azureedge.net/clip/models/{sha256}/{file}.pt",
+        about=256_000_000 if tower == "RN50" else None,
         sha256=sha256,
         sha256_source="in the address",
     )
@@ -133,20 +165,53 @@ CATALOG: tuple[WeightsFile, ...] = (
         place=f"{INSIGHTFACE}/scrfd_person_2.5g.onnx",
         licence=NON_COMMERCIAL,
         url="https://github.com/deepinsight/insightface/releases/download/model-zoo/scrfd_person_2.5g.onnx",
+        about=3_700_000,
     ),
     WeightsFile(
         name="cocoer-release",
-        what="the authors' CocoER checkpoint for EMOTIC; `cocoer weights convert` makes it usable here",
+        what="the authors' CocoER checkpoint for EMOTIC (GWT.pth), and V-I's alignment (w.pth), which only training needs",
         page="https://github.com/bisno/CocoER",
-        place="checkpoints/GWT.pth",
+        place="checkpoints",
         licence="MIT (the authors' repository); trained on EMOTIC, whose terms are non-commercial research",
+        about=1_410_000_000,  # its 352 million parameters in float32
+        url="https://drive.google.com/uc?id=1JXXt22_M8UB-LXmCz-W90U6WQEtu1uck",
+        unpack=(("GWT.pth", None),),
+        optional=("VI_weights/w.pth",),
+        bare=True,
     ),
     WeightsFile(
-        name="cocoer-release-vocabulary",
-        what="the authors' V-I alignment (w.pth), needed to train in release mode",
+        name="cocoer-release-detectors",
+        what="the authors' copy of both insightface detectors, where insightface's own page cannot be reached",
         page="https://github.com/bisno/CocoER",
-        place="checkpoints/VI_weights/w.pth",
-        licence="MIT (the authors' repository); trained on EMOTIC, whose terms are non-commercial research",
+        place=INSIGHTFACE,
+        licence=NON_COMMERCIAL,
+        url="https://drive.google.com/uc?id=15vdafPSWhep4PJAAYSdSPPgDoCgp2dxO",
+        unpack=(
+            ("buffalo_l/det_10g.onnx", "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91"),
+            ("scrfd_person_2.5g.onnx", None),
+        ),
+    ),
+    WeightsFile(
+        name="yunet",
+        what="YuNet, a face detector that OpenCV runs (version of March 2023)",
+        page="https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet",
+        place=f"{PERMISSIVE}/face_detection_yunet_2023mar.onnx",
+        licence="MIT (OpenCV Zoo)",
+        url="https://huggingface.co/opencv/face_detection_yunet/resolve/main/face_detection_yunet_2023mar.onnx",
+        size=232_589,
+        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        sha256_source="as others measured it",
+    ),
+    WeightsFile(
+        name="coco-persons",
+        what="torchvision's Faster R-CNN (MobileNetV3-Large FPN) trained on COCO; cocoer uses its class person",
+        page="https://pytorch.org/vision/stable/models.html",
+        place=f"{PERMISSIVE}/fasterrcnn_mobilenet_v3_large_fpn.pth",
+        licence="BSD-3-Clause code and weights; COCO's annotations are CC BY 4.0, its images are Flickr's with their own terms",
+        url="https://download.pytorch.org/models/fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+        about=77_800_000,  # torchvision states 74.239 MiB
+        sha256="fb6a3cc7",
+        sha256_source="first 8 digits in the file name",
     ),
 )
 
@@ -169,7 +234,10 @@ def find_detector(name: str, kind: str) -> Path:
     `thirdparty/insightface/models` or in `~/.insightface/models`, where insightface itself keeps them. kind: `face` or `person`.
     Raises MissingWeights that names file, place and command.
     """
-    if name.endswith(".onnx"):
+    listed = next((item for item in CATALOG if item.name == name and item.place.startswith(PERMISSIVE)), None)
+    if listed is not None and listed.present:
+        return listed.files[0]
+    if name.endswith((".onnx", ".pth")):
         path = places.find(name)
         if path is not None and path.is_file():
             return path.resolve()
@@ -185,8 +253,8 @@ def find_detector(name: str, kind: str) -> Path:
         if inside:
             return inside[0]
     known = any(item.name == name for item in CATALOG)
-    remedy = f"get it with `cocoer weights fetch {name}`" if known else "see `cocoer weights list`"
+    remedy = f"run `cocoer setup photos`, or `cocoer weights fetch {name}`" if known else "see `cocoer weights list`"
+    wanted = listed.files[0] if listed else f"{roots[0] / name}{'.onnx' if 'person' in name else '/'}"
     raise MissingWeights(
-        f"{kind} detector {name!r} is not there: wanted {roots[0] / name}{'.onnx' if 'person' in name else '/'}; {remedy}, "
-        "or give boxes with --boxes"
+        f"{kind} detector {name!r} is not there: wanted {wanted}; {remedy}, or give boxes with --boxes"
     )

@@ -1,37 +1,100 @@
-"""Getting, checking and unpacking the files of `weights_catalog`: resumable, verified before they are put in place.
+"""Getting, checking and unpacking the files of `catalog`: resumable, verified before they are put in place.
 
-A download grows in `PLACE.part` beside its place and is renamed when size and checksum agree, so a file under its final name
-is always whole. Only addresses of the catalog are opened, and only by `cocoer weights fetch`.
+gdown carries the bytes, from Google Drive (with its confirmation and quota pages) and from any other host: it follows redirects,
+continues a broken transfer by a range request and tries again. Not pooch, whose downloader starts from nothing after a break.
+A download grows in `NAME.download*.part` beside its place and is renamed when size and checksum agree, so a file under its final
+name is always whole. Only addresses of the catalog are opened (or the mirror's, `COCOER_MIRROR`), and only by `cocoer weights
+fetch` and `cocoer setup`. Where no checksum is published, the first fetch records one, and later ones are held against it.
 """
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import shutil
-import urllib.error
-import urllib.request
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cocoer import __version__
-from cocoer.errors import FetchError
-from cocoer.files import file_sha256, put_in_place
+from cocoer.errors import FetchError, OutputError
+from cocoer.files import file_sha256, put_in_place, write_text
 from cocoer.weights import places
+from cocoer.weights.archive import take
 from cocoer.weights.catalog import WeightsFile
 
 Progress = Callable[[int, "int | None"], None]
 """(bytes there, bytes in all or None)."""
 
-BLOCK = 1 << 20
+MIRROR_VARIABLE = "COCOER_MIRROR"
+"""Names an address below which a mirror keeps the catalog's files under their own names; it is asked first."""
+
+OFFLINE_VARIABLE = "COCOER_OFFLINE"
 TIMEOUT_S = 60
+RETRIES = 3
+_PAGE_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+
+
+def fetch(item: WeightsFile, progress: Progress = lambda done, total: None) -> None:
+    """Download a file of the catalog, continue where an earlier try stopped, check it and put it in place.
+
+    Raises FetchError: nothing under the final name has changed then, and what came so far is kept for the next try.
+    """
+    if not addresses(item):
+        raise FetchError(f"{item.name}: its publisher offers no fixed address; {by_hand(item)}")
+    if os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
+        raise FetchError(f"{item.name}: missing, and {OFFLINE_VARIABLE} switches the network off; {by_hand(item)}")
+    download = _download_of(item)
+    try:
+        download.parent.mkdir(parents=True, exist_ok=True)
+        _carry(item, download, progress)
+        _accept(item, download)
+    except (OSError, OutputError) as err:
+        _tell_of_disk(item, download, err)
+    finally:
+        download.unlink(missing_ok=True)
+
+
+def put(item: WeightsFile, source: Path) -> None:
+    """Take a file that somebody brought along (a machine without a network), check it and put a copy in place.
+
+    source: the file as published; for an archive also the one member that is needed. Raises FetchError.
+    """
+    if not source.is_file():
+        raise FetchError(f"--from {source}: no such file")
+    copy = _download_of(item)
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+        _accept(item, copy, source.name)
+    except (OSError, OutputError) as err:
+        _tell_of_disk(item, copy, err)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def addresses(item: WeightsFile) -> list[str]:
+    """Where a file is asked for, in order: the mirror that `COCOER_MIRROR` names, then the publisher."""
+    mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
+    return [*([f"{mirror}/{item.file_name}"] if mirror else []), *([item.url] if item.url else [])]
+
+
+def by_hand(item: WeightsFile) -> str:
+    """What to do without this program's download."""
+    return f"get {item.url or item.page} by hand and run `cocoer weights fetch {item.name} --from FILE`"
 
 
 def check_file(item: WeightsFile, path: Path) -> str:
     """Compare a file with the size and checksum that its publisher states; returns what was checked, in words.
 
-    Raises FetchError where they differ.
+    Raises FetchError where they differ, and for a web page in place of a file.
     """
     size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith(_PAGE_STARTS):
+        raise FetchError(
+            f"{item.name}: wanted a file, got a web page (of a sign-in, a quota or an error); {by_hand(item)}"
+        )
     if item.size is not None and size != item.size:
         raise FetchError(
             f"{path}: wanted {item.size:,} bytes, got {size:,}; it is another file or a part of it, fetch it again"
@@ -51,148 +114,149 @@ def verify(item: WeightsFile) -> str:
     missing = [path for path in item.files if not path.is_file()]
     if missing:
         raise FetchError(f"{item.name}: not there: {missing[0]}; get it with `cocoer weights fetch {item.name}`")
-    if not item.unpack:
+    if not item.unpack and item.sha256 is not None:
         return check_file(item, item.files[0])
-    said = []
-    for path, (member, sha256) in zip(item.files, item.unpack, strict=True):
-        if sha256 is not None and (found := file_sha256(path)) != sha256:
-            raise FetchError(f"{path}: wanted SHA-256 {sha256}, got {found}; fetch {item.name} again")
-        said.append(f"{member}: " + ("SHA-256 agrees" if sha256 else "no checksum is published"))
-    return "; ".join(said)
+    return "; ".join(_known(item, path, sha256) for path, sha256 in _members(item))
 
 
-def fetch(item: WeightsFile, progress: Progress = lambda done, total: None) -> None:
-    """Download a file of the catalog, continue where an earlier try stopped, check it and put it in place.
+def _members(item: WeightsFile) -> Iterator[tuple[Path, str | None]]:
+    """The files in place with the checksums that are published of them."""
+    sums = [sha256 for _, sha256 in item.unpack] or [item.sha256]
+    yield from zip(item.files, sums, strict=True)
 
-    Raises FetchError: nothing under the final name has changed then, and what came so far is kept for the next try.
-    """
-    if item.url is None:
+
+def _known(item: WeightsFile, path: Path, sha256: str | None) -> str:
+    """Hold a file in place against the published checksum, or the one that its first fetch recorded; says which."""
+    found = file_sha256(path)
+    wanted = sha256 or recorded().get(f"{item.name}/{path.name}")
+    if wanted is None:
+        return f"{path.name}: no checksum is published, and none was recorded when it came"
+    if found != wanted:
         raise FetchError(
-            f"{item.name}: its publisher offers no fixed address; get it by hand from {item.page} and run "
-            f"`cocoer weights fetch {item.name} --from FILE`"
+            f"{path}: wanted SHA-256 {wanted}, got {found}; run `cocoer weights fetch {item.name} --force`"
         )
-    target = _archive(item)
-    part = target.with_name(target.name + ".part")
+    return f"{path.name}: SHA-256 agrees ({'published' if sha256 else 'recorded when it was first fetched'})"
+
+
+def recorded() -> dict[str, str]:
+    """Checksums that first fetches recorded: `NAME/FILE` -> SHA-256."""
+    path = places.place_of("checkpoints/checksums.json")
+    if not path.is_file():
+        return {}
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        _download(item, part, progress)
-        _accept(item, part)
-    except OSError as err:
-        raise FetchError(f"{part}: cannot be written ({err.strerror or err}); {places.ROOM}") from None
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise FetchError(f"{path}: wanted the checksums as JSON, got something else; remove the file") from None
+    return found
 
 
-def put(item: WeightsFile, source: Path) -> None:
-    """Take a file that somebody brought along (a machine without a network), check it and put a copy in place.
-
-    source: the file as published; for an archive also the one member that is needed. Raises FetchError.
-    """
-    if not source.is_file():
-        raise FetchError(f"--from {source}: no such file")
-    try:
-        if item.unpack and not zipfile.is_zipfile(source):
-            _put_member(item, source)
-            return
-        part = _archive(item).with_name(_archive(item).name + ".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, part)
-        _accept(item, part)
-    except OSError as err:
-        raise FetchError(f"{item.name}: cannot be put in place ({err.strerror or err}); {places.ROOM}") from None
-
-
-def _archive(item: WeightsFile) -> Path:
-    """Where the download itself goes: its place, or beside the folder it is unpacked into."""
-    place = item.files[0].parent if item.unpack else item.files[0]
-    return place.with_name(place.name + ".zip") if item.unpack else place
-
-
-def _download(item: WeightsFile, part: Path, progress: Progress) -> None:
-    """Fill `part`, from where it ends."""
-    assert item.url is not None, "fetch() has checked that there is an address"
-    have = part.stat().st_size if part.exists() else 0
-    if item.size is not None and have >= item.size:
-        have = have if have == item.size else 0
-        if have:
-            return
-    headers = {"User-Agent": f"cocoer/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
-    request = urllib.request.Request(item.url, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            if answer.status != 206:
-                have = 0
-            length = answer.headers.get("Content-Length")
-            total = have + int(length) if length and length.isdigit() else item.size
-            with part.open("ab" if have else "wb") as file:
-                while block := answer.read(BLOCK):
-                    file.write(block)
-                    have += len(block)
-                    progress(have, total)
-        if total is not None and have < total:
-            raise FetchError(
-                f"{item.name}: the connection ended after {have:,} of {total:,} bytes; run it again, it continues"
-            )
-    except urllib.error.HTTPError as err:
-        if err.code == 416 and have:  # nothing after what is there: whole, or another file
-            return
-        raise FetchError(f"{item.name}: {item.url} answers {err.code} {err.reason}; see {item.page}") from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as err:
-        reason = getattr(err, "reason", err)
+def _record(item: WeightsFile, name: str, sha256: str) -> None:
+    known = recorded()
+    if known.setdefault(f"{item.name}/{name}", sha256) != sha256:
         raise FetchError(
-            f"{item.name}: cannot be downloaded ({reason}). Without a network: get {item.url} elsewhere and run "
-            f"`cocoer weights fetch {item.name} --from FILE`"
+            f"{item.name}: {name} is another file than the one that was fetched first (SHA-256 {known[f'{item.name}/{name}']}, "
+            f"now {sha256}); if that is right, remove its line from {places.place_of('checkpoints/checksums.json')}"
+        )
+    write_text(places.home() / "checkpoints" / "checksums.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def _download_of(item: WeightsFile) -> Path:
+    """Where the download itself goes: beside its place, or beside the folder it is unpacked into."""
+    place = places.home() / item.place
+    return place.with_name(f"{place.name}.download" if not item.unpack else f"{item.name}.download")
+
+
+def _carry(item: WeightsFile, target: Path, progress: Progress) -> None:
+    """Fill `target` from the first address that gives the whole file. Raises FetchError with what the last one said."""
+    reasons = []
+    for address in addresses(item):
+        try:
+            _from(address, target, progress)
+            return
+        except FetchError as err:
+            reasons.append(str(err))
+    raise FetchError(f"{item.name}: {'; '.join(reasons)}; run it again, it continues, or {by_hand(item)}")
+
+
+def _from(address: str, target: Path, progress: Progress) -> None:
+    """One address. Raises FetchError with the reason; the part that came stays for the next try."""
+    import gdown
+    import requests
+    from gdown.exceptions import DownloadError, FileURLRetrievalError
+
+    def once() -> None:
+        gdown.download(
+            address,
+            str(target),
+            quiet=True,
+            use_cookies=False,
+            resume=True,
+            progress=progress,
+            timeout=TIMEOUT_S,
+            retries=RETRIES,
+        )
+
+    try:
+        try:
+            once()
+        except DownloadError as err:
+            if "byte range" not in str(err) and "multiple temporary" not in str(err):
+                raise
+            _drop_parts(target)  # a part that this host cannot continue: from the beginning
+            once()
+    except FileURLRetrievalError as err:
+        said = " ".join(str(err).split())[:200]
+        raise FetchError(
+            f"Google Drive gives a page instead of the file ({said}); too many fetched it today, or it moved"
         ) from None
-
-
-def _accept(item: WeightsFile, part: Path) -> None:
-    """Check a complete download and put it, or its members, in place. A wrong one is removed, so that no retry builds on it."""
-    try:
-        check_file(item, part)
-        if item.unpack:
-            _unpack(item, part)
-            part.unlink()
-        else:
-            put_in_place(part, item.files[0])
-    except FetchError as err:
-        part.unlink(missing_ok=True)
-        raise FetchError(str(err).replace(".part", "")) from None
-
-
-def _unpack(item: WeightsFile, archive: Path) -> None:
-    """The wanted members of a zip, each written beside its place and renamed; nothing else is taken out of it."""
-    try:
-        with zipfile.ZipFile(archive) as bundle:
-            names = {Path(name).name: name for name in bundle.namelist()}
-            for path, (member, sha256) in zip(item.files, item.unpack, strict=True):
-                if member not in names:
-                    raise FetchError(
-                        f"{item.name}: the archive holds no {member}; it has {', '.join(sorted(names)[:8])}"
-                    )
-                path.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = path.with_name(path.name + ".part")
-                with bundle.open(names[member]) as source, unfinished.open("wb") as file:
-                    shutil.copyfileobj(source, file, BLOCK)
-                _place(item, unfinished, path, sha256)
-    except zipfile.BadZipFile as err:
-        raise FetchError(f"{item.name}: the archive is damaged ({err}); fetch it again") from None
-
-
-def _put_member(item: WeightsFile, source: Path) -> None:
-    """One member of an archive, brought along by itself."""
-    for path, (member, sha256) in zip(item.files, item.unpack, strict=True):
-        if source.name == member or (sha256 is not None and len(item.unpack) == 1):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(path.name + ".part")
-            shutil.copyfile(source, unfinished)
-            _place(item, unfinished, path, sha256)
-            return
-    wanted = ", ".join(member for member, _ in item.unpack)
-    raise FetchError(f"--from {source}: wanted the zip archive of {item.name} or {wanted}, got {source.name}")
-
-
-def _place(item: WeightsFile, unfinished: Path, path: Path, sha256: str | None) -> None:
-    if sha256 is not None and (found := file_sha256(unfinished)) != sha256:
-        unfinished.unlink(missing_ok=True)
-        raise FetchError(
-            f"{item.name}: {path.name}: wanted SHA-256 {sha256}, got {found}; it is another or a damaged file"
+    except (requests.RequestException, DownloadError) as err:
+        reason = getattr(err, "response", None)
+        code = (
+            f"answers {reason.status_code} {reason.reason}" if reason is not None else f"cannot be read ({_short(err)})"
         )
-    put_in_place(unfinished, path)
+        raise FetchError(f"{address} {code}") from None
+
+
+def _drop_parts(target: Path) -> None:
+    for part in target.parent.glob(f"{target.name}????????.part"):
+        part.unlink(missing_ok=True)
+
+
+def _short(err: BaseException) -> str:
+    return " ".join(str(err).split())[:160] or type(err).__name__
+
+
+def _tell_of_disk(item: WeightsFile, download: Path, err: Exception) -> None:
+    """Raise FetchError for a disk that cannot be written; a full one gets back what the download took."""
+    full = getattr(err, "errno", None) == errno.ENOSPC or "No space left" in str(err)
+    if full:
+        download.unlink(missing_ok=True)
+        _drop_parts(download)
+    reason = getattr(err, "strerror", None) or err
+    raise FetchError(
+        f"{item.name}: cannot be written below {places.home()} ({reason}); {places.ROOM}, then fetch again"
+    ) from None
+
+
+def _accept(item: WeightsFile, file: Path, called: str = "") -> None:
+    """Check a complete download and put it, or its members, in place. A wrong one goes, so that no retry builds on it."""
+    home = places.home() / item.place
+    if not item.unpack:
+        check_file(item, file)
+        if item.sha256 is None:
+            _record(item, home.name, file_sha256(file))
+        put_in_place(file, home)
+        return
+    member = called if called in {Path(name).name for name, _ in item.unpack} else None
+    if member is None:
+        check_file(item, file)
+    for name, sha256, unfinished in take(item, file, member):
+        found = file_sha256(unfinished)
+        if sha256 is not None and found != sha256:
+            raise FetchError(
+                f"{item.name}: {name}: wanted SHA-256 {sha256}, got {found}; it is another or a damaged file"
+            )
+        if sha256 is None:
+            _record(item, Path(name).name, found)
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        put_in_place(unfinished, home / name)

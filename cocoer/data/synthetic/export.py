@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
+from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.annotations import ImageRow, PersonRow, write_annotations
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.traps import add_traps
@@ -138,7 +140,9 @@ def _draw_one(root: Path, job: Job) -> Drawn:
     if path.suffix == ".jpg":
         image.image.save(path, quality=JPEG_QUALITY)
     else:
-        image.image.save(path, compress_level=4)
+        mark = PngInfo()
+        mark.add_text("comment", DEMO_MARK)
+        image.image.save(path, compress_level=4, pnginfo=mark)
     return Drawn(job, *image.image.size, image.people)
 
 

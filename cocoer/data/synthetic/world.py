@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cocoer.boxes import Box
+from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.body import Figure, draw_body, draw_ground, height_below, sample_figure
 from cocoer.data.synthetic.emotions import (
     PersonPlan,
@@ -106,7 +107,9 @@ def draw_image(seed: int, split: str, index: int, options: WorldOptions, max_peo
             at = body[0] / height + wide * float(rng.uniform(0.1, 0.9))
             paint_foreground(pen, rng, at, float(rng.uniform(0.7, 1.0)) * body[3] / height, min(0.16, wide * 0.4))
     image = canvas.resize((width, height), Image.Resampling.BOX)
-    return DrawnImage(_light(rng, image), tuple(people), scene.words)
+    drawn = _light(rng, image)
+    drawn.info["comment"] = DEMO_MARK.encode()  # Pillow writes it into a JPEG
+    return DrawnImage(drawn, tuple(people), scene.words)
 
 
 def _slots(rng: np.random.Generator, count: int, wide: float) -> list[tuple[float, float, float]]:

@@ -1,0 +1,266 @@
+"""`cocoer setup photos`: from nothing to an answered photograph, against hosts on this machine, with stand-in files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import photo_files
+import pytest
+import torch
+from hosts import Host, running, stand_in_for_drive
+from release_files import small_config, small_model, write_clip, write_release, write_torchscript
+from tiny_recognizer import load_program
+
+from cocoer.config import save_config
+from cocoer.model.clip_tower import build_clip
+from cocoer.weights import catalog, fetch, places, routes
+from cocoer.weights.catalog import CATALOG
+
+DRIVE_FILE = "1JXXt22_M8UB-LXmCz-W90U6WQEtu1uck"
+DRIVE_DETECTORS = "15vdafPSWhep4PJAAYSdSPPgDoCgp2dxO"
+
+
+class Hosts:
+    """A host with every file of a route, and the catalog that points to it."""
+
+    def __init__(self, host: Host, folder: Path) -> None:
+        self.host, self.folder = host, folder
+        self.sums: dict[str, str] = {}
+
+    def serve(self, name: str, path: str, content: bytes) -> None:
+        self.host.files[path] = content
+        self.sums[name] = hashlib.sha256(content).hexdigest()
+
+    def catalog(self) -> tuple[catalog.WeightsFile, ...]:
+        """The entries with the addresses and checksums of what is served here; Google Drive's keep theirs."""
+        out = []
+        for item in CATALOG:
+            if item.name in self.sums:
+                drive = item.url is not None and "drive.google" in item.url
+                item = replace(
+                    item,
+                    url=item.url if drive else f"{self.host.address}/moved/{item.name}/{item.file_name}",
+                    size=None
+                    if item.unpack
+                    else len(self.host.files[f"/{item.name}/{item.file_name}"])
+                    if not drive
+                    else None,
+                    sha256=None if drive else self.sums[item.name],
+                    sha256_source="here",
+                    unpack=tuple((name, None) for name, _ in item.unpack),
+                )
+            out.append(item)
+        return tuple(out)
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
+    """Empty places, detectors of both kinds on the host; nothing else is served yet."""
+    home, files = tmp_path / "home", tmp_path / "files"
+    files.mkdir()
+    monkeypatch.setattr(places, "roots", lambda: (home,))
+    monkeypatch.setattr(fetch, "RETRIES", 0)
+    with running() as host:
+        stand_in_for_drive(host, monkeypatch)
+        served = Hosts(host, files)
+        face = photo_files.scrfd(files / "det_10g.onnx", [(15, 30), (60, 30)], 3.0)
+        person = photo_files.scrfd(files / "person.onnx", [(15, 36), (60, 36)], 9.0)
+        served.serve("buffalo_l", "/buffalo_l/buffalo_l.zip", photo_files.zipped(det_10g__onnx=face))
+        served.serve("scrfd_person_2.5g", "/scrfd_person_2.5g/scrfd_person_2.5g.onnx", person)
+        yield served
+
+
+@pytest.fixture
+def release(setup: Hosts, monkeypatch: pytest.MonkeyPatch) -> Hosts:
+    """The authors' checkpoint and CLIP at a small size, in the published layouts."""
+    config = small_config()
+    small = setup.folder / "small.yaml"
+    save_config(config, small)
+    program = load_program("setup")
+    monkeypatch.setattr(program, "RELEASE_CONFIG", small)
+    state = published_state(config)
+    gwt = write_release(setup.folder / "GWT.pth", state).read_bytes()
+    setup.serve("cocoer-release", DRIVE_FILE, photo_files.zipped(GWT__pth=gwt))
+    clip = write_torchscript(setup.folder / "RN50.pt", write_clip(setup.folder / "clip_state.pt", config))
+    setup.serve("clip-rn50", "/clip-rn50/RN50.pt", clip.read_bytes())
+    monkeypatch.setattr(catalog, "CATALOG", setup.catalog())
+    return setup
+
+
+def published_state(config: object) -> dict[str, torch.Tensor]:
+    from test_convert import published_state as published
+
+    return published(small_model(config))  # type: ignore[arg-type, return-value]
+
+
+@pytest.fixture
+def program() -> ModuleType:
+    return load_program("setup")
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_the_release_route_from_nothing_to_an_answer(release: Hosts, program: ModuleType, capsys: Capture) -> None:
+    assert program.main(["photos", "--yes", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    for word in (
+        "non-commercial",
+        "To get: about",
+        "Free:",
+        "recorded when it was first fetched",
+        "t1.jpg",
+        "2 persons",
+    ):
+        assert word in said, word
+    assert "SYNTHETIC" not in said
+    assert routes.chosen() == routes.Route("release", "insightface")
+    asked = [path for path, _ in release.host.asked]
+    assert "/drive/uc" in asked and "/usercontent/download" in asked and "/moved/buffalo_l/buffalo_l.zip" in asked
+    release.host.asked.clear()
+    assert program.main(["photos", "--device", "cpu"]) == 0, "nothing to fetch, so nothing to agree to"
+    assert not release.host.asked and "converted before" in capsys.readouterr().out
+    predicted(release.folder / "out", "release")
+
+
+def predicted(out: Path, mode: str) -> None:
+    """`cocoer predict` on a photograph uses what setup chose, without being told."""
+    from importlib.resources import files
+
+    photo = Path(str(files("insightface"))) / "data/images/t1.jpg"
+    assert (
+        load_program("predict").main(["--input", str(photo), "--output", str(out), "--device", "cpu", "--quiet"]) == 0
+    )
+    tree = json.loads((out / "t1.json").read_text())
+    assert tree["model"]["mode"] == mode and tree["synthetic"] is False and len(tree["persons"]) >= 1
+
+
+def test_doctor_is_wrong_until_a_route_is_ready(
+    release: Hosts, program: ModuleType, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor = load_program("doctor")
+    before = doctor.check_photographs()
+    assert [f.state for f in before].count("WRONG") == 1 and before[0].remedy == "cocoer setup photos"
+    assert sum("lacks" in f.what for f in before) == 4
+    assert program.main(["photos", "--yes", "--device", "cpu"]) == 0
+    after = doctor.check_photographs()
+    assert [f.what for f in after if f.state == "ok"] == ["ready: release (the default)", "ready: zero-shot"]
+    assert not [f for f in after if f.state == "WRONG"]
+
+
+def test_nobody_is_taken_to_agree(release: Hosts, program: ModuleType, capsys: Capture) -> None:
+    assert program.main(["photos"]) == 2
+    said = capsys.readouterr()
+    assert "--yes" in said.err and "licence" in said.out and not release.host.asked
+    assert not places.home().exists() or not list(places.home().rglob("*"))
+
+
+def test_a_quota_page_leaves_the_rest_and_by_hand_finishes(
+    release: Hosts, program: ModuleType, capsys: Capture, tmp_path: Path
+) -> None:
+    release.host.quota = True
+    assert program.main(["photos", "--yes", "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert "Too many users" in said and "--from FILE" in said and "still missing: cocoer-release" in said
+    assert "Traceback" not in said and routes.chosen() is None
+    by_hand = tmp_path / "CocoER weights.zip"
+    by_hand.write_bytes(release.host.files[DRIVE_FILE])
+    assert program.main(["photos", "--yes", "--from", str(by_hand), "--device", "cpu"]) == 0
+    assert routes.chosen() == routes.Route("release", "insightface")
+
+
+def test_a_broken_transfer_is_continued_by_the_same_command(
+    release: Hosts, program: ModuleType, capsys: Capture
+) -> None:
+    content = release.host.files["/scrfd_person_2.5g/scrfd_person_2.5g.onnx"]
+    release.host.cut = len(content) // 2
+    assert program.main(["photos", "--yes", "--device", "cpu"]) == 1
+    assert "the same command continues" in capsys.readouterr().err
+    assert not [p for p in places.home().rglob("*") if p.is_file() and not p.name.endswith(".part")]
+    release.host.cut = None
+    assert program.main(["photos", "--yes", "--device", "cpu"]) == 0
+
+
+def test_the_authors_copy_of_the_detectors_stands_in(
+    release: Hosts, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    face, person = (release.folder / name for name in ("det_10g.onnx", "person.onnx"))
+    content = photo_files.zipped(det_10g__onnx=face.read_bytes(), **{"scrfd_person_2.5g__onnx": person.read_bytes()})
+    release.serve("cocoer-release-detectors", DRIVE_DETECTORS, content)
+    monkeypatch.setattr(catalog, "CATALOG", release.catalog())
+    del release.host.files["/buffalo_l/buffalo_l.zip"], release.host.files["/scrfd_person_2.5g/scrfd_person_2.5g.onnx"]
+    assert program.main(["photos", "--yes", "--device", "cpu"]) == 0
+    assert "trying the authors' copy" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_before_anything_is_fetched(
+    release: Hosts, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(program, "_free", lambda: 1000)
+    assert program.main(["photos", "--yes"]) == 1
+    assert "free" in capsys.readouterr().err and not release.host.asked
+
+
+def test_no_network_is_one_line_each_with_the_way_by_hand(
+    release: Hosts, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.delenv(fetch.OFFLINE_VARIABLE, raising=False)
+    monkeypatch.setenv(fetch.OFFLINE_VARIABLE, "0")
+    assert program.main(["photos", "--yes", "--offline"]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert all("--from FILE" in line or "trying the authors' copy" in line for line in lines[:-1])
+    assert not release.host.asked
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--with", "release", "zero-shot"], "got both"),
+        (["--from", "absent.zip"], "no such file"),
+    ],
+)
+def test_wrong_usage_is_code_2(setup: Hosts, program: ModuleType, capsys: Capture, args: list[str], said: str) -> None:
+    assert program.main(["photos", *args]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_mirror_that_has_everything_is_enough(
+    release: Hosts, program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for item in catalog.CATALOG:
+        if item.name in release.sums:
+            path = DRIVE_FILE if item.name == "cocoer-release" else f"/{item.name}/{item.file_name}"
+            release.host.files[f"/mirror/{item.file_name}"] = release.host.files.pop(path)
+    monkeypatch.setenv(fetch.MIRROR_VARIABLE, "")
+    args = ["photos", "--yes", "--mirror", f"{release.host.address}/mirror", "--device", "cpu"]
+    assert program.main(args) == 0
+    assert all(path.startswith("/mirror/") for path, _ in release.host.asked)
+
+
+def test_zero_shot_and_permissive_at_the_real_sizes(
+    setup: Hosts, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """CLIP RN50, YuNet's layout and torchvision's detector as they are published, with seeded numbers."""
+    torch.manual_seed(0)
+    clip = build_clip("RN50", quick_gelu=True, with_text=True)
+    state = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in clip.state_dict().items()
+    }
+    setup.serve("clip-rn50", "/clip-rn50/RN50.pt", write_torchscript(setup.folder / "RN50.pt", state).read_bytes())
+    setup.serve("yunet", "/yunet/face_detection_yunet_2023mar.onnx", photo_files.yunet(setup.folder / "yunet.onnx"))
+    persons = photo_files.coco_persons(setup.folder / "coco.pth")
+    setup.serve("coco-persons", "/coco-persons/fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth", persons)
+    monkeypatch.setattr(catalog, "CATALOG", setup.catalog())
+    assert program.main(["photos", "--with", "permissive", "--yes", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "MIT" in said and "COCO" in said and "Photographs can be answered" in said
+    assert routes.chosen() == routes.Route("zero-shot", "permissive")
+    predicted(setup.folder / "out", "zero-shot")
+    assert program.main(["photos", "--with", "zero-shot", "--yes", "--device", "cpu"]) == 0
+    assert routes.chosen() == routes.Route("zero-shot", "insightface")
+    assert "2 persons" in capsys.readouterr().out
