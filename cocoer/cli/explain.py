@@ -103,6 +103,7 @@ def write(
     """Both panels and the numbers of one person."""
     from dataclasses import replace
 
+    from cocoer.outputs import SYNTHETIC
     from cocoer.report.plots import save, with_note
     from cocoer.report.saliency import draw_attention, draw_saliency, level_images
     from cocoer.report.text import Cell, table

@@ -159,7 +159,9 @@ def image_figure(image: Image.Image) -> Figure:
 def with_note(figure: Figure, note: str) -> Figure:
     """The figure with a note in a band below it, such as `outputs.SYNTHETIC`; as it is where the note is empty."""
     if note:
-        figure.supxlabel(note, fontsize="small", color="black", bbox={"facecolor": "#ffb000", "edgecolor": "none"}, wrap=True)
+        figure.supxlabel(
+            note, fontsize="small", color="black", bbox={"facecolor": "#ffb000", "edgecolor": "none"}, wrap=True
+        )
     return figure
 
 
