@@ -29,8 +29,9 @@ from cocoer.datasets import (
     read_dataset,
     written_out,
 )
-from cocoer.errors import CheckpointError, ConfigError, DatasetError
+from cocoer.errors import CheckpointError, ConfigError, DatasetError, PaperError
 from cocoer.names import ClassNames, nearest
+from cocoer.paper import PaperRow, paper_table
 from cocoer.weights import places
 from cocoer.yaml_file import parse_value, parse_yaml
 
@@ -319,21 +320,66 @@ class Config:
         return METRIC_OF[self.dataset.labels]
 
 
-def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping in a file, laid over the one that its `base:` names (relative to the file)."""
-    if path.resolve() in seen:
-        raise ConfigError(f"{path}: `base:` leads back to this file: {' -> '.join(p.name for p in (*seen, path))}")
+@dataclass(frozen=True)
+class ConfigHead:
+    """What a config file says about itself, beside its settings; a base's head is not inherited.
+
+    base: the file that it lays its settings over, or None. what: what it is, in a few words, or empty.
+    paper: the row of the paper's tables that it stands for (`paper: {table, row}`), or None.
+    """
+
+    base: str | None
+    what: str
+    paper: PaperRow | None
+
+
+def config_head(path: str | Path) -> ConfigHead:
+    """The head of a config file. Raises ConfigError, for a table or row that the paper does not have too."""
+    return _split(Path(path))[0]
+
+
+def _split(path: Path) -> tuple[ConfigHead, dict[str, Any]]:
+    """A file's head, and its settings without those of its base."""
     loaded = parse_yaml(path)
     if loaded is None:
         loaded = {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"config {path}: wanted a mapping of sections, got {type(loaded).__name__}")
-    base = loaded.pop("base", None)
-    if base is None:
-        return loaded
-    if not isinstance(base, str):
+    base, what, paper = (loaded.pop(key, None) for key in ("base", "what", "paper"))
+    if base is not None and not isinstance(base, str):
         raise ConfigError(f"config {path}: `base:` wants the name of one file, got {base!r}")
-    return _merged(_read_yaml(path.parent / base, (*seen, path.resolve())), loaded)
+    if not isinstance(what, str | None):
+        raise ConfigError(f"config {path}: `what:` wants a few words, got {what!r}")
+    if paper is not None and not (isinstance(paper, dict) and set(paper) == {"table", "row"}):
+        raise ConfigError(f"config {path}: `paper:` wants the keys table and row, got {paper!r}")
+    try:
+        row = paper_table(str(paper["table"])).row(str(paper["row"])) if paper else None
+    except PaperError as err:
+        raise ConfigError(f"config {path}: paper: {err}") from None
+    return ConfigHead(base, what or "", row), loaded
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The settings in a file, laid over those that its `base:` names (relative to the file)."""
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: `base:` leads back to this file: {' -> '.join(p.name for p in (*seen, path))}")
+    head, settings = _split(path)
+    if head.base is None:
+        return settings
+    return _merged(_read_yaml(path.parent / head.base, (*seen, path.resolve())), settings)
+
+
+def own_settings(path: str | Path) -> list[str]:
+    """What a file says beyond its base and its run folder, as `a.b=c`: to be laid over another config, such as the demo's."""
+    return [f"{key}={json.dumps(value)}" for key, value in _leaves(_split(Path(path))[1]) if not key.startswith("run.")]
+
+
+def _leaves(tree: Mapping[str, Any], place: str = "") -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        name = f"{place}{key}"
+        out += _leaves(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+    return out
 
 
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,10 @@ class MissingExtra(CocoerError, ImportError):
         super().__init__(f"{err.name or err} is not installed: pip install 'cocoer[{extra}]'")
 
 
+class PaperError(CocoerError, ValueError):
+    """A table or row that the paper does not have; the text names it and those that it has."""
+
+
 class MissingWeights(CocoerError, FileNotFoundError):
     """A file that is needed and not there; the text names the file, its place and the command that gets it."""
 

@@ -257,7 +257,8 @@ class TableRow:
 
     ours: mean over the seeds, None where nothing was measured, and then `note` says what is wanted.
     deviation: sample standard deviation over seeds, None for fewer than two. interval: ends of the 95 % bootstrap interval
-    over persons, given for one seed. paper: the published figure, None where it is not at hand; source: who published it.
+    over persons, given for one seed. paper: the published figure and, where given, its deviation over seeds; None where none
+    was published; source: who published it. comparable: whether ours and the published figure are of the same data.
     definition: which average precision, or accuracy. selection: the split on which the weights were chosen.
     """
 
@@ -266,7 +267,9 @@ class TableRow:
     deviation: float | None = None
     interval: tuple[float, float] | None = None
     paper: float | None = None
+    paper_deviation: float | None = None
     source: str = ""
+    comparable: bool = True
     seeds: int = 0
     persons: int | None = None
     definition: str = ""
@@ -277,8 +280,10 @@ class TableRow:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the published figure, None where either is missing."""
-        return None if self.ours is None or self.paper is None else self.ours - self.paper
+        """Ours minus the published figure, None where either is missing or they are of different data."""
+        if self.ours is None or self.paper is None or not self.comparable:
+            return None
+        return self.ours - self.paper
 
 
 @dataclass(frozen=True)
@@ -286,6 +291,7 @@ class ResultTable:
     """Rows under one heading. key: for file names and links. reference: text and value of a line in the plot, such as chance.
 
     grid: a matrix of percentages as texts, such as a confusion matrix; first row and first column are its headings.
+    missing: what the rows without ours need, said once below the table.
     """
 
     key: str
@@ -295,6 +301,7 @@ class ResultTable:
     plotted: bool = False
     reference: tuple[str, float] | None = None
     grid: tuple[tuple[str, ...], ...] = ()
+    missing: str = ""
 
 
 @dataclass(frozen=True)

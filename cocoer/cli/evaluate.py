@@ -31,6 +31,7 @@ from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.groups import by_groups
 from cocoer.evaluation.metrics import DEFINITIONS, break_even_thresholds, checked
+from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
 from cocoer.model.checkpoint import Loaded
@@ -165,31 +166,10 @@ def study(
 ) -> dict[str, Any]:
     """All numbers, plain values; shares and average precisions in 0..1."""
     config = loaded.config
-    classes, multi_label = config.classes, config.multi_label
-    numbers = s.summarise(result, classes, multi_label, split)
-    numbers["headline"] = s.value_interval(result, multi_label, resamples=resamples).to_dict()
-    if multi_label:
-        numbers["class_frequency_mAP"] = s.class_frequency_baseline(result.targets)
-        fitted = loaded.thresholds.get("classes", {})
-        default = config.inference.thresholds.fused
-        numbers["labels"] = s.label_quality(result, classes, fitted, default) | {
-            "thresholds": f"precision = recall on {loaded.thresholds['split']}" if fitted else f"{default} for all"
-        }
-    numbers["contradiction"] = s.contradiction(result, contradicted, resamples)
-    if numbers["contradiction"]:
-        marked = np.array([level is not None for level in contradicted])
-        sources = result.probabilities
-        numbers["on_contradicted"] = {
-            name: s.value_interval(result, multi_label, name, resamples, marked).to_dict() for name in sources
-        }
-    numbers["weights"] = {
-        "file": loaded.path.as_posix(),
-        "note": loaded.metadata.get("note", ""),
-        "selected_on": loaded.metadata.get("metrics", {}).get("selected_on"),
-        "coordination": loaded.metadata.get("mode", config.model.coordination.update),
-        "git_revision": loaded.metadata.get("git_revision"),
-    }
-    return numbers
+    numbers = numbers_of(result, config.classes, config.multi_label, split, contradicted, resamples)
+    if config.multi_label:
+        numbers["labels"] = label_numbers(result, loaded)
+    return numbers | {"weights": weights_facts(loaded)}
 
 
 def compared(result: Evaluation, other: Path, multi_label: bool, resamples: int) -> dict[str, Any]:

@@ -36,8 +36,8 @@ from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import write_tables
 from cocoer.runtime import start_runtime
 from cocoer.studies.tables.measurements import Target, check_weights, open_target
+from cocoer.studies.tables.progress import gather_with_progress
 from cocoer.studies.tables.study import Study
-from cocoer.studies.tables.tables import gather
 from cocoer.studies.tables.training import TrainingPlan, train_plan, trainable
 from cocoer.studies.tables.variants import Variant, chosen_variants, find_variants, weights_of
 from cocoer.weights import places
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
                 batch_size=args.batch_size, resamples=args.resamples, progress=True,
                 towers=tuple(Tower.parse(text) for text in args.clip), variants=tuple(variants_of(args, target, output)),
             )  # fmt: skip
-            tables = gather(study)
+            tables = gather_with_progress(study, say)
         paths = write_tables(tables, output, heading(target), remarks(target, weights))
         if args.publish:
             key = f"{target.dataset}{'_demo' if target.synthetic else ''}"
@@ -240,11 +240,11 @@ def trained_folder(args: argparse.Namespace, target: Target, output: Path) -> Pa
 
 
 def variants_of(args: argparse.Namespace, target: Target, output: Path) -> list[Variant]:
-    """Ablations and baselines with the weights that are there. Their configs are EMOTIC's, so of others only the demo has any."""
-    if args.dataset != "emotic" and not target.synthetic:
+    """The configs of configs/ablations, baselines and studies for this data set, with the weights that are there."""
+    if target.dataset not in _DEMO_SIZES:
         return []
     again = f"bash scripts/eval_{target.dataset}.sh --demo --train --with" if target.synthetic else ""
-    return find_variants(places.SHIPPED / "configs", trained_folder(args, target, output), again)
+    return find_variants(places.SHIPPED / "configs", trained_folder(args, target, output), target.dataset, again)
 
 
 def known_weights(dataset: str, target: Target, output: Path) -> list[str]:
@@ -299,6 +299,6 @@ def remarks(target: Target, weights: list[Path]) -> list[str]:
     out.append(f"Weights: {named}.")
     out.append(
         f"Data {target.root.as_posix()}, split {target.split}, {len(target.records)} persons, sha256 {target.digest[:16]}."
-        f" Values in percent; {seeds}. 'Paper' holds published figures only; 'not at hand' where none could be found."
+        f" Values in percent; {seeds}. The paper's column holds published figures, quoted; none was measured here."
     )
     return out

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cocoer.data.batch import Batch, targets_of
 from cocoer.errors import ScoreError
-from cocoer.inference.predictions import probabilities_of
+from cocoer.inference.predictions import judged_exclusion, probabilities_of
 from cocoer.model.level_model import ModelOutput
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES
@@ -31,7 +31,8 @@ class Evaluation:
     """n persons of a split, in the order of the index.
 
     targets: [n, k]. probabilities: source (`outputs.SOURCES`, and `late_fusion`) -> [n, k].
-    losses: L_hier per level [n, 3]; weights: lambda [n, rounds, 3]; exclusion: level indices, first to leave first [n, 3];
+    losses: L_hier per level [n, 3]; weights: lambda [n, rounds, 3]; exclusion: level indices, first to leave first [n, 3], -1
+    for a person whose pseudo label is empty: nothing judges its levels, so nobody leaves for a reason;
     delta_norm: [n]; pseudo_label: [n, k]. Those five are None where nothing competed.
     """
 
@@ -71,7 +72,10 @@ def _columns(output: ModelOutput, multi_label: bool) -> dict[str, NDArray[Any]]:
             "delta_norm": competition.distance.float(),
             "pseudo_label": output.pseudo_label.float(),
         }
-    return {name: value.cpu().numpy() for name, value in columns.items()}
+    rows = {name: value.cpu().numpy() for name, value in columns.items()}
+    if "exclusion" in rows:
+        rows["exclusion"] = judged_exclusion(rows["exclusion"], rows["pseudo_label"])
+    return rows
 
 
 @torch.inference_mode()

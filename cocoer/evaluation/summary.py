@@ -27,7 +27,11 @@ def source_scores(evaluation: Evaluation, multi_label: bool) -> dict[str, float]
 
 
 def exclusion_shares(exclusion: NDArray[np.int64]) -> dict[str, dict[str, float]]:
-    """Place of leaving (`first`, `second`, `survivor`) -> level -> share of persons, as in the paper's Table 5."""
+    """Place of leaving (`first`, `second`, `survivor`) -> level -> share of persons, as in the paper's Table 5.
+
+    Of the persons whose levels were judged; NaN shares where nobody's were.
+    """
+    exclusion = exclusion[exclusion[:, 0] >= 0]
     return {
         place: {level: float((exclusion[:, i] == index).mean()) for index, level in enumerate(LEVELS)}
         for i, place in enumerate(("first", "second", "survivor"))
@@ -42,6 +46,7 @@ def mechanism(evaluation: Evaluation) -> dict[str, Any]:
     rounds = evaluation.weights.mean(0)  # [rounds, 3]
     return {
         "exclusion": exclusion_shares(evaluation.exclusion),
+        "without_pseudo_label": int((evaluation.exclusion[:, 0] < 0).sum()),
         "lambda": [{level: float(row[i]) for i, level in enumerate(LEVELS)} for row in rounds],
         "hierarchy_loss": {level: float(evaluation.losses[:, i].mean()) for i, level in enumerate(LEVELS)},
         "delta_norm": float(evaluation.delta_norm.mean()),
@@ -147,13 +152,16 @@ def paired_difference(
 def contradiction(evaluation: Evaluation, contradicted: Sequence[str | None], resamples: int = 1000) -> dict[str, Any]:
     """How often the level that leaves first is the one that contradicts the label (made-up scenes alone know that).
 
-    contradicted: per person the contradicting level's name, or None. Only persons with one count; chance is 1/3.
+    contradicted: per person the contradicting level's name, or None. Only persons with one, whose levels were judged, count;
+    chance is 1/3.
     Empty where nobody contradicts or nothing competed.
     """
     level = np.array([-1 if name is None else LEVELS.index(name) for name in contradicted])
     if evaluation.exclusion is None or not (level >= 0).any():
         return {}
-    marked = level >= 0
+    marked = (level >= 0) & (evaluation.exclusion[:, 0] >= 0)
+    if not marked.any():
+        return {}
     hit = (evaluation.exclusion[:, 0] == level)[marked].astype(np.float64)
     per_level = {
         name: m.mean_interval(hit[level[marked] == i], resamples).to_dict()

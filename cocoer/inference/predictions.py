@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from cocoer.model.level_model import ModelOutput
 
 
+def judged_exclusion(exclusion: NDArray[np.int64], pseudo_label: NDArray[Any]) -> NDArray[np.int64]:
+    """The order of leaving [B, L] of persons whose levels were judged; -1 where the pseudo label [B, k] is empty."""
+    return np.where(pseudo_label.any(-1, keepdims=True), exclusion, -1)
+
+
 @dataclass(frozen=True)
 class LabelRule:
     """How probabilities become labels.

@@ -80,7 +80,7 @@ def as_csv(points: Points, facts: Mapping[str, Any], command: str) -> str:
         low, high = p.interval or (None, None)
         lines.writerow(
             ["synthetic", p.measure, p.fusion, p.rule, p.label, p.condition, p.share, p.mean, p.deviation, low, high,
-             len(p.values), p.persons, "not at hand", definition, selected, facts["commit"], command]
+             len(p.values), p.persons, "", definition, selected, facts["commit"], command]
         )  # fmt: skip
     return buffer.getvalue()
 

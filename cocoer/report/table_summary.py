@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cocoer.outputs import ResultTable, TableRow
-from cocoer.report.tables import NOT_AT_HAND, measured, number, pipes
+from cocoer.report.tables import difference, measured, pipes, published
 
 _LEFT_OUT = ("per_class", "confusion")
 """Tables of many rows that say little on a page of results; the files that the command writes have them."""
@@ -14,33 +14,44 @@ _LEFT_OUT = ("per_class", "confusion")
 REFERENCE = "full model"
 """Name of the row that the tables of ablations begin with: the fused answer, which the first table has."""
 
-_COLUMNS = (
-    "table", "row", "paper", "ours", "difference", "persons", "seeds", "definition", "selected on", "command",
-)  # fmt: skip
-
 
 def summary(tables: Sequence[ResultTable], remarks: Sequence[str]) -> str:
-    """Remarks, one table of every measured row, its commands by number, and the commits.
+    """Remarks, one table of every row that we or the paper have a figure for, its commands by number, and the commits.
 
     A row that only repeats an earlier one under the same name, as a table's point of reference does, stands there once.
     """
-    rows: dict[tuple[str, float | None, str], tuple[ResultTable, TableRow]] = {}
+    rows: dict[tuple[str, float | None, float | None, str], tuple[ResultTable, TableRow]] = {}
     for table in tables:
-        measured_here = [row for row in table.rows if row.ours is not None and row.name != REFERENCE]
-        for row in measured_here if table.key not in _LEFT_OUT else ():
-            rows.setdefault((row.name, row.ours, row.command), (table, row))
-    commands = {c: i for i, c in enumerate(dict.fromkeys(row.command for _, row in rows.values()), start=1)}
+        here = [row for row in table.rows if row.ours is not None or row.paper is not None]
+        for row in here if table.key not in _LEFT_OUT else ():
+            if row.name != REFERENCE:
+                rows.setdefault((row.name, row.ours, row.paper, row.command), (table, row))
+    measured_rows = [row for _, row in rows.values() if row.ours is not None]
+    commands = {c: i for i, c in enumerate(dict.fromkeys(row.command for row in measured_rows), start=1)}
+    told = any(row.difference is not None for row in measured_rows)
     lines = [
         (
-            table.title.removeprefix("SYNTHETIC: "), row.name, number(row.paper) or NOT_AT_HAND, measured(row),
-            "" if row.difference is None else f"{row.difference:+.2f}", str(row.persons or ""), str(row.seeds or ""),
-            row.definition, row.selection, f"[{commands[row.command]}]",
+            table.title.removeprefix("SYNTHETIC: "), row.name, published(row), measured(row),
+            *([difference(row)] if told else []), str(row.persons or ""), str(row.seeds or ""), row.definition, row.selection,
+            f"[{commands[row.command]}]" if row.ours is not None else "",
         )
         for table, row in rows.values()
     ]  # fmt: skip
-    commits = ", ".join(dict.fromkeys(c for _, row in rows.values() for c in row.commit.split(", ") if c))
+    head = (
+        "table",
+        "row",
+        "paper",
+        "ours",
+        *(["difference"] if told else []),
+        "persons",
+        "seeds",
+        "definition",
+        "selected on",
+        "command",
+    )
+    commits = ", ".join(dict.fromkeys(c for row in measured_rows for c in row.commit.split(", ") if c))
     listed = "\n".join(f"{i}. `{command}`" for command, i in commands.items())
-    return "\n\n".join([*remarks, pipes([_COLUMNS, *lines]), listed, f"Commit {commits}."])
+    return "\n\n".join([*remarks, pipes([head, *lines]), listed, f"Commit {commits}."])
 
 
 def publish(file: str | Path, key: str, text: str) -> Path:

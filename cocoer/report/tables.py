@@ -1,61 +1,34 @@
-"""Results tables as Markdown, CSV, LaTeX and one self-contained HTML page; the same rows in each, none left out."""
+"""Results tables as Markdown, CSV, LaTeX and one self-contained HTML page; the same rows in each, none left out.
+
+A table reads as the paper's do: row, paper, ours, difference. What is the same in every measured row (persons, seeds,
+definition, selection split, commit, command) is said once below the title; what differs has a column of its own.
+"""
 
 from __future__ import annotations
 
 import base64
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report.plots import as_image, bar_figure
+from cocoer.report.templates import render
 
-NOT_AT_HAND = "not at hand"
 FILES = ("tables.md", "tables.csv", "tables.tex", "tables.html")
 
-_COLUMNS = (
-    "row", "paper", "ours", "difference", "persons", "seeds", "definition", "selected on", "commit", "command", "note",
-)  # fmt: skip
 _COMMIT = 10  # characters of a revision that are shown; the CSV has them all
-
 _NUMBERS = ("paper", "ours", "difference", "persons", "seeds")
-
-_STYLE = """
-:root { --ink: #1a1d21; --grey: #5f666e; --rule: #d6dadf; --warn: #a24b00; --link: #1f62b4; }
-* { box-sizing: border-box; }
-body { margin: 0; font: 16px/1.45 system-ui, sans-serif; color: var(--ink); background: #f4f5f7; }
-header, section { max-width: 1280px; margin: 0 auto 16px; padding: 16px; background: #fff; border: 1px solid var(--rule);
-  border-radius: 8px; }
-header { margin-top: 16px; } h1 { font-size: 1.4rem; margin: 0 0 6px; } h2 { font-size: 1.1rem; margin: 0 0 4px; }
-p { margin: 4px 0 8px; color: var(--grey); max-width: 85ch; } .warn { color: var(--warn); font-weight: 600; }
-nav { display: flex; flex-wrap: wrap; gap: 4px 18px; } a { color: var(--link); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .88rem; }
-th, td { text-align: left; vertical-align: top; padding: 4px 14px 4px 0; border-top: 1px solid var(--rule); }
-thead th { border-top: 0; color: var(--grey); font-weight: 600; white-space: nowrap; }
-tbody th { font-weight: 500; min-width: 17em; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.ours { font-weight: 600; } .empty { color: var(--grey); white-space: nowrap; font-weight: 400; }
-.note { display: block; color: var(--grey); font-size: .82rem; font-weight: 400; overflow-wrap: anywhere; }
-.grid { width: auto; margin-bottom: 12px; } .grid td, .grid th { padding: 4px 10px; }
-code { font-size: .82rem; overflow-wrap: anywhere; }
-img { display: block; width: 100%; max-width: 1000px; min-width: 620px; height: auto; margin: 12px 0 0; }
-summary { cursor: pointer; color: var(--grey); font-size: .88rem; margin-top: 8px; } ol { padding-left: 2.4em; margin: 6px 0; }
-.up { float: right; font-size: .82rem; }
-@media (max-width: 720px) {
-  header, section { border-radius: 0; border-width: 1px 0; padding: 12px; margin-bottom: 10px; }
-  .rows, .rows tbody, .rows tr, .rows th, .rows td { display: block; width: auto; }
-  .rows thead, .rows td.gap { display: none; }
-  .rows tr { border-top: 1px solid var(--rule); padding: 6px 0; }
-  .rows th, .rows td { border: 0; padding: 0; text-align: left; white-space: normal; }
-  .rows td::before { content: attr(data-label) ": "; color: var(--grey); font-weight: 400; }
-  .rows td { display: inline; margin-right: 1em; font-size: .84rem; }
-  .rows td.ours { display: block; font-size: 1rem; }
-}
-"""
+_FACTS = ("persons", "seeds", "definition", "selected on", "commit", "command")
+_COMMAND = "Command: "
+_CSV_COLUMNS = (
+    "table", "row", "paper", "paper_deviation", "paper_source", "ours", "deviation", "low", "high", "difference", "persons",
+    "seeds", "definition", "selected_on", "commit", "command", "note",
+)  # fmt: skip
 
 
 def write_tables(
@@ -81,10 +54,15 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def published(row: TableRow) -> str:
+    """The paper's figure as text, with its deviation where it gives one; empty where none was published."""
+    return number(row.paper) + (f" ± {row.paper_deviation:.2f}" if row.paper_deviation is not None else "")
+
+
 def measured(row: TableRow) -> str:
-    """Ours as text: with the deviation over seeds, or for one seed with the interval over persons."""
+    """Ours as text: with the deviation over seeds, or for one seed with the interval over persons; empty where there is none."""
     if row.ours is None:
-        return "not measured"
+        return ""
     if row.deviation is not None:
         return f"{row.ours:.2f} ± {row.deviation:.2f}"
     if row.interval is not None:
@@ -92,11 +70,8 @@ def measured(row: TableRow) -> str:
     return number(row.ours)
 
 
-def _published(row: TableRow) -> str:
-    return number(row.paper) or NOT_AT_HAND
-
-
-def _difference(row: TableRow) -> str:
+def difference(row: TableRow) -> str:
+    """Ours minus the paper's, with its sign; empty where the two cannot be compared."""
     return "" if row.difference is None else f"{row.difference:+.2f}"
 
 
@@ -109,37 +84,105 @@ def _commit(row: TableRow) -> str:
     return ", ".join(out)
 
 
-def _notes(row: TableRow) -> str:
-    """The note, and who published the paper's figure."""
-    return "; ".join(part for part in (row.note, f"figure: {row.source}" if row.source else "") if part)
+def _notes(row: TableRow, table: ResultTable) -> str:
+    """The note, and who published the paper's figure; what an unmeasured row needs is said once for its table."""
+    note = "" if table.missing and row.ours is None else row.note
+    return "; ".join(part for part in (note, f"figure: {row.source}" if row.source else "") if part)
 
 
-def _commands(table: ResultTable) -> dict[str, int]:
-    """Each different command of a table with its number, from 1."""
-    found = dict.fromkeys(row.command for row in table.rows if row.command)
-    return {command: i for i, command in enumerate(found, start=1)}
+def _fact(row: TableRow, name: str) -> str:
+    texts = {
+        "persons": str(row.persons or ""), "seeds": str(row.seeds or ""), "definition": row.definition,
+        "selected on": row.selection, "commit": _commit(row), "command": row.command,
+    }  # fmt: skip
+    return texts[name]
 
 
-def _cells(row: TableRow, commands: dict[str, int]) -> list[str]:
-    """The row as short texts, in the order of `_COLUMNS`; the command as its number."""
-    return [
-        row.name, _published(row), measured(row), _difference(row), str(row.persons or ""), str(row.seeds or ""),
-        row.definition, row.selection, _commit(row), f"[{commands[row.command]}]" if row.command else "", _notes(row),
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Line:
+    """A row as it is shown: its name, its other cells in the order of `Layout.columns`, its note."""
+
+    name: str
+    cells: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table as it is shown. columns: after the row's name. said: sentences of what is the same in every row.
+
+    commands: those that differ from row to row, in the order of their numbers; the only one of a table stands in `said`.
+    """
+
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    said: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+def layout(table: ResultTable) -> Layout:
+    """What a table shows: columns that say something, and once what all measured rows have in common."""
+    done = [row for row in table.rows if row.ours is not None]
+    facts = {name: list(dict.fromkeys(_fact(row, name) for row in done)) for name in _FACTS}
+    varying = tuple(name for name in _FACTS if len(facts[name]) > 1)
+    columns = tuple(
+        name
+        for name, text in (("paper", published), ("ours", measured), ("difference", difference))
+        if any(text(row) for row in table.rows)
+    )
+    commands = tuple(c for c in facts["command"] if c) if "command" in varying else ()
+    lines = []
+    for row in table.rows:
+        texts = {"paper": published(row), "ours": measured(row), "difference": difference(row)}
+        for name in varying:
+            texts[name] = "" if row.ours is None else _fact(row, name)
+        if texts.get("command"):
+            texts["command"] = f"[{commands.index(texts['command']) + 1}]"
+        lines.append(Line(row.name, tuple(texts[name] for name in (*columns, *varying)), _notes(row, table)))
+    return Layout((*columns, *varying), tuple(lines), tuple(_said(table, facts, bool(done))), commands)
+
+
+def _said(table: ResultTable, facts: dict[str, list[str]], done: bool) -> list[str]:
+    """Sentences: what all measured rows have in common, and what the rows without ours need."""
+    alone = {name: values[0] for name, values in facts.items() if len(values) == 1 and values[0]}
+    words = {
+        "persons": "{} persons",
+        "seeds": "{} seeds",
+        "definition": "{}",
+        "selected on": "selected on {}",
+        "commit": "commit {}",
+    }
+    shared = [text.format(alone[name]) for name, text in words.items() if name in alone]
+    out = (
+        [f"{'; '.join(shared)}.".replace("1 seeds", "1 seed").replace("on nothing trained", "nothing")]
+        if shared
+        else []
+    )
+    if "command" in alone:
+        out.append(_COMMAND + alone["command"])
+    if not done and any(row.paper is not None for row in table.rows):
+        out.append("Nothing of ours stands beside the paper's figures yet.")
+    return [*out, table.missing] if table.missing else out
 
 
 def as_markdown(tables: Sequence[ResultTable], heading: str, remarks: Sequence[str] = ()) -> str:
     """One pipe table per result table, its commands in a numbered list below it."""
     parts = [f"# {heading}", *remarks]
     for table in tables:
-        commands = _commands(table)
-        lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
-        lines += ["| " + " | ".join(c.replace("|", "\\|") for c in _cells(r, commands)) + " |" for r in table.rows]
-        parts += [f"## {table.title}", table.caption]
+        shown = layout(table)
+        parts += [
+            f"## {table.title}",
+            table.caption,
+            " ".join(f"Command: `{s.removeprefix(_COMMAND)}`" if s.startswith(_COMMAND) else s for s in shown.said),
+        ]
         if table.grid:
             parts.append(pipes(table.grid))
-        parts.append("\n".join(lines))
-        parts.append("\n".join(f"{i}. `{command}`" for command, i in commands.items()))
+        notes = any(line.note for line in shown.lines)
+        head = ("row", *shown.columns, *(("note",) if notes else ()))
+        parts.append(
+            pipes([head, *((line.name, *line.cells, *((line.note,) if notes else ())) for line in shown.lines)])
+        )
+        parts.append("\n".join(f"{i}. `{command}`" for i, command in enumerate(shown.commands, start=1)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -153,65 +196,65 @@ def as_csv(tables: Sequence[ResultTable]) -> str:
     """One line a row with every field in full; numbers as they are, so they can be computed with."""
     buffer = io.StringIO()
     lines = csv.writer(buffer, lineterminator="\n")
-    lines.writerow(
-        ["table", "row", "paper", "paper_source", "ours", "deviation", "low", "high", "difference", "persons", "seeds",
-         "definition", "selected_on", "commit", "command", "note"]
-    )  # fmt: skip
+    lines.writerow(_CSV_COLUMNS)
     for table in tables:
         for row in table.rows:
             low, high = row.interval or (None, None)
-            paper = NOT_AT_HAND if row.paper is None else row.paper
             lines.writerow(
-                [table.title, row.name, paper, row.source, row.ours, row.deviation, low, high, row.difference,
-                 row.persons, row.seeds, row.definition, row.selection, row.commit, row.command, row.note]
+                [table.title, row.name, row.paper, row.paper_deviation, row.source, row.ours, row.deviation, low, high,
+                 row.difference, row.persons, row.seeds, row.definition, row.selection, row.commit, row.command, row.note]
             )  # fmt: skip
         for name, *cells in table.grid[1:]:
             for column, cell in zip(table.grid[0][1:], cells, strict=True):
-                lines.writerow([table.title, f"{name}: {column}", NOT_AT_HAND, "", cell, *[""] * 10, table.grid[0][0]])
+                lines.writerow([table.title, f"{name}: {column}", "", "", "", cell, *[""] * 10, table.grid[0][0]])
     return buffer.getvalue()
 
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
 }  # fmt: skip
 
 
-def _tex(text: str) -> str:
+def tex(text: str) -> str:
+    """Plain text for LaTeX."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def as_latex(tables: Sequence[ResultTable], heading: str) -> str:
-    """One booktabs table per result table; commands and notes as comments, so that nothing is lost."""
-    parts = [f"% {heading}", "% needs \\usepackage{booktabs}"]
+    """One booktabs table per result table, ready to be pasted; commands, commits and notes as comments, so nothing is lost."""
+    parts = [f"% {heading}", "% needs \\usepackage{booktabs}; each table stands by itself"]
     for table in tables:
-        commands = _commands(table)
-        lines = [r"\begin{table}[t]", r"\centering\small", r"\begin{tabular}{lrrrrlll}", r"\toprule"]
-        lines += [r" & paper & ours & difference & persons & definition & selected on & commit \\", r"\midrule"]
-        for row in table.rows:
-            shown = [row.name, _published(row), measured(row), _difference(row), str(row.persons or "")]
-            shown += [row.definition, row.selection, _commit(row)]
-            lines.append(" & ".join(_tex(text) for text in shown) + r" \\")
-            if row.note or row.source:
-                lines.append(f"% {_notes(row)}")
-        lines += [
-            r"\bottomrule",
-            r"\end{tabular}",
-            rf"\caption{{{_tex(heading)}. {_tex(table.title)}. {_tex(table.caption)}}}",
-        ]
-        lines += [rf"\label{{tab:{table.key.replace('_', '-')}}}", r"\end{table}"]
+        shown = layout(table)
+        kept = [i for i, column in enumerate(shown.columns) if column not in ("commit", "command")]
+        columns = [shown.columns[i] for i in kept]
+        body = [[line.name, *(line.cells[i] for i in kept)] for line in shown.lines]
+        align = "l" + "".join("r" if column in _NUMBERS else "l" for column in columns)
+        caption = f"{table.title}. {table.caption}".strip()
         if table.grid:
-            lines += [
-                r"\begin{table}[t]",
-                r"\centering\small",
-                rf"\begin{{tabular}}{{l{'r' * (len(table.grid[0]) - 1)}}}",
-            ]
-            cells = [" & ".join(_tex(text) for text in line) + r" \\" for line in table.grid]
-            lines += [r"\toprule", cells[0], r"\midrule", *cells[1:], r"\bottomrule", r"\end{tabular}"]
-            lines += [rf"\caption{{{_tex(table.title)}. {_tex(table.caption)}}}", r"\end{table}"]
-        lines += [f"% command: {command}" for command in commands]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+            parts.append(
+                _tabular(
+                    table.grid[0], table.grid[1:], "l" + "r" * (len(table.grid[0]) - 1), caption, f"{table.key}-grid"
+                )
+            )
+        parts.append(_tabular(["", *columns], body, align, caption, table.key))
+        comments = [*shown.said, *(f"[{i}] {c}" for i, c in enumerate(shown.commands, start=1))]
+        comments += [f"{line.name}: {line.note}" for line in shown.lines if line.note]
+        parts.append("\n".join(f"% {comment}" for comment in comments))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tabular(head: Sequence[str], body: Sequence[Sequence[str]], align: str, caption: str, key: str) -> str:
+    """One floating table; the caption above it, as tables have."""
+    rows = [" & ".join(tex(text) for text in line) + r" \\" for line in (head, *body)]
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering\small",
+        rf"\caption{{{tex(caption)}}}",
+        rf"\label{{tab:{key.replace('_', '-')}}}",
+    ]
+    lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"]
+    return "\n".join([*lines, r"\end{tabular}", r"\end{table}"])
 
 
 def plot(table: ResultTable) -> Image.Image | None:
@@ -229,78 +272,33 @@ def plot(table: ResultTable) -> Image.Image | None:
     return as_image(bar_figure(values, table.title, "percent", whiskers, table.reference))
 
 
-def _image(table: ResultTable) -> str:
-    """The plot as an <img> with its data inside, or nothing."""
+def as_html(tables: Sequence[ResultTable], heading: str, remarks: Sequence[str] = ()) -> str:
+    """The page: no outside file, font or script; plots are PNG inside it. The first remark is set off as the warning it is."""
+    sections = [
+        {"table": table, "layout": layout(table), "plot": _plot_data(table), "grid": _shaded(table)} for table in tables
+    ]
+    return str(render("tables.html", sections=sections, heading=heading, remarks=remarks, numbers=_NUMBERS))
+
+
+def _plot_data(table: ResultTable) -> dict[str, object] | None:
+    """The plot as base64 PNG with its size in pixels, or None."""
     image = plot(table)
     if image is None:
-        return ""
+        return None
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    size = f'width="{image.width}" height="{image.height}"'
-    words = f"{escape(table.title, quote=True)}: bars of the table above"
-    return f'<div class="wide"><img src="data:image/png;base64,{data}" {size} alt="{words}"></div>'
+    return {"data": base64.b64encode(buffer.getvalue()).decode("ascii"), "width": image.width, "height": image.height}
 
 
-def _html_rows(table: ResultTable, commands: dict[str, int]) -> Iterator[str]:
-    """<tr> by <tr>; the note stands under the row's name. Each cell carries its column's name, for narrow screens."""
-    for row in table.rows:
-        name, *cells, note = _cells(row, commands)
-        notes = f'<span class="note">{escape(note)}</span>' if note else ""
-        out = [f'<th scope="row">{escape(name)}{notes}</th>']
-        for column, text in zip(_COLUMNS[1:], cells, strict=False):
-            kinds = ["number"] if column in _NUMBERS else []
-            kinds += ["ours"] if column == "ours" else []
-            kinds += ["empty"] if text in (NOT_AT_HAND, "not measured", "") else []
-            kinds += [] if text else ["gap"]
-            out.append(f'<td class="{" ".join(kinds)}" data-label="{column}">{escape(text) or "-"}</td>')
-        yield f"<tr>{''.join(out)}</tr>"
-
-
-def _section(table: ResultTable) -> str:
-    commands = _commands(table)
-    head = "".join(f'<th scope="col"{" class=number" * (c in _NUMBERS)}>{escape(c)}</th>' for c in _COLUMNS[:-1])
-    listed = "".join(f"<li><code>{escape(command)}</code></li>" for command in commands)
-    many = "1 command" if len(commands) == 1 else f"{len(commands)} commands"
-    below = f"<details><summary>{many}</summary><ol>{listed}</ol></details>" if commands else ""
-    body = "".join(_html_rows(table, commands))
-    return (
-        f'<section id="{table.key}"><a class="up" href="#top">up</a><h2>{escape(table.title)}</h2>'
-        f'<p>{escape(table.caption)}</p>{_html_grid(table)}<div class="wide"><table class="rows">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_image(table)}{below}</section>"
-    )
-
-
-def _html_grid(table: ResultTable) -> str:
-    """The grid as a table whose cells are the darker the larger their number."""
-    if not table.grid:
-        return ""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.grid[0])
-    lines = []
-    for name, *cells in table.grid[1:]:
-        shown = "".join(f'<td class="number" style="background:{_shade(text)}">{escape(text)}</td>' for text in cells)
-        lines.append(f'<tr><th scope="row">{escape(name)}</th>{shown}</tr>')
-    body = "".join(lines)
-    return f'<div class="wide"><table class="grid"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def _shaded(table: ResultTable) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The grid's rows: name, and each cell with a background that is the darker the larger its percentage."""
+    return [(name, [(text, _shade(text)) for text in cells]) for name, *cells in table.grid[1:]]
 
 
 def _shade(percent: str) -> str:
-    """A background for a percentage, light enough for dark letters at 100."""
+    """Strength of the background, light enough for dark letters at 100."""
     try:
         share = min(1.0, max(0.0, float(percent) / 100))
     except ValueError:
         share = 0.0
-    return f"rgb(38 110 190 / {0.55 * share:.3f})"
-
-
-def as_html(tables: Sequence[ResultTable], heading: str, remarks: Sequence[str] = ()) -> str:
-    """The page: no outside file, font or script; plots are PNG inside it. The first remark is set off as the warning it is."""
-    links = "".join(f'<a href="#{t.key}">{escape(t.title.removeprefix("SYNTHETIC: "))}</a>' for t in tables)
-    said = "".join(f"<p{' class=warn' if not i else ''}>{escape(text)}</p>" for i, text in enumerate(remarks))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(heading)}</title><style>{_STYLE}</style></head><body>"
-        f'<header id="top"><h1>{escape(heading)}</h1>{said}<nav>{links}</nav></header>'
-        f"{''.join(_section(table) for table in tables)}</body></html>\n"
-    )
+    return f"{0.55 * share:.3f}"

@@ -27,10 +27,10 @@ def single_level_table(study: Study, runs: Sequence[Measurement]) -> ResultTable
     if len(by_level) == len(LEVELS) and all(b.weights for b in by_level.values()):
         measured = [study.runs(weights=by_level[level].weights) for level in LEVELS]
         together = [averaged(same_seed, study.target, study.resamples) for same_seed in zip(*measured, strict=False)]
-        rows.append(row(study, name, together, at("sources", "pred"), command=study.command))
+        rows.append(row(study, name, together, at("intervals", "pred"), command=study.command))
     else:
         rows.append(TableRow(name, command=study.command, note="not measured: needs all three"))
-    rows.append(row(study, "CocoER, fused answer", runs, at("sources", "pred")))
+    rows.append(row(study, "CocoER, fused answer", runs, at("intervals", "pred")))
     caption = "Backbone, tokens and head of one level, trained on the same data, loss and schedule (configs/baselines)."
     return ResultTable("single_level", "Single levels, trained alone", caption, tuple(rows), plotted=True)
 
@@ -39,14 +39,14 @@ def zero_shot_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """CLIP alone: cosine of a crop with the prompt of each emotion, for the paper's prompt and an ensemble of templates."""
     first = runs[0].numbers["weights"]
     rows: list[TableRow] = []
-    if "VI" in runs[0].numbers["sources"]:
+    if "VI" in runs[0].numbers["intervals"]:
         clip = study.runs(kind="clip", weights=study.weights[:1])
         rows.append(
-            untrained(row(study, "tower of the weights, whole image, their prompt", clip, at("sources", CLIP_WHOLE)))
+            untrained(row(study, "tower of the weights, whole image, their prompt", clip, at("intervals", CLIP_WHOLE)))
         )
         if first["view"] != "context":
             name = f"tower of the weights, as the V-I branch looks ({first['view']}), their prompt"
-            rows.append(untrained(row(study, name, clip, at("sources", CLIP_VIEW))))
+            rows.append(untrained(row(study, name, clip, at("intervals", CLIP_VIEW))))
     towers = study.towers
     if not towers and first["clip_weights"] is not None and rows:
         towers = (Tower(first["tower"], first["clip_weights"]),)
@@ -56,11 +56,11 @@ def zero_shot_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
         rows.append(
             TableRow("zero-shot CLIP", note="these weights have no V-I branch, so no CLIP tower; name one with --clip")
         )
-    rows.append(row(study, "CocoER, fused answer", runs, at("sources", "pred")))
+    rows.append(row(study, "CocoER, fused answer", runs, at("intervals", "pred")))
     caption = (
         f"The paper's prompt is '{first['prompt']}', the ensemble the mean of {len(TEMPLATES)} templates. The score is the"
         " cosine, nothing is learned on top; a tower sees crops of its own input size. Tower of the weights:"
-        f" {Path(first['tower']).name}. The figure of the paper's CLIP row is not at hand."
+        f" {Path(first['tower']).name}."
     )
     return ResultTable("zero_shot", "Zero-shot CLIP", caption, tuple(rows), plotted=True)
 
@@ -74,7 +74,7 @@ def _tower_rows(study: Study, tower: Tower, prompt: str) -> list[TableRow]:
         tower, study.target, prompt, study.store, study.runtime, batch_size=study.batch_size, resamples=study.resamples
     )
     return [
-        untrained(row(study, f"{tower.title}, {shown}, {words}", [run], at("sources", source(view, prompts))))
+        untrained(row(study, f"{tower.title}, {shown}, {words}", [run], at("intervals", source(view, prompts))))
         for view, shown in _VIEWS.items()
         for prompts, words in (("paper", "the paper's prompt"), ("ensemble", "template ensemble"))
     ]

@@ -27,9 +27,8 @@ from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.datasets import DatasetEntry, find_dataset
 from cocoer.errors import TableError
-from cocoer.evaluation import metrics as m
-from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation, evaluate
+from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
 from cocoer.files import file_sha256, write_file, write_text
 from cocoer.model.checkpoint import Loaded, find_weights, load_weights, read_metadata
 from cocoer.names import ClassNames
@@ -41,7 +40,7 @@ Kind = Literal["model", "clip"]
 
 CLIP_WHOLE, CLIP_VIEW = "clip_whole_image", "clip_as_the_branch_looks"
 
-_FORMAT = 2  # of a stored run; a change of what is measured raises it
+_FORMAT = 3  # of a stored run; a change of what is measured raises it
 
 
 @dataclass(frozen=True)
@@ -172,21 +171,10 @@ def measure(
             )
         else:
             result = _zero_shot(loaded, loader, keys, runtime)
-        numbers = numbers_of(result, target, resamples)
+        numbers = target_numbers(result, target, resamples)
         if kind == "model" and target.multi_label:
-            numbers["labels"] = _label_quality(result, loaded, target)
-        branch = loaded.config.model.vocabulary
-        numbers["weights"] = {
-            "file": weights.as_posix(),
-            "sha256": checksum,
-            "selected_on": loaded.metadata.get("metrics", {}).get("selected_on"),
-            "note": loaded.metadata.get("note", ""),
-            "update": loaded.config.model.coordination.update,
-            "prompt": branch.prompt,
-            "view": branch.view,
-            "tower": branch.tower,
-            "clip_weights": branch.weights,
-        }
+            numbers["labels"] = label_numbers(result, loaded)
+        numbers["weights"] = weights_facts(loaded) | {"file": weights.as_posix(), "sha256": checksum}
         numbers["overrides"] = list(overrides)
         return Measurement(numbers, result.probabilities, result.targets)
 
@@ -198,18 +186,10 @@ def averaged(runs: Sequence[Measurement], target: Target, resamples: int) -> Mea
     keys = tuple(r.key for r in target.records)
     mean: Scores = np.stack([run.scores["pred"] for run in runs]).mean(0)
     result = Evaluation(keys, runs[0].targets, {"pred": mean}, None, None, None, None, None)
-    numbers = numbers_of(result, target, resamples)
-    del numbers["summary"]  # no single evaluation gives these numbers
+    numbers = target_numbers(result, target, resamples)
+    del numbers["headline"]  # no single evaluation gives it
     numbers |= {"weights": runs[0].numbers["weights"], "commit": runs[0].numbers["commit"], "overrides": []}
     return Measurement(numbers, result.probabilities, result.targets)
-
-
-def _label_quality(result: Evaluation, loaded: Loaded, target: Target) -> dict[str, Any]:
-    """F1 and Jaccard at the thresholds that the weights carry."""
-    fitted = loaded.thresholds.get("classes", {})
-    default = loaded.config.inference.thresholds.fused
-    where = f"precision = recall on {loaded.thresholds['split']}" if fitted else f"threshold {default:g}"
-    return s.label_quality(result, target.classes, fitted, default) | {"thresholds": where}
 
 
 def _at(stored: Config, target: Target, overrides: Sequence[str]) -> Config:
@@ -239,29 +219,9 @@ def _zero_shot(loaded: Loaded, batches: Any, keys: Sequence[str], runtime: Runti
     return Evaluation(tuple(keys), np.concatenate(targets), scores, None, None, None, None, None)
 
 
-def numbers_of(result: Evaluation, target: Target, resamples: int) -> dict[str, Any]:
-    """Headline, the other definitions and interval of every source; per class of the fused answer; who leaves when."""
-    classes, multi_label = target.classes, target.multi_label
-    out: dict[str, Any] = {"persons": len(result), "split": target.split, "sources": {}}
-    for source, scores in result.probabilities.items():
-        m.checked(scores, result.targets, result.keys, classes)
-        values = s.value_interval(result, multi_label, source, resamples).to_dict()
-        if multi_label:
-            for definition in m.DEFINITIONS[1:]:
-                values[definition] = m.mean_over_classes(m.average_precision(scores, result.targets, definition))
-        out["sources"][source] = values
-    if "pred" in result.probabilities:
-        out["summary"] = s.summarise(result, classes, multi_label, target.split)
-        out["contradiction"] = s.contradiction(result, target.contradicted, resamples)
-    if multi_label:
-        out["class_frequency"] = s.class_frequency_baseline(result.targets)
-    marked = np.array([level is not None for level in target.contradicted])
-    if marked.any():
-        out["on_contradicted"] = {
-            source: s.value_interval(result, multi_label, source, resamples, marked).to_dict()
-            for source in result.probabilities
-        }
-    return out
+def target_numbers(result: Evaluation, target: Target, resamples: int) -> dict[str, Any]:
+    """The numbers of an evaluation on the target's persons."""
+    return numbers_of(result, target.classes, target.multi_label, target.split, target.contradicted, resamples)
 
 
 def _write_run(folder: Path, run: Measurement) -> None:

@@ -52,8 +52,8 @@ class Study:
 
     @property
     def baselines(self) -> list[Variant]:
-        """Variants that are no ablation of the paper."""
-        return [v for v in self.variants if v.place == BASELINES]
+        """Single levels, and changes of ours to the competition."""
+        return [v for v in self.variants if v.kind == BASELINES]
 
     @property
     def metric(self) -> str:
@@ -103,7 +103,7 @@ def row(
 def _command(study: Study, runs: Sequence[Measurement]) -> str:
     """What measures this row again: one evaluation; for several seeds, a limit or CLIP the table's own command."""
     numbers, target = runs[0].numbers, study.target
-    if len(runs) > 1 or target.limit is not None or "summary" not in numbers:
+    if len(runs) > 1 or target.limit is not None or "headline" not in numbers:
         return study.command
     words = ["cocoer", "evaluate", "--checkpoint", numbers["weights"]["file"], "--root", str(target.root)]
     words += ["--index", str(target.index), "--split", target.split]
@@ -127,10 +127,29 @@ def gain(study: Study, name: str, runs: Sequence[Measurement], base: Sequence[Me
     return row(study, name, runs, lambda run: gains[id(run)], definition=f"difference of {study.definition}")
 
 
-def variant_row(study: Study, variant: Variant) -> TableRow:
-    """The variant's figure where it was trained, else where its weights would have to lie."""
-    name = variant.what if variant.place == BASELINES else f"trained: {variant.what}"
+def variant_row(study: Study, variant: Variant, runs: Sequence[Measurement] = ()) -> TableRow:
+    """The variant's figure where it was trained, beside the paper's where it has one.
+
+    runs: of the full model; where the variant is the full model itself, they are its figure.
+    """
+    printed = variant.paper
+    facts: dict[str, Any] = {} if printed is None else {"paper": printed.value, "paper_deviation": printed.deviation}
+    name = variant.what if printed is None else printed.row
+    if variant.same_as_full and runs:
+        return row(study, name, runs, at("intervals", "pred"), note="the full model itself", **facts)
     if not variant.weights:
         note = f"not measured: no weights at {variant.wanted.as_posix()}"
-        return TableRow(name, command=variant.train, note=note)
-    return row(study, name, study.runs(weights=variant.weights), at("sources", "pred"))
+        return TableRow(name, command=variant.train, note=note, **facts)
+    return row(study, name, study.runs(weights=variant.weights), at("intervals", "pred"), **facts)
+
+
+def needs_training(rows: Sequence[TableRow], variants: Sequence[Variant]) -> str:
+    """What the rows of variants that were not trained need, in one sentence; empty where none is missing."""
+    absent = [v for v in variants if not v.weights and not v.same_as_full]
+    if not absent or all(row.ours is not None for row in rows):
+        return ""
+    first = absent[0]
+    return (
+        f"Rows without ours need weights trained with their config, {len(absent)} of configs/{first.kind}, in"
+        f" {first.wanted.parent.parent.as_posix()}/NAME; for instance: {first.train}"
+    )

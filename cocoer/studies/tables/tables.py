@@ -1,7 +1,7 @@
 """The paper's tables from measured runs: each row with its seeds, persons, definition, selection split, commit and command.
 
-Rows whose weights or published figures are not there are present and say so; no figure is made up. The tables of the CVPR
-paper itself are not at hand, so its column is empty but for what others published on the same data (`PUBLISHED`).
+The paper's figures come from `cocoer.paper`, what others published on the same data from `PUBLISHED`. Rows whose weights are
+not there are present all the same; no figure is made up.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from cocoer.evaluation.evaluate import LATE_FUSION
 from cocoer.evaluation.metrics import DEFINITIONS
 from cocoer.names import LEVELS
 from cocoer.outputs import ResultTable, TableRow
+from cocoer.paper import paper_table
 from cocoer.studies.tables.baselines import single_level_table, zero_shot_table
 from cocoer.studies.tables.measurements import Measurement, check_weights
-from cocoer.studies.tables.study import Study, at, gain, row, untrained, variant_row
-from cocoer.studies.tables.variants import TABLE_4, Variant
+from cocoer.studies.tables.study import Study, at, gain, needs_training, row, untrained, variant_row
+from cocoer.studies.tables.variants import STUDIES
 
 PUBLISHED: dict[str, tuple[tuple[str, float, str], ...]] = {
     "emotic": (
@@ -50,6 +52,15 @@ UPDATES = {
     "two": "excluded levels only (type two)",
 }
 
+FULL = "full model"
+"""Name of the row that tables of variants of ours begin with."""
+
+_MAIN = {"emotic": "1", "caers": "2"}
+"""Data set -> the paper's table that compares methods on it."""
+
+OWN_CHANGES = ("model.competition.pseudo_label=fused", "model.competition.vote=true")
+"""What `own_table` changes in the same weights."""
+
 _COUNT_DEFINITION = "share of persons"
 
 
@@ -60,38 +71,62 @@ def gather(study: Study) -> list[ResultTable]:
     """
     check_weights([*study.weights, *(file for v in study.variants for file in v.weights)], study.target)
     runs = study.runs()
-    tables = [main_table(study, runs), published_table(study, runs), per_class_table(study, runs)]
+    tables = [
+        main_table(study, runs),
+        definitions_table(study, runs),
+        published_table(study, runs),
+        per_class_table(study, runs),
+    ]
     tables.append(label_table(study, runs) if study.target.multi_label else confusion_table(study, runs))
     tables += [source_table(study, runs), single_level_table(study, runs), zero_shot_table(study, runs)]
     tables.append(exclusion_table(study, runs))
     if study.target.synthetic:
         tables.append(contradiction_table(study, runs))
-    tables += coordination_tables(study, [a for a in study.variants if a.place == "Fig. 2"])
-    tables += [*ablation_tables(study, runs), own_table(study, runs)]
+    tables += coordination_tables(study, runs)
+    tables += [*ablation_tables(study, runs), studies_table(study, runs), own_table(study, runs)]
     mark = "SYNTHETIC: " if study.target.synthetic else ""
-    return [replace(table, title=mark + table.title) for table in tables if table.rows or table.grid]
+    shown = [replace(table, title=mark + table.title) for table in tables if table.rows or table.grid]
+    return [as_synthetic(table) for table in shown] if study.target.synthetic else shown
+
+
+def as_synthetic(table: ResultTable) -> ResultTable:
+    """The table without differences: a figure on drawn scenes is none on photographs."""
+    rows = tuple(replace(row, comparable=False) for row in table.rows)
+    both = any(row.paper is not None and row.ours is not None for row in rows)
+    caption = f"{table.caption} The paper's figures are on photographs, ours on drawn scenes: no difference is given."
+    return replace(table, rows=rows, caption=caption.strip() if both else table.caption)
 
 
 def main_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
-    """The paper's Table 1 (EMOTIC) or 2 (CAER-S), or another data set's: the fused answer, under every definition in use."""
-    rows = [row(study, SOURCE_NAMES["pred"], runs, at("sources", "pred"))]
-    if study.target.multi_label:
-        for definition in DEFINITIONS[1:]:
-            rows.append(
-                row(
-                    study, f"the same scores, {definition}", runs, at("sources", "pred", definition),
-                    definition=definition,
-                )
-            )  # fmt: skip
-        rows.append(row(study, "scores that are the class frequencies", runs[:1], at("class_frequency")))
-        rows[-1] = untrained(rows[-1])
-    absent = runs[0].numbers["summary"]["classes_without_positives"]
+    """The paper's Table 1 (EMOTIC) or 2 (CAER-S) with the fused answer beside it; another data set's fused answer alone."""
+    ours = partial(row, study, runs=runs, value=at("intervals", "pred"))
     caption = f"{study.metric} of the fused answer over {runs[0].numbers['persons']} persons of {study.target.split}."
-    published = study.target.dataset in PUBLISHED
-    caption += " The figure that the CocoER paper reports is not at hand." if published else ""
+    key = _MAIN.get(study.target.dataset)
+    if key is None:
+        return ResultTable("main", study.metric, caption, (ours("CocoER"),))
+    printed = paper_table(key)
+    rows = []
+    for figure in printed.rows:
+        facts: dict[str, Any] = {"paper": figure.value, "paper_deviation": figure.deviation}
+        rows.append(ours(figure.row, **facts) if figure.row == "CocoER" else TableRow(figure.row, **facts))
+    caption += f" The other methods' figures are quoted from the paper. {printed.note}"
+    return ResultTable("main", f"{printed.name}: {study.metric}", caption, tuple(rows))
+
+
+def definitions_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
+    """The fused answer's mAP under every definition in use, and that of scores that are the class frequencies."""
+    if not study.target.multi_label:
+        return ResultTable("definitions", "", "", ())
+    rows = [row(study, DEFINITIONS[0], runs, at("intervals", "pred"))]
+    for definition in DEFINITIONS[1:]:
+        rows.append(row(study, definition, runs, at("intervals", "pred", definition), definition=definition))
+    rows.append(untrained(row(study, "scores that are the class frequencies", runs[:1], at("class_frequency_mAP"))))
+    absent = runs[0].numbers["classes_without_positives"]
+    caption = (
+        "The same scores under every definition of average precision in use; the paper does not say which is its own."
+    )
     caption += f" Without a positive person, so left out of the mean: {', '.join(absent)}." if absent else ""
-    number = {"emotic": "Table 1: ", "caers": "Table 2: "}.get(study.target.dataset, "")
-    return ResultTable("main", f"{number}{study.metric}", caption, tuple(rows))
+    return ResultTable("definitions", "Definitions of mAP", caption, tuple(rows))
 
 
 def published_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
@@ -100,7 +135,7 @@ def published_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     rows = []
     for name, figure, source in PUBLISHED.get(study.target.dataset, ()):
         if real:
-            rows.append(row(study, name, runs, at("sources", "pred"), paper=figure, source=source))
+            rows.append(row(study, name, runs, at("intervals", "pred"), paper=figure, source=source))
         else:
             rows.append(
                 TableRow(name, paper=figure, source=source, note="real data; synthetic scenes have no place beside it")
@@ -120,7 +155,7 @@ def per_class_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
         if not count:
             rows.append(TableRow(f"{name} (0)", note="no positive person, so no value"))
             continue
-        value = at("summary", key, name)
+        value = at(key, name)
         rows.append(row(study, f"{name} ({count})", runs, value, definition=definition))
     caption = f"{what} of the fused answer; in brackets the persons who have the label."
     return ResultTable("per_class", f"{what} per class", caption, tuple(rows), plotted=True)
@@ -128,18 +163,23 @@ def per_class_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
 
 def exclusion_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """The paper's Table 5: which level leaves first."""
-    if any("exclusion" not in run.numbers["summary"] for run in runs):
+    if any("exclusion" not in run.numbers for run in runs):
         nobody = TableRow("first excluded level", note="nothing competes in these weights")
         return ResultTable("exclusion", "Table 5: first excluded level", "", (nobody,))
+    printed = paper_table("5")
+    by_name = {figure.row: figure.value for figure in printed.rows}
     rows = [
         row(
-            study, level, runs, at("summary", "exclusion", "first", level),
-            definition=_COUNT_DEFINITION,
+            study, level, runs, at("exclusion", "first", level),
+            definition=_COUNT_DEFINITION, paper=by_name.get(f"{level}, {study.target.entry.title}"),
         )
-        for level in LEVELS
+        for level in reversed(LEVELS)
     ]  # fmt: skip
-    caption = "Share of persons of whom this level left the competition first. The paper's shares are not at hand."
-    title = "Table 5: first excluded level"
+    caption = "Percent of the persons of whom this level left the competition first."
+    empty = {run.numbers["without_pseudo_label"] for run in runs} - {0}
+    if empty:
+        caption += f" Left out: {', '.join(map(str, sorted(empty)))} persons with an empty pseudo label, whom nothing excludes."
+    title = f"{printed.name}: first excluded level"
     return ResultTable("exclusion", title, caption, tuple(rows), plotted=True, reference=("a third", 100 / 3))
 
 
@@ -163,31 +203,48 @@ def contradiction_table(study: Study, runs: Sequence[Measurement]) -> ResultTabl
     return ResultTable("contradiction", "Does the contradicting level leave first?", caption, tuple(rows))
 
 
-def coordination_tables(study: Study, trained: Sequence[Variant]) -> list[ResultTable]:
-    """The paper's Fig. 2: no update, type one and type two on the same weights, with the paired gain over no update.
-
-    trained: ablations that were also trained so.
-    """
-    stored = {run.numbers["weights"]["update"] for run in study.runs()}
-    by_update = {
-        # weights that hold this setting already were measured without an override
-        update: study.runs([] if stored == {update} else [f"model.coordination.update={update}"])
-        for update in UPDATES
-        if update != "release" or stored == {"release"}
-    }
-    rows = [row(study, f"{UPDATES[update]}", runs, at("sources", "pred")) for update, runs in by_update.items()]
-    rows += [variant_row(study, a) for a in trained]
+def coordination_tables(study: Study, runs: Sequence[Measurement]) -> list[ResultTable]:
+    """The paper's Fig. 2: no update, type one and type two, same weights and trained so; the paired gain."""
+    by_update = {update: study.runs(overrides) for update, overrides in update_overrides(stored_update(runs)).items()}
+    rows = [row(study, f"same weights: {UPDATES[u]}", found, at("intervals", "pred")) for u, found in by_update.items()]
+    trained = [v for v in study.variants if v.paper is not None and v.paper.table == "Fig. 2"]
+    rows += [replace(r, name=f"trained so: {r.name}") for r in (variant_row(study, v, runs) for v in trained)]
     caption = f"{study.metric} of the fused answer. First rows: the same weights, with only the update changed."
-    figure = ResultTable("fig2", "Fig. 2: coordination", caption, tuple(rows), plotted=True)
+    figure = ResultTable(
+        "fig2", "Fig. 2: kinds of update", f"{caption} {paper_table('Fig. 2').note if trained else ''}".strip(), tuple(rows),
+        plotted=True, missing=needs_training(rows, trained),
+    )  # fmt: skip
     gains = tuple(gain(study, UPDATES[u], by_update[u], by_update["none"]) for u in by_update if u != "none")
     text = "Points of the metric, the same weights and persons; the interval is paired (both with the same draws of persons)."
     return [figure, ResultTable("fig2_gain", "Gain of the update over no update", text, gains)]
 
 
+def stored_update(runs: Sequence[Measurement]) -> str | None:
+    """`model.coordination.update` of all weights, or None where they differ."""
+    found = {run.numbers["weights"]["coordination"] for run in runs}
+    return found.pop() if len(found) == 1 else None
+
+
+def update_overrides(stored: str | None) -> dict[str, list[str]]:
+    """Update -> overrides that measure weights under it; weights that hold it already need none."""
+    return {u: [] if u == stored else [f"model.coordination.update={u}"] for u in UPDATES}
+
+
+def measured_overrides(stored: str | None, judged: bool, own: bool) -> list[list[str]]:
+    """Every set of overrides under which `gather` measures the given weights, the empty one first.
+
+    stored: see `stored_update`. judged: whether something competes in them. own: whether `own_table` is made.
+    """
+    out = [[], *update_overrides(stored).values()]
+    if judged and own:
+        out += [[setting] for setting in OWN_CHANGES]
+    return [overrides for i, overrides in enumerate(out) if overrides not in out[:i]]
+
+
 def source_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Single levels, late fusion and the V-I branch of the same weights on the same persons."""
-    present = [source for source in SOURCE_NAMES if all(source in run.numbers["sources"] for run in runs)]
-    rows = [row(study, SOURCE_NAMES[source], runs, at("sources", source)) for source in present]
+    present = [source for source in SOURCE_NAMES if all(source in run.numbers["intervals"] for run in runs)]
+    rows = [row(study, SOURCE_NAMES[source], runs, at("intervals", source)) for source in present]
     caption = (
         "Each level's own head, and the mean of the three, out of the same forward pass; they were trained together."
     )
@@ -203,7 +260,7 @@ def label_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
         row(study, "F1, mean over the classes", runs, at("labels", "f1_macro"), definition=f"F1; {where}"),
         row(study, "Jaccard, mean over the persons", runs, at("labels", "jaccard"), definition=f"Jaccard; {where}"),
         row(
-            study, "expected calibration error", runs, at("summary", "calibration_error"),
+            study, "expected calibration error", runs, at("calibration_error"),
             definition="15 bins over all persons and classes; lower is better",
         ),
     ]  # fmt: skip
@@ -213,7 +270,7 @@ def label_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
 def confusion_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Single-label: which class is taken for which, in percent of the true class's persons, mean over the seeds."""
     classes = study.target.classes
-    counts = [run.numbers["summary"]["confusion"] for run in runs]
+    counts = [run.numbers["confusion"] for run in runs]
     grid = [("true, then predicted", *classes)]
     for i, name in enumerate(classes):
         persons = sum(counts[0][i])
@@ -222,7 +279,7 @@ def confusion_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
         ]
         grid.append((f"{name} ({persons})", *("-" if v is None else f"{v:.1f}" for v in shares)))
     error = row(
-        study, "expected calibration error", runs, at("summary", "calibration_error"),
+        study, "expected calibration error", runs, at("calibration_error"),
         definition="15 bins over the top class; lower is better",
     )  # fmt: skip
     caption = (
@@ -232,34 +289,41 @@ def confusion_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
 
 
 def ablation_tables(study: Study, runs: Sequence[Measurement]) -> list[ResultTable]:
-    """The paper's Table 3, Table 4 in its five subjects, and Fig. 3: the full model, then each config, measured or not."""
-    by_place = {place: [a for a in study.variants if a.place == place] for place in ("Tab. 3", "Tab. 4", "Fig. 3")}
-    parts = [("tab3", "Table 3: backbones and CLIP towers, trained", by_place["Tab. 3"], "")]
-    for subject, families in TABLE_4.items():
-        chosen = [a for a in by_place["Tab. 4"] if a.family in families]
-        more = " The paper's Table 4 has parts a to e; which letter is this one is not at hand."
-        parts.append((f"tab4_{families[0]}", f"Table 4: {subject}, trained", chosen, more))
-    parts.append(("fig3", "Fig. 3: mappings, trained", by_place["Fig. 3"], ""))
-    full = row(study, "full model", runs, at("sources", "pred"))
-    caption = "Each row is one config away from the full model and needs weights trained so. The paper's figures are not at hand."
-    return [
-        ResultTable(key, title, caption + more, (full, *(variant_row(study, a) for a in chosen)))
-        for key, title, chosen, more in parts
-        if chosen
-    ]
+    """The paper's Tables 3 and 4a to 4e, and Fig. 3: each row the config that stands for it, measured or not."""
+    out = []
+    for key in ("3", "4a", "4b", "4c", "4d", "4e", "Fig. 3"):
+        printed = paper_table(key)
+        by_row = {v.paper.row: v for v in study.variants if v.paper is not None and v.paper.table == key}
+        chosen = [by_row[figure.row] for figure in printed.rows if figure.row in by_row]
+        rows = tuple(variant_row(study, v, runs) for v in chosen)
+        name = f"tab{key}" if key[0].isdigit() else "fig3"
+        caption = f"{study.metric} of the fused answer; each row is trained with its own config. {printed.note}".strip()
+        missing = needs_training(rows, chosen)
+        out.append(ResultTable(name, f"{printed.name}: {printed.title}", caption, rows, missing=missing))
+    return out
+
+
+def studies_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
+    """Configs of ours that are in no table of the paper."""
+    chosen = [v for v in study.variants if v.kind == STUDIES]
+    if not chosen:
+        return ResultTable("studies", "", "", ())
+    rows = (row(study, FULL, runs, at("intervals", "pred")), *(variant_row(study, v, runs) for v in chosen))
+    caption = "Each row is one config away from the full model. In no table of the paper."
+    missing = needs_training(rows, chosen)
+    return ResultTable("studies", "Further studies, trained", caption, rows, missing=missing)
 
 
 def own_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """Our own changes: the fused answer judges the levels, the survivors vote; on the same weights, and trained so."""
     trained = [b for b in study.baselines if b.family in ("fused", "survivors")]
-    if "exclusion" not in runs[0].numbers["summary"] or not trained:
+    if "exclusion" not in runs[0].numbers or not trained:
         return ResultTable("own", "", "", ())
-    judged = study.runs(["model.competition.pseudo_label=fused"])
-    voted = study.runs(["model.competition.vote=true"])
+    judged, voted = (study.runs([setting]) for setting in OWN_CHANGES)
     rows = [
-        row(study, "as in the paper", runs, at("sources", "pred")),
-        row(study, "the fused answer judges, same weights", judged, at("sources", "pred")),
-        row(study, "the survivors vote, same weights", voted, at("sources", "pred")),
+        row(study, "as in the paper", runs, at("intervals", "pred")),
+        row(study, "the fused answer judges, same weights", judged, at("intervals", "pred")),
+        row(study, "the survivors vote, same weights", voted, at("intervals", "pred")),
         gain(study, "gain of the survivors' vote", voted, runs),
         *(variant_row(study, b) for b in trained),
     ]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cocoer.config import own_settings
 from cocoer.studies.tables.measurements import Target
-from cocoer.studies.tables.variants import BASELINES, Variant, own_settings
+from cocoer.studies.tables.variants import Variant
 from cocoer.training.launch import TrainingRun, seeds_of, train_all
 
 
@@ -34,11 +35,10 @@ class TrainingPlan:
         places = [f"data.root={json.dumps(str(self.root))}", f"data.index={json.dumps(str(self.root / 'index'))}"]
         out = seeds_of(TrainingRun(self.config, (*places, *self.overrides), self.note), self.seeds, self.folder)
         for variant in variants:
-            kind = BASELINES if variant.place == BASELINES else "ablations"
             own = own_settings(variant.config) if self.overlay else []
             config = self.config if self.overlay else variant.config
             run = TrainingRun(config, (*own, *places, *self.overrides), self.note)
-            out += seeds_of(run, self.seeds, self.trained / kind / variant.config.stem)
+            out += seeds_of(run, self.seeds, self.trained / variant.kind / variant.config.stem)
         return out
 
 

@@ -1,42 +1,33 @@
-"""The ablation and baseline configs: what each is, the paper's table it belongs to, and the place of its weights."""
+"""The configs that stand one step away from a full model: what each is, its row of the paper, and the place of its weights."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from cocoer.config import Config, config_head, load_config
 from cocoer.errors import TableError
-from cocoer.yaml_file import parse_yaml
+from cocoer.paper import PaperRow
 
-_ABLATION = re.compile(r"# Ablation: (?P<what>.+) \((?P<place>Tab\. \d|Fig\. \d); paper figure: not at hand\)\.")
-_BASELINE = re.compile(r"# Baseline: (?P<what>[^:;]+)[:;].+")
-
-TABLE_4: Mapping[str, tuple[str, ...]] = {
-    "parts of the model": ("without",),
-    "losses combined": ("losses",),
-    "weights of the losses (beta)": ("beta",),
-    "weight of |delta|^2 (alpha)": ("alpha",),
-    "tokens and features": ("patch", "size"),
-}
-"""The five subjects of the paper's Table 4 a to e, with the families of config names; which letter is which is not at hand."""
-
-BASELINES = "baselines"
+BASELINES, ABLATIONS, STUDIES = "baselines", "ablations", "studies"
+KINDS: tuple[str, ...] = (ABLATIONS, BASELINES, STUDIES)
+"""Folders of `configs/`: rows of the paper's tables; single levels and changes of ours; what is in no table."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A config that is one step away from the full model. place: the paper's table or figure, or `baselines`.
+    """A config that is one step away from the full model. paper: its row there; every ablation has one, nothing else has.
 
-    weights: of its runs; wanted: where they would lie. train: the command that makes them.
+    weights: of its runs; wanted: where they would lie. train: the command that makes them. same_as_full: whether it is the
+    full model itself under another name; its figure is then the full model's, and it is not trained again.
     """
 
     config: Path
+    kind: str
     what: str
-    place: str
+    paper: PaperRow | None
+    same_as_full: bool
     weights: tuple[Path, ...]
     wanted: Path
     train: str
@@ -47,30 +38,40 @@ class Variant:
         return self.config.stem.partition("_")[0]
 
 
-def find_variants(configs: Path, trained: Path, demo: str = "") -> list[Variant]:
-    """Every config in `configs/ablations` and `configs/baselines`, with its weights in the folders of these names in `trained`.
+def find_variants(configs: Path, trained: Path, dataset: str, demo: str = "") -> list[Variant]:
+    """Every config of a data set in the folders `KINDS`, with its weights in the folders of these names in `trained`.
 
     Weights lie in NAME/best.safetensors, or NAME/seed-N/best.safetensors for several seeds. demo: the command that trains a
     variant on synthetic scenes, followed by its name; without it the variant's own config is trained.
-    Raises TableError for a config whose first line does not say what it is.
+    Raises TableError for an ablation without its row of the paper, another config with one, and a config without `what`;
+    ConfigError for a row that the paper does not have.
     """
     out = []
-    for kind, pattern in (("ablations", _ABLATION), (BASELINES, _BASELINE)):
+    for kind in KINDS:
         for config in sorted((configs / kind).glob("*.yaml")):
-            first = config.read_text(encoding="utf-8").partition("\n")[0]
-            found = pattern.fullmatch(first)
-            if found is None:
-                wanted = (
-                    "Ablation: WHAT (Tab. 4; paper figure: not at hand)."
-                    if kind == "ablations"
-                    else "Baseline: WHAT: MORE"
-                )
-                raise TableError(f"{config}: wanted a first line like '# {wanted}', got {first!r}")
-            place = found["place"] if kind == "ablations" else BASELINES
+            head, loaded = config_head(config), load_config(config)
+            if not head.what or (head.paper is None) == (kind == ABLATIONS):
+                raise TableError(
+                    f"{config}: wanted `what: a few words`" + (" and `paper: {table, row}`" if kind == ABLATIONS else "")
+                    + f", got what {head.what!r}, paper {head.paper}"
+                )  # fmt: skip
+            if loaded.data.dataset != dataset and (kind == ABLATIONS or not demo):
+                continue  # the demo lays settings of ours over its own config, whatever data set they were written for
+            full = load_config(configs / f"{loaded.data.dataset}.yaml")
             train = f"{demo} {config.stem}" if demo else f"python train.py --config configs/{kind}/{config.name}"
             folder = trained / kind / config.stem
-            out.append(Variant(config, found["what"], place, weights_of(folder), folder / "best.safetensors", train))
+            out.append(
+                Variant(
+                    config, kind, head.what, head.paper, what_matters(loaded) == what_matters(full), weights_of(folder),
+                    folder / "best.safetensors", train,
+                )
+            )  # fmt: skip
     return out
+
+
+def what_matters(config: Config) -> tuple[object, ...]:
+    """A config without where it writes: two of the same are one model."""
+    return config.data, config.model, config.loss, config.optim, config.vocabulary_stage
 
 
 def weights_of(folder: Path) -> tuple[Path, ...]:
@@ -78,29 +79,14 @@ def weights_of(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(folder.glob("seed-*/best.safetensors"))) or tuple(folder.glob("best.safetensors"))
 
 
-def own_settings(config: Path) -> list[str]:
-    """What a variant's file says beyond its base and its folder, as `a.b=c`: to be laid over another base, such as the demo's."""
-    tree: dict[str, Any] = parse_yaml(config)
-    return [
-        f"{key}={json.dumps(value)}" for key, value in _leaves(tree) if key != "base" and not key.startswith("run.")
-    ]
-
-
-def _leaves(tree: Mapping[str, Any], place: str = "") -> list[tuple[str, Any]]:
-    out: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        name = f"{place}{key}"
-        out += _leaves(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return out
-
-
 def chosen_variants(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
-    """The variants that the names stand for: a config's name, `ablations`, `baselines` or `all`. TableError for another name."""
-    known = {v.config.stem: [v] for v in variants}
+    """What the names stand for: a config's name, one of `KINDS` or `all`; without those that are the full model itself.
+
+    Raises TableError for another name.
+    """
+    known = {v.config.stem: [v] for v in variants} | {kind: [v for v in variants if v.kind == kind] for kind in KINDS}
     known["all"] = list(variants)
-    known[BASELINES] = [v for v in variants if v.place == BASELINES]
-    known["ablations"] = [v for v in variants if v.place != BASELINES]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise TableError(f"--with: wanted names out of {', '.join(sorted(known))}; got {', '.join(unknown)}")
-    return list(dict.fromkeys(v for name in names for v in known[name]))
+    return list(dict.fromkeys(v for name in names for v in known[name] if not v.same_as_full))

@@ -24,7 +24,7 @@ from cocoer.model.clip_tower import ENSEMBLE, TEMPLATES, text_embeddings
 from cocoer.model.vocabulary import ClipReader
 from cocoer.model.zero_shot import Tower, image_mean_std, load_tower
 from cocoer.runtime import Runtime
-from cocoer.studies.tables.measurements import Measurement, Target, numbers_of, stored_run
+from cocoer.studies.tables.measurements import Measurement, Target, stored_run, target_numbers
 from cocoer.weights import places
 
 VIEWS: tuple[str, ...] = ("image", "body")
@@ -70,7 +70,7 @@ def zero_shot(
         joined = {name: torch.cat(parts).numpy() for name, parts in scores.items()}
         keys = tuple(r.key for r in target.records)
         result = Evaluation(keys, np.asarray(torch.cat(targets)), joined, None, None, None, None, None)
-        numbers = numbers_of(result, target, resamples)
+        numbers = target_numbers(result, target, resamples)
         numbers["weights"] = {"file": tower.file.as_posix(), "sha256": file_sha256(tower.file), "selected_on": None}
         numbers |= {"overrides": [], "tower": tower.name, "prompt": prompt, "image_size": side}
         return Measurement(numbers, result.probabilities, result.targets)
