@@ -154,7 +154,9 @@ def run(args: argparse.Namespace) -> int:
             share_cores(recognizer)
         say(args, announce(recognizer, args.device), runtime.is_main)
         read = (args.boxes, args.config, args.checkpoint)
-        survey = survey_inputs(args.input, args.recursive, output, stdin, read, recognizer.config.data.allow_outside)
+        outside = recognizer.config.data.allow_outside
+        survey = survey_inputs(args.input, args.recursive, output, stdin, read, outside, boxes.expect)
+        say(args, boxes.check_used(), runtime.is_main)
         done: set[str] | None = None
         if runtime.is_main:
             stack.enter_context(hold_folder(output))
@@ -312,5 +314,5 @@ def summary(counts: Sequence[int], skipped: int, output: Path) -> str:
 
 def say(args: argparse.Namespace, text: str, aloud: bool) -> None:
     """A remark for people, apart from the answers: on standard error."""
-    if aloud and not args.quiet:
+    if text and aloud and not args.quiet:
         print(text, file=sys.stderr)

@@ -125,12 +125,14 @@ def survey_inputs(
     stdin: bytes | None = None,
     others: Sequence[str | Path | None] = (),
     allow_outside: bool = False,
+    expect: Callable[[str, Path | None], None] = lambda name, path: None,
 ) -> Survey:
     """Walk over all inputs without reading them. others: further files that the run reads (boxes, config, weights).
 
-    allow_outside: as for `iterate_inputs`.
+    allow_outside: as for `iterate_inputs`. expect: told the name and the path of every image and video.
     """
     walk = _Walk(recursive, 1, leave_out, lambda position, key: False, stdin, True, allow_outside)
+    walk.expect = expect
     for text in inputs:
         for _ in walk.entry(text):
             pass
@@ -166,11 +168,12 @@ class _Walk:
         self.count_only, self.allow_outside, self.saw_video = count_only, allow_outside, False
         self.position = 0
         self.marks: set[int] = set()
+        self.expect: Callable[[str, Path | None], None] = lambda name, path: None
         self._used: set[int] = set()
 
     def note(self, path: Path) -> None:
         """Remember a file that the run reads, and the boxes beside it."""
-        if "\0" in str(path):  # no file is called so
+        if "\0" in str(path) or not path.name:  # no file is called so
             return
         for each in (path, path.with_name(path.stem + ".boxes.json")):
             if each is path or os.path.lexists(each):
@@ -309,8 +312,11 @@ class _Walk:
         position = self.position
         self.position += 1
         if self.count_only:
-            if isinstance(source := what.get("source"), Path):
+            source = what.get("source")
+            if isinstance(source, Path):
                 self.note(source)
+            if not what.get("fault"):
+                self.expect(name, source if isinstance(source, Path) else None)
             return
         stem = self._unique(stem)
         if self.wanted(position, name):
@@ -331,6 +337,7 @@ class _Walk:
         self.saw_video = True
         if self.count_only:
             self.note(path)
+            self.expect(name, path)
             return
         import cv2
 
