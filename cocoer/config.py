@@ -1,4 +1,4 @@
-"""One YAML per run, read into frozen dataclasses; every value is checked before anything is built (design section 5).
+"""One YAML per run, read into frozen dataclasses; every value is checked before anything is built.
 
 `load_config(path, overrides)` is the only door. A file may name another under `base:`; it then states only what differs.
 Overrides are `a.b=c` with c in YAML. An unknown key, a wrong type or a value out of range is a `ConfigError` that

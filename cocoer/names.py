@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 LEVELS: tuple[str, str, str] = ("head", "body", "context")
-"""The order of the level axis of every tensor and list (design section 2)."""
+"""The order of the level axis of every tensor and list."""
 
 HEAD, BODY, CONTEXT = 0, 1, 2
 

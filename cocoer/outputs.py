@@ -1,4 +1,4 @@
-"""Frozen result types: what a recogniser says of one person and of one image (design section 5).
+"""Frozen result types: what a recogniser says of one person and of one image.
 
 Everything here is plain Python, so a report needs no tensor library.
 """

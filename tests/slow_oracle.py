@@ -53,7 +53,7 @@ class SlowResult:
 def person_loss(
     label: Tensor, rule: str, counts: Tensor, negative_weight: float | None, multi_label: bool
 ) -> PersonLoss:
-    """L_hier of one person, class by class as design section 3 says it."""
+    """L_hier of one person, class by class."""
     if not multi_label:
         return lambda logits: F.cross_entropy(logits[None], label.argmax()[None])
     weights = []

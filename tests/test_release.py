@@ -165,7 +165,7 @@ def test_boxes_count_in_whole_pixels() -> None:
 
 
 def slow_level(cross: ReleaseCrossLevel, level: str, tokens: list[Tensor], places: list[Tensor]) -> Tensor:
-    """One level through torch's own multi-head attention, as design section 4 puts it."""
+    """One level through torch's own multi-head attention."""
     m = LEVELS.index(level)
     x, place = tokens[m], places[m]
     for block in cross.blocks[level]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PersonRecord:
-    """One line of a person index (design section 5).
+    """One line of a person index (docs/data.md#the-index).
 
     image: path relative to the data root, with forward slashes. width, height: pixels after EXIF rotation.
     person: index within the image. body, head: xyxy, pixels of that image, inside it.

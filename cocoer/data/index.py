@@ -1,4 +1,6 @@
-"""The person index on disk: one JSON object a line and split, and a sidecar that says how it was made (design section 5)."""
+"""The person index on disk: one JSON object a line and split, and a sidecar that says how it was made
+(docs/data.md#the-index).
+"""
 
 from __future__ import annotations
 

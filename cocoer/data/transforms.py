@@ -58,7 +58,7 @@ class LevelCrops:
 
 
 def crop_levels(image: Image.Image, body: Box, head: Box, size: int) -> LevelCrops:
-    """Head, body and whole image, each resized to size x size (design section 3).
+    """Head, body and whole image, each resized to size x size.
 
     image: mode RGB. body, head: xyxy, pixels of `image`; parts outside are cut off. A crop covers every pixel that its box
     touches. Resizing is bilinear with antialiasing, bit for bit what torchvision does to a PIL image.

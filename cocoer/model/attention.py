@@ -14,7 +14,8 @@ from torch import Tensor, nn
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention whose inner size (heads x head_size) need not equal the token size.
 
-    The paper names 3 heads for 1024 channels; 3 x 341 = 1023 is projected back to 1024 (design section 3).
+    The paper names 3 heads for 1024 channels; 3 x 341 = 1023 is projected back to 1024
+    (docs/method.md#readings-where-the-paper-is-silent).
     """
 
     def __init__(self, channels: int, heads: int, head_size: int) -> None:

@@ -28,7 +28,7 @@ class AttentionMaps(NamedTuple):
 class PatchTokens(nn.Module):
     """Zero-pad the map to a multiple of the patch size, cut it into patches, project each with E to a token.
 
-    With patch=2 a 7x7 map becomes 8x8 and 16 tokens (design section 3); with patch=1 each cell is a token (release: the
+    With patch=2 a 7x7 map becomes 8x8 and 16 tokens (docs/method.md); with patch=1 each cell is a token (release: the
     1x1 convolution).
     """
 

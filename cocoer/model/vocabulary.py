@@ -97,7 +97,7 @@ class VocabularyBranch(ClipReader):
 
     layout `repeat`: k copies of the aligned embedding (as released); `modulate`: copy j is multiplied elementwise by
     sqrt(e) times the text embedding of emotion j. FFN1 is GELU, Linear(k*e, k*e/4), GELU, Linear(., d), GELU,
-    Linear(d, k); z_t is the input of its last Linear (design section 3).
+    Linear(d, k); z_t is the input of its last Linear (docs/method.md#the-equations-and-where-each-one-is).
     folded: build it as `fold` leaves it, for weights that were stored so.
     """
 

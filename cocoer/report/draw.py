@@ -1,4 +1,4 @@
-"""The annotated image: boxes of every person and the labels of the fused answer (design section 6, format png).
+"""The annotated image: boxes of every person and the labels of the fused answer.
 
 One person: green body box and yellow head box, as in the published code. Several: one hue per person, the head lighter.
 An estimated box is dashed. The labels stand in plates beside the persons where all of them fit without hiding a head

@@ -1,4 +1,8 @@
-"""An exponential moving average of the trained weights (EMA), kept beside them and evaluated in their place."""
+"""An exponential moving average of the trained weights (EMA), kept beside them and evaluated in their place.
+
+The step is that of torch.optim.swa_utils. Its `AveragedModel` is not used: it copies the whole model, the frozen CLIP tower and
+the batch norms' buffers included, where this keeps the trained parameters alone, in memory and in the saved states.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
@@ -16,7 +21,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+        self._step = get_ema_multi_avg_fn(decay)
         self.weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
@@ -24,7 +29,7 @@ class WeightAverage:
         """Take in the model's present weights."""
         own = dict(model.named_parameters())
         names = list(self.weights)
-        torch._foreach_lerp_([self.weights[n] for n in names], [own[n].detach() for n in names], 1.0 - self.decay)
+        self._step([self.weights[n] for n in names], [own[n].detach() for n in names], None)
 
     @contextmanager
     def swapped_in(self, model: nn.Module) -> Iterator[None]:

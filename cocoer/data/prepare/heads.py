@@ -1,6 +1,6 @@
 """A head box for every person, each marked with where it comes from: given, detected, or estimated from the body.
 
-Rule (design section 5, data formats sections 2 and 5.8): a candidate is used when it has four finite numbers, is not empty,
+Rule (docs/data.md#head-boxes): a candidate is used when it has four finite numbers, is not empty,
 touches the image, is at least 2 pixels wide and high, is no larger than the body, and has its centre in the body. Every other
 person gets an estimate: the median place of a head in its body over this data set's own training persons. All of it is counted.
 """

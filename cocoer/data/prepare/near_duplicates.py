@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -25,15 +25,11 @@ _BLOCK = 512  # rows compared at once, so that a bucket of many equal-looking im
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """64 bits of the coarse look: signs of the 8x8 lowest frequencies of a 32x32 gray version against their median.
+    """64 bits of the coarse look, ImageHash's `phash`: signs of the 8x8 lowest frequencies against their median.
 
     Resizing, recompression and small changes of light flip few bits. (The DCT hash of C. Zauner's thesis, 2010.)
     """
-    gray = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
-    low = dctn(gray, norm="ortho")[:8, :8].ravel()
-    # The constant term says how bright the image is, not how it looks: the others alone set the median.
-    bits = low > np.median(low[1:])
-    return int(np.packbits(bits).view(">u8")[0])
+    return int(str(imagehash.phash(image)), 16)
 
 
 def near_groups(hashes: Sequence[int], distance: int = NEAR) -> NDArray[np.int64]:

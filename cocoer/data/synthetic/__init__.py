@@ -1,4 +1,4 @@
-"""The demo world: drawn scenes with people whose face, posture and surroundings each carry a cue (design section 7).
+"""The demo world: drawn scenes with people whose face, posture and surroundings each carry a cue (docs/demo.md).
 
 Everything made here is synthetic. It shows that the code works; it says nothing about photographs.
 """

@@ -1,4 +1,4 @@
-"""The published checkpoint and CLIP's file in, one folder that `inference.py` and `load_weights` read out (design section 4).
+"""The published checkpoint and CLIP's file in, one folder that `inference.py` and `load_weights` read out (docs/release.md).
 
 The published file holds everything but CLIP's image tower, which the published code took from OpenAI's own file, so that
 one is needed too. The result is made in a folder of its own beside the wanted one and moved there when it is whole.
@@ -70,7 +70,7 @@ def convert_release(
     config: the release config that goes with the weights (configs/emotic_release.yaml). clip: OpenAI's archive, a state dict
     or safetensors; None looks in `clip_places`. vocabulary: the authors' w.pth, compared with omega in the checkpoint, or
     giving it where the checkpoint lacks it. force: replace weights that are already there. say: is told of each step.
-    FFN1 is folded (design section 4). No code of any file is run.
+    FFN1 is folded (docs/method.md#modes-ablations-folding). No code of any file is run.
     Raises CheckpointError for files that cannot be used, ValueError for a config that is not the release's; then nothing is
     written.
     """

@@ -1,4 +1,4 @@
-"""The published code's competition and coordination, in closed form (design section 4, release mode).
+"""The published code's competition and coordination, in closed form (docs/release.md).
 
 It differs from Algorithm 1 in four points: weights and biases of the prediction layer have a simplex program each; each
 round's direction is L2-normalised per class and averaged over the classes; that direction reaches the reported distance and

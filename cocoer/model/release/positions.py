@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class RegionPositions(nn.Module):
     """Learned column and row embeddings make a g x g map; a box's own g x g points read it by bilinear interpolation.
 
-    As released (models_sw.py, `get_roi_points` and `bilinear_interpolate`; design section 4): points are in units of
+    As released (models_sw.py, `get_roi_points` and `bilinear_interpolate`): points are in units of
     `cell` pixels without half-pixel shift, and the corner weights come from the *clamped* corner indices, so a point at
     or beyond the last row or column gets weight 0 there. Kept because the published weights were trained with it, and so
     is the cutting of boxes to whole pixels of the context frame (inference.py, `scale_coord`).
