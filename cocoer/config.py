@@ -102,7 +102,10 @@ class DataConfig:
 class BackboneConfig:
     """The network of each level; one copy per level."""
 
-    name: Literal["resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "densenet161", "small"] = "resnet50"
+    name: Literal[
+        "resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "densenet161", "mobilenet_v3_small", "small", "timm"
+    ] = "resnet50"
+    timm: str | None = None  # name: timm = this network of the timm library, for instance mobilenetv4_conv_small
     weights: str | None = "imagenet"  # "imagenet" = the torchvision file in checkpoints/, a path, or null = random
     widths: Widths = (16, 32, 64, 128)  # channels per stage, read by the backbone `small` alone
     frozen_norms: bool = False  # batch norms stay in eval in training (needed for exact equality over processes)
@@ -190,6 +193,7 @@ class ModelConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     competition: CompetitionConfig = field(default_factory=CompetitionConfig)
     coordination: CoordinationConfig = field(default_factory=CoordinationConfig)
+    initial: str | None = None  # weights to start training from; what does not fit begins anew, see docs/training.md
     single_level: Literal["head", "body", "context"] | None = (
         None  # baseline: this level's backbone, tokens and head alone; needs vocabulary and attention off
     )
@@ -215,6 +219,7 @@ class OptimConfig:
 
     name: Literal["adam", "adamw"] = "adam"
     lr: AboveZero = 6e-5
+    backbone_lr: NonNegative | None = None  # of the backbones; 0 = they stay as they are (frozen), null = as lr
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     weight_decay: NonNegative = 0.0005
@@ -509,6 +514,16 @@ def _check_together(config: Config, where: str) -> None:
         raise ConfigError(
             f"{where}: model.coordination.update: 'release' is the published step on a linear mapping, got "
             f"model.level_head.mapping {model.level_head.mapping!r}; take update one, two or none with it"
+        )
+    if (model.backbone.name == "timm") != (model.backbone.timm is not None):
+        raise ConfigError(
+            f"{where}: model.backbone.timm: wanted a network's name with model.backbone.name: timm, and null with any other;"
+            f" got {model.backbone.timm!r} with name {model.backbone.name!r}"
+        )
+    if model.backbone.name in ("timm", "small") and model.backbone.weights == "imagenet":
+        raise ConfigError(
+            f"{where}: model.backbone.weights: torchvision has no ImageNet file for {model.backbone.name!r}; name a file"
+            " (.safetensors or .pth of that network), or null for random weights"
         )
     if model.single_level is not None and (model.vocabulary.enabled or model.attention.enabled):
         raise ConfigError(

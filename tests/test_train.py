@@ -266,7 +266,7 @@ def test_the_fused_optimizer_is_the_textbook_s(world: Path, name: str) -> None:
     weight = torch.nn.Parameter(torch.randn(50, generator=rng))
     wanted = weight.detach().double()
     first, second = torch.zeros(50, dtype=torch.float64), torch.zeros(50, dtype=torch.float64)
-    optimizer = build_optimizer([weight], optim)
+    optimizer = build_optimizer(torch.nn.ParameterList([weight]), optim)
     assert optimizer.param_groups[0]["fused"]
     for step in range(1, 6):
         weight.grad = torch.randn(50, generator=rng)

@@ -8,6 +8,7 @@ import shutil
 import statistics
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -125,7 +126,9 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
     step = start.place.step if start.folder else None
     fresh = start.folder is None and stage != "recognition"
     with RunLog(folder, step, "recognition", fresh, scalars_every=config.run.log_every) as log:
-        sink = Sink(log, lambda at, seen: show_people(log, config.data, at, seen), args.note, dtype)
+        sink = Sink(
+            log, lambda at, seen: show_people(log, config.data, at, seen), args.note, dtype, partial(say, runtime)
+        )
         result = fit(config, runtime, start, sink, stage=stage)
     if result.best is not None:
         name, split = config.metric, config.data.select_split

@@ -1,12 +1,16 @@
-"""Backbones: an image in, a feature map out. The networks are torchvision's; only `small` (for the demo world) is ours."""
+"""Backbones: an image in, a feature map out. torchvision's or timm's networks; only `small` (for the demo world) is ours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
+
+from cocoer.names import nearest
 
 
 class Backbone(nn.Module):
@@ -75,11 +79,79 @@ def _densenet161() -> Backbone:
     return Backbone(layers, network.classifier.in_features, (True, True, False, False, False), network.features.norm5)
 
 
-def build_backbone(name: str, widths: Sequence[int] = ()) -> Backbone:
-    """A backbone with random weights, by its config name (`BackboneConfig.name`; paper Table 3 compares five of them)."""
+def _mobilenet_v3_small() -> Backbone:
+    network = tv.mobilenet_v3_small(weights=None)
+    return Backbone(network.features, network.classifier[0].in_features, (True,) * 5, network.features[-1])
+
+
+class _TimmFeatures(nn.Module):
+    """A network of timm up to its feature map."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, channels, g, g]."""
+        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
+        return features
+
+
+class TimmBackbone(Backbone):
+    """A convolutional network of the timm library, by its name there, with random weights.
+
+    Raises ValueError for a name that timm does not list (nearest offered), and for a network without a feature map [B, C, g, g].
+    Only timm's own list counts: a name that would fetch something (`hf-hub:...`) is not in it.
+    """
+
+    PREFIX = "layers.network."
+    """Before the names of timm's own state."""
+
+    def __init__(self, name: str) -> None:
+        import timm
+
+        if name not in (known := timm.list_models()):
+            near = nearest(name, known)
+            raise ValueError(
+                f"model.backbone.timm: timm {timm.__version__} has no network {name!r}"
+                + (f"; did you mean {near!r}?" if near else "")
+            )
+        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+        layers = _TimmFeatures(network)
+        shape = _map_shape(layers, 224)
+        if len(shape) != 4 or shape[2] != shape[3]:
+            raise ValueError(
+                f"model.backbone.timm: {name} gives features {list(shape)}, no map [B, channels, g, g]; take a"
+                " convolutional network"
+            )
+        info: Any = getattr(network, "feature_info", None)
+        last = network.get_submodule(info[-1]["module"]) if info else layers
+        super().__init__(layers, shape[1], (), last)
+
+    def grid(self, image_size: int) -> int:
+        """Cells along a side of the feature map, by trying."""
+        return _map_shape(self.layers, image_size)[-1]
+
+
+def _map_shape(layers: nn.Module, size: int) -> tuple[int, ...]:
+    """The shape of the feature map of one black image; neither weights nor statistics change."""
+    training = layers.training
+    with torch.no_grad():
+        shape = tuple(layers.eval()(torch.zeros(1, 3, size, size)).shape)
+    layers.train(training)
+    return shape
+
+
+def build_backbone(name: str, widths: Sequence[int] = (), timm: str | None = None) -> Backbone:
+    """A backbone with random weights, by its config name (`BackboneConfig.name`; paper Table 3 compares five of them).
+
+    widths: of `small`. timm: the network's name there, for `timm`. Raises ValueError as `TimmBackbone` does.
+    """
+    if name == "timm":
+        return TimmBackbone(timm or "")
     resnets = {"resnet18": tv.resnet18, "resnet50": tv.resnet50, "resnet101": tv.resnet101, "resnet152": tv.resnet152}
     if name in resnets:
         return _resnet(resnets[name](weights=None))
     if name == "small":
         return _small(widths)
-    return {"vgg16": _vgg16, "densenet161": _densenet161}[name]()
+    return {"vgg16": _vgg16, "densenet161": _densenet161, "mobilenet_v3_small": _mobilenet_v3_small}[name]()

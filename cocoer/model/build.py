@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from cocoer.config import Config, ModelConfig
 from cocoer.errors import CheckpointError
 from cocoer.model.attention import AttentionBlock
-from cocoer.model.backbone import Backbone, build_backbone
+from cocoer.model.backbone import Backbone, TimmBackbone, build_backbone
 from cocoer.model.clip_tower import build_clip, text_embeddings
 from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
@@ -74,7 +74,9 @@ def build_cocoer(config: Config, pretrained: bool = True, folded: bool = False) 
 def _levels(config: Config, chosen: Sequence[str], pretrained: bool) -> tuple[list[LevelParts], int, int]:
     """The parts of the chosen levels, the number of a level's tokens, and the side of its feature map."""
     model = config.model
-    backbones = {level: build_backbone(model.backbone.name, model.backbone.widths) for level in chosen}
+    backbones = {
+        level: build_backbone(model.backbone.name, model.backbone.widths, model.backbone.timm) for level in chosen
+    }
     if pretrained and model.backbone.weights is not None:
         _load_backbones(backbones, model)
     grid = backbones[chosen[0]].grid(config.data.image_size)
@@ -206,9 +208,13 @@ def load_torchvision(backbone: Backbone, weights: dict[str, Tensor], where: str)
     """Load a torchvision classifier's state dict into a backbone; the classifier's own layers are left out.
 
     A backbone keeps torchvision's modules in torchvision's order, so the keys correspond one to one in order. A backbone's own
-    state dict (the demo's) goes in by name. Raises ValueError where they do not fit.
+    state dict (the demo's) goes in by name, and so does one of timm. Raises ValueError where they do not fit.
     """
     own = backbone.state_dict()
+    if isinstance(backbone, TimmBackbone):
+        weights = {
+            name: weights[short] for name in own if (short := name.removeprefix(TimmBackbone.PREFIX)) in weights
+        } or weights
     if set(weights) == set(own):
         weights = {key: weights[key] for key in own}
     body = {k: v for k, v in weights.items() if not k.startswith(("fc.", "classifier."))}

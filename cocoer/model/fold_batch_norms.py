@@ -38,7 +38,8 @@ def fold_batch_norms(network: nn.Module) -> int:
             continue
         name, conv_name = str(node.target), str(before.target)
         norm, conv = network.get_submodule(name), network.get_submodule(conv_name)
-        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(conv, nn.Conv2d) or norm.training:
+        # a subclass does more than normalise (timm's applies the activation too), so it stays
+        if type(norm) is not nn.BatchNorm2d or not isinstance(conv, nn.Conv2d) or norm.training:
             continue
         if calls[name] > 1 or calls[conv_name] > 1:
             continue

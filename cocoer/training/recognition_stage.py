@@ -49,13 +49,14 @@ class Sink:
     """Where a run's results go, on rank 0 only.
 
     show: takes a few validation persons after each evaluation, or None. note: stored in every weights file.
-    tower_dtype: how best and last weights store the frozen CLIP tower (torch.float16 halves it).
+    tower_dtype: how best and last weights store the frozen CLIP tower (torch.float16 halves it). say: takes a line for the user.
     """
 
     log: Log
     show: Show | None = None
     note: str = ""
     tower_dtype: torch.dtype | None = None
+    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)

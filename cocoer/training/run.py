@@ -20,6 +20,7 @@ from cocoer.model.tensor_file import read_tensor_file, write_tensors
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime, seed_everything
 from cocoer.training.embedding_cache import KnownEmbeddings, open_embeddings
+from cocoer.training.initial import config_to_build, start_from
 from cocoer.training.recognition_stage import FitResult, Log, Sink, fit_recognition, prepare, quiet_loader, restore
 from cocoer.training.resume import Start, TrainingProgress, check_persons
 from cocoer.training.signals import StopSignals
@@ -44,9 +45,12 @@ def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: St
     sink = sink if runtime.is_main else Sink(lambda record: None)
     seed = config.run.seed
     seed_everything(seed)
-    model = build_model(config, pretrained=start.folder is None)
+    model = build_model(config_to_build(config) if start.folder is None else config, pretrained=start.folder is None)
     if start.folder is not None:
         load_state(model, read_tensors(start.folder), f"training state {start.folder}")
+    elif config.model.initial is not None:
+        for line in start_from(model, config.classes, config.model.initial):
+            sink.say(line)
     model.to(runtime.device)
     for split in (config.data.train_split, config.data.select_split):
         labelled_people(config.data, split)  # before minutes of work, and as `cocoer data check` does

@@ -138,6 +138,7 @@ CATALOG: tuple[WeightsFile, ...] = (
     _imagenet("resnet18", "resnet18-f37072fd.pth"),
     _imagenet("resnet101", "resnet101-63fe2227.pth"),
     _imagenet("resnet152", "resnet152-394f9c45.pth"),
+    _imagenet("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth"),
     _imagenet("vgg16", "vgg16-397923af.pth"),
     _imagenet("densenet161", "densenet161-8d451a50.pth"),
     _clip("RN50", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
