@@ -1,0 +1,127 @@
+"""Fitting a `calibration.Calibration` on the validation split, and measuring it before and after.
+
+For each class, nothing, Platt's line (scikit-learn's logistic regression on the logit) and isotonic regression compete by
+log-loss in five folds over images; the one with the smallest loss is fitted on the whole split. So a form that only fits the
+split better does not win. For one label a person a temperature competes with nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from cocoer.calibration import Calibration, ClassMap, logit
+from cocoer.errors import ScoreError
+from cocoer.evaluation import metrics as m
+
+Array = NDArray[np.float64]
+FOLDS = 5
+LEAST_POSITIVES = 10
+"""Classes with fewer positive (or negative) persons keep their probabilities: two numbers cannot be fitted to so few."""
+
+_EDGE = 1e-6
+Fit = Callable[[Array, Array], ClassMap]
+
+
+def platt(probabilities: Array, targets: Array) -> ClassMap:
+    """Platt's line for one class, [n] each; the slope is kept at 0 or above."""
+    model = LogisticRegression(C=np.inf, max_iter=1000).fit(logit(probabilities)[:, None], targets)
+    slope, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if slope < 0:  # an answer worse than chance: only its share of positives can be told
+        slope, shift = 0.0, float(logit(np.array([targets.mean()]))[0])
+    return ClassMap("platt", slope=slope, shift=shift)
+
+
+def isotonic(probabilities: Array, targets: Array) -> ClassMap:
+    """Isotonic regression for one class, [n] each, kept away from 0 and 1."""
+    share = 1.0 / (len(targets) + 2)
+    model = IsotonicRegression(y_min=share, y_max=1.0 - share, out_of_bounds="clip").fit(probabilities, targets)
+    at, value = np.asarray(model.X_thresholds_, np.float64), np.asarray(model.y_thresholds_, np.float64)
+    if len(at) < 2:  # equal probabilities throughout
+        at, value = np.array([0.0, 1.0]), np.repeat(value, 2)
+    return ClassMap("isotonic", at=tuple(map(float, at)), value=tuple(map(float, value)))
+
+
+FITS: dict[str, Fit] = {"none": lambda p, y: ClassMap(), "platt": platt, "isotonic": isotonic}
+
+
+def log_loss(probabilities: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Mean of -log(probability of what is true), over persons (and classes)."""
+    p = np.clip(np.asarray(probabilities, np.float64), _EDGE, 1.0 - _EDGE)
+    return float(-np.where(np.asarray(targets) > 0.5, np.log(p), np.log1p(-p)).mean())
+
+
+def fit_class(probabilities: Array, targets: Array, images: Sequence[str]) -> tuple[ClassMap, dict[str, float]]:
+    """The best form for one class and each form's log-loss in folds over images; no losses where positives are too few."""
+    positives = int(targets.sum())
+    if min(positives, len(targets) - positives) < LEAST_POSITIVES or len(set(images)) < FOLDS:
+        return ClassMap(), {}
+    held: dict[str, list[Array]] = {name: [] for name in FITS}
+    truth: list[Array] = []
+    for rest, fold in GroupKFold(FOLDS).split(probabilities, targets, images):
+        truth.append(targets[fold])
+        one_sided = targets[rest].min() == targets[rest].max()
+        for name, fit in FITS.items():
+            found = ClassMap() if one_sided else fit(probabilities[rest], targets[rest])
+            held[name].append(found(probabilities[fold]))
+    losses = {name: log_loss(np.concatenate(parts), np.concatenate(truth)) for name, parts in held.items()}
+    best = min(FITS, key=lambda name: losses[name])
+    return FITS[best](probabilities, targets), losses
+
+
+def fit_temperature(probabilities: Array, targets: Array) -> float:
+    """The softmax temperature with the smallest log-loss of the true class; probabilities, targets: [n, k]."""
+    scores = np.log(np.clip(probabilities, _EDGE, None))
+    true = targets.argmax(1)
+
+    def loss(log_temperature: float) -> float:
+        scaled = scores / np.exp(log_temperature)
+        top = scaled.max(1, keepdims=True)
+        return float(np.mean(np.log(np.exp(scaled - top).sum(1)) + top[:, 0] - scaled[np.arange(len(true)), true]))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
+
+
+def fit_calibration(
+    scores: NDArray[Any],
+    targets: NDArray[Any],
+    images: Sequence[str],
+    classes: Sequence[str],
+    *,
+    multi_label: bool,
+    split: str,
+) -> Calibration:
+    """The calibration of a split's fused answer. scores, targets: [n, k]. images: each person's image, [n].
+
+    Raises ScoreError for the test split (figures on it would be fitted to it) and for an empty split.
+    """
+    if split == "test":
+        raise ScoreError(
+            "calibration: wanted the val (or train) split, got test; what is fitted on test cannot be tested"
+        )
+    probabilities, truth = m.checked(scores, targets, classes=classes)
+    if not multi_label:
+        return Calibration(split, len(truth), {}, fit_temperature(probabilities, truth))
+    maps = {name: fit_class(probabilities[:, j], truth[:, j], images)[0] for j, name in enumerate(classes)}
+    return Calibration(split, len(truth), maps)
+
+
+def reliability(confidence: NDArray[Any], correct: NDArray[Any], bins: int = 15) -> list[dict[str, float]]:
+    """The points of a reliability diagram: per bin that holds any, mean confidence, share correct, and count."""
+    p, y = np.ravel(confidence).astype(np.float64), np.ravel(correct).astype(np.float64)
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    return [
+        {
+            "confidence": float(p[place == b].mean()),
+            "correct": float(y[place == b].mean()),
+            "count": int((place == b).sum()),
+        }
+        for b in np.unique(place)
+    ]

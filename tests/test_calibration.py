@@ -1,0 +1,129 @@
+"""Calibration: the form that generalises wins, what comes out can be believed, and nobody changes places."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.isotonic import IsotonicRegression
+
+from cocoer.calibration import Calibration, ClassMap, calibration_of, logit
+from cocoer.errors import CheckpointError, ScoreError
+from cocoer.evaluation import calibration as c
+from cocoer.evaluation import metrics as m
+
+RNG = np.random.default_rng(3)
+
+
+def overconfident(n: int, slope: float = 2.5, shift: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+    """True probabilities, said too loudly: the calibrated answer is sigmoid((logit - shift) / slope)."""
+    true = RNG.beta(1.2, 2.5, n)
+    said = 1 / (1 + np.exp(-(slope * logit(true) + shift)))
+    return said, (RNG.random(n) < true).astype(float)
+
+
+def names(n: int) -> list[str]:
+    return [f"{i // 2}.jpg" for i in range(n)]
+
+
+def test_platt_finds_the_line_that_was_hidden() -> None:
+    said, truth = overconfident(20_000)
+    found = c.platt(said, truth)
+    assert found.slope == pytest.approx(1 / 2.5, rel=0.05) and found.shift == pytest.approx(-0.8 / 2.5, abs=0.05)
+    assert m.expected_calibration_error(found(said), truth) < 0.02 < m.expected_calibration_error(said, truth)
+
+
+def test_isotonic_is_scikit_learns_between_and_outside_its_points() -> None:
+    said, truth = overconfident(400)
+    found = c.isotonic(said, truth)
+    wanted = IsotonicRegression(y_min=1 / 402, y_max=401 / 402, out_of_bounds="clip").fit(said, truth)
+    at = np.linspace(0, 1, 101)
+    np.testing.assert_allclose(found(at), wanted.predict(at), atol=1e-7)
+    assert c.isotonic(np.full(50, 0.5), np.r_[np.zeros(25), np.ones(25)])(np.array([0.1, 0.9])) == pytest.approx(0.5)
+
+
+def test_a_class_that_is_calibrated_already_keeps_its_numbers_more_often_than_not() -> None:
+    kept = 0
+    for _ in range(8):
+        true = RNG.random(300)
+        found, losses = c.fit_class(true, (RNG.random(300) < true).astype(float), names(300))
+        kept += found.kind != "isotonic"  # 300 persons cannot pay for its steps
+        assert losses["isotonic"] >= min(losses.values())
+    assert kept >= 6
+
+
+def test_the_form_with_the_smallest_held_out_loss_wins() -> None:
+    said, truth = overconfident(3000)
+    found, losses = c.fit_class(said, truth, names(3000))
+    assert found.kind == min(losses, key=lambda name: losses[name]) == "platt"
+    bent = RNG.random(6000)
+    true = np.where(bent > 0.5, 0.9, 0.1)  # a step: no line on the logit
+    found, _ = c.fit_class(bent, (RNG.random(6000) < true).astype(float), names(6000))
+    assert found.kind == "isotonic" and abs(found(np.array([0.3]))[0] - 0.1) < 0.05
+
+
+def test_few_positives_keep_their_probabilities() -> None:
+    said, truth = RNG.random(200), np.zeros(200)
+    truth[:9] = 1
+    assert c.fit_class(said, truth, names(200)) == (ClassMap(), {})
+
+
+def test_a_whole_split_is_better_afterwards_on_other_persons_and_order_stays() -> None:
+    k, n = 3, 4000
+    parts = [overconfident(n, slope=1.5 + j) for j in range(k)]
+    scores, targets = (np.stack([p[i] for p in parts], axis=1) for i in (0, 1))
+    classes = ["Peace", "Fear", "Anger"]
+    half = n // 2
+    found = c.fit_calibration(scores[:half], targets[:half], names(half), classes, multi_label=True, split="val")
+    after = found(scores[half:], classes)
+    assert c.log_loss(after, targets[half:]) < c.log_loss(scores[half:], targets[half:])
+    assert m.expected_calibration_error(after, targets[half:]) < 0.03
+    for j in range(k):
+        order = np.argsort(scores[half:, j])
+        assert (np.diff(after[order, j]) >= 0).all()
+    assert calibration_of(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_temperature_for_one_label_a_person() -> None:
+    logits = RNG.normal(size=(4000, 5)) * 2
+    true = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    label = np.array([RNG.choice(5, p=row) for row in true])
+    loud = np.exp(3 * logits) / np.exp(3 * logits).sum(1, keepdims=True)
+    found = c.fit_calibration(loud, np.eye(5)[label], names(4000), list("abcde"), multi_label=False, split="val")
+    assert found.temperature == pytest.approx(3.0, rel=0.08) and not found.classes
+    after = found(loud.astype(np.float32), list("abcde"))
+    assert after.dtype == np.float32 and (after.argmax(1) == loud.argmax(1)).all()
+    np.testing.assert_allclose(after.sum(1), 1, atol=1e-6)
+
+
+def test_never_on_test_and_never_on_nothing() -> None:
+    with pytest.raises(ScoreError, match="got test"):
+        c.fit_calibration(np.ones((2, 1)) / 2, np.ones((2, 1)), ["a", "b"], ["x"], multi_label=True, split="test")
+    with pytest.raises(ScoreError, match="at least one person"):
+        c.fit_calibration(np.ones((0, 1)), np.ones((0, 1)), [], ["x"], multi_label=True, split="val")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"kind": "magic"},
+        {"kind": "platt", "slope": float("nan"), "shift": 0},
+        {"kind": "platt", "slope": -1.0, "shift": 0},
+        {"kind": "isotonic", "at": [0.1, 0.9], "value": [0.8, 0.2]},
+        {"kind": "isotonic", "at": [0.1], "value": [0.8]},
+        {"kind": "isotonic", "at": [0.1, 0.9], "value": [0.5, 1.5]},
+    ],
+)
+def test_a_broken_calibration_is_named(broken: dict[str, object]) -> None:
+    stored = {"split": "val", "persons": 3, "temperature": None, "classes": {"Peace": broken}}
+    with pytest.raises(CheckpointError, match="cocoer calibrate"):
+        calibration_of(stored)
+    assert calibration_of(None) is None and calibration_of({}) is None
+
+
+def test_classes_without_a_map_stay_and_reliability_counts_everybody() -> None:
+    said = RNG.random((50, 2))
+    np.testing.assert_array_equal(Calibration("val", 5, {"a": ClassMap()})(said, ["a", "b"]), said)
+    points = c.reliability(said, said > 0.5)
+    assert sum(p["count"] for p in points) == 100 and all(0 <= p["correct"] <= 1 for p in points)
