@@ -287,6 +287,9 @@ class InferenceConfig:
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: over 40 % on CPUs with bf16 units; answers change a little
     compile: bool = False  # torch.compile in place of prepack, half a minute a size: none; in bf16 16 %, 5 to 10 %
     cuda_graph: bool = False  # GPU: record the forward pass of each batch size once; not measured
+    calibrated: bool = (
+        False  # the fused answer's probabilities through the calibration in the weights (cocoer calibrate)
+    )
     channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the backbones see colours; the published code: bgr
     thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
+from tiny_recognizer import tiny_checkpoint
+from training_world import make_world, script, train
 
 from cocoer.calibration import Calibration, ClassMap, calibration_of, logit
-from cocoer.errors import CheckpointError, ScoreError
+from cocoer.data.batch import PersonRecord
+from cocoer.datasets import EMOTIC_CLASSES
+from cocoer.errors import CheckpointError, ConfigError, ScoreError
 from cocoer.evaluation import calibration as c
 from cocoer.evaluation import metrics as m
+from cocoer.evaluation.evaluate import Evaluation
+from cocoer.inference.recognizer import Recognizer
+from cocoer.model.checkpoint import add_to_description, load_weights, read_metadata
 
 RNG = np.random.default_rng(3)
 
@@ -127,3 +135,60 @@ def test_classes_without_a_map_stay_and_reliability_counts_everybody() -> None:
     np.testing.assert_array_equal(Calibration("val", 5, {"a": ClassMap()})(said, ["a", "b"]), said)
     points = c.reliability(said, said > 0.5)
     assert sum(p["count"] for p in points) == 100 and all(0 <= p["correct"] <= 1 for p in points)
+
+
+def test_before_and_after_are_measured_on_the_same_draws() -> None:
+    said, truth = overconfident(600)
+    scores, targets = said.reshape(200, 3).astype(np.float32), truth.reshape(200, 3).astype(np.float32)
+    people = [
+        PersonRecord(f"{i}.jpg", 9, 9, 0, (0, 0, 9, 9), (0, 0, 4, 4), "annotated", (), None, "test") for i in range(200)
+    ]
+    result = Evaluation(tuple(r.key for r in people), targets, {"pred": scores}, None, None, None, None, None)
+    maps = {name: ClassMap("platt", slope=1 / 2.5, shift=-0.8 / 2.5) for name in "abc"}
+    found = c.before_and_after(result, people, Calibration("val", 9, maps), "abc", multi_label=True, resamples=200)
+    assert found["before"]["log_loss"]["value"] == pytest.approx(c.log_loss(scores, targets), abs=1e-6)
+    after = Calibration("val", 9, maps)(scores, "abc")
+    assert found["after"]["calibration_error"]["value"] == pytest.approx(
+        m.expected_calibration_error(after, targets), abs=1e-6
+    )
+    assert found["difference"]["log_loss"]["high"] < 0 and found["difference"]["calibration_error"]["high"] < 0
+    assert sum(p["count"] for p in found["after"]["reliability"]) == 600
+
+
+def test_a_recogniser_tells_calibrated_probabilities_and_the_labels_of_the_raw_ones(tmp_path: Path) -> None:
+    weights = tiny_checkpoint(tmp_path)
+    maps = {name: ClassMap("platt", slope=0.5, shift=-1.0) for name in EMOTIC_CLASSES}
+    stored = Calibration("val", 40, maps)
+    copy = tmp_path / "calibrated.safetensors"
+    add_to_description(weights, copy, {"calibration": stored.to_dict()})
+    assert load_weights(copy).checksums == load_weights(weights).checksums
+    image = RNG.integers(0, 256, (96, 120, 3), dtype=np.uint8)
+    boxes = [{"body": [10, 5, 60, 90], "head": [20, 5, 40, 30]}]
+    (raw,) = Recognizer.from_checkpoint(copy, "cpu")(image, boxes)
+    (told,) = Recognizer.from_checkpoint(copy, "cpu", ["inference.calibrated=true"])(image, boxes)
+    assert told.labels == raw.labels and told.probabilities["head"] == raw.probabilities["head"]
+    before = np.array([raw.probabilities["pred"][name] for name in EMOTIC_CLASSES])
+    after = np.array([told.probabilities["pred"][name] for name in EMOTIC_CLASSES])
+    np.testing.assert_allclose(after, 1 / (1 + np.exp(-(0.5 * logit(before) - 1))), atol=1e-6)
+    with pytest.raises(ConfigError, match="carries no calibration.*cocoer calibrate"):
+        Recognizer.from_checkpoint(weights, "cpu", ["inference.calibrated=true"])
+    told_by = Recognizer.from_checkpoint(copy, "cpu", ["inference.calibrated=true"])
+    assert told_by.about["calibrated_on"] == "val"
+
+
+def test_the_command_writes_a_copy_and_evaluate_tells_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_world(tmp_path)
+    assert train(config) == 0
+    (weights,) = tmp_path.rglob("best.safetensors")
+    copy, places = tmp_path / "calibrated.safetensors", ["--device", "cpu", "--set", "data.workers=0"]
+    assert script("calibrate").main(["--checkpoint", str(weights), "--output", str(copy), *places]) == 0
+    assert "persons of val" in capsys.readouterr().out
+    stored = read_metadata(copy)["calibration"]
+    assert stored["split"] == "val" and set(stored["classes"]) == set(EMOTIC_CLASSES)
+    out = tmp_path / "evaluation"
+    given = ["--checkpoint", str(copy), "--output", str(out), "--resamples", "20", *places]
+    assert script("evaluate").main(given) == 0
+    assert "calibration, fitted on" in capsys.readouterr().out
+    assert json.loads((out / "evaluation.json").read_text())["calibration"]["fitted_on"] == "val"
+    with pytest.raises(SystemExit):
+        script("calibrate").main(["--checkpoint", str(weights), "--output", str(copy), "--split", "test"])

@@ -22,12 +22,14 @@ from typing import Any, cast
 
 import numpy as np
 
+from cocoer.calibration import calibration_of
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import build_dataset, build_loader
 from cocoer.datasets import dataset_of
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, ScoreError
 from cocoer.evaluation import summary as s
+from cocoer.evaluation.calibration import before_and_after
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.groups import by_groups
 from cocoer.evaluation.metrics import DEFINITIONS, break_even_thresholds, checked
@@ -89,6 +91,12 @@ def main(argv: list[str] | None = None) -> int:
             result, people = run(loaded, args.split, args.batch_size, runtime)
             if runtime.is_main:
                 numbers = study(result, [contradicted_level(r) for r in people], loaded, args.split, args.resamples)
+                fitted = calibration_of(loaded.metadata.get("calibration"), f"weights {loaded.path}")
+                if fitted is not None:
+                    numbers["calibration"] = before_and_after(
+                        result, people, fitted, loaded.config.classes,
+                        multi_label=loaded.config.multi_label, resamples=args.resamples,
+                    )  # fmt: skip
                 if args.groups:
                     multi_label = loaded.config.multi_label
                     numbers["groups"] = by_groups(result, people, args.groups, multi_label, args.resamples)
@@ -247,6 +255,19 @@ def as_text(numbers: dict[str, Any], classes: tuple[str, ...]) -> str:
         lines += [f"  {level}: {spread(by)} of {by['persons']}" for level, by in found["per_level"].items()]
         lines += [f"{name} there, {source}: {spread(by)}" for source, by in numbers["on_contradicted"].items()]
         parts.append("\n".join(lines))
+    if "calibration" in numbers:
+        found = numbers["calibration"]
+        note = "; the same persons, so this tells nothing" if found["fitted_on"] == numbers["split"] else ""
+        parts.append(
+            f"calibration, fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}\n"
+            + table(
+                ["", "calibration error", "log-loss x 100"],
+                [
+                    [when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"])]
+                    for when in ("before", "after", "difference")
+                ],
+            )
+        )
     parts += [group_text(column, found) for column, found in numbers.get("groups", {}).items()]
     return "\n\n".join(parts)
 

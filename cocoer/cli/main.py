@@ -24,6 +24,7 @@ COMMANDS = {
     "data": "check, show and convert a person index",
     "setup": "photos: fetch, check, convert and try what photographs need",
     "weights": "list, fetch, verify and convert weights",
+    "calibrate": "probabilities that can be believed, fitted on val",
     "explain": "where each level looks for an emotion",
     "cases": "case studies of a split as one HTML page",
     "tables": "the paper's tables, measured",

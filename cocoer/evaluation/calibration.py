@@ -8,6 +8,7 @@ split better does not win. For one label a person a temperature competes with no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from cocoer.calibration import Calibration, ClassMap, logit
+from cocoer.data.batch import PersonRecord
 from cocoer.errors import ScoreError
 from cocoer.evaluation import metrics as m
+from cocoer.evaluation.evaluate import Evaluation
+from cocoer.evaluation.groups import Facts, facts_of, image_draws, weighted_calibration_error
 
 Array = NDArray[np.float64]
 FOLDS = 5
@@ -111,6 +115,56 @@ def fit_calibration(
         return Calibration(split, len(truth), {}, fit_temperature(probabilities, truth))
     maps = {name: fit_class(probabilities[:, j], truth[:, j], images)[0] for j, name in enumerate(classes)}
     return Calibration(split, len(truth), maps)
+
+
+def before_and_after(
+    evaluation: Evaluation,
+    records: Sequence[PersonRecord],
+    calibration: Calibration,
+    classes: Sequence[str],
+    *,
+    multi_label: bool,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Calibration error and log-loss of the fused answer, raw and calibrated, and their difference, with intervals over images.
+
+    Draws are shared, so the difference is taken draw by draw. Also the points of both reliability diagrams.
+    Raises ScoreError as `groups.facts_of` does.
+    """
+    facts = facts_of(evaluation, records, multi_label)
+    draws = image_draws(facts.images, resamples)
+    everybody = np.ones((1, len(facts.scores)))
+    both = {"before": facts, "after": replace(facts, scores=calibration(facts.scores, classes))}
+    out: dict[str, Any] = {"fitted_on": calibration.split, "fitted_persons": calibration.persons}
+    kept: dict[str, list[tuple[float, Array]]] = {}
+    for when, of in both.items():
+        measured: dict[str, Callable[[Array], Array]] = {
+            "calibration_error": lambda weights, of=of: weighted_calibration_error(of, weights),  # type: ignore[misc]
+            "log_loss": lambda weights, of=of: weighted_log_loss(of, weights),  # type: ignore[misc]
+        }
+        numbers = {what: (float(measure(everybody)[0]), measure(draws)) for what, measure in measured.items()}
+        out[when] = {what: m.interval_of(*pair).to_dict() for what, pair in numbers.items()}
+        right = of.scores.argmax(1) == of.targets.argmax(1)
+        out[when]["reliability"] = (
+            reliability(of.scores, of.targets) if multi_label else reliability(of.scores.max(1), right)
+        )
+        for what, pair in numbers.items():
+            kept.setdefault(what, []).append(pair)
+    out["difference"] = {
+        what: m.interval_of(after[0] - before[0], after[1] - before[1]).to_dict()
+        for what, (before, after) in kept.items()
+    }
+    return out
+
+
+def weighted_log_loss(facts: Facts, weights: Array) -> Array:
+    """Log-loss under each row of person weights [R, n]: [R]; over all classes, or of the true one where there is one label."""
+    p = np.clip(facts.scores, _EDGE, 1.0 - _EDGE)
+    if facts.multi_label:
+        loss = -np.where(facts.targets > 0.5, np.log(p), np.log1p(-p)).mean(1)
+    else:
+        loss = -np.log((p * facts.targets).sum(1))
+    return np.asarray(weights @ loss / weights.sum(1), dtype=np.float64)
 
 
 def reliability(confidence: NDArray[Any], correct: NDArray[Any], bins: int = 15) -> list[dict[str, float]]:

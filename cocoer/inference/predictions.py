@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cocoer.calibration import Calibration
 from cocoer.config import Config
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction
@@ -31,6 +32,7 @@ class LabelRule:
     classes: the k names. multi_label: several labels over a threshold, or the one most probable.
     fused, levels, vocabulary: thresholds of the sources. fitted: thresholds of the fused answer per class (found on a
     validation split and kept in the checkpoint), which take the place of `fused` where a class has one.
+    calibration: what the fused answer's probabilities go through before they are told, or None. Labels are chosen before it.
     """
 
     classes: tuple[str, ...]
@@ -39,13 +41,22 @@ class LabelRule:
     levels: float
     vocabulary: float
     fitted: Mapping[str, float] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @classmethod
-    def of(cls, config: Config, fitted: Mapping[str, float] | None = None) -> LabelRule:
+    def of(
+        cls, config: Config, fitted: Mapping[str, float] | None = None, calibration: Calibration | None = None
+    ) -> LabelRule:
         """The rule a config states."""
         limits = config.inference.thresholds
         return cls(
-            config.classes, config.multi_label, limits.fused, limits.levels, limits.vocabulary, dict(fitted or {})
+            config.classes,
+            config.multi_label,
+            limits.fused,
+            limits.levels,
+            limits.vocabulary,
+            dict(fitted or {}),
+            calibration,
         )
 
     def labels(self, source: str, probabilities: Mapping[str, float]) -> tuple[str, ...]:
@@ -159,16 +170,21 @@ def answers_of(scores: Scores, rule: LabelRule) -> list[Answer]:
     """One `Answer` per person of a forward pass, in order."""
     rows = {source: values.tolist() for source, values in scores.probabilities.items()}
     persons = len(rows["pred"])
+    told = rows
+    if rule.calibration is not None:
+        told = rows | {"pred": rule.calibration(scores.probabilities["pred"], rule.classes).tolist()}
     records = _competition_records(scores.competition, persons)
     pseudo = scores.pseudo_label.tolist() if scores.pseudo_label is not None else None
     equal = scores.undecided.tolist() if scores.undecided is not None else [False] * persons
     out = []
     for person, good in enumerate(scores.finite.tolist()):
-        by_source = {s: dict(zip(rule.classes, values[person], strict=True)) for s, values in rows.items()}
+        by_source, by_source_told = (
+            {s: dict(zip(rule.classes, values[person], strict=True)) for s, values in of.items()} for of in (rows, told)
+        )
         out.append(
             Answer(
                 labels={s: rule.labels(s, by_name) for s, by_name in by_source.items()},
-                probabilities=by_source,
+                probabilities=by_source_told,
                 competition=records[person],
                 pseudo_label=tuple(n for n, y in zip(rule.classes, pseudo[person], strict=True) if y > 0.5)
                 if pseudo

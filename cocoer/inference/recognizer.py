@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from PIL import Image
 
+from cocoer.calibration import Calibration, calibration_of
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.boxes_file import person_from
 from cocoer.data.decode import Source, decode_image, is_demo_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
-from cocoer.errors import BoxesError, CheckpointError, DetectorError, ForkError, SyntheticWeightsWarning
+from cocoer.errors import BoxesError, CheckpointError, ConfigError, DetectorError, ForkError, SyntheticWeightsWarning
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_file import OnnxFile, check_switches, open_exported
 from cocoer.export.twin import open_twin
@@ -99,7 +100,7 @@ class Recognizer:
     model is. detector: called with uint8 [H, W, 3] RGB for images that come without boxes; None builds the config's insightface
     detectors when first needed.
     fitted: thresholds of the fused answer per class name. about: what results say of the weights; where it says
-    `synthetic`, each recogniser warns once (SyntheticWeightsWarning) and every answer says so.
+    `synthetic`, each recogniser warns once (SyntheticWeightsWarning) and every answer says so. calibration: see `LabelRule`.
 
     Several threads may use one recogniser. A pickle or a copy of one that was made from a file loads that file again; a
     process that was forked off cannot use it and is told so (docs/inference.md, "Several processes").
@@ -113,6 +114,7 @@ class Recognizer:
         detector: PeopleDetector | None = None,
         fitted: Mapping[str, float] | None = None,
         about: Mapping[str, Any] | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.model: Any = model
         self.device: Any = "cpu"
@@ -128,14 +130,14 @@ class Recognizer:
             self.device = torch.device(device)
             self.model = model.to(self.device).eval()
             self._forward = accelerated(self.model, config.inference, self.device)
-        self.rule = LabelRule.of(config, fitted)
+        self.rule = LabelRule.of(config, fitted, calibration)
         self.preprocess = {
             "channel_order": config.inference.channel_order,
             "image_size": config.data.image_size,
             "mean_std": "imagenet",
         }
         self.detector_threads = 0  # CPU threads of detectors that are yet to be built; 0 = as onnxruntime chooses
-        self._about = dict(about or {})
+        self._about = dict(about or {}) | ({"calibrated_on": calibration.split} if calibration else {})
         self.synthetic = bool(self._about.get("synthetic"))
         if self.synthetic:
             warnings.warn(
@@ -222,10 +224,13 @@ class Recognizer:
                 raise ValueError(f"{path}: an exported file brings its own config; leave the config out")
             file, stored = open_exported(path, overrides)
             fitted = _fitted(file.metadata, overrides)
-            made = cls(file, stored, "cpu", detector, fitted, _about(path, stored, file.metadata))
+            about = _about(path, stored, file.metadata)
+            made = cls(file, stored, "cpu", detector, fitted, about, _calibration(path, stored, file.metadata))
         elif twin := open_twin(path, device, config, overrides):
             about = _about(twin.weights, twin.config, twin.file.metadata) | {"backend": "onnxruntime"}
-            made = cls(twin.file, twin.config, "cpu", detector, _fitted(twin.file.metadata, overrides), about)
+            fitted = _fitted(twin.file.metadata, overrides)
+            calibration = _calibration(twin.weights, twin.config, twin.file.metadata)
+            made = cls(twin.file, twin.config, "cpu", detector, fitted, about, calibration)
         else:
             from cocoer.model.zero_shot import load_model
             from cocoer.runtime import choose_device
@@ -234,7 +239,8 @@ class Recognizer:
             loaded = load_model(path, chosen, change=lambda stored: config or change_config(stored, overrides))
             fitted = _fitted(loaded.metadata, overrides)
             about = _about(loaded.path, loaded.config, loaded.metadata)
-            made = cls(loaded.model, loaded.config, chosen, detector, fitted, about)
+            calibration = _calibration(loaded.path, loaded.config, loaded.metadata)
+            made = cls(loaded.model, loaded.config, chosen, detector, fitted, about, calibration)
         whole = path.absolute() if path.exists() else path  # a name that is no file here means what it meant
         made._source = _Source(whole, str(made.device), config, tuple(overrides), detector)
         return made
@@ -433,6 +439,19 @@ def _fitted(metadata: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[st
     """The thresholds per class that were found in training, unless the user set one of their own."""
     explicit = any(text.startswith("inference.thresholds.fused") for text in overrides)
     found: Mapping[str, float] = {} if explicit else (metadata.get("thresholds") or {}).get("classes", {})
+    return found
+
+
+def _calibration(path: Path, config: Config, metadata: Mapping[str, Any]) -> Calibration | None:
+    """The calibration in the weights where `inference.calibrated` asks for it. Raises ConfigError where they have none."""
+    if not config.inference.calibrated:
+        return None
+    found = calibration_of(metadata.get("calibration"), f"weights {path}")
+    if found is None:
+        raise ConfigError(
+            f"inference.calibrated: {path} carries no calibration; fit one on the validation split with"
+            f" `cocoer calibrate --checkpoint {path} --output calibrated.safetensors`, or set it to false"
+        )
     return found
 
 

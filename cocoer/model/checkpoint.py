@@ -164,6 +164,17 @@ def save_weights(
     return path
 
 
+def add_to_description(path: str | Path, target: Path, entries: Mapping[str, Any]) -> None:
+    """The same tensors in a file at `target`, with further entries in the description (or others in their place).
+
+    Raises CheckpointError for a file that `load_weights` would not read, OutputError where the new one cannot be written.
+    """
+    file = find_weights(path)
+    content = read_tensor_file(file)
+    text = json.dumps(described(content.metadata.get(METADATA_KEY), f"weights {file}") | dict(entries))
+    write_tensors(target, content.tensors, {"format": "pt", METADATA_KEY: text})
+
+
 def find_weights(path: str | Path) -> Path:
     """The weights file that a file or folder name stands for.
 
