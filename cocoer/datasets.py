@@ -109,7 +109,7 @@ def read_dataset(path: Path) -> DatasetEntry:
 def read_class_list(path: Path) -> list[str]:
     """Class names from a text file, one a line; empty lines and lines that begin with # say nothing. Raises DatasetError."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as err:
         raise DatasetError(f"{path}: cannot be read as a list of classes: {err}") from None
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -160,14 +160,22 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
     """While active, this process alone writes into `folder`, which is made where it is missing.
 
     The lock is the kernel's, on a file in the folder: it ends with its process, however that ends, so a dead process
-    blocks nobody. The file says who holds it and goes away at the end. On a file system without locks a warning says so.
+    blocks nobody. The file says who holds it and goes away at the end, and with it a folder that was made here and is empty.
+    On a file system without locks a warning says so.
     Raises FolderInUse that says who writes there, OutputError where the folder cannot be written.
     """
     folder = Path(folder)
+    made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    lock = FileLock(folder / LOCK_NAME, is_singleton=False, thread_local=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_NAME, is_singleton=False, thread_local=False)
-        lock.acquire(blocking=False)
+        for more_tries in (2, 1, 0):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+                break
+            except FileNotFoundError:  # whoever held it has just removed the empty folder
+                if not more_tries:
+                    raise
     except Timeout:
         raise FolderInUse(
             f"{folder}: {_holder(folder / LOCK_NAME)} writes into this folder; wait until that has ended, or choose another"
@@ -188,6 +196,9 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # while it is held: whoever opened it meanwhile sees that the name is gone
             (folder / LOCK_NAME).unlink(missing_ok=True)
         lock.release()
+        with contextlib.suppress(OSError):  # of a start that failed, no empty folder is left
+            for place in made:
+                place.rmdir()
 
 
 @contextlib.contextmanager

@@ -155,7 +155,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--set changes --config; give that too")
     if args.root is None:
         args.root = data_root_of(args.index)
-    if not args.root.is_dir() and args.command != "convert":
+        if args.index.exists() and not args.root.is_dir():
+            parser.error(
+                f"{args.index}: its images should lie in {args.root}, and there is no such folder; say with --root where they are"
+            )
+    elif not args.root.is_dir() and args.command != "convert":
         parser.error(f"--root: wanted a folder, got {args.root}")
     try:
         return {"check": _check, "show": _show, "convert": _convert}[args.command](args)

@@ -7,16 +7,19 @@ import json
 import shutil
 import statistics
 import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from cocoer.config import Config, DataConfig, load_config, save_config
+from cocoer.config import Config, load_config, save_config
 from cocoer.data.decode import decode_record
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, NonFiniteLoss, OutputError
-from cocoer.files import write_file, write_text
+from cocoer.files import hold_folder, write_file, write_text
 from cocoer.outputs import ImageResult
 from cocoer.report.draw import draw_result
 from cocoer.report.run_report import write_run_report
@@ -110,26 +113,18 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
     """One run in its own folder, with its log."""
     stage: Stage = args.stage
     folder = Path(config.run.dir)
-    if runtime.is_main:
-        if args.overwrite:
-            shutil.rmtree(states_folder(config), ignore_errors=True)
-        start: Start | CheckpointError = attempt_start(config, args.resume, runtime)
-    start = runtime.from_main(start if runtime.is_main else None)
-    if isinstance(start, CheckpointError):
-        raise start
-    for message in start.messages:
-        say(runtime, message)
-    dtype = torch.float16 if args.tower_dtype == "fp16" else None
-    if not runtime.is_main:
-        return fit(config, runtime, start, Sink(lambda record: None), stage=stage)
-    describe_run(config, runtime, folder)
-    step = start.place.step if start.folder else None
-    fresh = start.folder is None and stage != "recognition"
-    with RunLog(folder, step, "recognition", fresh, scalars_every=config.run.log_every) as log:
-        sink = Sink(
-            log, lambda at, seen: show_people(log, config.data, at, seen), args.note, dtype, partial(say, runtime)
-        )
-        result = fit(config, runtime, start, sink, stage=stage)
+    with ExitStack() as stack:
+        start = runtime.from_main(attempt_start(config, args, runtime, stack) if runtime.is_main else None)
+        if isinstance(start, Exception):
+            raise start
+        for message in start.messages:
+            say(runtime, message)
+        dtype = torch.float16 if args.tower_dtype == "fp16" else None
+        if not runtime.is_main:
+            return fit(config, runtime, start, Sink(lambda record: None), stage=stage)
+        record = stack.enter_context(closing(RunRecord(config, runtime, args, start)))
+        sink = Sink(record, record.show_people, args.note, dtype, partial(say, runtime))
+        result = fit(config, runtime, start, sink, stage=stage, begin=record.begin)
     if result.best is not None:
         name, split = config.metric, config.data.select_split
         epoch = f" of epoch {result.place.best_epoch}" if result.place.best_epoch else ""
@@ -143,21 +138,59 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
     return result
 
 
-def show_people(log: RunLog, data: DataConfig, step: int, people: list[Example]) -> None:
-    """Draw a few validation people with what each level says, into the run's images and TensorBoard."""
-    for i, person in enumerate(people):
-        record = person.record
-        about = {"synthetic": "synthetic" in record.extra}
-        result = ImageResult(record.image, record.width, record.height, (person.prediction,), model=about)
-        image = draw_result(decode_record(record, Path(data.root), data.allow_outside), result)
-        log.add_image(f"person {i}", image, step, "recognition")
+class RunRecord:
+    """What a run leaves in its folder besides its weights: config, environment and log.
+
+    Nothing is made, and nothing of an earlier run removed, before `begin`, so a start that fails leaves the folder as it was.
+    """
+
+    def __init__(self, config: Config, runtime: Runtime, args: argparse.Namespace, start: Start) -> None:
+        self._config, self._runtime, self._args, self._start = config, runtime, args, start
+        self._log: RunLog | None = None
+
+    def begin(self) -> None:
+        """Make the files; with --overwrite the states of an earlier run go first."""
+        config, start, folder = self._config, self._start, Path(self._config.run.dir)
+        if self._args.overwrite:
+            shutil.rmtree(states_folder(config), ignore_errors=True)
+        describe_run(config, self._runtime, folder)
+        step = start.place.step if start.folder else None
+        fresh = start.folder is None and self._args.stage != "recognition"
+        self._log = RunLog(folder, step, "recognition", fresh, scalars_every=config.run.log_every)
+
+    @property
+    def log(self) -> RunLog:
+        """The run's log, once it has begun."""
+        assert self._log is not None, "a run reports nothing before it has begun"
+        return self._log
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Take a record of the run."""
+        self.log(record)
+
+    def show_people(self, step: int, people: list[Example]) -> None:
+        """Draw a few validation people with what each level says, into the run's images and TensorBoard."""
+        data = self._config.data
+        for i, person in enumerate(people):
+            record = person.record
+            result = ImageResult(record.image, record.width, record.height, (person.prediction,))
+            image = draw_result(decode_record(record, Path(data.root), data.allow_outside), result)
+            self.log.add_image(f"person {i}", image, step, "recognition")
+
+    def close(self) -> None:
+        """Close the log, if there is one."""
+        if self._log is not None:
+            self._log.close()
 
 
-def attempt_start(config: Config, resume: str | None, runtime: Runtime) -> Start | CheckpointError:
-    """`find_start`, with its error as a value, so that rank 0 can tell the others."""
+def attempt_start(
+    config: Config, args: argparse.Namespace, runtime: Runtime, stack: ExitStack
+) -> Start | CheckpointError | OutputError:
+    """The run's folder held and `find_start`, or the error as a value, so that rank 0 can tell the others."""
     try:
-        return find_start(config, resume, runtime.world_size)
-    except CheckpointError as err:
+        stack.enter_context(hold_folder(config.run.dir))
+        return Start(None, None, ()) if args.overwrite else find_start(config, args.resume, runtime.world_size)
+    except (CheckpointError, OutputError) as err:
         return err
 
 

@@ -49,7 +49,7 @@ def read_records(path: str | Path, classes: Sequence[str] | None = None) -> list
         lines = list(read_lines(path))
     except FileNotFoundError:
         raise IndexFileError(
-            f"{path}: no such person index; cocoer prepare emotic, caers or table writes one"
+            f"{path}: no such person index; cocoer prepare emotic, caers, table or demo writes one"
         ) from None
     except (OSError, UnicodeDecodeError) as err:
         raise IndexFileError(f"{path}: cannot be read as a person index: {err}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -35,8 +35,13 @@ class Stopped(Exception):
     """A signal came during the vocabulary stage, which is quick and simply done again."""
 
 
-def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: Stage = "both") -> FitResult:
+def fit(
+    config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: Stage = "both",
+    begin: Callable[[], None] = lambda: None,
+) -> FitResult:  # fmt: skip
     """Train as the config says, for its `run.seed`, from `start` (see `resume.find_start`).
+
+    begin: called once when model, data and state have been found fit, before anything is trained or written.
 
     Writes best.safetensors, last.safetensors, vocabulary.safetensors and states/ into run.dir. SIGTERM and SIGUSR1 finish
     the step, save the state and return with `stopped_by` set.
@@ -56,6 +61,8 @@ def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: St
         labelled_people(config.data, split)  # before minutes of work, and as `cocoer data check` does
     people = build_dataset(config.data, config.data.train_split, seed, train=True)
     check_persons(start, [r.key for r in people.records])
+    _check_vocabulary(config, model, start, stage)
+    begin()
     with StopSignals() as stop:
         try:
             known = known_embeddings(config, model, runtime, people, stop)
@@ -69,6 +76,17 @@ def fit(config: Config, runtime: Runtime, start: Start, sink: Sink, *, stage: St
         run = prepare(config, model, people, known, runtime, sink, stop)
         place = restore(run, start)
         return fit_recognition(run, place)
+
+
+def _check_vocabulary(config: Config, model: LevelModel, start: Start, stage: Stage) -> None:
+    """CheckpointError where the recognition stage alone is asked for and nobody has trained the vocabulary stage."""
+    file = Path(config.run.dir) / VOCABULARY_FILE
+    wanted = stage == "recognition" and start.folder is None and config.vocabulary_stage.epochs > 0
+    if wanted and model.vocabulary is not None and not file.is_file():
+        raise CheckpointError(
+            f"{file}: no such file. Train it with `--stage vocabulary` first, or skip the stage with"
+            " --set vocabulary_stage.epochs=0"
+        )
 
 
 def known_embeddings(
@@ -116,11 +134,6 @@ def vocabulary_stage(
         return
     file = Path(config.run.dir) / VOCABULARY_FILE
     if stage == "recognition":
-        if not file.is_file():
-            raise CheckpointError(
-                f"{file}: no such file. Train it with `--stage vocabulary` first, or skip the stage with"
-                " --set vocabulary_stage.epochs=0"
-            )
         load_state(branch.alignment, read_tensor_file(file, "vocabulary stage").tensors, str(file))
         return
     if known is None:
