@@ -97,6 +97,17 @@ class PersonPrediction:
         if self.status not in STATUSES:
             raise ValueError(f"status: wanted one of {', '.join(STATUSES)}, got {self.status!r}")
 
+    def top(self, count: int = 3, source: str = "pred") -> list[tuple[str, float]]:
+        """The most probable classes of a source (see `SOURCES`) with their probabilities, highest first."""
+        by_name = self.probabilities.get(source, {})
+        return sorted(by_name.items(), key=lambda pair: -pair[1])[:count]
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """The labels of the final answer, the most probable first."""
+        by_name = self.probabilities.get("pred", {})
+        return tuple(sorted(self.labels.get("pred", ()), key=lambda name: -by_name.get(name, 0.0)))
+
     @property
     def inconsistent(self) -> dict[str, tuple[str, ...]]:
         """Per level source, the labels that the final answer does not share (struck out in the paper's Fig. 5)."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cocoer import __version__
+from cocoer.cli import completion
 from cocoer.cli.talk import steady_streams
 from cocoer.errors import MissingExtra
 from cocoer.names import nearest
@@ -50,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     What cannot be said (a closed pipe) does not end the work; an answer that a full disk swallowed makes the code 1.
     """
+    if completion.wanted():
+        modules = {name: name for name in COMMANDS if name != "prepare"}
+        completion.complete(modules | {f"prepare {what}": f"prepare_{what}" for what in PREPARED})
+        return 0
     with steady_streams() as (out, err):
         code = _run(argv)
         out.flush()

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from cocoer.report.results import ResultFolder
 
 FORMATS = ("json", "csv", "png")
+TABLES = ("csv", "parquet", "coco", "labelstudio")
+"""Formats with all images in one file."""
+KNOWN = (*FORMATS, *TABLES[1:])
 ROWS = "results.jsonl"
 MOST_SUMMARIES = 30
 """Up to so many images each answer is printed; above it there is a progress bar."""
@@ -37,9 +40,9 @@ MOST_ERRORS = 20
 """Errors that are printed; the rest stands in the results."""
 
 EPILOG = """examples:
-  python inference.py --input test_imgs/demo_01.jpg
-  python inference.py --input photos/ --recursive --output outputs/photos --resume
-  python inference.py --input a.jpg b.jpg --boxes boxes.json --checkpoint checkpoints/release --figure
+  cocoer predict photo.jpg
+  cocoer predict photos/ --recursive --output outputs/photos --resume
+  cocoer predict a.jpg b.jpg --boxes boxes.json --checkpoint checkpoints/release --figure
 """
 
 
@@ -52,10 +55,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    p.add_argument("images", nargs="*", metavar="INPUT", help="the same as --input")
     p.add_argument(
         "--input",
         nargs="+",
-        required=True,
+        default=[],
         action="extend",
         metavar="WHAT",
         help="images, folders, globs, lists (.txt, one path a line), videos, or - for a list on standard input",
@@ -80,7 +84,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--batch-size", type=int, metavar="N", help="persons a forward pass (default: the config's)")
     p.add_argument("--output", default="outputs", metavar="FOLDER", help="where results go (default: outputs)")
     p.add_argument("--figure", action="store_true", help="also the paper's case-study panel of each person")
-    p.add_argument("--format", metavar="LIST", help=f"comma-separated, of {', '.join(FORMATS)} (default: all)")
+    p.add_argument(
+        "--format", metavar="LIST", help=f"comma-separated, of {', '.join(KNOWN)} (default: {','.join(FORMATS)})"
+    )
     p.add_argument("--recursive", action="store_true", help="look into folders below a folder")
     p.add_argument("--every", type=int, default=1, metavar="N", help="of a video take each N-th frame (default: 1)")
     p.add_argument(
@@ -98,16 +104,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--quiet", action="store_true", help="print errors only")
     p.add_argument("--debug", action="store_true", help="show the traceback of every fault")
     args = p.parse_args(argv)
+    args.input = [*args.images, *args.input]
+    if not args.input:
+        p.error("wanted an image, a folder, a glob, a list, a video or -, got none")
     formats = args.format.split(",") if args.format else list(FORMATS)
-    if unknown := [name for name in formats if name not in FORMATS]:
+    if unknown := [name for name in formats if name not in KNOWN]:
         p.error(
-            f"--format: unknown {', '.join(map(repr, unknown))}; wanted a comma-separated list of {', '.join(FORMATS)}"
+            f"--format: unknown {', '.join(map(repr, unknown))}; wanted a comma-separated list of {', '.join(KNOWN)}"
         )
     if args.every < 1 or (args.batch_size is not None and args.batch_size < 1):
         p.error("--every and --batch-size want a whole number of at least 1")
     if args.batch_size is not None:
         args.overrides.append(f"inference.batch_size={args.batch_size}")
-    args.formats, args.table_asked = frozenset(formats), bool(args.format) and "csv" in formats
+    args.formats, args.table_asked = frozenset(formats), bool(args.format) and not set(TABLES).isdisjoint(formats)
     return args
 
 

@@ -4,7 +4,8 @@ Accepted for one image: `{"persons": [{"body": [x1, y1, x2, y2], "head": [...], 
 Accepted for many: the same under the image's name (`{"a.jpg": {"persons": [...]}, "b.jpg": [...]}`).
 Names that other detectors use are understood: `bbox` or `person` for body, `face` for head, `track` for id; and so is a
 result that `cocoer predict` wrote. Boxes are xyxy in pixels of the image after EXIF rotation. COCO's instances files and result
-lists are read by their keys (`coco_boxes`), and there alone a bbox is [x, y, width, height].
+lists are read by their keys (`coco_boxes`), and there alone a bbox is [x, y, width, height]. Label Studio's
+rectangles are read too (`label_studio_boxes`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from cocoer.boxes import Box, as_box
 from cocoer.data.coco_boxes import coco_person, is_coco_entry, number_in, read_coco
 from cocoer.data.inputs import VIDEO_SUFFIXES
+from cocoer.data.label_studio_boxes import read_label_studio
 from cocoer.data.people import complete_boxes
 from cocoer.errors import BoxesError
 from cocoer.outputs import PersonBoxes
@@ -39,7 +41,7 @@ def read_boxes_file(path: str | Path) -> Any:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise BoxesError(f"boxes file {path}: larger than {LARGEST_FILE >> 20} MB; split it")
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return read_label_studio(json.loads(path.read_bytes().decode("utf-8-sig")))
     except FileNotFoundError:
         raise BoxesError(f"boxes file {path}: no such file; {remedy}") from None
     except OSError as err:

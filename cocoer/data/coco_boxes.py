@@ -33,7 +33,19 @@ def is_coco_entry(raw: Mapping[str, Any]) -> bool:
 
 def coco_person(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The object with its `bbox` as a body, xyxy. Raises BoxesError."""
-    box = raw["bbox"]
+    estimated = {part for part in ("body", "head") if _attributes(raw).get(f"{part}_source") == "estimated"}
+    boxes = {"body": raw["bbox"], "head": raw.get("head_bbox")}  # a head's box is an addition of ours
+    kept = {key: value for key, value in raw.items() if key not in {"bbox", "head_bbox", "id"} | _ONLY_COCO}
+    return kept | {p: _corners(box) for p, box in boxes.items() if box is not None and p not in estimated}
+
+
+def _attributes(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = raw.get("attributes")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _corners(box: Any) -> list[float]:
+    """COCO's box as xyxy. Raises BoxesError."""
     if isinstance(box, str | Mapping) or not isinstance(box, Sequence) or len(box) != 4:
         raise BoxesError(f"bbox: wanted COCO's four numbers [x, y, width, height], got {str(box)[:60]}")
     try:
@@ -42,8 +54,7 @@ def coco_person(raw: Mapping[str, Any]) -> dict[str, Any]:
         raise BoxesError(f"bbox: wanted COCO's four numbers [x, y, width, height], got {str(box)[:60]}") from None
     if not (width > 0 and height > 0):
         raise BoxesError(f"bbox: wanted COCO's [x, y, width, height] with a width and height above 0, got {list(box)}")
-    kept = {key: value for key, value in raw.items() if key not in {"bbox", "id"} | _ONLY_COCO}
-    return {**kept, "body": [x, y, x + width, y + height]}
+    return [x, y, x + width, y + height]
 
 
 def read_coco(tree: Any, file: str) -> CocoBoxes | None:

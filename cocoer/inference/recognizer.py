@@ -10,8 +10,9 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -24,13 +25,22 @@ from cocoer.data.boxes_file import person_from
 from cocoer.data.decode import Source, decode_image, is_demo_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
-from cocoer.errors import BoxesError, CheckpointError, ConfigError, DetectorError, ForkError, SyntheticWeightsWarning
+from cocoer.errors import (
+    BoxesError,
+    CheckpointError,
+    ConfigError,
+    DetectorError,
+    ForkError,
+    ImageError,
+    SyntheticWeightsWarning,
+)
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_file import OnnxFile, check_switches, open_exported
 from cocoer.export.twin import open_twin
 from cocoer.files import file_sha256
+from cocoer.inference.answers import People
 from cocoer.inference.predictions import Answer, LabelRule, Scores, answers_of, error_prediction
-from cocoer.outputs import SYNTHETIC, PersonBoxes, PersonPrediction
+from cocoer.outputs import SYNTHETIC, ImageResult, PersonBoxes, PersonPrediction
 from cocoer.provenance import says_synthetic
 from cocoer.weights.catalog import DEMO_CHECKPOINT, DETECTORS
 from cocoer.weights.routes import detector_for, named_checkpoint
@@ -268,13 +278,13 @@ class Recognizer:
             )
 
     @overload
-    def __call__(self, images: Source, persons: Persons | None = None) -> list[PersonPrediction]: ...
+    def __call__(self, images: Source, persons: Persons | None = None) -> People: ...
     @overload
     def __call__(
         self, images: list[Source] | tuple[Source, ...], persons: Sequence[Persons | None] | None = None
-    ) -> list[list[PersonPrediction]]: ...
+    ) -> list[People]: ...
     def __call__(self, images: Any, persons: Any = None) -> Any:
-        """Who feels what in an image: one prediction per person, in the order of `persons` or from left to right.
+        """Who feels what in an image: a list with one prediction per person, in the order of `persons` or from left to right.
 
         images: one image in any form that `decode.decode_image` takes (a path, bytes, an open file, a PIL image, an array), or a
         list of them (then a list of lists comes back, and persons are batched over the images).
@@ -287,13 +297,50 @@ class Recognizer:
         given = list(persons) if persons is not None else [None] * len(images)
         if len(given) != len(images):
             raise ValueError(f"persons: wanted one entry for each of the {len(images)} images, got {len(given)}")
-        self._check_process()
-        prepared = [self.prepare(decode_image(image), who) for image, who in zip(images, given, strict=True)]
+        return self._people(
+            [(image, self.prepare(decode_image(image), who)) for image, who in zip(images, given, strict=True)]
+        )
+
+    def stream(
+        self, images: Iterable[Source], persons: Iterable[Persons | None] = (), progress: bool = False
+    ) -> Iterator[People]:
+        """The people of one image after another, in order, while memory stays what a few images need.
+
+        images, persons: as `__call__` takes them, of any number; images beyond the last entry of `persons` are searched for
+        people. progress: show a bar. An image that cannot be read gives an empty list whose `result` says why.
+        """
+        from tqdm import tqdm
+
+        pairs = zip(images, chain(persons, repeat(None)), strict=False)
+        length = len(images) if isinstance(images, Sized) else None
+        with tqdm(total=length, unit="image", disable=not progress) as bar:
+            while chunk := list(islice(pairs, self.config.inference.batch_size)):
+                found: list[tuple[Source, PreparedImage | str]] = []
+                for image, who in chunk:
+                    try:
+                        found.append((image, self.prepare(decode_image(image), who)))
+                    except ImageError as err:
+                        found.append((image, str(err)))
+                yield from self._people(found)
+                bar.update(len(chunk))
+
+    def _people(self, images: Sequence[tuple[Source, PreparedImage | str]]) -> list[People]:
+        """The answers for prepared images (a text says why there is none), persons batched over the images."""
+        prepared = [image if isinstance(image, PreparedImage) else PreparedImage(0, 0, ()) for _, image in images]
         crops = {(n, person): crops for n, image in enumerate(prepared) for person, crops in image.crops.items()}
         answers: list[dict[int, Answer | str]] = [{} for _ in prepared]
         for (n, person), answer in zip(crops, self.score(list(crops.values())), strict=True):
             answers[n][person] = answer
-        return [self.predictions(image, found) for image, found in zip(prepared, answers, strict=True)]
+        out = []
+        for (source, image), cut, found in zip(images, prepared, answers, strict=True):
+            name = str(source) if isinstance(source, str | Path) else "image"
+            if isinstance(image, str):
+                result = ImageResult(name, 0, 0, (), "error", image, model=self.about)
+            else:
+                about = self.about | ({"detector": cut.detector} if cut.detector else {})
+                result = ImageResult(name, cut.width, cut.height, tuple(self.predictions(cut, found)), model=about)
+            out.append(People(result, source))
+        return out
 
     def prepare(self, image: Image.Image, persons: Persons | None = None) -> PreparedImage:
         """Find (or check) the people of an image and crop their three levels. image: RGB, upright.

@@ -24,10 +24,16 @@ from cocoer.files import cannot_write, write_bytes, write_file
 from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, ImageResult
 from cocoer.own_files import is_own, note_of
+from cocoer.report import exchange
 from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
 
 FORMATS: tuple[str, ...] = ("json", "csv", "png")
+"""Written unless others are asked for."""
+
+EXCHANGE: tuple[str, ...] = tuple(exchange.PLACES)
+"""Written when asked for (`exchange`)."""
+
 ROWS = "results.jsonl"
 TABLE = "results.csv"
 
@@ -125,8 +131,20 @@ def write_table(rows: Path, table: Path) -> None:
 
     Raises OutputError.
     """
-    classes = _classes(rows)
-    header = [
+    header = table_columns(_classes(rows))
+
+    def fill(unfinished: Path) -> None:
+        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table_lines(rows))
+
+    write_file(table, fill)
+
+
+def table_columns(classes: Sequence[str]) -> list[str]:
+    """The columns of a table of people, in order. classes: the names of the emotions."""
+    return [
         *("image", "frame", "width", "height", "person", "track", "status", "message", "synthetic"),
         *SOURCES,
         "exclusion",
@@ -136,15 +154,12 @@ def write_table(rows: Path, table: Path) -> None:
         *(f"p_{name}" for name in classes),
     ]
 
-    def fill(unfinished: Path) -> None:
-        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
-            writer.writeheader()
-            for _, row in read_rows(rows):
-                for person in row["persons"] or [None]:
-                    writer.writerow(_cells(row, person))
 
-    write_file(table, fill)
+def table_lines(rows: Path) -> Iterator[dict[str, Any]]:
+    """The lines of the table of a JSONL, one per person, in order."""
+    for _, row in read_rows(rows):
+        for person in row["persons"] or [None]:
+            yield table_line(row, person)
 
 
 def _classes(rows: Path) -> list[str]:
@@ -156,8 +171,8 @@ def _classes(rows: Path) -> list[str]:
     return []
 
 
-def _cells(row: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One line of the CSV."""
+def table_line(row: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One line of the table: an image, as `ImageResult.to_dict` gives it, with one of its persons or none."""
     cells: dict[str, Any] = {
         name: row.get(name, "") for name in ("image", "frame", "width", "height", "status", "message")
     }
@@ -283,7 +298,8 @@ def free_name(names: Callable[[str], Sequence[Path]], stem: str, may_write: Call
 class ResultFolder:
     """The output of one run, made ready by `start_over`: `add` what comes, `close`, then `finish`.
 
-    formats: of `FORMATS`. figure: also the case-study panel of every person. batch: also `results.jsonl` (and the CSV).
+    formats: of `FORMATS` and `EXCHANGE`. figure: also the case-study panel of every person. batch: also `results.jsonl`, and what
+    is made from it.
     share: (rank, processes) where several processes write into one folder; each keeps its rows in a file of its own until
     `finish` of rank 0 puts them together.
     is_input: what must never be written to. A file that stands there and is not cocoer's answer for the same input is left
@@ -300,6 +316,9 @@ class ResultFolder:
         is_input: IsInput = lambda path: False,
     ) -> None:
         self._is_input = is_input
+        for place in (folder / exchange.PLACES[name] for name in EXCHANGE if name in formats):
+            if os.path.lexists(place) and (is_input(place) or not exchange.is_own(place)):
+                raise ValueError(f"{place}: is not a file that cocoer wrote, and it stays; choose another --output")
         self.folder, self._formats, self._figure, self._batch = folder, frozenset(formats), figure, batch
         rank, processes = share
         name = ROWS if processes == 1 else f"results.part{rank}of{processes}.jsonl"
@@ -348,7 +367,15 @@ class ResultFolder:
             return []
         rows = self.folder / ROWS
         consolidate(self.folder)
-        if "csv" not in self._formats:
-            return [rows]
-        write_table(rows, self.folder / TABLE)
-        return [rows, self.folder / TABLE]
+        written = [rows]
+        if "csv" in self._formats:
+            written.append(self.folder / TABLE)
+            write_table(rows, written[-1])
+        for name in (name for name in EXCHANGE if name in self._formats):
+            written.append(self.folder / exchange.PLACES[name])
+            if name == "parquet":
+                exchange.write_parquet(table_lines(rows), table_columns(_classes(rows)), written[-1])
+            else:
+                write = exchange.write_coco if name == "coco" else exchange.write_label_studio
+                write((row for _, row in read_rows(rows)), written[-1])
+        return written
