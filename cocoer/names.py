@@ -14,7 +14,7 @@ SPLITS: tuple[str, str, str] = ("train", "val", "test")
 
 HEAD_SOURCES: tuple[str, str, str] = ("annotated", "detected", "estimated")
 
-STATUSES: tuple[str, ...] = ("ok", "no_face_estimated", "equal_readings", "error")
+STATUSES: tuple[str, ...] = ("ok", "no_face_estimated", "equal_readings", "no_pseudo_label", "error")
 
 
 class ClassNames(tuple[str, ...]):

@@ -76,7 +76,8 @@ class PersonPrediction:
     probabilities: source -> class name -> probability in [0, 1].
     status: `ok`; `no_face_estimated` (scored with an estimated head); `equal_readings` (competition by agreement alone: CLIP
     reads the levels alike, so the first to leave was chosen by the order head, body, context and says nothing; whether the head
-    was estimated, the boxes say); or `error` (labels and probabilities empty).
+    was estimated, the boxes say); `no_pseudo_label` (V-I names no class, so nothing judges the levels and no exclusion sequence
+    is given); or `error` (labels and probabilities empty).
     message: empty, or what went wrong and what to do.
     synthetic: the weights were trained on synthetic scenes, so the answer means nothing on photographs.
     """
@@ -110,8 +111,8 @@ class PersonPrediction:
 
     @property
     def inconsistent(self) -> dict[str, tuple[str, ...]]:
-        """Per level source, the labels that the final answer does not share (struck out in the paper's Fig. 5)."""
-        final = set(self.labels.get("pred", ()))
+        """Per level source, the labels that neither the pseudo label nor the final answer shares (struck out in Fig. 5 and 6)."""
+        final = {*self.labels.get("pred", ()), *self.pseudo_label}
         return {s: tuple(n for n in self.labels.get(s, ()) if n not in final) for s in LEVEL_SOURCES.values()}
 
     def to_dict(self) -> dict[str, Any]:

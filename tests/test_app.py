@@ -213,7 +213,7 @@ def test_a_image_is_looked_at_from_all_sides(page: Page, weights: Path, tmp_path
         assert struck, "these weights must contradict themselves for this test"
         expect(page.locator("#levels del")).to_have_text(struck)
         assert person.competition is not None
-        expect(page.locator("#levels .sequence span")).to_have_text(list(person.competition.exclusion))
+        expect(page.locator("#levels .sequence span")).to_have_text([n.title() for n in person.competition.exclusion])
         expect(page.locator("#maps p")).to_contain_text(f"{top}, fused probability {scores[top]:.2f}")
     page.fill("#emotion input", "Sympathy")
     page.click("[role=option]:has-text('Sympathy')")

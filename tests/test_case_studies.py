@@ -140,6 +140,21 @@ def test_everything_is_inside_the_page_and_every_tag_is_closed() -> None:
     assert Counter(cards.struck) == {"Pain": 4, "Anger": 4}  # what the answer (Fear) does not share
 
 
+def test_columns_are_those_of_the_paper_and_an_empty_pseudo_label_excludes_nobody() -> None:
+    judged = case(0, 1.0, pseudo_label=("Pain",))
+    empty = CompetitionRecord((0.5, 0.25, 0.125), ((0.2, 0.3, 0.5), (0.0, 0.5, 0.5)), (), 0.1)
+    silent = case(1, 1.0, competition=empty, status="no_pseudo_label", message="the pseudo label is empty")
+    page = case_page([(judged, IMAGE), (silent, IMAGE)], "Cases")
+    first, second = re.findall("<article.*?</article>", page, re.DOTALL)
+    titles = re.findall("<h3>(.*?)</h3>", first)
+    assert titles == ["GT", "Prediction", "Head", "Body", "Context", "V-I (pseudo label)"]
+    assert "<del>" in second and Cards(first).struck == ["Anger"]  # V-I says Pain too
+    assert first.count("<sub>hier</sub> = ") == 3
+    assert re.search(r"\(1\) .*Head.*\(2\) .*Body.*\(3\) .*Context", first)
+    assert "none, the pseudo label is empty" in second and 'data-excluded="-1"' in second
+    assert "1 of 2 persons have an empty pseudo label" in page
+
+
 def test_names_from_files_cannot_become_markup() -> None:
     evil = case(0, 1.0)
     evil = replace(evil, key='<script>alert("x")</script>', remark="<b>&", truth=("<i>",))

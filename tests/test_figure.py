@@ -16,7 +16,7 @@ from cocoer.report.figure import draw_case_study, label_columns, number_rows
 
 LABELS = {
     "pred": ("Happiness", "Engagement"),
-    "VI": ("Happiness",),
+    "VI": ("Happiness", "Peace"),
     "head": ("Happiness", "Fear"),
     "body": ("Engagement",),
     "ctx": ("Sadness", "Engagement"),
@@ -57,7 +57,8 @@ def test_columns_hold_the_labels_and_strike_out_what_the_answer_does_not_share()
     columns = {c.source: c for c in label_columns(person, None)}
     assert tuple(columns) == ("pred", "head", "body", "ctx", "VI")
     for source, column in columns.items():
-        assert tuple(name for name, _, _ in column.rows) == LABELS[source]
+        shown = person.pseudo_label if source == "VI" else LABELS[source]
+        assert tuple(name for name, _, _ in column.rows) == shown
         struck = tuple(name for name, _, out in column.rows if out)
         assert struck == person.inconsistent.get(source, ())
     assert [c.level for c in columns.values()] == [None, 0, 1, 2, None]
@@ -79,6 +80,12 @@ def test_orange_appears_only_where_a_label_is_struck_out() -> None:
     few = count(draw_case_study(photo(), case(labels={**LABELS, "ctx": ("Engagement",)}), 0), canvas.ORANGE)
     both = count(draw_case_study(photo(), case(), 0), canvas.ORANGE)
     assert 0 < few < both
+
+
+def test_what_the_pseudo_label_shares_is_not_struck_out() -> None:
+    shared = case(pseudo_label=("Happiness", "Fear", "Sadness"))
+    assert not any(out for column in label_columns(shared.persons[0], None) for _, _, out in column.rows)
+    assert count(draw_case_study(photo(), shared, 0), canvas.ORANGE) == 0
 
 
 def test_a_line_goes_through_the_whole_struck_word() -> None:
@@ -103,11 +110,12 @@ def test_ground_truth_is_a_column_of_its_own_also_when_it_is_empty() -> None:
         {},
         {"status": "no_face_estimated"},
         {"competition": None, "pseudo_label": ()},
+        {"competition": CompetitionRecord((1.5, 0.25, 2.75), ((0.2, 0.3, 0.5),), (), 0.4), "status": "no_pseudo_label"},
         {"labels": {}, "probabilities": {}},
         {"labels": {s: tuple(f"Class {i}" for i in range(40)) for s in SOURCES}},
         {"labels": {}, "probabilities": {}, "competition": None, "boxes": None, "status": "error", "message": "no box"},
     ],
-    ids=["ok", "no face", "no competition", "no labels", "40 labels", "error"],
+    ids=["ok", "no face", "no competition", "no pseudo label", "no labels", "40 labels", "error"],
 )
 def test_every_kind_of_person_is_drawn_the_same_twice(changes: dict[str, object]) -> None:
     drawn = draw_case_study(photo(), case(**changes), 0)

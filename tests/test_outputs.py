@@ -79,8 +79,8 @@ def test_level_values_are_written_under_their_own_level(prediction: PersonPredic
 
 
 @given(predictions())
-def test_inconsistent_labels_are_just_those_the_answer_lacks(prediction: PersonPrediction) -> None:
-    final = prediction.labels.get("pred", ())
+def test_inconsistent_labels_are_just_those_that_answer_and_pseudo_label_lack(prediction: PersonPrediction) -> None:
+    final = (*prediction.labels.get("pred", ()), *prediction.pseudo_label)
     assert set(prediction.inconsistent) == set(LEVEL_SOURCES.values())
     for source, struck in prediction.inconsistent.items():
         kept = [name for name in prediction.labels.get(source, ()) if name in final]

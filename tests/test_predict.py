@@ -51,6 +51,25 @@ def noise_image(seed: int, width: int = 120, height: int = 96) -> NDArray[np.uin
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def test_an_empty_pseudo_label_gives_no_exclusion_sequence() -> None:
+    rule = LabelRule(("A", "B"), True, 0.5, 0.5, 0.5)
+    found = {
+        "losses": np.array([[0.1, 0.2, 0.3]] * 2), "weights": np.zeros((2, 2, 3)), "exclusion": np.array([[2, 1, 0]] * 2),
+        "distance": np.zeros(2),
+    }  # fmt: skip
+    by_source = {source: np.full((2, 2), 0.4, np.float32) for source in SOURCES}
+    judged, silent = answers_of(Scores(by_source, np.array([[0.0, 1.0], [0.0, 0.0]]), found), rule)
+    boxes = PersonBoxes((0, 0, 9, 9), (1, 1, 3, 3))
+    first, second = judged.prediction(0, boxes, {}), silent.prediction(1, boxes, {})
+    assert first.competition is not None and first.competition.exclusion == ("context", "body", "head")
+    assert (first.status, first.message) == ("ok", "")
+    assert (
+        second.competition is not None and second.competition.exclusion == () and second.to_dict()["emo_process"] == []
+    )
+    assert second.status == "no_pseudo_label" and "the pseudo label is empty" in second.message
+    assert second.competition.losses == first.competition.losses  # they are still told
+
+
 def scores(person: PersonPrediction) -> NDArray[np.float64]:
     return np.array([[person.probabilities[s][n] for n in EMOTIC_CLASSES] for s in SOURCES])
 

@@ -410,7 +410,7 @@ def test_files_of_another_kind(name: str, text: str, message: str, tmp_path: Pat
 
 
 def test_bold_as_its_readers_describe_it(tmp_path: Path) -> None:
-    """Made up after the description: no real file of BoLD was at hand."""
+    """Made up after the description: there was no real file of BoLD to look at."""
     joints = np.zeros((4, 56))
     joints[:, 0], joints[:, 1] = [7, 8, 8, 9], [0, 0, 1, 0]
     joints[1, 2:].reshape(18, 3)[:3] = [[10, 5, 0.9], [30, 45, 0.8], [99, 99, 0.01]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -95,8 +96,17 @@ def test_metrics_on_one_line() -> None:
 
 
 def test_exclusion_in_words() -> None:
-    assert exclusion_text(("context", "head", "body")) == "context -> head -> body (stays)"
-    assert exclusion_text(()) == "-"
+    record = CompetitionRecord((1.0, 2.0, 3.0), (), ("context", "head", "body"), 0.1)
+    assert exclusion_text(person(competition=record)) == "(1) Context -> (2) Head -> (3) Body"
+    assert exclusion_text(person(competition=None)) == "none, nothing competed"
+    unjudged = person(competition=replace(record, exclusion=()), status="no_pseudo_label", message="no label")
+    assert exclusion_text(unjudged) == "none, the pseudo label is empty"
+    said = summarize(ImageResult("a.png", 64, 48, (unjudged,)))
+    assert (
+        "[no_pseudo_label]" in said
+        and "Exclusion Sequence: none, the pseudo label is empty" in said
+        and "no label" in said
+    )
 
 
 def person(**changes: object) -> PersonPrediction:
@@ -111,15 +121,16 @@ def person(**changes: object) -> PersonPrediction:
 
 
 def test_a_summary_holds_levels_losses_and_the_exclusion_sequence() -> None:
-    lines = summarize(ImageResult("a.png", 640, 480, (person(),))).split("\n")
+    judged = person(pseudo_label=("Anger", "Happiness/Joy"))  # what V-I says too is not struck out
+    lines = summarize(ImageResult("a.png", 640, 480, (judged,))).split("\n")
     assert lines == [
         "a.png (640x480): 1 person",
         "person 3 (track t7): Happiness 0.75, Fear 0.50",
-        "  head     L_hier 1.000  Fear 0.90, !Happiness/Joy 0.80",
+        "  head     L_hier 1.000  Fear 0.90, Happiness/Joy 0.80",
         "  body     L_hier 2.000  -",
         "  context  L_hier 3.000  !Sadness",
-        "  V-I      -",
-        "  excluded context -> body -> head (stays)",
+        "  V-I      Anger, Happiness/Joy (pseudo label)",
+        "  Exclusion Sequence: (1) Context -> (2) Body -> (3) Head",
     ]
 
 

@@ -211,15 +211,22 @@ def a_person(**changes: Any) -> PersonPrediction:
 def test_a_persons_block_strikes_out_what_the_answer_does_not_share() -> None:
     said = Fragment(person_block(a_person(pseudo_label=("Joy & Co",))))
     assert said.struck == ["Pain", "Anger"]
-    for text in ("Fear", "0.80", "0.500", "0.125", "0.400", "lambda, round 2", "Joy & Co", "<b>", "(stays)"):
+    for text in ("Fear", "0.80", "0.500", "0.125", "0.400", "lambda, round 2", "Joy & Co", "Exclusion Sequence:"):
         assert text in said.text
-    assert re.search(r"head\W+body\W+context\W+\(stays\)", said.text)
+    assert re.search(r"\(1\)\s+Head\W+\(2\)\s+Body\W+\(3\)\s+Context", said.text)
+    shared = Fragment(person_block(a_person(pseudo_label=("Pain", "<b>"))))
+    assert shared.struck == ["Anger"] and "<b>" in shared.text  # what V-I says too is not struck out
+    titles = [said.text.index(title) for title in ("Prediction", "Head", "Body", "Context", "V-I (pseudo label)")]
+    assert titles == sorted(titles) and "GT" not in said.text
 
 
 def test_a_block_says_why_there_is_no_answer() -> None:
     assert "box outside <it>" in Fragment(person_block(a_person(status="error", message="box outside <it>"))).text
     none = Fragment(person_block(a_person(labels={}, competition=None)))
     assert "none; highest: Fear 0.80" in none.text and "nothing competed" in none.text
+    unjudged = CompetitionRecord((0.5, 0.25, 0.125), ((0.2, 0.3, 0.5), (0.0, 0.4, 0.6)), (), 0.1)
+    silent = a_person(competition=unjudged, status="no_pseudo_label", message="the pseudo label is empty")
+    assert "none, the pseudo label is empty" in Fragment(person_block(silent)).text
     assert "head box is estimated" in Fragment(person_block(a_person(status="no_face_estimated"))).text
 
 

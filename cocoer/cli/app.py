@@ -125,7 +125,7 @@ def launch(page: gr.Blocks, host: str, port: int | None, max_upload: int) -> str
     """Start the server in threads of its own; returns its address. Never shared, no run history in the browser."""
     import gradio as gr
 
-    from cocoer.report.person_html import STYLE as PERSON_STYLE
+    from cocoer.report.person_html import style as person_style
 
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none is fetched
     _, address, _ = page.queue(default_concurrency_limit=1, max_size=32, api_open=False).launch(
@@ -144,7 +144,7 @@ def launch(page: gr.Blocks, host: str, port: int | None, max_upload: int) -> str
         pwa=False,
         ssr_mode=False,
         theme=gr.themes.Default(**fonts),
-        css=STYLE + PERSON_STYLE,
+        css=STYLE + person_style(),
     )
     return str(address)
 

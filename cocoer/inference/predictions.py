@@ -86,20 +86,28 @@ class Answer:
                 "the model gave scores that are not finite numbers; check the weights with `cocoer weights verify`"
             )
             return error_prediction(person, message, boxes)
-        estimated = boxes.head_source == "estimated"
         return PersonPrediction(
             person=person,
             labels=self.labels,
             probabilities=self.probabilities,
             competition=self.competition,
             boxes=boxes,
-            status="equal_readings" if self.equal_readings else "no_face_estimated" if estimated else "ok",
-            message=_EQUAL if self.equal_readings else "",
+            status=self._status(boxes),
+            message={"equal_readings": _EQUAL, "no_pseudo_label": _NO_LABEL}.get(self._status(boxes), ""),
             pseudo_label=self.pseudo_label,
             preprocess=preprocess,
         )
 
+    def _status(self, boxes: PersonBoxes) -> str:
+        """What a reader of the result must know first; whether the head was estimated, the boxes say too."""
+        if self.equal_readings:
+            return "equal_readings"
+        if self.competition is not None and not self.competition.exclusion:
+            return "no_pseudo_label"
+        return "no_face_estimated" if boxes.head_source == "estimated" else "ok"
 
+
+_NO_LABEL = "the pseudo label is empty: nothing judges the levels, so no exclusion sequence is given"
 _EQUAL = "CLIP reads the levels alike, so who leaves first was chosen by the order head, body, context and says nothing"
 
 
@@ -173,7 +181,7 @@ def answers_of(scores: Scores, rule: LabelRule) -> list[Answer]:
     told = rows
     if rule.calibration is not None:
         told = rows | {"pred": rule.calibration(scores.probabilities["pred"], rule.classes).tolist()}
-    records = _competition_records(scores.competition, persons)
+    records = _competition_records(scores, persons)
     pseudo = scores.pseudo_label.tolist() if scores.pseudo_label is not None else None
     equal = scores.undecided.tolist() if scores.undecided is not None else [False] * persons
     out = []
@@ -196,11 +204,15 @@ def answers_of(scores: Scores, rule: LabelRule) -> list[Answer]:
     return out
 
 
-def _competition_records(found: Mapping[str, NDArray[Any]] | None, persons: int) -> Sequence[CompetitionRecord | None]:
-    """How each person's levels competed; the exclusion is empty where losses were not finite."""
+def _competition_records(scores: Scores, persons: int) -> Sequence[CompetitionRecord | None]:
+    """How each person's levels competed; the exclusion is empty where losses were not finite or the pseudo label is empty."""
+    found = scores.competition
     if found is None:
         return [None] * persons
-    columns = (found[name].tolist() for name in ("losses", "weights", "exclusion", "distance"))
+    order = found["exclusion"]
+    if scores.pseudo_label is not None:
+        order = judged_exclusion(order, scores.pseudo_label)
+    columns = (rows.tolist() for rows in (found["losses"], found["weights"], order, found["distance"]))
     return [
         CompetitionRecord(
             losses=(a, b, c),

@@ -49,6 +49,8 @@ def card_of(person: PersonPrediction, colour: Colour, numbered: bool, most_rows:
         remarks.append("no face: head estimated")
     elif person.status == "equal_readings":
         remarks.append("levels read alike")
+    elif person.status == "no_pseudo_label":
+        remarks.append("no pseudo label, no exclusion")
     elif person.status != "ok":
         remarks.append(person.status)
     return Card(number, colour, tuple(rows), tuple(remarks))

@@ -1,8 +1,8 @@
 """The paper's case study (Fig. 5 and 6) for one person: what each level said, how the levels competed, what came out.
 
-Left the image with the person's boxes. Right one column per source with its labels; a level's label that the fused
-answer does not share is struck out in orange. Below the levels L_hier (the smallest boxed) and the simplex weights
-(lambda) of each round, then the exclusion sequence.
+Left the image with the person's boxes. Right the columns GT, Prediction, Head, Body, Context and V-I, the last one being the
+pseudo label; a level's label that neither V-I nor the prediction shares is struck out in orange. Below the levels L_hier (the
+smallest boxed) and the simplex weights (lambda) of each round, then the exclusion sequence.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from cocoer.outputs import LEVEL_SOURCES, ImageResult, PersonPrediction
 from cocoer.report import canvas as ink
 from cocoer.report.band import with_band
 from cocoer.report.canvas import Colour
+from cocoer.report.text import exclusion_text
 
 EM = 22
 _ROW = round(1.5 * EM)
@@ -28,7 +29,14 @@ _COLOURS: dict[str, Colour] = {
     "truth": (96, 102, 110), "pred": (26, 29, 33), "head": (214, 160, 0), "body": (26, 126, 54), "ctx": (38, 110, 190),
     "VI": (128, 80, 180),
 }  # fmt: skip
-_TITLES = {"truth": "Ground truth", "pred": "Prediction", "head": "Head", "body": "Body", "ctx": "Context", "VI": "V-I"}
+_TITLES = {
+    "truth": "GT",
+    "pred": "Prediction",
+    "head": "Head",
+    "body": "Body",
+    "ctx": "Context",
+    "VI": "V-I (pseudo label)",
+}
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,12 @@ def _column(source: str, names: Sequence[str], by_name: dict[str, float], struck
 
 
 def label_columns(person: PersonPrediction, truth: Sequence[str] | None) -> list[LabelColumn]:
-    """Ground truth where it is known, then prediction, head, body, context, V-I."""
+    """GT where it is known, then Prediction, Head, Body, Context, and V-I with the pseudo label."""
     columns = [] if truth is None else [_column("truth", truth, {}, ())]
     for source in ("pred", "head", "body", "ctx", "VI"):
         by_name = dict(person.probabilities.get(source, {}))
-        struck = person.inconsistent.get(source, ())
-        columns.append(_column(source, person.labels.get(source, ()), by_name, struck))
+        names = person.pseudo_label if source == "VI" else person.labels.get(source, ())
+        columns.append(_column(source, names, by_name, person.inconsistent.get(source, ())))
     return columns
 
 
@@ -144,17 +152,18 @@ def _paint_numbers(
         y += _ROW
 
 
-def _chips(draw: ImageDraw.ImageDraw, person: PersonPrediction, x: int, y: int) -> None:
-    """The exclusion sequence as coloured chips with arrows, the survivor marked 'stays'."""
+def _sequence(draw: ImageDraw.ImageDraw, person: PersonPrediction, x: int, y: int) -> None:
+    """The exclusion sequence as coloured chips with arrows, the survivor filled; or why there is none."""
+    title = "Exclusion Sequence:"
+    ink.write(draw, (x, y), title, EM, ink.INK, bold=True)
+    x += ink.text_width(title, EM, bold=True) + EM
     exclusion = person.competition.exclusion if person.competition else ()
-    ink.write(draw, (x, y), "Exclusion sequence", EM, ink.GREY)
-    x += ink.text_width("Exclusion sequence", EM) + EM
     if not exclusion:
-        ink.write(draw, (x, y), "nothing competed", EM, ink.INK)
+        ink.write(draw, (x, y), exclusion_text(person), EM, ink.INK)
     for i, level in enumerate(exclusion):
         colour = _COLOURS[LEVEL_SOURCES[level]]
         last = i == len(exclusion) - 1
-        shown = f"{level} (stays)" if last else level
+        shown = f"({i + 1}) {level.title()}"
         wide = ink.text_width(shown, EM, bold=last)
         chip = (x, y - EM // 2 - 7, x + wide + EM, y + EM // 2 + 7)
         draw.rounded_rectangle(chip, radius=EM // 2, fill=colour if last else ink.PAPER, outline=colour, width=3)
@@ -190,8 +199,7 @@ def draw_case_study(
     top = _PAD + round(2.2 * EM)
     body = 2 * _ROW + max(len(c.rows) for c in columns) * _ROW
     foot = top + body + len(numbers) * _ROW + EM
-    pseudo = ink.wrap("Pseudo label: " + (", ".join(person.pseudo_label) or "none"), EM, width - left - _PAD, 3)
-    height = max(_PAD + shown.height + top - _PAD, foot + round(2.2 * _ROW) + len(pseudo) * _ROW) + _PAD
+    height = max(shown.height + top, foot + round(1.7 * _ROW)) + _PAD
     drawing = Image.new("RGB", (width, height), ink.PAPER)
     draw = ImageDraw.Draw(drawing)
     drawing.paste(shown, (_PAD, top))
@@ -204,9 +212,7 @@ def draw_case_study(
         _paint_labels(draw, column, x, top)
     draw.line([(left, top + body - _ROW // 2 + 4), (width - _PAD, top + body - _ROW // 2 + 4)], fill=ink.RULE, width=2)
     _paint_numbers(draw, numbers, placed, left, top + body + _ROW // 3)
-    _chips(draw, person, left, foot + _ROW // 2)
-    for i, line in enumerate(pseudo):
-        ink.write(draw, (left, foot + round(2 * _ROW) + i * _ROW), line, EM, ink.GREY)
+    _sequence(draw, person, left, foot + _ROW // 2)
     return with_band(drawing, result.synthetic)
 
 
@@ -214,7 +220,10 @@ def _paint_title(draw: ImageDraw.ImageDraw, result: ImageResult, person: PersonP
     """Image name, person number and, where it is not `ok`, the status."""
     frame = f", frame {result.frame}" if result.frame is not None else ""
     title = f"{result.image.replace(chr(92), '/').rsplit('/', 1)[-1]}{frame}, person {person.person}"
-    said = {"no_face_estimated": "no face was found: the head box is estimated", "equal_readings": "levels read alike"}
+    said = {
+        "no_face_estimated": "no face was found: the head box is estimated", "equal_readings": "levels read alike",
+        "no_pseudo_label": "no pseudo label",
+    }  # fmt: skip
     remark = f"   {said[person.status]}" if person.status in said else ""
     title = ink.shorten(title, EM, width - 3 * _PAD - ink.text_width(remark, EM), bold=True)
     ink.write(draw, (_PAD, _PAD + EM // 2), title, EM, ink.INK, bold=True)

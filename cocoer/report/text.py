@@ -128,13 +128,20 @@ def format_metrics(metrics: Mapping[str, object], digits: int = 4) -> str:
     return "  ".join(parts)
 
 
-def exclusion_text(exclusion: Sequence[str]) -> str:
-    """The exclusion sequence in words: 'context -> head -> body (stays)'; '-' where nothing competed."""
-    return " -> ".join(exclusion) + " (stays)" if exclusion else "-"
+def exclusion_text(person: PersonPrediction) -> str:
+    """The exclusion sequence as in the paper's Fig. 5: '(1) Context -> (2) Head -> (3) Body', the last one stays.
+
+    Or why there is none: nothing competed, or the pseudo label is empty.
+    """
+    if person.competition is None:
+        return "none, nothing competed"
+    if not person.competition.exclusion:
+        return "none, the pseudo label is empty"
+    return " -> ".join(f"({i}) {level.title()}" for i, level in enumerate(person.competition.exclusion, start=1))
 
 
 def _labels(person: PersonPrediction, source: str, most: int = 6) -> str:
-    """The labels of a source with probabilities, the most probable first; '!' before those the answer does not share."""
+    """The labels of a source with probabilities, the most probable first; '!' before those that are struck out."""
     by_name, marked = person.probabilities.get(source, {}), person.inconsistent.get(source, ())
     names = sorted(person.labels.get(source, ()), key=lambda n: -by_name.get(n, 0.0))
     shown = ["!" * (n in marked) + (f"{n} {by_name[n]:.2f}" if n in by_name else n) for n in names[:most]]
@@ -142,9 +149,9 @@ def _labels(person: PersonPrediction, source: str, most: int = 6) -> str:
 
 
 def summarize_person(person: PersonPrediction) -> str:
-    """One person's answer as a few lines: fused answer, each level with its L_hier, V-I branch, exclusion sequence.
+    """One person's answer as a few lines: fused answer, each level with its L_hier, V-I's pseudo label, exclusion sequence.
 
-    A label of a level that the fused answer does not share is marked with '!'.
+    A label of a level that neither the pseudo label nor the fused answer shares is marked with '!'.
     """
     track = person.boxes.track if person.boxes is not None else None
     title = f"person {person.person}" + (f" (track {track})" if track is not None else "")
@@ -156,9 +163,10 @@ def summarize_person(person: PersonPrediction) -> str:
     for i, level in enumerate(LEVELS):
         loss = f"L_hier {person.competition.losses[i]:.3f}  " if person.competition else ""
         lines.append(f"  {level:8} {loss}{_labels(person, LEVEL_SOURCES[level])}")
-    lines.append(f"  {'V-I':8} {_labels(person, 'VI')}")
-    if person.competition and person.competition.exclusion:
-        lines.append(f"  {'excluded':8} {exclusion_text(person.competition.exclusion)}")
+    if "VI" in person.probabilities or person.pseudo_label:
+        lines.append(f"  {'V-I':8} {', '.join(person.pseudo_label) or 'none'} (pseudo label)")
+    if person.competition:
+        lines.append(f"  Exclusion Sequence: {exclusion_text(person)}")
     if person.message:
         lines.append(f"  note     {person.message}")
     return "\n".join(lines)
