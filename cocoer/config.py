@@ -160,9 +160,15 @@ class CompetitionConfig:
     """Which level leaves first, and the direction delta (Algorithm 1)."""
 
     enabled: bool = True  # off = ablation: delta is 0, each level updates through its own prediction layer
+    rule: Literal["paper", "agreement"] = (
+        "paper"  # who leaves: the largest L_hier, or (ours) the level whose crop CLIP reads unlike the others
+    )
+    gate: bool = False  # agreement: the first to leave reaches the fusion weaker, as far as the levels disagree
     logit_scale: AboveZero = 20.0  # agreement: CLIP's readings times this before the softmax; 100 for OpenAI's towers
-    pseudo_label: Literal["vocabulary", "fused"] = (
-        "vocabulary"  # who judges the levels: V-I (the paper), or the fused answer of a first look without update
+    gate_slope: NonNegative = 4.0  # how sharply the gate closes, per nat of disagreement
+    gate_threshold: NonNegative = 1.0  # the disagreement, in nats, at which it is half closed
+    pseudo_label: Literal["vocabulary", "fused", "agreement"] = (
+        "vocabulary"  # who judges: V-I (the paper), the fused answer of a first look, or what CLIP reads in all three crops
     )
     vote: bool = False  # half of the answer comes from the two levels that did not leave first; not in training
     loss: Literal["training", "mean_bce"] = (
@@ -538,9 +544,10 @@ def _check_together(config: Config, where: str) -> None:
             f"{where}: model.competition.vote: without V-I nothing competes, so nobody stays to vote; "
             f"set model.vocabulary.enabled to true"
         )
+    _check_agreement(model, where)
     augment = config.data.augment
     touching = {"flip": augment.flip, "crop": augment.crop, "jitter": augment.jitter}
-    if model.vocabulary.view != "context":
+    if model.vocabulary.view != "context" or reads_levels(model):
         touching["box_shift"] = augment.box_shift
     if config.data.embeddings is not None and any(touching.values()):
         shown = ", ".join(f"{name} {value:g}" for name, value in touching.items())
@@ -561,6 +568,29 @@ def _check_together(config: Config, where: str) -> None:
     if model.mode == "release" and config.data.image_size != 224:
         raise ConfigError(
             f"{where}: data.image_size: release mode is defined for 224 pixels, got {config.data.image_size}"
+        )
+
+
+def reads_levels(model: ModelConfig) -> bool:
+    """Whether CLIP has to look at head, body and context of every person."""
+    return "agreement" in (model.competition.rule, model.competition.pseudo_label)
+
+
+def _check_agreement(model: ModelConfig, where: str) -> None:
+    """What competition by agreement needs, and what it cannot go with."""
+    spec = model.competition
+    if reads_levels(model) and not model.vocabulary.enabled:
+        raise ConfigError(
+            f"{where}: model.competition: agreement reads the crops with V-I's CLIP; set model.vocabulary.enabled to true"
+        )
+    if reads_levels(model) and model.coordination.update == "release":
+        raise ConfigError(
+            f"{where}: model.competition: the published update has a competition of its own and knows no agreement; set"
+            " model.coordination.update to one, two or none"
+        )
+    if spec.gate and spec.rule != "agreement":
+        raise ConfigError(
+            f"{where}: model.competition.gate: wanted model.competition.rule: agreement beside it, got {spec.rule!r}"
         )
 
 

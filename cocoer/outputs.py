@@ -23,6 +23,10 @@ LEVEL_SOURCES: dict[str, str] = {"head": "head", "body": "body", "context": "ctx
 """Level name -> the key under which the release writes it."""
 
 
+EQUAL_LOSSES = 1e-5
+"""Of a competition by agreement, nats: losses that differ by no more are equal, so that rounding chooses no level."""
+
+
 @dataclass(frozen=True)
 class PersonBoxes:
     """Where a person is, in pixels of the original image (after EXIF rotation), xyxy.

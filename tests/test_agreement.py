@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cocoer.model.agreement import EQUAL, Agreement, agree, gap_of, shares_of
+from cocoer.model.agreement import Agreement, agree, gap_of, shares_of
+from cocoer.outputs import EQUAL_LOSSES
 
 SCALE = 6.0
 
@@ -31,7 +32,7 @@ def oracle(person: list[list[float]], scale: float, slope: float, threshold: flo
     left, order = [0, 1, 2], []
     while left:
         worst = max(losses[m] for m in left)
-        order.append(next(m for m in left if losses[m] >= worst - EQUAL))
+        order.append(next(m for m in left if losses[m] >= worst - EQUAL_LOSSES))
         left.remove(order[-1])
     largest = sorted(losses, reverse=True)
     share = 1 / (1 + math.exp(slope * (largest[0] - largest[1] - threshold))) / 3

@@ -103,7 +103,7 @@ def workspace_task(model: CocoER, persons: int, device: torch.device) -> Task:
 
     def run() -> object:
         with torch.inference_mode():
-            return model.workspace(stack, model.head_parameters(), label)
+            return model.workspace(stack, model.head_parameters(), label, None)
 
     return run
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cocoer.config import Config
 from cocoer.export.onnx_file import INPUTS, OnnxFile, open_exported
+from cocoer.model.agreement import Agreement
 from cocoer.model.level_model import ModelOutput
 
 
@@ -32,10 +33,12 @@ class ExportedModel(nn.Module):
     """The exported file in the model's place: the same arguments, a `ModelOutput` with what a recogniser reads of it.
 
     Features are not in the file: their places hold tensors without entries.    side: S, of the crops.
+    agrees: whether agreement says who leaves.
     """
 
-    def __init__(self, file: OnnxFile, side: int) -> None:
+    def __init__(self, file: OnnxFile, side: int, agrees: bool = False) -> None:
         super().__init__()
+        self._agrees = agrees
         self._file = file
         self._side = side
 
@@ -58,6 +61,7 @@ class ExportedModel(nn.Module):
             competition=ExportedCompetition(
                 answer["losses"], answer["lambda"], answer["exclusion"], answer["delta_norm"]
             ),
+            agreement=Agreement(_ABSENT, answer["losses"], answer["exclusion"], _ABSENT) if self._agrees else None,
         )
 
 
@@ -72,4 +76,4 @@ def load_exported(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Expo
 
 def as_model(file: OnnxFile, config: Config) -> ExportedModel:
     """The open file in the model's place."""
-    return ExportedModel(file, config.data.image_size)
+    return ExportedModel(file, config.data.image_size, config.model.competition.rule == "agreement")

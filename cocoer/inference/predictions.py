@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cocoer.calibration import Calibration
 from cocoer.config import Config
 from cocoer.names import LEVELS
-from cocoer.outputs import LEVEL_SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction
+from cocoer.outputs import EQUAL_LOSSES, LEVEL_SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,13 +159,15 @@ class Scores:
         )
 
     @classmethod
-    def of_file(cls, answer: Mapping[str, NDArray[Any]]) -> Scores:
-        """Of an exported file's answer, by the names in `OUTPUTS`."""
+    def of_file(cls, answer: Mapping[str, NDArray[Any]], agrees: bool = False) -> Scores:
+        """Of an exported file's answer, by the names in `OUTPUTS`. agrees: whether agreement says who leaves."""
         by_level = {LEVEL_SOURCES[level]: answer["level_probabilities"][:, i] for i, level in enumerate(LEVELS)}
         competition = {name: answer[name] for name in ("losses", "exclusion")}
         competition |= {"weights": answer["lambda"], "distance": answer["delta_norm"]}
         probabilities = {"pred": answer["probabilities"], "VI": answer["vocabulary_probabilities"], **by_level}
-        return cls(probabilities, answer["pseudo_label"], competition)
+        largest = np.sort(answer["losses"], axis=1)[:, ::-1]
+        undecided = largest[:, 0] - largest[:, 1] <= EQUAL_LOSSES if agrees else None
+        return cls(probabilities, answer["pseudo_label"], competition, undecided)
 
     @property
     def finite(self) -> NDArray[np.bool_]:

@@ -374,7 +374,7 @@ class Recognizer:
             part = crops[start : start + step]
             if isinstance(self.model, OnnxFile):
                 self._check_process()
-                scores = Scores.of_file(self.model.score(part))
+                scores = Scores.of_file(self.model.score(part), self.config.model.competition.rule == "agreement")
             else:
                 batch = make_batch(part, [str(i) for i in range(start, start + len(part))])
                 scores = Scores.of_output(self.predict_tensors(batch), self.config.multi_label)

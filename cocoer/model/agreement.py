@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cocoer.model.competition import exclusion_sequence, full_precision, working_dtype
+from cocoer.outputs import EQUAL_LOSSES
 
-EQUAL = 1e-5
-"""Losses (nats) that differ by less are equal: rounding must not choose a level."""
+LABEL_OVER = 2.0
+"""A word is a label where it has more than this many times its equal share of a distribution over the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Agreement:
     vote: what the three readings say together, probabilities [B, k].
     losses: cross-entropy of each level's reading from the vote, nats, [B, L].
     exclusion: level indices in the order of leaving, survivor last, [B, L] int64. The largest loss leaves first; of losses
-    that are equal (see `EQUAL`) the first level in the order head, body, context. -1 where losses are not finite.
+    that are equal (see `EQUAL_LOSSES`) the first level in the order head, body, context. -1 where losses are not finite.
     shares: what each level counts, [B, L], sum 1 (see `shares_of`).
     """
 
@@ -76,17 +78,53 @@ def agree(readings: Tensor, logit_scale: float = 20.0, slope: float = 4.0, thres
         scores = logit_scale * readings.to(working_dtype(readings))
         vote = torch.softmax(scores.mean(1), dim=-1)  # [B, k]
         losses = -(vote.unsqueeze(1) * torch.log_softmax(scores, dim=-1)).sum(-1)  # [B, L]
-        exclusion = exclusion_sequence(losses, EQUAL)
+        exclusion = exclusion_sequence(losses, EQUAL_LOSSES)
         return Agreement(vote, losses, exclusion, shares_of(losses, exclusion, slope, threshold))
 
 
-def shares_of(losses: Tensor, exclusion: Tensor, slope: float = 4.0, threshold: float = 1.0) -> Tensor:
+@dataclass(frozen=True)
+class AgreementRule:
+    """Agreement with a model's settings; see `agree` for the numbers.
+
+    excludes: its losses and exclusion sequence take the place of L_hier's. gates: the fusion sees levels by their shares.
+    """
+
+    logit_scale: float = 20.0
+    slope: float = 4.0
+    threshold: float = 1.0
+    excludes: bool = True
+    gates: bool = False
+
+    def __call__(self, readings: Tensor) -> Agreement:
+        """Readings [B, L, k] -> how the levels agree."""
+        return agree(readings, self.logit_scale, self.slope, self.threshold)
+
+
+def vote_label(vote: Tensor, *, multi_label: bool) -> Tensor:
+    """The vote [B, k] as a pseudo label of 0 and 1; no gradient.
+
+    Several labels a person: the words with more than twice their equal share of it. One label: the most probable word.
+    """
+    vote = vote.detach()
+    if multi_label:
+        return (vote > LABEL_OVER / vote.shape[-1]).to(vote.dtype)
+    return F.one_hot(vote.argmax(-1), vote.shape[-1]).to(vote.dtype)
+
+
+def gated(features: Tensor, shares: Tensor) -> Tensor:
+    """Level features [B, L, d] by what each level counts [B, L], so that equal shares leave them as they are."""
+    return features * (shares.shape[-1] * shares).unsqueeze(-1).to(features.dtype)
+
+
+def shares_of(
+    losses: Tensor, exclusion: Tensor, slope: float | Tensor = 4.0, threshold: float | Tensor = 1.0
+) -> Tensor:
     """What each level counts, [B, L], sum 1: the first to leave counts less, as far as the levels disagree.
 
     losses, exclusion: [B, L]. gap = the largest loss minus the next one, nats: how far one level stands against the others.
     The first to leave counts sigmoid(slope (threshold - gap)) / 3, the others share the rest equally: nearly a third each where
     nothing contradicts, 0, 1/2, 1/2 where one level clearly does. NaN where losses are not finite.
-    slope 0 halves the share of the first to leave for everybody; an infinite gap is not needed, a steep slope is.
+    slope, threshold: numbers, or scalars with gradient.
     """
     first = torch.arange(losses.shape[-1], device=losses.device) == exclusion[:, :1]  # [B, L]
     counts = torch.sigmoid(slope * (threshold - gap_of(losses))).unsqueeze(-1) / 3.0  # [B, 1]
@@ -101,5 +139,5 @@ def gap_of(losses: Tensor) -> Tensor:
 
 
 def undecided(losses: Tensor) -> Tensor:
-    """Where the two largest losses are equal (see `EQUAL`): [B, L] -> [B] bool."""
-    return gap_of(losses) <= EQUAL
+    """Where the two largest losses are equal (see `EQUAL_LOSSES`): [B, L] -> [B] bool."""
+    return gap_of(losses) <= EQUAL_LOSSES

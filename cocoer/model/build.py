@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cocoer.config import Config, ModelConfig
+from cocoer.config import CompetitionConfig, Config, ModelConfig, reads_levels
 from cocoer.errors import CheckpointError
+from cocoer.model.agreement import AgreementRule
 from cocoer.model.attention import AttentionBlock
 from cocoer.model.backbone import Backbone, TimmBackbone, build_backbone
 from cocoer.model.clip_tower import build_clip, text_embeddings
@@ -68,6 +69,14 @@ def build_cocoer(config: Config, pretrained: bool = True, folded: bool = False) 
         label=PseudoLabelRule(model.competition.pseudo_label, config.multi_label, model.vocabulary.threshold),
         image_size=size,
         vote=partial(survivors_vote, multi_label=config.multi_label) if model.competition.vote else None,
+        agreement=_agreement(model.competition) if reads_levels(model) else None,
+    )
+
+
+def _agreement(spec: CompetitionConfig) -> AgreementRule:
+    """Competition by agreement with the config's settings."""
+    return AgreementRule(
+        spec.logit_scale, spec.gate_slope, spec.gate_threshold, excludes=spec.rule == "agreement", gates=spec.gate
     )
 
 
@@ -167,7 +176,9 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
         else torch.zeros(len(config.classes), embed_size)
     )
     features = config.model.level_head.feature_size
-    branch = VocabularyBranch(visual, text, features, spec.layout, spec.normalisation == "clip", folded, spec.view)
+    branch = VocabularyBranch(
+        visual, text, features, spec.layout, spec.normalisation == "clip", folded, spec.view, reads_levels(config.model)
+    )
     branch.alignment.requires_grad_(spec.train_alignment)
     return branch
 

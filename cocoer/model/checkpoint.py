@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from cocoer.config import Config, check_classes, config_from_dict, config_to_dict
+from cocoer.config import Config, check_classes, config_from_dict, config_to_dict, reads_levels
 from cocoer.errors import CheckpointError
 from cocoer.model.description import FORMAT_VERSION, METADATA_KEY, described
 from cocoer.model.tensor_file import WITHOUT, read_container, read_tensor_file, write_tensors
@@ -248,6 +248,21 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str = "we
             own.copy_(tensors[name])
 
 
+def _check_texts(tensors: Mapping[str, Tensor], stored: str, prompt: str, where: str) -> None:
+    """CheckpointError unless the weights hold the text embeddings of the prompt, which agreement reads against."""
+    texts = tensors.get("vocabulary.text_embeddings")
+    if texts is None or not bool((texts != 0).any(-1).all()):
+        raise CheckpointError(
+            f"{where}: holds no text embeddings of its classes, and agreement reads against them; take weights"
+            " that were trained from a CLIP with its text tower, or model.competition.rule: paper"
+        )
+    if stored != prompt:
+        raise CheckpointError(
+            f"{where}: its text embeddings are those of the prompt {stored!r}, got {prompt!r}; leave model.vocabulary.prompt"
+            " as it is, or train with the other one"
+        )
+
+
 def load_weights(
     path: str | Path,
     device: torch.device | str = "cpu",
@@ -269,6 +284,7 @@ def load_weights(
     metadata = described(content.metadata.get(METADATA_KEY), f"weights {file}")
     config = config_from_dict(metadata["config"], f"config in {file}")
     config = replace(config, data=replace(config.data, allow_outside=False))  # not the file's to decide
+    stored_prompt = config.model.vocabulary.prompt
     config = change(config) if change else config
     check_classes(metadata, config.classes, f"weights {file}")
     tensors, folded = content.tensors, _stored_folded(content.tensors)
@@ -276,6 +292,8 @@ def load_weights(
     with _with_stored_tower(config, metadata) as complete, BlankWeights(most):
         model = build_model(complete, pretrained=False, folded=folded)
     load_state(model, tensors, f"weights {file}")
+    if reads_levels(config.model):
+        _check_texts(tensors, stored_prompt, config.model.vocabulary.prompt, f"weights {file}")
     counts = metadata["class_counts"]
     model.set_class_counts(None if counts is None else torch.tensor(counts))
     return Loaded(model.to(device).eval(), config, metadata, file, content.checksums)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cocoer.model.agreement import Agreement, AgreementRule, gated, vote_label
 from cocoer.model.cross_level import AttentionMaps
 from cocoer.model.level_head import HeadParameters, LevelStack
 from cocoer.model.level_model import LevelModel, LevelParts, ModelOutput
@@ -42,6 +43,7 @@ class CocoER(LevelModel):
 
     levels: the parts of the three levels, by name. cross_level: three sets of tokens in, three out.
     vocabulary: the V-I branch or None (ablation). workspace: competition and coordination.
+    agreement: competition by agreement on CLIP's readings, and what it is for; None = the paper's rule.
     label: how y_t is made of logits, and of whose. vote: outside training, makes the answer of l_G, level logits and
     exclusion (`vote.survivors_vote`); None = l_G alone.
     """
@@ -56,12 +58,14 @@ class CocoER(LevelModel):
         label: PseudoLabelRule,
         image_size: int,
         vote: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        agreement: AgreementRule | None = None,
     ) -> None:
         super().__init__({level: levels[level] for level in LEVELS}, cross_level, vocabulary, image_size)
         self.fusion = fusion
         self.workspace = workspace
         self._label = label
         self._vote = vote
+        self._agreement = agreement
 
     @property
     def class_counts(self) -> Tensor | None:
@@ -105,7 +109,7 @@ class CocoER(LevelModel):
         """The paper's figure: tokens per level, cross-level attention, level heads, V-I, coordination, fusion.
 
         head, body, context: [B, 3, S, S], RGB, ImageNet mean and std. head_xyxy, body_xyxy: [B, 4], S x S context frame.
-        embedding: the frozen tower's unit-norm embeddings [B, e] where they are known; then the tower does not look.
+        embedding: what `VocabularyBranch.look` gave where it is known; then the tower does not look.
         """
         self.check_shapes(head, body, context, head_xyxy, body_xyxy)
         tokens = self.level_tokens(head, body, context)  # L x [B, N, c]
@@ -113,13 +117,14 @@ class CocoER(LevelModel):
         levels = self.level_features(tokens)  # z [B, L, d]
         if self.vocabulary is None:
             return self._without_vocabulary(levels)
-        vocabulary: VocabularyOutput = (
-            self.vocabulary(*self.vocabulary.seen(head, body, context))
-            if embedding is None
-            else self.vocabulary.from_embedding(embedding)
-        )
-        label = self.pseudo_label(levels, vocabulary)  # [B, k]
-        refined, competition = self.workspace(levels, self.head_parameters(), label)  # [B, L, d]
+        looked = self.vocabulary.look(head, body, context) if embedding is None else embedding
+        vocabulary = self.vocabulary.from_embedding(self.vocabulary.own_view(looked))
+        agreed = self._agreement(self.vocabulary.readings(looked)) if self._agreement else None
+        label = self.pseudo_label(levels, vocabulary, agreed)  # [B, k]
+        ruling = agreed if self._agreement and self._agreement.excludes else None
+        refined, competition = self.workspace(levels, self.head_parameters(), label, ruling)  # [B, L, d]
+        if agreed is not None and self._agreement and self._agreement.gates:
+            refined = gated(refined, agreed.shares)
         fused = torch.cat([refined.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
         logits = self.fusion(fused)  # [B, k]
         if self._vote is not None and not self.training:
@@ -133,14 +138,18 @@ class CocoER(LevelModel):
             refined=refined,
             fused_features=fused,
             competition=competition,
+            agreement=ruling,
         )
 
-    def pseudo_label(self, levels: LevelStack, vocabulary: VocabularyOutput) -> Tensor:
+    def pseudo_label(self, levels: LevelStack, vocabulary: VocabularyOutput, agreed: Agreement | None = None) -> Tensor:
         """y_t [B, k] of 0 and 1, against which the levels are held; no gradient.
 
         Of the V-I branch, as in the paper; or, where the model was built with judge `fused`, of a first fused answer without
-        any update. The V-I branch sees less than the levels do, and a wrong label excludes the wrong level.
+        any update; or, with judge `agreement`, of the vote of the readings. The V-I branch sees less than the levels do, and a
+        wrong label excludes the wrong level.
         """
+        if agreed is not None and self._label.judge == "agreement":
+            return vote_label(agreed.vote, multi_label=self._label.multi_label).to(vocabulary.logits.dtype)
         if self._label.judge == "vocabulary":
             return self._label(vocabulary.logits)
         with torch.no_grad():

@@ -44,6 +44,15 @@ class Competition(Protocol):
         """What the training loss adds for each person, [B]; None for a rule whose direction carries no gradient."""
 
 
+class Ruling(Protocol):
+    """What a rule decides about who leaves: losses [B, L] and exclusion [B, L], as in `Competition`."""
+
+    @property
+    def losses(self) -> Tensor: ...
+    @property
+    def exclusion(self) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class PaperCompetition:
     """How the levels of every person competed by Algorithm 1; the fields of `Competition`, and what coordination needs.
@@ -92,12 +101,14 @@ def compete(
     *,
     multi_label: bool,
     biases: bool = False,
+    ruling: Ruling | None = None,
 ) -> PaperCompetition:
     """Let the levels of every person compete against its pseudo label (Algorithm 1, the loop over Z).
 
     features: z, [B, L, d].    pseudo_label: [B, k], 0 or 1 (single-label: one-hot); no gradient flows into it.
     weights: class weights of L_hier, [B, k] (see `losses.competition_weights`), or None for 1.
     biases: count the biases of the prediction layer as parameters of theta^l.
+    ruling: another rule's losses and exclusion sequence, in place of L_hier's; the gradients stay those of L_hier.
     In each of the two rounds lambda solves the simplex program over the levels that remain, delta moves by - G' lambda, and
     the level with the largest loss leaves; of equal losses the first level leaves.
     A person with NaN or infinity gets NaN weights and exclusion -1; `simplex_qp.require_finite` makes an error of it.
@@ -114,7 +125,9 @@ def compete(
         errors = error_per_person(logits, *held_against, multi_label=multi_label)  # [B, L, k]
         gram = products_of(errors) * (products_of(features) + float(biases))  # [B, L, L]
 
-        exclusion = exclusion_sequence(losses)
+        if ruling is not None:
+            losses = ruling.losses.to(dtype)
+        exclusion = exclusion_sequence(losses) if ruling is None else ruling.exclusion
         remaining = torch.arange(NUM_LEVELS, device=losses.device) != exclusion[:, :1]  # [B, L]
         first = solve_simplex_qp(gram, losses)
         second = solve_simplex_qp(gram, losses, remaining)

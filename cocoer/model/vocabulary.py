@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD
+from cocoer.names import LEVELS
 
 _CANNOT_FOLD = "only the layout 'repeat' can be folded, this branch has {!r}"
 
@@ -78,18 +79,18 @@ class ClipReader(nn.Module):
 
     @torch.no_grad()
     def embeddings(self, *crops: Tensor) -> Tensor:
-        """Unit-norm CLIP embeddings [V, B, e] of V crops [B, 3, S, S] (ImageNet mean and std); no gradient."""
+        """Unit-norm CLIP embeddings [B, V, e] of V crops [B, 3, S, S] (ImageNet mean and std); no gradient."""
         images = torch.cat(crops) * self._scale + self._shift
         side: Any = self.tower.image_size
         side = side if isinstance(side, int) else side[0]
         if images.shape[-1] != side:
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
         single = F.normalize(self.tower(images).float(), dim=-1)  # [V * B, e]
-        return single.unflatten(0, (len(crops), -1))  # not chunk: ONNX cannot cut a free number of rows
+        return single.unflatten(0, (len(crops), -1)).transpose(0, 1)  # not chunk: ONNX cannot cut a free number of rows
 
     def readings(self, embeddings: Tensor) -> Tensor:
-        """How well each crop fits each class, in -1..1: embeddings [V, B, e] -> cosines [B, V, k]; float32."""
-        return embeddings.transpose(0, 1).float() @ self.text_embeddings.float().T
+        """How well each crop fits each class, in -1..1: embeddings [B, V, e] -> cosines [B, V, k]; float32."""
+        return embeddings.float() @ self.text_embeddings.float().T
 
 
 class VocabularyBranch(ClipReader):
@@ -99,6 +100,7 @@ class VocabularyBranch(ClipReader):
     sqrt(e) times the text embedding of emotion j. FFN1 is GELU, Linear(k*e, k*e/4), GELU, Linear(., d), GELU,
     Linear(d, k); z_t is the input of its last Linear (docs/method.md#the-equations-and-where-each-one-is).
     folded: build it as `fold` leaves it, for weights that were stored so.
+    reads_levels: the tower looks at head, body and context of everybody, for competition by agreement.
     """
 
     def __init__(
@@ -110,12 +112,14 @@ class VocabularyBranch(ClipReader):
         clip_normalisation: bool = True,
         folded: bool = False,
         view: str = "context",
+        reads_levels: bool = False,
     ) -> None:
         mean_std = (CLIP_MEAN, CLIP_STD) if clip_normalisation else (IMAGENET_MEAN, IMAGENET_STD)
         super().__init__(tower, text_embeddings, mean_std)
         classes, size = text_embeddings.shape
         self.layout = layout
         self._view = view
+        self.reads_levels = reads_levels
         self.alignment = nn.Linear(size, size, bias=False)  # omega
         nn.init.orthogonal_(self.alignment.weight)
         if folded and layout != "repeat":
@@ -169,8 +173,19 @@ class VocabularyBranch(ClipReader):
 
         Of several crops the unit-norm embeddings are added up, and the sum has unit norm again.
         """
-        single = self.embeddings(*crops)  # [V, B, e]
-        return single[0] if len(crops) == 1 else F.normalize(single.sum(0), dim=-1)
+        return together(self.embeddings(*crops))
+
+    def look(self, head: Tensor, body: Tensor, context: Tensor) -> Tensor:
+        """All that the tower is asked of a person: its embedding [B, e], or [B, L, e] where CLIP reads every level."""
+        if not self.reads_levels:
+            return self.image_embedding(*self.seen(head, body, context))
+        return self.embeddings(head, body, context)
+
+    def own_view(self, looked: Tensor) -> Tensor:
+        """What `look` gave -> the embedding of the branch's own view, [B, e]."""
+        if not self.reads_levels:
+            return looked
+        return together(looked if self._view == "levels" else looked[:, [LEVELS.index(self._view)]])
 
     def _laid_out(self, aligned: Tensor) -> Tensor:
         """What FFN1's first Linear looks at, [B, e] -> [B, e] or [B, k*e]: of equal copies it wants one."""
@@ -191,6 +206,11 @@ class VocabularyBranch(ClipReader):
         return self.from_embedding(self.image_embedding(*crops))
 
 
+def together(embeddings: Tensor) -> Tensor:
+    """One unit-norm embedding [B, e] of several [B, V, e]: their sum, brought to unit norm; of one, itself."""
+    return embeddings[:, 0] if embeddings.shape[1] == 1 else F.normalize(embeddings.sum(1), dim=-1)
+
+
 def fold_copies(weight: Tensor, copies: int) -> Tensor:
     """What a Linear with weight [n, copies * e] does to `copies` times the same vector, as a weight [n, e].
 
@@ -202,9 +222,12 @@ def fold_copies(weight: Tensor, copies: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PseudoLabelRule:
-    """How y_t is made, and of whose logits: judge `vocabulary` (the V-I branch, the paper) or `fused` (a first answer)."""
+    """How y_t is made, and of whose logits: judge `vocabulary` (the V-I branch, the paper), `fused` (a first answer).
 
-    judge: Literal["vocabulary", "fused"]
+    Judge `agreement` has no logits: its label is that of the vote (`agreement.vote_label`).
+    """
+
+    judge: Literal["vocabulary", "fused", "agreement"]
     multi_label: bool
     threshold: float
 

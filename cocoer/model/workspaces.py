@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cocoer.config import Config
-from cocoer.model.competition import Competition, PaperCompetition, compete, without_direction
+from cocoer.model.competition import Competition, PaperCompetition, Ruling, compete, without_direction
 from cocoer.model.coordination import UpdateType, coordinate, coordinated_logits
 from cocoer.model.level_head import HeadParameters, LevelStack
 from cocoer.model.losses import ClassWeightRule, competition_weights
@@ -23,8 +23,13 @@ class Workspace(Protocol):
 
     class_counts: Tensor | None
 
-    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, Competition]:
-        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition."""
+    def __call__(
+        self, levels: LevelStack, heads: HeadParameters, label: Tensor, ruling: Ruling | None = None
+    ) -> tuple[Tensor, Competition]:
+        """(level results, head parameters, pseudo label [B, k]) -> refined features [B, L, d], competition.
+
+        ruling: another rule's word on who leaves; ValueError for a workspace that takes none.
+        """
 
     def coordinated_logits(self, refined: Tensor, heads: HeadParameters, competition: Any) -> Tensor:
         """What each level says after the coordination, [B, L, k]; refined and competition as the call returned them."""
@@ -63,10 +68,14 @@ class PaperWorkspace(LevelLoss):
         self._step_rule, self._step = config.model.coordination.step_rule, config.model.coordination.step
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, PaperCompetition]:
+    def __call__(
+        self, levels: LevelStack, heads: HeadParameters, label: Tensor, ruling: Ruling | None = None
+    ) -> tuple[Tensor, PaperCompetition]:
         """See `Workspace`."""
         weights = self.class_weights(label)
-        competition = compete(levels.z, heads, label, weights, multi_label=self.binary, biases=self._competition.biases)
+        competition = compete(
+            levels.z, heads, label, weights, multi_label=self.binary, biases=self._competition.biases, ruling=ruling
+        )
         if not self._competition.enabled:
             competition = without_direction(competition)
         refined = coordinate(
@@ -94,8 +103,12 @@ class ReleaseWorkspace(LevelLoss):
         self._step = step
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, levels: LevelStack, heads: HeadParameters, label: Tensor) -> tuple[Tensor, ReleaseCompetition]:
+    def __call__(
+        self, levels: LevelStack, heads: HeadParameters, label: Tensor, ruling: Ruling | None = None
+    ) -> tuple[Tensor, ReleaseCompetition]:
         """See `Workspace`."""
+        if ruling is not None:
+            raise ValueError("the published update has a competition of its own and takes no other rule's word")
         weights = self.class_weights(label)
         competition = release_compete(levels.z, heads, label, weights, multi_label=self.binary)
         return release_coordinate(levels.pre, levels.sq_norm, heads, competition, step=self._step), competition

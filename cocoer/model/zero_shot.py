@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cocoer.config import Config, load_config
 from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cocoer.errors import CheckpointError
-from cocoer.model.agreement import agree
+from cocoer.model.agreement import LABEL_OVER, agree
 from cocoer.model.build import load_clip
 from cocoer.model.checkpoint import Loaded, load_weights
 from cocoer.model.clip_tower import (
@@ -43,7 +43,6 @@ from cocoer.weights.catalog import CATALOG
 NAME = "zero-shot"
 OPENAI_LOGIT_SCALE = 100.0
 _DEMO = "demo"
-_LABEL_OVER = 2.0  # a word is a label where it has more than twice its equal share of the answer
 
 
 @dataclass(frozen=True)
@@ -117,22 +116,21 @@ class ZeroShot(nn.Module):
                 raise ValueError(
                     f"{name} crops: wanted [{context.shape[0]}, 3, {side}, {side}], got {list(crop.shape)}"
                 )
-        embeddings = self.reader.embeddings(head, body, context)  # [L, B, e]
+        embeddings = self.reader.embeddings(head, body, context)  # [B, L, e]
         readings = self.reader.readings(embeddings)  # [B, L, k]
         found = agree(readings, self._logit_scale)
         levels = torch.log_softmax(self._logit_scale * readings, dim=-1)
         answer = torch.logsumexp(levels + found.shares.log().unsqueeze(-1), dim=1)  # [B, k], log probabilities
         vote = found.vote.clamp_min(torch.finfo(found.vote.dtype).tiny).log()
         logits, level_logits, vote_logits = (self._logits(x) for x in (answer, levels, vote))
-        features = embeddings.transpose(0, 1)
         return ModelOutput(
             logits=logits,
             level_logits=level_logits,
             vocabulary_logits=vote_logits,
             pseudo_label=self._label(vote_logits),
-            level_features=features,
-            refined=features,
-            fused_features=features.flatten(1),
+            level_features=embeddings,
+            refined=embeddings,
+            fused_features=embeddings.flatten(1),
             competition=found,
             agreement=found,
         )
@@ -215,7 +213,7 @@ def _config(stated: str) -> Config:
         vocabulary = replace(model.vocabulary, tower=tower.name, weights=tower.weights)
         competition = replace(model.competition, logit_scale=_own_scale(tower))
         model = replace(model, vocabulary=vocabulary, competition=competition)
-    over = min(1.0, _LABEL_OVER / len(config.classes))
+    over = min(1.0, LABEL_OVER / len(config.classes))
     thresholds = replace(config.inference.thresholds, fused=over, levels=over, vocabulary=over)
     return replace(config, model=model, inference=replace(config.inference, thresholds=thresholds))
 

@@ -42,7 +42,8 @@ class KnownEmbeddings:
 
 def tower_hash(branch: VocabularyBranch, image_size: int) -> str:
     """Names all that an embedding depends on but the person: the tower's weights, its mean and std, its view, the crops' side."""
-    digest = hashlib.sha256(f"{branch.view} {image_size}\n".encode())
+    view = f"{branch.view} and levels" if branch.reads_levels else branch.view
+    digest = hashlib.sha256(f"{view} {image_size}\n".encode())
     state = {name: value for name, value in branch.state_dict().items() if name.startswith("tower.")}
     for name, value in (state | branch.normalisation).items():
         digest.update(name.encode())
@@ -99,7 +100,7 @@ def _read(file: Path, hashes: dict[str, str]) -> Tensor:
         content = read_tensor_file(file, "embeddings")
         stored: dict[str, str] = json.loads(content.metadata[_ROWS])
         table = content.tensors["embeddings"]
-        if table.ndim != 2 or len(table) != len(stored):
+        if table.ndim not in (2, 3) or len(table) != len(stored):  # [n, e], or [n, L, e] where CLIP reads every level
             raise ValueError(f"{list(table.shape)} for {len(stored)} persons")
     except (KeyError, ValueError, TypeError, RecursionError) as err:
         raise CheckpointError(f"{file}: no file of embeddings ({type(err).__name__}: {err}); {remedy}") from None

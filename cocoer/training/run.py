@@ -142,7 +142,7 @@ def vocabulary_stage(
         raise ValueError("the vocabulary stage needs labels; nobody in the index has one")
     else:
         embeddings, targets = known.table, people.targets.to(runtime.device)
-    fit_vocabulary(branch, embeddings, targets, wanted, config.run.seed, log)
+    fit_vocabulary(branch, branch.own_view(embeddings), targets, wanted, config.run.seed, log)
     if runtime.is_main:
         tensors = {name: value.detach().cpu().contiguous() for name, value in branch.alignment.state_dict().items()}
         write_tensors(file, tensors)

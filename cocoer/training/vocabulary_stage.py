@@ -36,7 +36,9 @@ def alignment_loss(aligned: Tensor, text: Tensor, targets: Tensor) -> Tensor:
 def embed_images(
     branch: VocabularyBranch, batches: Iterable[Batch], order: Sequence[str], runtime: Runtime, progress: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Unit-norm image embeddings [n, e] and labels [n, k] of a split on this process's device, in the given order of keys.
+    """What `VocabularyBranch.look` gives, [n, e] or [n, L, e], and labels [n, k] of a split, in the given order of keys.
+
+    On this process's device.
 
     Each process embeds its own batches; every process gets all of them.
     """
@@ -46,8 +48,7 @@ def embed_images(
     rows: list[tuple[Tensor, Tensor]] = []
     for batch in tqdm(batches, desc="embed", leave=False, disable=None if progress and runtime.is_main else True):
         batch = batch.to(runtime.device)
-        crops = branch.seen(batch.head, batch.body, batch.context)
-        rows.append((branch.image_embedding(*crops).cpu(), targets_of(batch)))
+        rows.append((branch.look(batch.head, batch.body, batch.context).cpu(), targets_of(batch)))
         keys.extend(batch.keys)
     branch.train(was_training)
     parts = [part for part in runtime.gather((keys, rows)) if part[0]]

@@ -64,7 +64,7 @@ def zero_shot(
             here = batch.to(runtime.device)
             targets.append(targets_of(batch))
             for view, crop in zip(VIEWS, (here.context, here.body), strict=True):
-                seen = reader.embeddings(crop)[0].cpu()
+                seen = reader.embeddings(crop)[:, 0].cpu()
                 for name, text in texts.items():
                     scores.setdefault(source(view, name), []).append(seen @ text.T)
         joined = {name: torch.cat(parts).numpy() for name, parts in scores.items()}
