@@ -39,6 +39,7 @@ from cocoer.export.onnx_file import OnnxFile, check_switches, open_exported
 from cocoer.export.twin import open_twin
 from cocoer.files import file_sha256
 from cocoer.inference.answers import People
+from cocoer.inference.hub import HubMethods
 from cocoer.inference.predictions import Answer, LabelRule, Scores, answers_of, error_prediction
 from cocoer.outputs import SYNTHETIC, ImageResult, PersonBoxes, PersonPrediction
 from cocoer.provenance import says_synthetic
@@ -102,7 +103,7 @@ class PreparedImage:
         return {number: who.crops for number, who in enumerate(self.persons) if who.crops is not None}
 
 
-class Recognizer:
+class Recognizer(HubMethods):
     """A model in eval mode on a device, with its preprocessing, thresholds and detectors.
 
     model, config: as `checkpoint.load_weights` gives them; the model is folded and laid out in place, as the switches in

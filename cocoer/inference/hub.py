@@ -1,0 +1,268 @@
+"""Weights from and to the Hugging Face Hub: one safetensors file and a model card a repository, nothing that could be executed.
+
+The functions of huggingface_hub do the work, not its mixin class: that would load the library whenever cocoer is imported, and
+would write the configuration a second time, which the weights file holds already.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cocoer.errors import CheckpointError
+from cocoer.files import file_sha256, write_file
+from cocoer.weights import places
+
+if TYPE_CHECKING:
+    from cocoer.data.detect import PeopleDetector
+    from cocoer.inference.recognizer import Recognizer
+
+WEIGHTS, CARD = "model.safetensors", "README.md"
+_OFFLINE = "COCOER_OFFLINE"
+_UNFIT = """**Not for decisions about people.** A score says how alike an image is to images on which annotators chose that word;
+it does not measure what a person feels. Not for hiring, workplaces, schools, insurance, credit, policing, borders, courts,
+surveillance or diagnosis. Emotion recognition at work and in education is forbidden in the European Union."""
+
+
+def _endpoint() -> str | None:
+    """Where the Hub is, by the library's own variable, read now and not when the library was imported."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def download(
+    name: str,
+    revision: str | None = None,
+    cache: str | Path | None = None,
+    token: str | bool | None = None,
+    local_only: bool = False,
+) -> tuple[Path, str]:
+    """The weights file of a repository on the Hub and the commit that it is of.
+
+    name: `user/repository`. revision: a branch, tag or commit; None is the main branch as it is now. cache: a folder; None is
+    `$COCOER_HOME/hub` where that is set, else the Hub's own. local_only: never use the network; so do HF_HUB_OFFLINE=1 and
+    COCOER_OFFLINE=1. Raises CheckpointError that names what is wrong: no such repository or revision, another repository's
+    files, no network.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    offline = local_only or os.environ.get(_OFFLINE, "") not in ("", "0")
+    if cache is None and os.environ.get(places.HOME_VARIABLE):
+        cache = places.home() / "hub"
+    at = f"{name}" + (f" at {revision}" if revision else "")
+    try:
+        file = hf_hub_download(
+            name,
+            WEIGHTS,
+            revision=revision,
+            cache_dir=cache,
+            token=token,
+            local_files_only=offline,
+            endpoint=_endpoint(),
+        )
+    except HFValidationError as err:
+        raise CheckpointError(
+            f"{name!r}: wanted user/repository, or a folder that save_pretrained wrote: {err}"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"{at}: not in the local cache, and the Hub cannot be asked (offline, or no network); load it once with a network"
+        ) from None
+    except RevisionNotFoundError:
+        raise CheckpointError(f"{name}: the Hub knows no revision {revision!r} of it") from None
+    except EntryNotFoundError:
+        try:
+            files = HfApi(_endpoint(), token=token).list_repo_files(name, revision=revision)
+        except HfHubHTTPError:
+            files = []
+        raise CheckpointError(
+            f"{at}: holds no {WEIGHTS}; it has {', '.join(sorted(files)[:8]) or 'no files'}. Wanted a repository that"
+            " push_to_hub of cocoer wrote; pickled weights are not opened"
+        ) from None
+    except GatedRepoError:
+        raise CheckpointError(
+            f"{name}: gated; accept its terms on its page, then pass token= or run `hf auth login`"
+        ) from None
+    except RepositoryNotFoundError:
+        raise CheckpointError(
+            f"{name}: the Hub knows no such repository, or it is private; then pass token= or run `hf auth login`"
+        ) from None
+    except (HfHubHTTPError, OSError) as err:
+        raise CheckpointError(f"{at}: cannot be fetched from the Hub: {' '.join(str(err).split())[:200]}") from None
+    path = Path(file)
+    return path, path.parent.name  # .../snapshots/COMMIT/model.safetensors
+
+
+def save(weights: Path, sha256: str, metadata: Mapping[str, Any], folder: str | Path) -> Path:
+    """Write the weights file and a model card into a folder, as they stand on the Hub; returns the folder.
+
+    sha256: of the weights as they were loaded. A card that is there already is kept. Raises CheckpointError where the weights
+    have changed since, OutputError where the folder cannot be written.
+    """
+    if not weights.is_file() or file_sha256(weights) != sha256:
+        raise CheckpointError(f"{weights}: is not the file any more that this recogniser was made from; load it again")
+    folder = Path(folder)
+    write_file(folder / WEIGHTS, lambda unfinished: shutil.copyfile(weights, unfinished))
+    card = folder / CARD
+    if not card.exists():
+        write_file(card, lambda unfinished: unfinished.write_text(model_card(metadata), encoding="utf-8"))
+    return folder
+
+
+def push(
+    weights: Path, sha256: str, metadata: Mapping[str, Any], name: str, private: bool | None, token: str | None,
+    branch: str | None, message: str,
+) -> str:  # fmt: skip
+    """Make the repository where there is none and put weights and card into it; returns the address of the commit.
+
+    Raises CheckpointError where the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    api = HfApi(_endpoint(), token=token)
+    try:
+        with TemporaryDirectory() as folder:
+            save(weights, sha256, metadata, folder)
+            api.create_repo(name, private=private, exist_ok=True)
+            if branch is not None:
+                api.create_branch(name, branch=branch, exist_ok=True)
+            done = api.upload_folder(
+                repo_id=name,
+                folder_path=folder,
+                revision=branch,
+                commit_message=message,
+                allow_patterns=[WEIGHTS, CARD],
+            )
+    except (HfHubHTTPError, HFValidationError, OSError, RuntimeError) as err:
+        raise CheckpointError(
+            f"{name}: the Hub did not take it: {' '.join(str(err).split())[:200]}; `hf auth login` or token= says who you are"
+        ) from None
+    return str(done.commit_url)
+
+
+def model_card(metadata: Mapping[str, Any]) -> str:
+    """The card of a weights file: a YAML header that the Hub reads (data set, licence, metrics), then what it is not for."""
+    config, metrics = metadata["config"], metadata.get("metrics", {})
+    dataset, note = str(config["data"]["dataset"]), str(metadata.get("note", ""))
+    synthetic = "synthetic" in note
+    numbers = {name: value for name, value in metrics.items() if name in ("mAP", "accuracy") and value is not None}
+    of = "a synthetic split in the format of " if synthetic else ""
+    results = [
+        {"type": "mean_average_precision" if name == "mAP" else name, "value": round(float(value), 4), "name": name}
+        for name, value in numbers.items()
+    ]
+    task = {"type": "image-classification", "name": "Emotion recognition of people in context"}
+    about_data = {"type": dataset, "name": f"{of}{dataset}", "split": str(metrics.get("split", "unknown"))}
+    header: dict[str, Any] = {
+        "library_name": "cocoer",
+        "pipeline_tag": "image-classification",
+        "tags": ["cocoer", "emotion-recognition", *(["synthetic"] if synthetic else [])],
+        "license": "mit" if synthetic else "other",
+    }
+    if not synthetic:
+        header |= {"license_name": "terms-of-the-data-set", "datasets": [dataset]}
+    if results:
+        header["metrics"] = [result["type"] for result in results]
+        entry = {"name": "CocoER", "results": [{"task": task, "dataset": about_data, "metrics": results}]}
+        header["model-index"] = [entry]
+    shown = "\n".join(f"- {name} {100 * float(value):.2f} % on {of}{dataset}" for name, value in numbers.items())
+    return f"""---
+{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---
+
+# CocoER, {of}{dataset}
+
+{note or "CocoER (Shen et al., CVPR 2025): emotions of the people in an image, from head, body and context."}
+
+{_UNFIT}
+
+```python
+from cocoer import Recognizer
+
+recognizer = Recognizer.from_pretrained("USER/REPOSITORY")
+```
+
+Mode `{config["model"]["mode"]}`, {len(metadata["classes"])} classes: {", ".join(metadata["classes"])}.
+
+{shown}
+
+Trained weights are subject to the terms of the data they were trained on.
+"""
+
+
+class HubMethods:
+    """What a recogniser can do with the Hub."""
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Any],
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+        detector: PeopleDetector | None = None,
+        **hub: Any,
+    ) -> Recognizer:
+        """The recogniser of a repository on the Hugging Face Hub (`user/repository`), or of a folder by `save_pretrained`.
+
+        revision: a branch, tag or commit; `about["revision"]` says which commit it was, for pinning it. hub: `cache`, `token`
+        and `local_only` of `hub.download`. One safetensors file is read and nothing is executed.
+        Raises CheckpointError for a repository without cocoer's weights, and as `from_checkpoint` does.
+        """
+        if Path(name).is_dir():
+            here: Recognizer = cls.from_checkpoint(name, device, overrides, detector)
+            return here
+        path, commit = download(str(name), revision, **hub)
+        made: Recognizer = cls.from_checkpoint(path, device, overrides, detector)
+        made._about |= {"weights": str(name), "revision": commit}
+        return made
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the weights that this recogniser was made from, with a model card, into a folder; returns it.
+
+        Raises TypeError for a recogniser that was not made from a weights file; CheckpointError, OutputError as `hub.save` does.
+        """
+        return save(*self._weights(), folder)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        message: str = "Weights of CocoER",
+    ) -> str:
+        """Put the weights that this recogniser was made from, with a model card, on the Hub; returns the commit's address.
+
+        Raises TypeError as `save_pretrained` does, CheckpointError where the Hub refuses.
+        """
+        return push(*self._weights(), name, private, token, branch, message)
+
+    def _weights(self: Any) -> tuple[Path, str, Mapping[str, Any]]:
+        """The weights file behind this recogniser, its checksum and its metadata."""
+        source = getattr(self, "_source", None)
+        if source is None or source.path.suffix == ".onnx" or str(source.path).startswith("zero-shot"):
+            raise TypeError(
+                "wanted a recogniser made from a weights file (.safetensors), for its weights are what is shared; load them with"
+                " Recognizer.from_checkpoint"
+            )
+        from cocoer.model.checkpoint import find_weights, read_metadata
+
+        file = find_weights(source.path)
+        return file, self.about["sha256"], read_metadata(file)
