@@ -19,7 +19,9 @@ from cocoer.data.cache import open_cache
 from cocoer.data.decode import decode_record
 from cocoer.data.index import read_index, write_index
 from cocoer.data.people import HEAD_IN_BODY
-from cocoer.data.prepare.derived import FORMATS, convert, labels_of_bits, literal
+from cocoer.data.prepare.derived.coco import labels_of_bits
+from cocoer.data.prepare.derived.convert import FORMATS, convert
+from cocoer.data.prepare.derived.tandon_csv import literal
 from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import DerivedError
 

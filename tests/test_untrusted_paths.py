@@ -21,7 +21,7 @@ from cocoer.data.index import read_index, write_index
 from cocoer.data.inputs import count_inputs, iterate_inputs
 from cocoer.data.loaders import build_dataset
 from cocoer.data.prepare.checks import check_images
-from cocoer.data.prepare.derived import convert
+from cocoer.data.prepare.derived.convert import convert
 from cocoer.errors import BoxesError, ConfigError, DerivedError, ImageError
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, read_metadata, save_weights

@@ -24,7 +24,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import CropCache
 from cocoer.data.index import data_root_of, read_records, split_path, write_index
 from cocoer.data.prepare.checks import check_images, contact_sheet
-from cocoer.data.prepare.derived import FORMATS, convert
+from cocoer.data.prepare.derived.convert import FORMATS, convert
 from cocoer.data.validate import data_of_index, labelled_people, splits_to_check
 from cocoer.datasets import dataset_of, shipped_datasets
 from cocoer.errors import CacheError, ConfigError, DatasetError, DerivedError, IndexFileError
