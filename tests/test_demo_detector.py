@@ -24,6 +24,7 @@ from cocoer.model.demo_detector import (
     points_of,
     targets_of,
 )
+from cocoer.training.demo.detectors import export
 
 SIDE = 96
 
@@ -49,9 +50,7 @@ def test_a_box_put_into_the_outputs_comes_out_of_insightface(slot: int, tmp_path
     scores[point] = 0.9
     distances[point] = torch.cat([centres[point] - box[:2], box[2:] - centres[point]]) / strides[point]
     counts = [int((strides == s).sum()) for s in STRIDES]
-    program = load_program("scripts/train_demo_detectors.py")
-    program.SIDE = SIDE
-    program.export(Known(list(scores.split(counts)), list(distances.split(counts))), tmp_path / "one.onnx")
+    export(Known(list(scores.split(counts)), list(distances.split(counts))), tmp_path / "one.onnx", SIDE)
     detector = PeopleDetector(tmp_path / "one.onnx", tmp_path / "one.onnx", SIDE, device="cpu", threads=1)
     seen = detector(np.zeros((2 * SIDE, SIDE, 3), dtype=np.uint8))  # scaled by one half
     np.testing.assert_allclose(seen.faces, [(box * 2).tolist()], atol=1e-3)
@@ -61,8 +60,7 @@ def test_a_box_put_into_the_outputs_comes_out_of_insightface(slot: int, tmp_path
 def test_exported_and_trained_network_agree(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = OneDetector(Backbone(), Head()).eval()
-    program = load_program("scripts/train_demo_detectors.py")
-    program.export(network, tmp_path / "d.onnx")
+    export(network, tmp_path / "d.onnx")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(tmp_path / "d.onnx"), providers=["CPUExecutionProvider"])
