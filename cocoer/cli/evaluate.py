@@ -11,16 +11,11 @@ often the first excluded level is the contradicting one. Exit code 0: done. 1: w
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
 
 from cocoer.calibration import calibration_of
 from cocoer.config import Config, change_config, load_config
@@ -28,19 +23,17 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import build_dataset, build_loader
 from cocoer.datasets import dataset_of
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, ScoreError
-from cocoer.evaluation import summary as s
 from cocoer.evaluation.calibration import before_and_after
 from cocoer.evaluation.evaluate import Evaluation, evaluate
+from cocoer.evaluation.files import compared, write_evaluation
 from cocoer.evaluation.groups import by_groups
-from cocoer.evaluation.metrics import DEFINITIONS, break_even_thresholds, checked
 from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
 from cocoer.model.checkpoint import Loaded
 from cocoer.model.cocoer import CocoER
 from cocoer.model.zero_shot import is_zero_shot, load_model
-from cocoer.names import LEVELS
-from cocoer.report.text import table
+from cocoer.report.evaluation import as_text
 from cocoer.runtime import Runtime, start_runtime
 
 
@@ -102,7 +95,9 @@ def main(argv: list[str] | None = None) -> int:
                     numbers["groups"] = by_groups(result, people, args.groups, multi_label, args.resamples)
                 if args.against:
                     numbers["against"] = compared(result, Path(args.against), loaded.config.multi_label, args.resamples)
-                write(numbers, result, loaded, Path(args.output), args.persons)
+                text = as_text(numbers, loaded.config.classes)
+                print(text)
+                write_evaluation(Path(args.output), text, numbers, result, loaded, args.persons)
     except ConfigError as err:
         print(f"cocoer evaluate: {err}", file=sys.stderr)
         return 2
@@ -178,160 +173,3 @@ def study(
     if config.multi_label:
         numbers["labels"] = label_numbers(result, loaded)
     return numbers | {"weights": weights_facts(loaded)}
-
-
-def compared(result: Evaluation, other: Path, multi_label: bool, resamples: int) -> dict[str, Any]:
-    """The paired difference of the fused answer, this minus the other one.
-
-    Raises ValueError for other persons or classes, a truncated or foreign file, and scores that are not finite.
-    """
-    try:
-        with open(other, "rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            keys, scores = list(stored["keys"]), stored["pred"]
-    except (zipfile.BadZipFile, KeyError, EOFError, TypeError, ValueError) as err:
-        raise ValueError(
-            f"--against {other}: truncated or no scores of cocoer evaluate ({err}); wanted the scores.npz that it writes,"
-            " make it again"
-        ) from None
-    if keys != list(result.keys):
-        raise ValueError(f"--against {other}: holds {len(keys)} persons that are not these {len(result)} in this order")
-    try:
-        checked(scores, result.targets, keys)
-    except ScoreError as err:
-        raise ValueError(f"--against {other}: {err}") from None
-    difference = s.paired_difference(result.targets, result.probabilities["pred"], scores, multi_label, resamples)
-    return {"file": other.as_posix(), "difference": difference.to_dict()}
-
-
-def percent(value: float | None) -> str:
-    """0.2738 -> 27.38; a missing value -> -."""
-    return "-" if value is None or not np.isfinite(value) else f"{100 * value:.2f}"
-
-
-def spread(interval: dict[str, float]) -> str:
-    """An interval as text, in percent."""
-    return f"{percent(interval['value'])} [{percent(interval['low'])}, {percent(interval['high'])}]"
-
-
-def as_text(numbers: dict[str, Any], classes: tuple[str, ...]) -> str:
-    """The numbers as one screen of text; everything in percent, intervals 95 %."""
-    multi_label = "mAP" in numbers
-    name = "mAP" if multi_label else "accuracy"
-    weights = numbers["weights"]
-    parts = [
-        f"{weights['file']} on {numbers['split']} ({numbers['persons']} persons), coordination {weights['coordination']};"
-        f" percent, 95 % bootstrap intervals over persons"
-    ]
-    if weights["note"]:
-        parts.append(weights["note"])
-    if weights["selected_on"] == "test":
-        parts.append("These weights were SELECTED ON TEST, so their test figures are optimistic.")
-    per_class = numbers["ap"] if multi_label else numbers["recall"]
-    parts.append(table(["class", "AP" if multi_label else "recall"], [[c, percent(per_class[c])] for c in classes]))
-    if numbers["classes_without_positives"]:
-        parts.append("without a person, left out of means: " + ", ".join(numbers["classes_without_positives"]))
-    rows = [[name, spread(numbers["headline"])]]
-    if multi_label:
-        rows += [[f"mAP {d}", percent(numbers[f"mAP_{d}"])] for d in DEFINITIONS[1:]]
-        rows += [["mAP of the class frequencies", percent(numbers["class_frequency_mAP"])]]
-        rows += [
-            [
-                "F1 (macro), Jaccard",
-                f"{percent(numbers['labels']['f1_macro'])}, {percent(numbers['labels']['jaccard'])}",
-            ]
-        ]
-    rows += [[f"{name} of {source} alone", percent(value)] for source, value in numbers["sources"].items()]
-    rows += [["calibration error", percent(numbers["calibration_error"])]]
-    if "against" in numbers:
-        rows += [[f"difference to {numbers['against']['file']}", spread(numbers["against"]["difference"])]]
-    parts.append(table(["", "value"], rows))
-    if "exclusion" in numbers:
-        shares = [[place, *(percent(by[level]) for level in LEVELS)] for place, by in numbers["exclusion"].items()]
-        parts.append(table(["leaves", *LEVELS], shares))
-    if numbers["contradiction"]:
-        found = numbers["contradiction"]
-        share = spread(found["first_excluded"])
-        lines = [f"first excluded = contradicting level: {share} of {found['persons']} persons (chance 33.33)"]
-        lines += [f"  {level}: {spread(by)} of {by['persons']}" for level, by in found["per_level"].items()]
-        lines += [f"{name} there, {source}: {spread(by)}" for source, by in numbers["on_contradicted"].items()]
-        parts.append("\n".join(lines))
-    if "calibration" in numbers:
-        found = numbers["calibration"]
-        note = "; the same persons, so this tells nothing" if found["fitted_on"] == numbers["split"] else ""
-        parts.append(
-            f"calibration, fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}\n"
-            + table(
-                ["", "calibration error", "log-loss x 100"],
-                [
-                    [when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"])]
-                    for when in ("before", "after", "difference")
-                ],
-            )
-        )
-    parts += [group_text(column, found) for column, found in numbers.get("groups", {}).items()]
-    return "\n\n".join(parts)
-
-
-def group_text(column: str, found: dict[str, Any]) -> str:
-    """One column's groups, largest first, and each one's difference to the largest."""
-    first: dict[str, Any] = next(iter(found["groups"].values()), {})
-    names = [name for name in first if name not in ("persons", "images", "chance")]
-    header = [column, "persons", "images", "chance", *(name.replace("_", " ") for name in names)]
-    rows = [
-        [group, str(by["persons"]), str(by["images"]), percent(by["chance"]), *(spread(by[name]) for name in names)]
-        for group, by in found["groups"].items()
-    ]
-    rows += [
-        [f"{group} - {found['reference']}", "", "", "", *(spread(by[name]) for name in names)]
-        for group, by in found.get("differences", {}).items()
-    ]
-    lines = [table(header, rows)] if rows else []
-    if found["too_few"]:
-        few = ", ".join(f"{group} ({count})" for group, count in found["too_few"].items())
-        lines.append(f"{column}, fewer than {found['least_persons']} persons, nothing is said: {few}")
-    lines.append("intervals over images; a difference of mAP is over the classes that both groups have")
-    return "\n".join(lines)
-
-
-def write(numbers: dict[str, Any], result: Evaluation, loaded: Loaded, folder: Path, persons: str | None) -> None:
-    """evaluation.json, .csv, .txt and scores.npz in `folder`, the text on the terminal too."""
-    folder.mkdir(parents=True, exist_ok=True)
-    classes, multi_label = loaded.config.classes, loaded.config.multi_label
-    text = as_text(numbers, classes)
-    print(text)
-    (folder / "evaluation.txt").write_text(text + "\n", encoding="utf-8")
-    (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    values = numbers["ap"] if multi_label else numbers["recall"]
-    counts = result.targets.sum(0).astype(int)
-    thresholds = loaded.thresholds.get("classes", {})
-    even = break_even_thresholds(result.probabilities["pred"], result.targets)
-    with open(folder / "evaluation.csv", "w", encoding="utf-8", newline="") as handle:
-        rows = csv.writer(handle)
-        rows.writerow(["class", "positives", "ap" if multi_label else "recall", "threshold", "break_even_here"])
-        for j, name in enumerate(classes):
-            rows.writerow(
-                [name, counts[j], values[name], thresholds.get(name, ""), even[j] if np.isfinite(even[j]) else ""]
-            )
-    np.savez_compressed(
-        folder / "scores.npz",
-        keys=np.array(result.keys),
-        targets=result.targets,
-        **dict[str, Any](result.probabilities),
-    )
-    if persons:
-        with open(persons, "w", encoding="utf-8") as handle:
-            for i, key in enumerate(result.keys):
-                handle.write(json.dumps(person_line(result, i, key, classes), ensure_ascii=False) + "\n")
-
-
-def person_line(result: Evaluation, i: int, key: str, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What the model said of one person, plain values."""
-    line: dict[str, Any] = {"key": key, "labels": [c for c, y in zip(classes, result.targets[i], strict=True) if y]}
-    line["probabilities"] = {
-        source: {c: round(float(p), 6) for c, p in zip(classes, rows[i], strict=True)}
-        for source, rows in result.probabilities.items()
-    }
-    if result.exclusion is not None and result.losses is not None:
-        line["emo_process"] = [LEVELS[level] for level in result.exclusion[i] if level >= 0]
-        line["losses"] = {level: round(float(v), 6) for level, v in zip(LEVELS, result.losses[i], strict=True)}
-    return line

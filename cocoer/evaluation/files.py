@@ -1,0 +1,86 @@
+"""An evaluation's files: numbers, text, a row per class, every score; and another evaluation's scores read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cocoer.errors import ScoreError
+from cocoer.evaluation import summary as s
+from cocoer.evaluation.evaluate import Evaluation
+from cocoer.evaluation.metrics import break_even_thresholds, checked
+from cocoer.model.checkpoint import Loaded
+from cocoer.names import LEVELS
+
+
+def write_evaluation(
+    folder: Path, text: str, numbers: Mapping[str, Any], result: Evaluation, loaded: Loaded, persons: str | None
+) -> None:
+    """evaluation.json, .csv, .txt and scores.npz in `folder`; persons: a file that gets one JSON line each, or None."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classes, multi_label = loaded.config.classes, loaded.config.multi_label
+    (folder / "evaluation.txt").write_text(text + "\n", encoding="utf-8")
+    (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    values = numbers["ap"] if multi_label else numbers["recall"]
+    counts = result.targets.sum(0).astype(int)
+    thresholds = loaded.thresholds.get("classes", {})
+    even = break_even_thresholds(result.probabilities["pred"], result.targets)
+    with open(folder / "evaluation.csv", "w", encoding="utf-8", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["class", "positives", "ap" if multi_label else "recall", "threshold", "break_even_here"])
+        for j, name in enumerate(classes):
+            rows.writerow(
+                [name, counts[j], values[name], thresholds.get(name, ""), even[j] if np.isfinite(even[j]) else ""]
+            )
+    np.savez_compressed(
+        folder / "scores.npz",
+        keys=np.array(result.keys),
+        targets=result.targets,
+        **dict[str, Any](result.probabilities),
+    )
+    if persons:
+        with open(persons, "w", encoding="utf-8") as handle:
+            for i, key in enumerate(result.keys):
+                handle.write(json.dumps(person_line(result, i, key, classes), ensure_ascii=False) + "\n")
+
+
+def person_line(result: Evaluation, i: int, key: str, classes: Sequence[str]) -> dict[str, Any]:
+    """What the model said of one person, plain values."""
+    line: dict[str, Any] = {"key": key, "labels": [c for c, y in zip(classes, result.targets[i], strict=True) if y]}
+    line["probabilities"] = {
+        source: {c: round(float(p), 6) for c, p in zip(classes, rows[i], strict=True)}
+        for source, rows in result.probabilities.items()
+    }
+    if result.exclusion is not None and result.losses is not None:
+        line["emo_process"] = [LEVELS[level] for level in result.exclusion[i] if level >= 0]
+        line["losses"] = {level: round(float(v), 6) for level, v in zip(LEVELS, result.losses[i], strict=True)}
+    return line
+
+
+def compared(result: Evaluation, other: Path, multi_label: bool, resamples: int) -> dict[str, Any]:
+    """The paired difference of the fused answer, this minus the other one.
+
+    Raises ValueError for other persons or classes, a truncated or foreign file, and scores that are not finite.
+    """
+    try:
+        with open(other, "rb") as handle, np.load(handle, allow_pickle=False) as stored:
+            keys, scores = list(stored["keys"]), stored["pred"]
+    except (zipfile.BadZipFile, KeyError, EOFError, TypeError, ValueError) as err:
+        raise ValueError(
+            f"--against {other}: truncated or no scores of cocoer evaluate ({err}); wanted the scores.npz that it writes,"
+            " make it again"
+        ) from None
+    if keys != list(result.keys):
+        raise ValueError(f"--against {other}: holds {len(keys)} persons that are not these {len(result)} in this order")
+    try:
+        checked(scores, result.targets, keys)
+    except ScoreError as err:
+        raise ValueError(f"--against {other}: {err}") from None
+    difference = s.paired_difference(result.targets, result.probabilities["pred"], scores, multi_label, resamples)
+    return {"file": other.as_posix(), "difference": difference.to_dict()}

@@ -1,0 +1,100 @@
+"""The numbers of `cocoer evaluate` as one screen of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cocoer.names import LEVELS
+from cocoer.report.text import table
+
+
+def percent(value: float | None) -> str:
+    """0.2738 -> 27.38; a missing value -> -."""
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
+
+
+def spread(interval: Mapping[str, float]) -> str:
+    """An interval as text, in percent."""
+    return f"{percent(interval['value'])} [{percent(interval['low'])}, {percent(interval['high'])}]"
+
+
+def as_text(numbers: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """The numbers as one screen of text; everything in percent, intervals 95 %."""
+    multi_label = "mAP" in numbers
+    name = "mAP" if multi_label else "accuracy"
+    weights = numbers["weights"]
+    parts = [
+        f"{weights['file']} on {numbers['split']} ({numbers['persons']} persons), coordination {weights['coordination']};"
+        f" percent, 95 % bootstrap intervals over persons"
+    ]
+    if weights["note"]:
+        parts.append(weights["note"])
+    if weights["selected_on"] == "test":
+        parts.append("These weights were SELECTED ON TEST, so their test figures are optimistic.")
+    per_class = numbers["ap"] if multi_label else numbers["recall"]
+    parts.append(table(["class", "AP" if multi_label else "recall"], [[c, percent(per_class[c])] for c in classes]))
+    if numbers["classes_without_positives"]:
+        parts.append("without a person, left out of means: " + ", ".join(numbers["classes_without_positives"]))
+    rows = [[name, spread(numbers["headline"])]]
+    if multi_label:
+        rows += [[key.replace("_", " ", 1), percent(value)] for key, value in numbers.items() if key.startswith("mAP_")]
+        rows += [["mAP of the class frequencies", percent(numbers["class_frequency_mAP"])]]
+        rows += [
+            [
+                "F1 (macro), Jaccard",
+                f"{percent(numbers['labels']['f1_macro'])}, {percent(numbers['labels']['jaccard'])}",
+            ]
+        ]
+    rows += [[f"{name} of {source} alone", percent(value)] for source, value in numbers["sources"].items()]
+    rows += [["calibration error", percent(numbers["calibration_error"])]]
+    if "against" in numbers:
+        rows += [[f"difference to {numbers['against']['file']}", spread(numbers["against"]["difference"])]]
+    parts.append(table(["", "value"], rows))
+    if "exclusion" in numbers:
+        shares = [[place, *(percent(by[level]) for level in LEVELS)] for place, by in numbers["exclusion"].items()]
+        parts.append(table(["leaves", *LEVELS], shares))
+    if numbers["contradiction"]:
+        found = numbers["contradiction"]
+        share = spread(found["first_excluded"])
+        lines = [f"first excluded = contradicting level: {share} of {found['persons']} persons (chance 33.33)"]
+        lines += [f"  {level}: {spread(by)} of {by['persons']}" for level, by in found["per_level"].items()]
+        lines += [f"{name} there, {source}: {spread(by)}" for source, by in numbers["on_contradicted"].items()]
+        parts.append("\n".join(lines))
+    if "calibration" in numbers:
+        found = numbers["calibration"]
+        note = "; the same persons, so this tells nothing" if found["fitted_on"] == numbers["split"] else ""
+        parts.append(
+            f"calibration, fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}\n"
+            + table(
+                ["", "calibration error", "log-loss x 100"],
+                [
+                    [when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"])]
+                    for when in ("before", "after", "difference")
+                ],
+            )
+        )
+    parts += [group_text(column, found) for column, found in numbers.get("groups", {}).items()]
+    return "\n\n".join(parts)
+
+
+def group_text(column: str, found: Mapping[str, Any]) -> str:
+    """One column's groups, largest first, and each one's difference to the largest."""
+    first: dict[str, Any] = next(iter(found["groups"].values()), {})
+    names = [name for name in first if name not in ("persons", "images", "chance")]
+    header = [column, "persons", "images", "chance", *(name.replace("_", " ") for name in names)]
+    rows = [
+        [group, str(by["persons"]), str(by["images"]), percent(by["chance"]), *(spread(by[name]) for name in names)]
+        for group, by in found["groups"].items()
+    ]
+    rows += [
+        [f"{group} - {found['reference']}", "", "", "", *(spread(by[name]) for name in names)]
+        for group, by in found.get("differences", {}).items()
+    ]
+    lines = [table(header, rows)] if rows else []
+    if found["too_few"]:
+        few = ", ".join(f"{group} ({count})" for group, count in found["too_few"].items())
+        lines.append(f"{column}, fewer than {found['least_persons']} persons, nothing is said: {few}")
+    lines.append("intervals over images; a difference of mAP is over the classes that both groups have")
+    return "\n".join(lines)
