@@ -16,6 +16,7 @@ from PIL import Image
 from cocoer.outputs import ConflictPoint
 from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
 from cocoer.report.conflict_points import CONDITIONS, LABELS, RULES, Points
+from cocoer.report.conflict_words import figures, findings
 from cocoer.report.plots import (
     Panel,
     as_image,
@@ -27,12 +28,15 @@ from cocoer.report.plots import (
     training_curves,
 )
 
-SHARES = (0.0, 0.35, 0.7)
+SHARES = (0.0, 0.3, 0.7)
 
 
 def conflict_points() -> Points:
     """A point for everything that the plots ask for; numbers made up."""
-    measures, fusions = ("first_excluded", "score", "gain"), ("", "trained", "refitted")
+    measures, fusions = (
+        ("first_excluded", "first_excluded_gain", "score", "gain", "vote_gain"),
+        ("", "trained", "refitted"),
+    )
     made = []
     for measure, fusion, rule, label, condition, share in product(
         measures, fusions, ("", *RULES), ("", *LABELS), CONDITIONS, SHARES
@@ -41,6 +45,17 @@ def conflict_points() -> Points:
         ends = (mean - 2.0, mean + 1.0)
         made.append(ConflictPoint(measure, fusion, rule, label, condition, share, (mean,), mean, 1.0, ends, 400))
     return Points(made)
+
+
+def test_the_findings_are_plain_sentences_and_their_figures_stand_in_the_table() -> None:
+    points = conflict_points()
+    said, rows = findings(points), figures(points)
+    assert len(said) == 8 and all(len(line) < 260 and line.endswith(".") for line in said)
+    assert "raises mAP" in said[3] and len({len(row) for row in rows}) == 1
+    for question, where, value, verdict in rows:
+        assert question and where.startswith("share") and value
+        lower = value.partition("[")[2].partition(",")[0]
+        assert not lower or (verdict == "a gain") == (float(lower) > 0)
 
 
 @settings(max_examples=40)

@@ -14,7 +14,7 @@ from cocoer.names import LEVELS
 from cocoer.outputs import ConflictPoint
 from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
 from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, RULES, Points, where_contradicted
-from cocoer.report.conflict_words import findings
+from cocoer.report.conflict_words import figures, findings
 from cocoer.report.plots import save
 from cocoer.report.text import markdown_table
 
@@ -125,6 +125,9 @@ def as_markdown(points: Points, facts: Mapping[str, Any], command: str, where: s
         quick=_QUICK if sizes["pool"] < _FEW else "",
         command=command,
         findings="\n".join(f"- {line}" for line in findings(points)),
+        figures=markdown_table(
+            ["change of mAP against no update, points, where not said otherwise", "where", "value", ""], figures(points)
+        ),
         last=f"{last:g}",
         models=len(seeds),
         chance=f"{CHANCE:.2f}",
@@ -149,20 +152,28 @@ _QUICK = "\n**A quick run that only shows that everything works; its figures mea
 
 _PAGE = """# Conflict benchmark
 
-Everything on this page is **synthetic**: drawn scenes, small models, nothing about EMOTIC, CAER-S or photographs. In the demo
-world it is known which level contradicts the label, so it can be asked what competition and coordination do there.
+What competition and coordination do when one level of a person contradicts the label, as far as drawn scenes can show it:
+after this page you know when they help and when they do not. Everything here is **synthetic** and says nothing about EMOTIC,
+CAER-S or photographs.
 {quick}
+## What it shows
+
+Where one level of a share {last} of the persons contradicts:
+
+{findings}
+
+A gain or a cost is stated only where the 95 % interval over the models (Student's t, paired by model) leaves out zero.
+The figures behind these sentences; any level contradicts where none is named:
+
+{figures}
+
+The control of the vote gives half of the answer to all three levels: what lies between the two is the competition's.
+
 This page, its plots and its tables are written by one command, which continues where it was interrupted:
 
 ```
 {command}
 ```
-
-## What it shows
-
-{findings}
-
-A gain or a cost is stated only where the 95 % interval over the models (Student's t, paired by model) leaves out zero.
 
 ## Which level leaves first
 
