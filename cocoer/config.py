@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from cocoer.config_checks import check_together
+from cocoer.config_file import read_settings
+from cocoer.config_values import apply_override, explain
 from cocoer.datasets import (
     METRIC_OF,
     DatasetEntry,
@@ -29,11 +30,10 @@ from cocoer.datasets import (
     read_dataset,
     written_out,
 )
-from cocoer.errors import CheckpointError, ConfigError, DatasetError, PaperError
-from cocoer.names import ClassNames, nearest
-from cocoer.paper import PaperRow, paper_table
+from cocoer.errors import CheckpointError, ConfigError, DatasetError
+from cocoer.names import ClassNames
 from cocoer.weights import places
-from cocoer.yaml_file import parse_value, parse_yaml
+from cocoer.yaml_file import parse_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -334,153 +334,6 @@ class Config:
         return METRIC_OF[self.dataset.labels]
 
 
-@dataclass(frozen=True)
-class ConfigHead:
-    """What a config file says about itself, beside its settings; a base's head is not inherited.
-
-    base: the file that it lays its settings over, or None. what: what it is, in a few words, or empty.
-    paper: the row of the paper's tables that it stands for (`paper: {table, row}`), or None.
-    """
-
-    base: str | None
-    what: str
-    paper: PaperRow | None
-
-
-def config_head(path: str | Path) -> ConfigHead:
-    """The head of a config file. Raises ConfigError, for a table or row that the paper does not have too."""
-    return _split(Path(path))[0]
-
-
-def _split(path: Path) -> tuple[ConfigHead, dict[str, Any]]:
-    """A file's head, and its settings without those of its base."""
-    loaded = parse_yaml(path)
-    if loaded is None:
-        loaded = {}
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"config {path}: wanted a mapping of sections, got {type(loaded).__name__}")
-    base, what, paper = (loaded.pop(key, None) for key in ("base", "what", "paper"))
-    if base is not None and not isinstance(base, str):
-        raise ConfigError(f"config {path}: `base:` wants the name of one file, got {base!r}")
-    if not isinstance(what, str | None):
-        raise ConfigError(f"config {path}: `what:` wants a few words, got {what!r}")
-    if paper is not None and not (isinstance(paper, dict) and set(paper) == {"table", "row"}):
-        raise ConfigError(f"config {path}: `paper:` wants the keys table and row, got {paper!r}")
-    try:
-        row = paper_table(str(paper["table"])).row(str(paper["row"])) if paper else None
-    except PaperError as err:
-        raise ConfigError(f"config {path}: paper: {err}") from None
-    return ConfigHead(base, what or "", row), loaded
-
-
-def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The settings in a file, laid over those that its `base:` names (relative to the file)."""
-    if path.resolve() in seen:
-        raise ConfigError(f"{path}: `base:` leads back to this file: {' -> '.join(p.name for p in (*seen, path))}")
-    head, settings = _split(path)
-    if head.base is None:
-        return settings
-    return _merged(_read_yaml(path.parent / head.base, (*seen, path.resolve())), settings)
-
-
-def own_settings(path: str | Path) -> list[str]:
-    """What a file says beyond its base and its run folder, as `a.b=c`: to be laid over another config, such as the demo's."""
-    return [f"{key}={json.dumps(value)}" for key, value in _leaves(_split(Path(path))[1]) if not key.startswith("run.")]
-
-
-def _leaves(tree: Mapping[str, Any], place: str = "") -> list[tuple[str, Any]]:
-    out: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        name = f"{place}{key}"
-        out += _leaves(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return out
-
-
-def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` over `below`, mapping by mapping."""
-    out = dict(below)
-    for key, value in above.items():
-        old = out.get(key)
-        out[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return out
-
-
-def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
-    """The tree with one `a.b=c` applied."""
-    key, equals, value = text.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise ConfigError(f"--set wants section.key=value, got {text!r}")
-    try:
-        leaf = _as_wanted(value, _type_at(path))
-    except ConfigError as err:
-        raise ConfigError(f"--set {key}: {err}") from None
-    for name in reversed(path):
-        leaf = {name: leaf}
-    return _merged(tree, leaf)
-
-
-def _as_wanted(text: str, wanted: Any) -> Any:
-    """What a value of `--set` says where the key wants this type: a text stays a text (`001`, `2024-01-05`, `a #1`, `no`).
-
-    Quotes around a text go, as in YAML; `null` is nothing where the key may be nothing.
-    """
-    kinds = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
-    kinds = tuple(get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds)
-    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-    a_text = str in kinds or any(isinstance(choice, str) for choice in choices)
-    a_number = any(kind in (int, float, bool) for kind in kinds) or not all(isinstance(c, str) for c in choices)
-    if not a_text or a_number or text[:1] in ("[", "{", '"', "'"):
-        return parse_value(text)
-    return None if type(None) in kinds and text in ("", "null", "~") else text
-
-
-def _type_at(path: Sequence[str]) -> Any:
-    """The type that a key of the config wants; None for a section and for a key that is not there."""
-    here: Any = Config
-    for name in path:
-        here = get_type_hints(here, include_extras=True).get(name) if dataclasses.is_dataclass(here) else None
-    return here
-
-
-def _keys_at(loc: Sequence[Any]) -> list[str]:
-    """The keys that are allowed at a place of the config, given as a path of names."""
-    here: Any = Config
-    for name in loc:
-        hints = get_type_hints(here) if dataclasses.is_dataclass(here) else {}
-        here = hints.get(str(name))
-    return [f.name for f in dataclasses.fields(here)] if dataclasses.is_dataclass(here) else []
-
-
-def _explain(error: Mapping[str, Any]) -> str:
-    """One validation error as one line: place, wanted, got, choices."""
-    loc = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith("constrained"))]
-    place = ".".join(str(part) for part in loc)
-    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        keys = _keys_at(loc[:-1])
-        hint = nearest(str(loc[-1]), keys)
-        return (
-            f"{place}: unknown key" + (f", did you mean {hint!r}?" if hint else "") + f" Keys here: {', '.join(keys)}"
-        )
-    if error["type"] == "literal_error":
-        hint = nearest(str(error["input"]), _choices_at(loc))
-        return f"{place}: wanted one of {', '.join(map(repr, _choices_at(loc)))}, got {error['input']!r}" + (
-            f"; did you mean {hint!r}?" if hint else ""
-        )
-    if error["type"] == "dataclass_type":
-        return f"{place}: wanted a section with the keys {', '.join(_keys_at(loc))}, got {error['input']!r}"
-    wanted = error["msg"].removeprefix("Input should be ")
-    return f"{place}: wanted {wanted}, got {error['input']!r}"
-
-
-def _choices_at(loc: Sequence[Any]) -> list[str]:
-    """The values a `Literal` key may take."""
-    here: Any = Config
-    for name in loc:
-        here = get_type_hints(here)[str(name)]
-    return [str(choice) for choice in get_args(here)] if get_origin(here) is Literal else []
-
-
 def config_from_dict(tree: Mapping[str, Any], where: str = "config") -> Config:
     """A checked `Config` from nested mappings, as they come from YAML or a checkpoint.
 
@@ -492,10 +345,10 @@ def config_from_dict(tree: Mapping[str, Any], where: str = "config") -> Config:
         raise ConfigError(f"{where}: {err}") from None
     except (TypeError, ValueError, RecursionError) as err:
         if isinstance(err, ValidationError):
-            lines = [_explain(dict(e)) for e in err.errors(include_url=False)]
+            lines = [explain(Config, dict(e)) for e in err.errors(include_url=False)]
             raise ConfigError(f"{where}: " + "\n".join(lines)) from None
         raise ConfigError(f"{where}: a value is of a type that a config cannot hold: {err}") from None
-    _check_together(config, where)
+    check_together(config, where)
     return config
 
 
@@ -510,102 +363,6 @@ def _with_dataset(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     elif isinstance(name, str) and Path(name).suffix in (".yaml", ".yml"):
         data = {**data, **written_out(read_dataset(Path(name)))}
     return {**tree, "data": data}
-
-
-def _check_together(config: Config, where: str) -> None:
-    """Values that are fine alone and not together."""
-    model = config.model
-    try:
-        _ = config.dataset
-    except DatasetError as err:
-        raise ConfigError(f"{where}: data.dataset: {err}") from None
-    if model.coordination.update == "release" and model.level_head.mapping != "linear":
-        raise ConfigError(
-            f"{where}: model.coordination.update: 'release' is the published step on a linear mapping, got "
-            f"model.level_head.mapping {model.level_head.mapping!r}; take update one, two or none with it"
-        )
-    if (model.backbone.name == "timm") != (model.backbone.timm is not None):
-        raise ConfigError(
-            f"{where}: model.backbone.timm: wanted a network's name with model.backbone.name: timm, and null with any other;"
-            f" got {model.backbone.timm!r} with name {model.backbone.name!r}"
-        )
-    if model.backbone.name in ("timm", "small") and model.backbone.weights == "imagenet":
-        raise ConfigError(
-            f"{where}: model.backbone.weights: torchvision has no ImageNet file for {model.backbone.name!r}; name a file"
-            " (.safetensors or .pth of that network), or null for random weights"
-        )
-    if model.single_level is not None and (model.vocabulary.enabled or model.attention.enabled):
-        raise ConfigError(
-            f"{where}: model.single_level: {model.single_level!r} has nothing to attend to and nobody to be judged by; "
-            f"set model.vocabulary.enabled and model.attention.enabled to false"
-        )
-    if model.competition.vote and not model.vocabulary.enabled:
-        raise ConfigError(
-            f"{where}: model.competition.vote: without V-I nothing competes, so nobody stays to vote; "
-            f"set model.vocabulary.enabled to true"
-        )
-    _check_agreement(model, where)
-    augment = config.data.augment
-    touching = {"flip": augment.flip, "crop": augment.crop, "jitter": augment.jitter}
-    if model.vocabulary.view != "context" or reads_levels(model):
-        touching["box_shift"] = augment.box_shift
-    if config.data.embeddings is not None and any(touching.values()):
-        shown = ", ".join(f"{name} {value:g}" for name, value in touching.items())
-        raise ConfigError(
-            f"{where}: data.embeddings: CLIP's embedding of a person can be kept only where its view stays as it is; "
-            f"wanted data.augment.{', '.join(touching)} at 0, got {shown}"
-        )
-    if model.vocabulary.prompt != "ensemble" and places_in(model.vocabulary.prompt) != {"emotion"}:
-        raise ConfigError(
-            f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, or ensemble, got"
-            f" {model.vocabulary.prompt!r}"
-        )
-    if model.mode == "release" and model.level_head.mapping != "linear":
-        raise ConfigError(
-            f"{where}: model.level_head.mapping: release mode has a linear mapping, got {model.level_head.mapping!r}; "
-            f"set model.mode: paper for the ablation"
-        )
-    if model.mode == "release" and config.data.image_size != 224:
-        raise ConfigError(
-            f"{where}: data.image_size: release mode is defined for 224 pixels, got {config.data.image_size}"
-        )
-
-
-def reads_levels(model: ModelConfig) -> bool:
-    """Whether CLIP has to look at head, body and context of every person."""
-    return "agreement" in (model.competition.rule, model.competition.pseudo_label)
-
-
-def _check_agreement(model: ModelConfig, where: str) -> None:
-    """What competition by agreement needs, and what it cannot go with."""
-    spec = model.competition
-    if reads_levels(model) and not model.vocabulary.enabled:
-        raise ConfigError(
-            f"{where}: model.competition: agreement reads the crops with V-I's CLIP; set model.vocabulary.enabled to true"
-        )
-    if reads_levels(model) and model.coordination.update == "release":
-        raise ConfigError(
-            f"{where}: model.competition: the published update has a competition of its own and knows no agreement; set"
-            " model.coordination.update to one, two or none"
-        )
-    if spec.gate and spec.rule != "agreement":
-        raise ConfigError(
-            f"{where}: model.competition.gate: wanted model.competition.rule: agreement beside it, got {spec.rule!r}"
-        )
-
-
-def places_in(text: str) -> set[str] | None:
-    """The names in plain braces of a text to be filled in by `str.format`; None where a brace says more than a name.
-
-    What says more could look into objects (`{x.__class__}`) or ask for any width (`{x:>9999999999}`).
-    """
-    try:
-        found = list(string.Formatter().parse(text))
-    except ValueError:
-        return None
-    if any(name is not None and (spec or conversion or not name.isidentifier()) for _, name, spec, conversion in found):
-        return None
-    return {name for _, name, _, _ in found if name is not None}
 
 
 def check_classes(metadata: Mapping[str, Any], classes: Sequence[str], where: str) -> None:
@@ -625,9 +382,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError for a missing file, bad YAML, and every unknown key, wrong type and bad range.
     """
     path = places.find(path) or Path(path)
-    tree = _read_yaml(path)
+    tree = read_settings(path)
     for text in overrides:
-        tree = _apply_override(tree, text)
+        tree = apply_override(Config, tree, text)
     return config_from_dict(tree, f"config {path}")
 
 
@@ -635,7 +392,7 @@ def change_config(config: Config, overrides: Sequence[str]) -> Config:
     """The config with `a.b=c` overrides over it. Raises ConfigError as `load_config` does."""
     tree = config_to_dict(config)
     for text in overrides:
-        tree = _apply_override(tree, text)
+        tree = apply_override(Config, tree, text)
     return config_from_dict(tree, "--set") if overrides else config
 
 

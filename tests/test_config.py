@@ -212,7 +212,7 @@ def test_a_missing_file_names_where_configs_are(tmp_path: Path) -> None:
         ({"modle": {}}, "modle: unknown key, did you mean 'model'"),
         (
             {"model": {"backbone": {"nmae": "vgg16"}}},
-            "model.backbone.nmae: unknown key, did you mean 'name'.*Keys here: name, weights",
+            "model.backbone.nmae: unknown key, did you mean 'name'.*Keys here: name, timm, weights",
         ),
         (
             {"model": {"backbone": {"name": "resnet-50"}}},

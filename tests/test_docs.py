@@ -32,7 +32,7 @@ def test_the_tree_in_contributing_is_the_tree_on_disk() -> None:
     folders = [ROOT / "cocoer", *(p for p in sorted((ROOT / "cocoer").rglob("*")) if p.is_dir() and modules(p))]
     on_disk = {f"{p.relative_to(ROOT).as_posix()}/": modules(p) for p in folders}
     assert written == on_disk, "CONTRIBUTING.md: write the tree anew:\n" + "\n".join(
-        f"{place:28}{names}" for place, names in on_disk.items()
+        f"{place:30}{names}" for place, names in on_disk.items()
     )
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from tiny_models import ROOT
 
-from cocoer.config import config_head, load_config
+from cocoer.config import load_config
+from cocoer.config_file import config_head
 from cocoer.errors import ConfigError, PaperError
 from cocoer.model.describe import describe
 from cocoer.paper import paper_table, paper_tables, read_tables

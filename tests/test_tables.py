@@ -19,7 +19,7 @@ from browser import BROWSER, browse
 from PIL import Image
 from training_world import make_world, read, script
 
-from cocoer.config import own_settings
+from cocoer.config_file import own_settings
 from cocoer.datasets import find_dataset
 from cocoer.errors import CheckpointError, IndexFileError, ScoreError, TableError, TrainingError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes

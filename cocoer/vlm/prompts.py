@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from cocoer.boxes import touched_pixels
-from cocoer.config import places_in
+from cocoer.config_checks import places_in
 from cocoer.errors import ConfigError, PromptError
 from cocoer.names import LEVELS, nearest, spoken
 from cocoer.outputs import LEVEL_SOURCES, PersonBoxes, PersonPrediction

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cocoer.config import own_settings
+from cocoer.config_file import own_settings
 from cocoer.studies.tables.measurements import Target
 from cocoer.studies.tables.variants import Variant
 from cocoer.training.launch import TrainingRun, seeds_of, train_all

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cocoer.config import Config, config_head, load_config
+from cocoer.config import Config, load_config
+from cocoer.config_file import config_head
 from cocoer.errors import TableError
 from cocoer.paper import PaperRow
 

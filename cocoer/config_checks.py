@@ -1,0 +1,107 @@
+"""What a whole config must satisfy beyond the type and range of each value."""
+
+from __future__ import annotations
+
+import string
+from typing import TYPE_CHECKING
+
+from cocoer.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from cocoer.config import Config
+
+
+def check_together(config: Config, where: str) -> None:
+    """ConfigError for values that are fine alone and not together."""
+    model = config.model
+    try:
+        _ = config.dataset
+    except DatasetError as err:
+        raise ConfigError(f"{where}: data.dataset: {err}") from None
+    if model.coordination.update == "release" and model.level_head.mapping != "linear":
+        raise ConfigError(
+            f"{where}: model.coordination.update: 'release' is the published step on a linear mapping, got "
+            f"model.level_head.mapping {model.level_head.mapping!r}; take update one, two or none with it"
+        )
+    if (model.backbone.name == "timm") != (model.backbone.timm is not None):
+        raise ConfigError(
+            f"{where}: model.backbone.timm: wanted a network's name with model.backbone.name: timm, and null with any other;"
+            f" got {model.backbone.timm!r} with name {model.backbone.name!r}"
+        )
+    if model.backbone.name in ("timm", "small") and model.backbone.weights == "imagenet":
+        raise ConfigError(
+            f"{where}: model.backbone.weights: torchvision has no ImageNet file for {model.backbone.name!r}; name a file"
+            " (.safetensors or .pth of that network), or null for random weights"
+        )
+    if model.single_level is not None and (model.vocabulary.enabled or model.attention.enabled):
+        raise ConfigError(
+            f"{where}: model.single_level: {model.single_level!r} has nothing to attend to and nobody to be judged by; "
+            f"set model.vocabulary.enabled and model.attention.enabled to false"
+        )
+    if model.competition.vote and not model.vocabulary.enabled:
+        raise ConfigError(
+            f"{where}: model.competition.vote: without V-I nothing competes, so nobody stays to vote; "
+            f"set model.vocabulary.enabled to true"
+        )
+    _check_agreement(model, where)
+    augment = config.data.augment
+    touching = {"flip": augment.flip, "crop": augment.crop, "jitter": augment.jitter}
+    if model.vocabulary.view != "context" or reads_levels(model):
+        touching["box_shift"] = augment.box_shift
+    if config.data.embeddings is not None and any(touching.values()):
+        shown = ", ".join(f"{name} {value:g}" for name, value in touching.items())
+        raise ConfigError(
+            f"{where}: data.embeddings: CLIP's embedding of a person can be kept only where its view stays as it is; "
+            f"wanted data.augment.{', '.join(touching)} at 0, got {shown}"
+        )
+    if model.vocabulary.prompt != "ensemble" and places_in(model.vocabulary.prompt) != {"emotion"}:
+        raise ConfigError(
+            f"{where}: model.vocabulary.prompt: wanted a text with {{emotion}} in it, or ensemble, got"
+            f" {model.vocabulary.prompt!r}"
+        )
+    if model.mode == "release" and model.level_head.mapping != "linear":
+        raise ConfigError(
+            f"{where}: model.level_head.mapping: release mode has a linear mapping, got {model.level_head.mapping!r}; "
+            f"set model.mode: paper for the ablation"
+        )
+    if model.mode == "release" and config.data.image_size != 224:
+        raise ConfigError(
+            f"{where}: data.image_size: release mode is defined for 224 pixels, got {config.data.image_size}"
+        )
+
+
+def reads_levels(model: ModelConfig) -> bool:
+    """Whether CLIP has to look at head, body and context of every person."""
+    return "agreement" in (model.competition.rule, model.competition.pseudo_label)
+
+
+def _check_agreement(model: ModelConfig, where: str) -> None:
+    """What competition by agreement needs, and what it cannot go with."""
+    spec = model.competition
+    if reads_levels(model) and not model.vocabulary.enabled:
+        raise ConfigError(
+            f"{where}: model.competition: agreement reads the crops with V-I's CLIP; set model.vocabulary.enabled to true"
+        )
+    if reads_levels(model) and model.coordination.update == "release":
+        raise ConfigError(
+            f"{where}: model.competition: the published update has a competition of its own and knows no agreement; set"
+            " model.coordination.update to one, two or none"
+        )
+    if spec.gate and spec.rule != "agreement":
+        raise ConfigError(
+            f"{where}: model.competition.gate: wanted model.competition.rule: agreement beside it, got {spec.rule!r}"
+        )
+
+
+def places_in(text: str) -> set[str] | None:
+    """The names in plain braces of a text to be filled in by `str.format`; None where a brace says more than a name.
+
+    What says more could look into objects (`{x.__class__}`) or ask for any width (`{x:>9999999999}`).
+    """
+    try:
+        found = list(string.Formatter().parse(text))
+    except ValueError:
+        return None
+    if any(name is not None and (spec or conversion or not name.isidentifier()) for _, name, spec, conversion in found):
+        return None
+    return {name for _, name, _, _ in found if name is not None}
