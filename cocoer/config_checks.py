@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cocoer.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    from cocoer.config import Config
+    from cocoer.config import Config, ModelConfig
 
 
 def check_together(config: Config, where: str) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cocoer.config import CompetitionConfig, Config, ModelConfig, reads_levels
+from cocoer.config import CompetitionConfig, Config, ModelConfig
+from cocoer.config_checks import reads_levels
 from cocoer.errors import CheckpointError
 from cocoer.model.agreement import AgreementRule
 from cocoer.model.attention import AttentionBlock

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from cocoer.config import Config, check_classes, config_from_dict, config_to_dict, reads_levels
+from cocoer.config import Config, check_classes, config_from_dict, config_to_dict
+from cocoer.config_checks import reads_levels
 from cocoer.errors import CheckpointError
 from cocoer.model.description import FORMAT_VERSION, METADATA_KEY, described
 from cocoer.model.tensor_file import WITHOUT, read_container, read_tensor_file, write_tensors
