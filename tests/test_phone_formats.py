@@ -65,7 +65,7 @@ def test_of_several_images_in_one_file_the_first_is_taken(tmp_path: Path) -> Non
     assert difference(decode_image(appended.getvalue()), PHOTO) < 3
 
 
-def wide_gamut(gamma_swap: bool = True) -> bytes:
+def wide_gamut() -> bytes:
     """A matrix profile with red and blue primaries exchanged: what is red in it is blue in sRGB, so a test cannot miss it."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = int.from_bytes(profile[128:132], "big")

@@ -90,6 +90,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--recursive", action="store_true", help="look into folders below a folder")
     p.add_argument("--every", type=int, default=1, metavar="N", help="of a video take each N-th frame (default: 1)")
     p.add_argument(
+        "--track",
+        action="store_true",
+        help="videos: keep people's ids from frame to frame, smooth probabilities along each track, write NAME.mp4 and "
+        "NAME.timeline.png (without --format: rows and table, no file per frame)",
+    )
+    p.add_argument(
         "--resume", action="store_true", help="leave out what results.jsonl in the output folder already holds"
     )
     p.add_argument(
@@ -107,7 +113,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.input = [*args.images, *args.input]
     if not args.input:
         p.error("wanted an image, a folder, a glob, a list, a video or -, got none")
-    formats = args.format.split(",") if args.format else list(FORMATS)
+    formats = args.format.split(",") if args.format else ["csv"] if args.track else list(FORMATS)
+    if args.track and (args.resume or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+        p.error("--track follows people from the first frame on, in one process: leave --resume and torchrun out")
     if unknown := [name for name in formats if name not in KNOWN]:
         p.error(
             f"--format: unknown {', '.join(map(repr, unknown))}; wanted a comma-separated list of {', '.join(KNOWN)}"
@@ -255,6 +263,7 @@ def process(
     """This process's share of the input. Returns counts: images, persons, images with an error."""
     from tqdm import tqdm
 
+    from cocoer.cli.films import tracked
     from cocoer.data.inputs import iterate_inputs
     from cocoer.inference.pipeline import predict_many
     from cocoer.report.draw import LARGEST_SIDE
@@ -277,8 +286,10 @@ def process(
         recognizer,
         items,
         lambda item: boxes(item.name, item.source if isinstance(item.source, Path) else None, item.frame),
-        keep_side=LARGEST_SIDE if folder.wants_image else 0,
+        keep_side=LARGEST_SIDE if folder.wants_image or args.track else 0,
     )
+    if args.track:
+        results = tracked(results, recognizer.rule, folder.folder, args.every)
     images = persons = failed = 0
     talk = not args.quiet and total is not None and total <= MOST_SUMMARIES and processes == 1
     with tqdm(total=left, unit="image", disable=args.quiet or talk or not sys.stderr.isatty(), delay=2) as bar:

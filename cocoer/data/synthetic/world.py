@@ -99,8 +99,8 @@ def draw_image(seed: int, split: str, index: int, options: WorldOptions, max_peo
     slots = _slots(rng, len(plan.people), width / height)
     people = []
     for person, slot in zip(plan.people, slots, strict=True):
-        figure = _figure(rng, person)
-        body, head = _place(canvas, rng, figure, slot, scene)
+        figure = sample_person(rng, person)
+        body, head = place_figure(canvas, rng, figure, slot, scene)
         people.append(Person(person, body, head, tuple(captions(person, scene.words))))
         if rng.random() < 0.25:
             wide = (body[2] - body[0]) / height
@@ -124,7 +124,8 @@ def _slots(rng: np.random.Generator, count: int, wide: float) -> list[tuple[floa
     return slots
 
 
-def _figure(rng: np.random.Generator, person: PersonPlan) -> Figure:
+def sample_person(rng: np.random.Generator, person: PersonPlan) -> Figure:
+    """What a planned person looks like, with face and posture as its archetypes show them."""
     looks = sample_looks(rng, person.gender, person.age)
     intensity = float(rng.uniform(0.88, 1.08) if person.strong else rng.uniform(0.5, 0.7))
     face = sample_expression(rng, person.archetypes[0], intensity)
@@ -132,7 +133,7 @@ def _figure(rng: np.random.Generator, person: PersonPlan) -> Figure:
     return sample_figure(rng, looks, face, posture, intensity, person.gender, person.age)
 
 
-def _place(
+def place_figure(
     canvas: Image.Image, rng: np.random.Generator, figure: Figure, slot: tuple[float, float, float], scene: Scene
 ) -> tuple[Box, Box]:
     """Draw a figure into its slot; body and head boxes in pixels of the final image.
