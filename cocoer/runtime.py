@@ -31,6 +31,11 @@ class Runtime:
     device: torch.device
 
     @property
+    def share(self) -> tuple[int, int]:
+        """(rank, processes): which part of the persons is this process's."""
+        return self.rank, self.world_size
+
+    @property
     def is_main(self) -> bool:
         """Whether this process writes."""
         return self.rank == 0

@@ -32,9 +32,7 @@ def gradients(config: Path, folder: Path, accumulate: int) -> None:
         learner = build_learner(settings, model, runtime)
         training_mode(model, True)
         size = 16 // runtime.world_size // accumulate
-        loader = build_loader(
-            settings.data, "train", size, 0, train=True, rank=runtime.rank, world_size=runtime.world_size
-        )
+        loader = build_loader(settings.data, "train", size, 0, train=True, share=runtime.share)
         batches = [batch for batch, _ in zip(loader, range(accumulate), strict=False)]
         facts = te.step_facts(batches, runtime.rank == 1, runtime)  # type: ignore[arg-type]
         terms = te.backward(learner, batches, facts, runtime)  # type: ignore[arg-type]

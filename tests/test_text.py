@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import replace
 
@@ -16,8 +15,6 @@ from cocoer.report.text import (
     cell_text,
     display_width,
     exclusion_text,
-    format_metrics,
-    human_duration,
     human_size,
     markdown_table,
     summarize,
@@ -71,28 +68,6 @@ def test_a_row_of_the_wrong_length_is_an_error() -> None:
 )  # fmt: skip
 def test_sizes_in_words(size: float, text: str) -> None:
     assert human_size(size) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 ms"), (0.0851, "85 ms"), (0.9996, "1.0 s"), (4.21, "4.2 s"), (59.96, "1 min 00 s"), (185, "3 min 05 s"),
-     (3599.6, "1 h 00 min"), (7620, "2 h 07 min")],
-)  # fmt: skip
-def test_durations_in_words(seconds: float, text: str) -> None:
-    assert human_duration(seconds) == text
-
-
-def test_metrics_on_one_line() -> None:
-    metrics = {
-        "mAP": 0.73125,
-        "persons": 1024,
-        "interval": (0.7, 0.75),
-        "split": "test",
-        "ap": {"Anger": 0.5},
-        "x": None,
-    }
-    assert format_metrics(metrics) == "mAP 0.7312  persons 1,024  interval [0.7000, 0.7500]  split test  x -"
-    assert format_metrics({"loss": math.nan}) == "loss nan"
 
 
 def test_exclusion_in_words() -> None:

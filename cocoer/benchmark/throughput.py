@@ -28,11 +28,6 @@ class Throughput:
     image_size: int
     image: tuple[int, int]
 
-    @property
-    def speedup(self) -> float:
-        """How many times faster the cache is."""
-        return self.cached / self.decoding
-
 
 def measure_throughput(
     folder: Path,

@@ -144,9 +144,7 @@ def run(loaded: Loaded, split: str, batch_size: int, runtime: Runtime) -> tuple[
     """The evaluation, and its persons in order."""
     config = loaded.config
     people = build_dataset(config.data, split)
-    loader = build_loader(
-        config.data, split, batch_size, rank=runtime.rank, world_size=runtime.world_size, dataset=people
-    )
+    loader = build_loader(config.data, split, batch_size, share=runtime.share, dataset=people)
     result = evaluate(
         loaded.model,
         loader,

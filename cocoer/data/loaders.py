@@ -155,18 +155,17 @@ def build_loader(
     seed: int = 0,
     train: bool = False,
     drop_last: bool = False,
-    rank: int = 0,
-    world_size: int = 1,
+    share: tuple[int, int] = (0, 1),
     dataset: PersonDataset | None = None,
 ) -> DataLoader[Sample]:
     """A loader whose batches are `Batch`; its `batch_sampler` is a `PersonBatchSampler` (set_state, state_after).
 
     train: shuffled by (seed, epoch) and augmented; otherwise the order of the index, every person exactly once.
-    batch_size: persons a step and process. dataset: use this one in place of reading the index again.
+    batch_size: persons a step and process. share: (rank, processes). dataset: use this one in place of reading the index again.
     More workers than cores or batches are not started. Raises IndexFileError for an index that cannot be used.
     """
     dataset = build_dataset(data, split, seed, train) if dataset is None else dataset
-    sampler = PersonBatchSampler(len(dataset), batch_size, seed, train, drop_last, rank, world_size)
+    sampler = PersonBatchSampler(len(dataset), batch_size, seed, train, drop_last, *share)
     workers = min(data.workers, len(sampler), available_cores())
     return DataLoader(
         dataset,

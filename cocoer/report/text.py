@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES, SYNTHETIC, ImageResult, PersonPrediction
@@ -96,36 +96,6 @@ def human_size(num_bytes: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def human_duration(seconds: float) -> str:
-    """A duration in words: '85 ms', '4.2 s', '3 min 05 s', '2 h 07 min'."""
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def format_metrics(metrics: Mapping[str, object], digits: int = 4) -> str:
-    """Metrics on one line, in their order: 'mAP 0.7312  loss 1.2000  persons 1,024'; nested tables are left out.
-
-    An interval (two numbers) is written '[low, high]'.
-    """
-    parts = []
-    for name, value in metrics.items():
-        if isinstance(value, bool) or value is None or isinstance(value, str):
-            parts.append(f"{name} {'-' if value is None else value}")
-        elif isinstance(value, int):
-            parts.append(f"{name} {value:,}")
-        elif isinstance(value, float):
-            parts.append(f"{name} {value:.{digits}f}")
-        elif isinstance(value, (tuple, list)) and len(value) == 2:
-            parts.append(f"{name} [{value[0]:.{digits}f}, {value[1]:.{digits}f}]")
-    return "  ".join(parts)
 
 
 def exclusion_text(person: PersonPrediction) -> str:

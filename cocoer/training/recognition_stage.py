@@ -109,9 +109,7 @@ def quiet_loader(
     """A loader of this process's share of a split, that takes nothing from the global random state."""
     size = batch_size or config.optim.batch_size
     seed = config.run.seed
-    loader = build_loader(
-        config.data, split, size, seed, train, rank=runtime.rank, world_size=runtime.world_size, dataset=people
-    )
+    loader = build_loader(config.data, split, size, seed, train, share=runtime.share, dataset=people)
     loader.generator = torch.Generator().manual_seed(seed)
     loader.worker_init_fn = shield_worker
     return loader
