@@ -345,3 +345,25 @@ class ConflictPoint:
     deviation: float | None
     interval: tuple[float, float] | None
     persons: int
+
+
+@dataclass(frozen=True)
+class StudyPoint:
+    """One figure of the agreement study: mean over trainings, all values in percent (or in points of a percent).
+
+    setting: `short` or `long` training. test: on which persons, `_gain` behind it: minus all three levels, `_control`: minus the
+    variant's control, training by training. what: the variant, reader or CLIP. condition: which persons, or which level.
+    share: of contradicted persons, or the noise on CLIP's readings; None where neither is varied.
+    values: one per training. deviation, interval: as in `ConflictPoint`.
+    """
+
+    setting: str
+    test: str
+    what: str
+    condition: str
+    share: float | None
+    values: tuple[float, ...]
+    mean: float
+    deviation: float | None
+    interval: tuple[float, float] | None
+    persons: int

@@ -240,3 +240,13 @@ def test_a_tower_without_text_is_an_error(tmp_path: Path) -> None:
     config = tiny_config(RULE, f"model.vocabulary.weights={tmp_path / 'visual.pt'}")
     with pytest.raises(ValueError, match=r"do not fit the tower: .* keys missing"):
         build_model(config)
+
+
+def test_with_a_gate_the_vote_counts_the_levels_by_their_shares() -> None:
+    plain, inputs = tiny_model(RULE, GATE), people(6)
+    before, after = answers(plain, inputs), answers(alike(plain, RULE, GATE, "model.competition.vote=true"), inputs)
+    assert before.agreement is not None
+    levels = (before.agreement.shares.unsqueeze(-1) * before.level_logits.sigmoid()).sum(1)
+    torch.testing.assert_close(
+        after.logits.sigmoid(), 0.5 * before.logits.sigmoid() + 0.5 * levels, rtol=1e-4, atol=1e-5
+    )

@@ -30,6 +30,7 @@ COMMANDS = {
     "cases": "case studies of a split as one HTML page",
     "tables": "the paper's tables, measured",
     "conflict": "the conflict benchmark",
+    "agreement": "what a competition by agreement is worth",
     "export": "ONNX or torch.export file of a checkpoint",
     "benchmark": "speed and memory on this machine",
     "vlm": "questions to a vision-language model",

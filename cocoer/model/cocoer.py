@@ -44,8 +44,8 @@ class CocoER(LevelModel):
     levels: the parts of the three levels, by name. cross_level: three sets of tokens in, three out.
     vocabulary: the V-I branch or None (ablation). workspace: competition and coordination.
     agreement: competition by agreement on CLIP's readings, and what it is for; None = the paper's rule.
-    label: how y_t is made of logits, and of whose. vote: outside training, makes the answer of l_G, level logits and
-    exclusion (`vote.survivors_vote`); None = l_G alone.
+    label: how y_t is made of logits, and of whose. vote: outside training, makes the answer of l_G, level logits,
+    exclusion and, with a gate, the levels' shares (`vote.survivors_vote`); None = l_G alone.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CocoER(LevelModel):
         workspace: Workspace,
         label: PseudoLabelRule,
         image_size: int,
-        vote: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        vote: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor] | None = None,
         agreement: AgreementRule | None = None,
     ) -> None:
         super().__init__({level: levels[level] for level in LEVELS}, cross_level, vocabulary, image_size)
@@ -123,12 +123,13 @@ class CocoER(LevelModel):
         label = self.pseudo_label(levels, vocabulary, agreed)  # [B, k]
         ruling = agreed if self._agreement and self._agreement.excludes else None
         refined, competition = self.workspace(levels, self.head_parameters(), label, ruling)  # [B, L, d]
-        if agreed is not None and self._agreement and self._agreement.gates:
-            refined = gated(refined, agreed.shares)
+        shares = agreed.shares if agreed is not None and self._agreement and self._agreement.gates else None
+        if shares is not None:
+            refined = gated(refined, shares)
         fused = torch.cat([refined.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
         logits = self.fusion(fused)  # [B, k]
         if self._vote is not None and not self.training:
-            logits = self._vote(logits, levels.logits, competition.exclusion)
+            logits = self._vote(logits, levels.logits, competition.exclusion, shares)
         return ModelOutput(
             logits=logits,
             level_logits=levels.logits,

@@ -1,0 +1,102 @@
+"""The agreement study on the demo world (SYNTHETIC): what a competition that finds the contradicting level is worth.
+
+    cocoer agreement                                # everything that is not done yet, then the page
+    cocoer agreement --settings short --seeds 0 1   # only these trainings
+    cocoer agreement --page-only --publish docs     # the page of what is there, as docs/agreement.md
+
+Draws scenes, trains recognition models with a fusion head for every variant (half an hour a seed on one core for both
+settings), and measures them on persons that nobody trained on. Exit code 0: done. 1: something cannot be used. 2: usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from cocoer.errors import CocoerError, ConfigError
+from cocoer.report.agreement import write_agreement
+from cocoer.runtime import start_runtime
+from cocoer.studies.agreement.study import (
+    SETTINGS,
+    Study,
+    adopt_figures,
+    facts_of,
+    publish_figures,
+    run_study,
+    shipped_evaluations,
+    stored,
+)
+from cocoer.studies.agreement.summary import over_trainings
+from cocoer.studies.agreement.worlds import QUICK, Sizes
+from cocoer.weights import places
+
+FIGURES = "agreement.json"
+"""Of the documentation: everything that the page is made of; a run in another folder goes on from it."""
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="cocoer agreement", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, help="folder; default: outputs/agreement, with _quick for --quick")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="which trainings")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED", help="one training per seed"
+    )
+    parser.add_argument("--clip", nargs="+", action="extend", default=[], metavar="NAME=FILE",
+                        help="further CLIPs of the demonstration's architecture that read along in short trainings")  # fmt: skip
+    parser.add_argument(
+        "--quick", action="store_true", help="few persons: shows that it runs, its figures mean nothing"
+    )
+    parser.add_argument("--page-only", action="store_true", help="train and measure nothing")
+    parser.add_argument("--publish", type=Path, metavar="DOCS", help="write the page to DOCS, its plot to DOCS/images")
+    args = parser.parse_args(argv)
+    if args.quick and args.publish:
+        parser.error("--publish: the figures of --quick mean nothing and do not belong into the documentation")
+    if wrong := [text for text in args.clip if not all(text.partition("="))]:
+        parser.error(f"--clip: wanted NAME=FILE, got {wrong[0]!r}")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    args = arguments(argv)
+    output: Path = args.output or Path("outputs/agreement_quick" if args.quick else "outputs/agreement")
+    clips = tuple((name, Path(file)) for name, _, file in (text.partition("=") for text in args.clip))
+    config = places.SHIPPED / "configs" / "demo_emotic.yaml"
+    study = Study(output, QUICK if args.quick else Sizes(), config, tuple(args.seeds), tuple(args.settings), clips)
+    try:
+        if places.CLONE is not None and not args.quick and (published := places.CLONE / "docs" / FIGURES).is_file():
+            adopt_figures(published, output, study.sizes)
+        if args.page_only:
+            results = stored(output)
+        else:
+            with start_runtime("cpu") as runtime:
+                results = run_study(study, runtime)
+        if not results:
+            print(f"cocoer agreement: {output}: no training was measured; run without --page-only", file=sys.stderr)
+            return 1
+        command = shlex.join(["cocoer", "agreement", *(text for text in given if text != "--page-only")])
+        folder, images = (args.publish, "images/") if args.publish else (output, "")
+        shipped = shipped_evaluations(output)
+        facts = facts_of(results) | {"shipped": shipped}
+        paths = write_agreement(over_trainings(results), facts, folder, command, images)
+        if args.publish:
+            publish_figures(results, shipped, args.publish / FIGURES)
+            paths.append(args.publish / FIGURES)
+    except ConfigError as err:
+        print(f"cocoer agreement: {err}", file=sys.stderr)
+        return 2
+    except (CocoerError, OSError, ValueError) as err:
+        print(f"cocoer agreement: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("cocoer agreement: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 1
+    for path in paths:
+        print(path.as_posix())
+    return 0

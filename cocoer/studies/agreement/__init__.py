@@ -1,0 +1,1 @@
+"""What competition by agreement is worth: trainings, controls, and where it costs."""

@@ -1,0 +1,186 @@
+"""The whole study: scenes, trainings, figures; what is done is kept and not done again.
+
+One file of figures per setting and seed, `short-N.json` or `long-N.json`, with the scores of the headline's persons beside it. A
+page is made of those that are there, however many; the same command goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cocoer.config import Config, load_config
+from cocoer.errors import ConflictError
+from cocoer.files import file_sha256, write_file, write_text
+from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, text_embeddings
+from cocoer.model.fold_batch_norms import fold_batch_norms
+from cocoer.model.vocabulary import ClipReader
+from cocoer.model.zero_shot import Tower, load_tower
+from cocoer.provenance import git_revision
+from cocoer.runtime import Runtime
+from cocoer.studies.agreement.measuring import measure
+from cocoer.studies.agreement.training import load_trained, save_trained, train
+from cocoer.studies.agreement.worlds import Sizes, contradicted, persons_of, plan_scenes
+
+FORMAT = 1
+DEFAULT_SEEDS = (0, 1, 2, 3, 4)
+SETTINGS: tuple[str, ...] = ("short", "long")
+EPOCHS = {"short": 4, "long": 6}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where it lies, how large it is, and which trainings are wanted. clips: further CLIPs by name, weights files.
+
+    Further CLIPs read along in short trainings alone.
+    """
+
+    folder: Path
+    sizes: Sizes
+    config: Path
+    seeds: tuple[int, ...] = DEFAULT_SEEDS
+    settings: tuple[str, ...] = SETTINGS
+    clips: tuple[tuple[str, Path], ...] = ()
+
+    def resolved(self, setting: str) -> Config:
+        """The config of a training."""
+        root, epochs = plan_scenes(self.folder / "scenes", self.sizes).train.root, EPOCHS[setting]
+        places = [
+            f"data.root={root}",
+            f"data.index={root / 'index'}",
+            f"data.cache={self.folder / 'crops'}",
+            "data.workers=0",
+        ]
+        alone = ["model.coordination.update=none", "model.competition.enabled=false"]
+        return load_config(self.config, [*places, *alone, f"optim.epochs={epochs}"])
+
+
+def readers(study: Study, config: Config) -> dict[str, ClipReader]:
+    """The further CLIPs, reading against the config's prompts. Raises CheckpointError for a file that does not fit."""
+    out = {}
+    for name, file in study.clips:
+        tower = Tower(config.model.vocabulary.tower, str(file))
+        clip = load_tower(tower)
+        text = text_embeddings(clip, tower.name, config.classes, config.model.vocabulary.prompt)
+        out[name] = ClipReader(clip.visual, text, (CLIP_MEAN, CLIP_STD)).eval()
+        fold_batch_norms(out[name].tower)
+    return out
+
+
+def run_study(study: Study, runtime: Runtime) -> list[dict[str, Any]]:
+    """Do what is not done yet, short trainings first; the figures of everything that is done."""
+    scenes = plan_scenes(study.folder / "scenes", study.sizes)
+    for tree in (scenes.train, scenes.fresh, *scenes.pools.values()):
+        tree.draw(1)
+    for setting in study.settings:
+        for seed in study.seeds:
+            _one(study, setting, seed, runtime)
+    return stored(study.folder)
+
+
+def stored(folder: Path) -> list[dict[str, Any]]:
+    """Figures of every training that was measured, short first. Raises ConflictError for a damaged file."""
+    out = []
+    for setting in SETTINGS:
+        for file in sorted(folder.glob(f"{setting}-*.json"), key=lambda path: int(path.stem.rpartition("-")[2])):
+            try:
+                out.append(json.loads(file.read_text(encoding="utf-8")))
+            except ValueError as err:
+                raise ConflictError(f"{file}: damaged results file ({err}); delete it and run again") from None
+    return out
+
+
+def _one(study: Study, setting: str, seed: int, runtime: Runtime) -> None:
+    """One training and its figures, where they are not there."""
+    file = study.folder / f"{setting}-{seed}.json"
+    if file.is_file():
+        return
+    config = study.resolved(setting)
+    clips = readers(study, config) if setting == "short" else {}
+    weights = study.folder / "models" / f"{setting}-{seed}.safetensors"
+    scenes = plan_scenes(study.folder / "scenes", study.sizes)
+    start = time.process_time()
+    if weights.is_file():
+        made = load_trained(weights, config, clips)
+    else:
+        known: Tensor = torch.from_numpy(contradicted(persons_of(scenes.train, "train")))
+        persons = study.sizes.short if setting == "short" else study.sizes.train
+        made = train(config, seed, persons, clips, known, runtime)
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        save_trained(weights, made, {"setting": setting, "seed": seed})
+    trained = time.process_time() - start
+    made.model.fold()
+    rows, kept = measure(made, scenes, study.folder / "crops")
+    write_file(file.with_suffix(".npz"), lambda path: _save_scores(path, kept))
+    facts = {
+        "format": FORMAT,
+        "setting": setting,
+        "seed": seed,
+        "sizes": asdict(study.sizes),
+        "epochs": config.optim.epochs,
+        "clips": {name: file_sha256(path) for name, path in study.clips} if clips else {},
+        "gate": {"slope": made.settings.gate.slope.item(), "threshold": made.settings.gate.threshold.item()},
+        "weights_sha256": file_sha256(weights),
+        "commit": git_revision(),
+        "seconds": {"training": trained, "all": time.process_time() - start},
+        "rows": rows,
+    }
+    write_text(file, json.dumps(facts, indent=1) + "\n")
+
+
+def _save_scores(path: Path, kept: Mapping[str, NDArray[Any]]) -> None:
+    with path.open("wb") as handle:
+        np.savez_compressed(handle, **dict[str, Any](kept))
+
+
+def publish_figures(results: Sequence[dict[str, Any]], shipped: Mapping[str, Any], file: Path) -> None:
+    """Everything that a page is made of in one file, so that a later run can go on with it (`adopt_figures`)."""
+    write_text(file, json.dumps({"trainings": list(results), "shipped": dict(shipped)}, separators=(",", ":")) + "\n")
+
+
+def adopt_figures(file: Path, folder: Path, sizes: Sizes) -> None:
+    """Put published figures of trainings of these sizes into a study's folder, where it has none of its own."""
+    published = json.loads(file.read_text(encoding="utf-8"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in published["trainings"]:
+        own = folder / f"{result['setting']}-{result['seed']}.json"
+        if result["sizes"] == asdict(sizes) and not own.is_file():
+            write_text(own, json.dumps(result, indent=1) + "\n")
+    for name, evaluation in published["shipped"].items():
+        own = folder / "shipped" / name / "evaluation.json"
+        if not own.is_file():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            write_text(own, json.dumps(evaluation, indent=1) + "\n")
+
+
+def shipped_evaluations(folder: Path) -> dict[str, Any]:
+    """What `cocoer evaluate` wrote of the shipped weights into `folder/shipped/NAME`, by name."""
+    files = sorted((folder / "shipped").glob("*/evaluation.json"))
+    return {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def facts_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the page says of the trainings beside their figures: which there are, what they took, what is missing."""
+    texts, missing = [], []
+    for setting in SETTINGS:
+        found = [result for result in results if result["setting"] == setting]
+        if found:
+            seeds = ", ".join(str(result["seed"]) for result in found)
+            minutes = sum(result["seconds"]["all"] for result in found) / 60 / len(found)
+            gates = "; ".join(f"{r['gate']['slope']:.2f}, {r['gate']['threshold']:.2f}" for r in found)
+            texts.append(
+                f"{setting}: seeds {seeds}, {minutes:.1f} CPU minutes each; slope and threshold learned: {gates}"
+            )
+        if len(found) < len(DEFAULT_SEEDS):
+            missing.append(f"{len(DEFAULT_SEEDS) - len(found)} of {len(DEFAULT_SEEDS)} {setting} trainings")
+    commits = ", ".join(dict.fromkeys(result["commit"] for result in results))
+    return {"trainings": ". ".join(texts) + f". Commit {commits}", "missing": ", ".join(missing)}

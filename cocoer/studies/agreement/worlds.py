@@ -1,0 +1,110 @@
+"""The scenes of the agreement study, all drawn from seeds of its own, and how their persons are shown to the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from cocoer.data.batch import PersonRecord
+from cocoer.data.index import read_index
+from cocoer.data.synthetic.emotions import ARCHETYPES
+from cocoer.data.transforms import LevelCrops
+from cocoer.datasets import EMOTIC_CLASSES
+from cocoer.names import LEVELS
+from cocoer.studies.conflict.world import POOLS, TRAINED_SHARE, Tree
+
+_SEEDS = {"train": 9101, "fresh": 9707, "pools": 9404}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Persons. train: of the long trainings, short: the first of them, of the short ones; fresh, pool: tested, of each pool."""
+
+    train: int = 6000
+    short: int = 2400
+    val: int = 600
+    fresh: int = 3000
+    pool: int = 750
+
+
+QUICK = Sizes(train=160, short=120, val=40, fresh=120, pool=60)
+"""A size that shows that everything runs; its figures mean nothing."""
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """train: train and val split. fresh: the persons of the headline, share 0.35. pools: as the conflict benchmark's."""
+
+    train: Tree
+    fresh: Tree
+    pools: Mapping[str, Tree]
+
+
+def plan_scenes(folder: Path, sizes: Sizes) -> Scenes:
+    """Where everything lies and what it is; nothing is drawn."""
+    pools = {
+        name: Tree(
+            folder / f"test_{name}", {"test": sizes.pool}, _SEEDS["pools"],
+            share=float(name != "none"), level=None if name == "none" else name,
+        )
+        for name in POOLS
+    }  # fmt: skip
+    return Scenes(
+        Tree(folder / "train", {"train": sizes.train, "val": sizes.val}, _SEEDS["train"], TRAINED_SHARE),
+        Tree(folder / "fresh", {"test": sizes.fresh}, _SEEDS["fresh"], TRAINED_SHARE),
+        pools,
+    )
+
+
+def persons_of(tree: Tree, split: str) -> list[PersonRecord]:
+    """The persons of a split, in order."""
+    return read_index(tree.root / "index", split, EMOTIC_CLASSES)
+
+
+def contradicted(records: Sequence[PersonRecord]) -> NDArray[np.int64]:
+    """Index of each person's contradicting level, -1 for none, [n]."""
+    levels = [record.extra["synthetic"]["contradicted_level"] for record in records]
+    return np.array([-1 if level is None else LEVELS.index(level) for level in levels])
+
+
+def minority_labels(records: Sequence[PersonRecord]) -> NDArray[np.float32]:
+    """Labels [n, k] as if the one level that stands alone were right and the two that agree were wrong.
+
+    The core labels of what the contradicting level shows; of persons without one, of what all show.
+    """
+    out = np.zeros((len(records), len(EMOTIC_CLASSES)), np.float32)
+    for i, record in enumerate(records):
+        made = record.extra["synthetic"]
+        core = ARCHETYPES[made["archetypes"][made["contradicted_level"] or LEVELS[0]]].core
+        out[i, [EMOTIC_CLASSES.index(label) for label in core]] = 1.0
+    return out
+
+
+DAMAGES: tuple[str, ...] = ("blurred", "occluded")
+
+
+def damaged(crops: LevelCrops, level: int, damage: str) -> LevelCrops:
+    """The crops with one level blurred (radius an eighth of the side) or its middle covered by grey (70 % of each side)."""
+    pixels = crops.pixels.copy()
+    side = pixels.shape[1]
+    if damage == "blurred":
+        soft = Image.fromarray(pixels[level]).filter(ImageFilter.GaussianBlur(side / 8))
+        pixels[level] = np.asarray(soft)
+    elif damage == "occluded":
+        edge = round(0.15 * side)
+        pixels[level, edge : side - edge, edge : side - edge] = 128
+    else:
+        raise ValueError(f"damage: wanted one of {', '.join(DAMAGES)}, got {damage!r}")
+    return LevelCrops(pixels, crops.head_xyxy, crops.body_xyxy)
+
+
+def random_levels(persons: int, seed: int) -> Tensor:
+    """A level index for each person, for the controls, [n]."""
+    return torch.randint(len(LEVELS), (persons,), generator=torch.Generator().manual_seed(seed))
