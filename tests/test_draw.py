@@ -115,7 +115,8 @@ def test_a_lone_plate_stands_at_its_person_and_off_the_head() -> None:
 def test_a_plate_that_must_hide_a_head_is_only_set_as_a_last_resort() -> None:
     body, head = (0.0, 0.0, 600.0, 400.0), (10.0, 10.0, 590.0, 390.0)
     assert place_plates([(300, 200)], [body], [head], (0, 0, 600, 400)) == [None]
-    assert place_plates([(300, 200)], [body], [head], (0, 0, 600, 400), anywhere=True) != [None]
+    assert place_plates([(300, 200)], [body], [head], (0, 0, 600, 400), anywhere=True) == [None]
+    assert place_plates([(300, 200)], [body], [head], (0, 0, 600, 400), anywhere=True, last_resort=True) != [None]
 
 
 def test_a_plate_larger_than_the_canvas_has_no_place() -> None:
@@ -172,7 +173,28 @@ def test_no_head_is_hidden_by_a_label_beside_it() -> None:
             assert person.boxes is not None
             x1, y1, x2, y2 = (round(v) for v in person.boxes.head)
             hidden = sum(shared_area(plate, (x1, y1, x2, y2)) for plate in plan.plates if plate)
-            assert hidden <= 0.1 * max(1, (x2 - x1) * (y2 - y1)) + (x2 - x1) + (y2 - y1)
+            assert hidden <= (x2 - x1) + (y2 - y1), "no more than the rounding of a box's edge"
+
+
+def test_a_label_goes_farther_off_before_it_covers_a_face_and_a_line_ties_it() -> None:
+    """A face fills the body, and another person stands where the label would be: the far corner is free."""
+    first = PersonBoxes((300.0, 100.0, 420.0, 500.0), (302.0, 102.0, 418.0, 498.0))
+    others = [
+        PersonBoxes((x, y, x + 100, y + 160), (x + 2, y + 2, x + 98, y + 158))
+        for x, y in ((190, 100), (190, 300), (430, 100), (430, 300))
+    ]
+    result = ImageResult("a", 800, 600, tuple(scored(i, b, 2) for i, b in enumerate([first, *others])))
+    plan = plan_result(800, 600, result)
+    assert plan.inline
+    for person in result.persons:
+        assert person.boxes is not None
+        head = tuple(round(v) for v in person.boxes.head)
+        assert all(shared_area(plate, head) == 0 for plate in plan.plates if plate)  # type: ignore[arg-type]
+
+
+def test_bold_is_a_typeface_of_its_own() -> None:
+    assert canvas.typeface(20, bold=True).getname()[1] == "Bold" != canvas.typeface(20).getname()[1]
+    assert canvas.text_width("Happiness", 20, bold=True) > canvas.text_width("Happiness", 20)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (100, 75), (640, 480), (20000, 30)], ids=str)

@@ -1,7 +1,7 @@
 """Text, colours and small shapes on a Pillow image: what every drawing of this package is made of.
 
-The typeface is the scalable one inside Pillow, with Pillow's own (basic) text layout: no font file, and the same bytes
-on every machine. It has ASCII only, so `printable` turns other letters into ASCII first; JSON keeps them as they are.
+The typeface is DejaVu Sans as matplotlib brings it, with Pillow's own (basic) text layout, so the bytes are the same on every
+machine. `printable` turns letters outside ASCII into ASCII first; JSON keeps them as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -46,29 +48,25 @@ def printable(text: str) -> str:
     return "".join(c if " " <= c <= "~" else " " if c.isspace() or ord(c) < 32 else "?" for c in kept)
 
 
-@lru_cache(maxsize=64)
-def typeface(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's built-in scalable typeface at `size` pixels.
+@lru_cache(maxsize=128)
+def typeface(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, regular or bold, at `size` pixels: the typeface that comes with matplotlib.
 
-    Raises RuntimeError where Pillow was built without FreeType: its bitmap font cannot be scaled.
+    Raises RuntimeError where Pillow was built without FreeType.
     """
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
+    file = Path(str(files("matplotlib"))) / "mpl-data" / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
+    try:
+        # The other layout engine depends on a library of the system, so its spacing differs from machine to machine.
+        return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
+    except ImportError:
         raise RuntimeError(
             "drawing labels wants Pillow with FreeType, this Pillow was built without it; install Pillow's own wheel"
-        )
-    # The other layout engine depends on a library of the system, so its spacing differs from machine to machine.
-    return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
+        ) from None
 
 
 def text_width(text: str, size: int, bold: bool = False) -> int:
     """Width in whole pixels of one line."""
-    return math.ceil(typeface(size).getlength(printable(text)) + (2 * _weight(size) if bold else 0))
-
-
-def _weight(size: int) -> float:
-    """Stroke, in pixels, that makes the one weight of the typeface look bold."""
-    return max(0.3, size / 38)
+    return math.ceil(typeface(size, bold).getlength(printable(text)))
 
 
 def write(
@@ -78,10 +76,7 @@ def write(
     x, y = at
     if anchor[1] == "m":  # Pillow's own middle depends on ascenders and leaves capitals and digits too high
         anchor, y = anchor[0] + "s", y + 0.36 * size
-    stroke = _weight(size) if bold else 0
-    draw.text(
-        (x, y), printable(text), font=typeface(size), fill=fill, anchor=anchor, stroke_width=stroke, stroke_fill=fill
-    )
+    draw.text((x, y), printable(text), font=typeface(size, bold), fill=fill, anchor=anchor)
 
 
 def shorten(text: str, size: int, width: float, bold: bool = False) -> str:

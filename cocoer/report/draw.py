@@ -1,8 +1,9 @@
 """The annotated image: boxes of every person and the labels of the fused answer.
 
 One person: green body box and yellow head box, as in the published code. Several: one hue per person, the head lighter.
-An estimated box is dashed. The labels stand in plates beside the persons where all of them fit without hiding a head
-or each other; where they do not, every person carries a number and the labels stand in a panel beside the image.
+An estimated box is dashed. The labels stand in plates beside the persons, or apart with a line to the person's box, where all of
+them fit without hiding any head or each other; where they do not, every person carries a number and the labels stand in a panel
+beside the image.
 """
 
 from __future__ import annotations
@@ -77,7 +78,13 @@ def _placed(box: Box, plan_image: Plate, scale: tuple[float, float]) -> Box:
 
 
 def _in_order(
-    sizes: Sequence[Size], boxed: Sequence[tuple[int, Box, Box]], total: int, stage: Size, gap: int, anywhere: bool
+    sizes: Sequence[Size],
+    boxed: Sequence[tuple[int, Box, Box]],
+    total: int,
+    stage: Size,
+    gap: int,
+    anywhere: bool,
+    last_resort: bool = False,
 ) -> list[Plate | None]:
     """`place_plates` for the persons that have boxes; the others get None."""
     places = place_plates(
@@ -87,6 +94,7 @@ def _in_order(
         (0, 0, *stage),
         gap,
         anywhere,
+        last_resort,
     )
     out: list[Plate | None] = [None] * total
     for (i, _, _), place in zip(boxed, places, strict=True):
@@ -151,8 +159,11 @@ def plan_result(width: int, height: int, result: ImageResult) -> Plan:
     if len(boxed) == len(said) <= _MOST_INLINE:
         sizes = [card_size(card, em, stage[0] - 2 * gap) for card in said]
         if sum(w * h for w, h in sizes) < 0.4 * stage[0] * stage[1]:
-            plates = _in_order(sizes, boxed, len(said), stage, gap, anywhere=False)
-            inline = all(place is not None for place in plates)
+            for anywhere in (False, True):  # beside the persons, else farther off with a line; never over a head
+                plates = _in_order(sizes, boxed, len(said), stage, gap, anywhere)
+                inline = all(place is not None for place in plates)
+                if inline:
+                    break
     if not inline and said:
         said = cards(8 if len(said) <= _MOST_INLINE else 3)
         plates = _badges(said, boxed, stage, em, gap)
@@ -177,7 +188,7 @@ def _badges(
     smallest = max(10, em // 2)
     for size in (em, max(smallest, round(0.8 * em)), smallest):
         sizes = [badge_size(card.number or "", size) for card in cards]
-        places = _in_order(sizes, boxed, len(cards), stage, gap, anywhere=True)
+        places = _in_order(sizes, boxed, len(cards), stage, gap, anywhere=True, last_resort=True)
         if all(places[i] is not None for i, _, _ in boxed):
             break
     return places
@@ -188,8 +199,10 @@ def _leader(draw: ImageDraw.ImageDraw, plate: Plate, box: Box, colour: Colour, t
     x, y = (plate[0] + plate[2]) / 2, (plate[1] + plate[3]) / 2
     end = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
     apart = max(plate[0] - box[2], box[0] - plate[2], plate[1] - box[3], box[1] - plate[3])
-    if apart > 4 * thick:
-        draw.line([(x, y), end], fill=colour, width=max(1, thick // 2))
+    if apart > 2 * thick:
+        width = max(2, thick // 2)
+        draw.line([(x, y), end], fill=(0, 0, 0, 150), width=width + 2)
+        draw.line([(x, y), end], fill=colour, width=width)
 
 
 def _paint_boxes(draw: ImageDraw.ImageDraw, plan: Plan, persons: Sequence[PersonPrediction]) -> None:

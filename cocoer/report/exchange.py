@@ -68,6 +68,7 @@ def write_coco(rows: Rows, place: Path) -> None:
                         "body_source": boxes["body_source"],
                         "head_source": boxes["head_source"],
                         "person": person["person"],
+                        "synthetic": bool(person.get("synthetic")),
                     },
                 }
                 | ({} if boxes["body_score"] is None else {"score": boxes["body_score"]})
@@ -110,7 +111,7 @@ def write_label_studio(rows: Rows, place: Path) -> None:
             if has_head:
                 result.append({"type": "relation", "from_id": f"{name}head", "to_id": name, "direction": "right"})
         model = row.get("model", {})
-        version = f"cocoer {model.get('weights', '')}".strip()
+        version = f"cocoer {model.get('weights', '')}{', SYNTHETIC' if model.get('synthetic') else ''}".strip()
         tasks.append(
             {
                 "id": number,

@@ -62,7 +62,7 @@ def draw_frame(image: Image.Image, result: ImageResult) -> Image.Image:
         (max(ink.text_width(t, em, i == 0) for i, t in enumerate(rows)) + em, round(1.35 * em) * len(rows) + em // 2)
         for rows in texts
     ]
-    places = place_plates(sizes, [b for b, _ in scaled], [h for _, h in scaled], (0, 0, wide, high), 3, anywhere=True)
+    places = place_plates(sizes, [b for b, _ in scaled], [h for _, h in scaled], (0, 0, wide, high), 3, True, True)
     for person, (body, head), rows, place in zip(people, scaled, texts, places, strict=True):
         assert person.boxes is not None, "people have boxes"
         colour = track_colour(person.boxes.track)

@@ -49,13 +49,13 @@ def place_plates(
     canvas: Plate,
     gap: int = 2,
     anywhere: bool = False,
-    most_head: float = 0.08,
+    last_resort: bool = False,
 ) -> list[Plate | None]:
     """A place for one label plate per person, so that no two plates overlap and none leaves `canvas`.
 
     sizes: plate width and height. bodies, heads: boxes in canvas pixels. gap: pixels between a plate and its box.
     anywhere: also try places far from the person (the caller then draws a line to it).
-    most_head: a place that hides more than this share of any head is taken only with `anywhere`, as a last resort.
+    last_resort: where every free place hides a part of some head, take the one that hides least; else there is none.
     Returns the plates in the given order, None for a person without a free place. Deterministic: persons with the
     smallest boxes choose first, since they have the fewest places; among free places the one that hides least wins.
     """
@@ -68,15 +68,20 @@ def place_plates(
             continue
         near = np.array(_around(bodies[i], heads[i], sizes[i], gap))
         others = [box for j, box in enumerate(bodies) if j != i]
-        for corners in (near, np.concatenate([near, _everywhere(sizes[i], canvas)])) if anywhere else (near,):
+        wide = np.concatenate([near, _everywhere(sizes[i], canvas)]) if anywhere else near
+        for corners, may_hide in [
+            (near, False),
+            *([(wide, False)] if anywhere else []),
+            *([(wide, True)] if last_resort else []),
+        ]:
             corners = np.round(np.clip(corners, (x1, y1), (x2 - w, y2 - h)))
             plates = np.concatenate([corners, corners + np.array([w, h])], axis=1)  # [C, 4]
             hidden = (intersections(plates, heads) / np.maximum(area(heads), 1.0)).max(axis=1)
             cost = 8 * hidden + 0.4 * intersections(plates, [bodies[i]])[:, 0] / (w * h)
             cost += intersections(plates, others).sum(axis=1) / (w * h)
             cost += 20 * _distance(plates, bodies[i]) / np.hypot(x2 - x1, y2 - y1) + 0.004 * np.arange(len(plates))
-            if corners.shape == near.shape:  # the wide search comes only where this one finds nothing
-                cost[hidden > most_head] = np.inf
+            if not may_hide:
+                cost[hidden > 0] = np.inf
             if placed:
                 taken = np.array(list(placed.values()), dtype=np.float64) + np.array([-1, -1, 1, 1])
                 cost[intersections(plates, taken).max(axis=1) > 0] = np.inf

@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from cocoer.boxes import Box
+from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES, WorldOptions
 from cocoer.data.synthetic.world import DrawnImage, ImagePlan, draw_image, plan_image
 
@@ -19,7 +22,9 @@ _SEARCH = 20_000
 
 
 def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 24) -> None:
-    """Write a PNG of people with their labels, every archetype among them, and name the level that contradicts.
+    """Write a PNG of people with their labels, every archetype among them, and NAME.boxes.json with their boxes beside it.
+
+    The level that contradicts is named.
 
     About one in four is contradicted, whatever the options' share, so that both kinds can be seen.
     """
@@ -32,6 +37,7 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
     title = "The demo world of cocoer: synthetic people and their labels (a demonstration, not photographs)"
     ImageDraw.Draw(sheet).text((8, 8), title, fill=(30, 30, 40), font=ImageFont.load_default(18))
     used: set[int] = set()
+    persons: list[dict[str, list[float]]] = []
     for place, (archetype, contradicted) in enumerate(wanted):
         index = next(
             i for i, plan in _plans(seed, show)
@@ -40,12 +46,16 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
             and (plan.people[0].strong or place >= len(ARCHETYPE_NAMES))
         )  # fmt: skip
         used.add(index)
-        tile = _tile(draw_image(seed, SPLIT, index, show))
-        sheet.paste(
-            tile, (8 + (place % COLUMNS) * (TILE[0] + 8), HEADER + 8 + (place // COLUMNS) * (TILE[1] + CAPTION + 8))
-        )
+        image = draw_image(seed, SPLIT, index, show)
+        at = 8 + (place % COLUMNS) * (TILE[0] + 8), HEADER + 8 + (place // COLUMNS) * (TILE[1] + CAPTION + 8)
+        sheet.paste(_tile(image), at)
+        persons.append({"body": _on_sheet(image, image.people[0].body_xyxy, at),
+                        "head": _on_sheet(image, image.people[0].head_xyxy, at)})  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    mark = PngInfo()
+    mark.add_text("comment", DEMO_MARK)
+    sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=mark)
+    path.with_suffix(".boxes.json").write_text(json.dumps({"persons": persons}, indent=2) + "\n", encoding="utf-8")
 
 
 def write_demo_images(folder: Path, seed: int, options: WorldOptions, num_images: int = 8) -> list[str]:
@@ -77,8 +87,8 @@ def _plans(seed: int, options: WorldOptions) -> Iterator[tuple[int, ImagePlan]]:
         yield i, plan_image(seed, SPLIT, i, options)
 
 
-def _tile(image: DrawnImage) -> Image.Image:
-    """An image cut to the tile's shape around its person, with the labels under it."""
+def _cut(image: DrawnImage) -> Box:
+    """The part of an image that its tile shows, in the tile's shape, around its person."""
     person = image.people[0]
     width, height = image.image.size
     cut_w = min(width, height * TILE[0] / TILE[1])
@@ -86,7 +96,21 @@ def _tile(image: DrawnImage) -> Image.Image:
     middle = (person.body_xyxy[0] + person.body_xyxy[2]) / 2
     left = min(max(0.0, middle - cut_w / 2), width - cut_w)
     top = min(max(0.0, person.head_xyxy[1] - 0.12 * cut_h), height - cut_h)
-    crop = image.image.resize(TILE, Image.Resampling.LANCZOS, box=(left, top, left + cut_w, top + cut_h))
+    return left, top, left + cut_w, top + cut_h
+
+
+def _on_sheet(image: DrawnImage, box: Box, at: tuple[int, int]) -> list[float]:
+    """A box of the image in pixels of the sheet, cut at its tile, whose corner is `at`."""
+    left, top, right, bottom = _cut(image)
+    sx, sy = TILE[0] / (right - left), TILE[1] / (bottom - top)
+    ends = zip(box, (left, top) * 2, (sx, sy) * 2, TILE * 2, at * 2, strict=True)
+    return [round(corner + min(max(0.0, (v - start) * scale), side), 1) for v, start, scale, side, corner in ends]
+
+
+def _tile(image: DrawnImage) -> Image.Image:
+    """An image cut to the tile's shape around its person, with the labels under it."""
+    person = image.people[0]
+    crop = image.image.resize(TILE, Image.Resampling.LANCZOS, box=_cut(image))
     tile = Image.new("RGB", (TILE[0], TILE[1] + CAPTION), (250, 250, 248))
     tile.paste(crop, (0, 0))
     draw = ImageDraw.Draw(tile)
