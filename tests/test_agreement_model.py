@@ -13,6 +13,7 @@ from training_world import make_world, train
 
 from cocoer.config import change_config, config_to_dict
 from cocoer.errors import CheckpointError, ConfigError
+from cocoer.evaluation.evaluate import _columns
 from cocoer.export.onnx_export import export_model, largest_difference
 from cocoer.export.onnx_model import load_exported
 from cocoer.inference.predictions import LabelRule, Scores, answers_of
@@ -24,6 +25,7 @@ from cocoer.model.competition import compete
 from cocoer.model.losses import competition_weights
 from cocoer.model.simplex_qp import solve_simplex_qp
 from cocoer.model.zero_shot import Tower, load_tower
+from cocoer.names import LEVELS
 from cocoer.report.runlog import read_log
 
 RULE = "model.competition.rule=agreement"
@@ -250,3 +252,16 @@ def test_with_a_gate_the_vote_counts_the_levels_by_their_shares() -> None:
     torch.testing.assert_close(
         after.logits.sigmoid(), 0.5 * before.logits.sigmoid() + 0.5 * levels, rtol=1e-4, atol=1e-5
     )
+
+
+def test_an_empty_pseudo_label_leaves_agreement_its_word() -> None:
+    model, inputs = tiny_model(RULE, "model.vocabulary.threshold=1.0"), people(4)
+    output = answers(model, inputs)
+    assert output.agreement is not None and output.pseudo_label is not None and not output.pseudo_label.any()
+    found = answers_of(Scores.of_output(output, True), LabelRule.of(tiny_config()))
+    orders = [answer.competition.exclusion for answer in found if answer.competition is not None]
+    assert orders == [tuple(LEVELS[m] for m in order) for order in output.agreement.exclusion.tolist()]
+    kept = _columns(output, True)["exclusion"]
+    assert kept.tolist() == output.agreement.exclusion.tolist()
+    unjudged = _columns(answers(tiny_model("model.vocabulary.threshold=1.0"), inputs), True)["exclusion"]
+    assert (unjudged == -1).all()

@@ -73,7 +73,7 @@ def _columns(output: ModelOutput, multi_label: bool) -> dict[str, NDArray[Any]]:
             "pseudo_label": output.pseudo_label.float(),
         }
     rows = {name: value.cpu().numpy() for name, value in columns.items()}
-    if "exclusion" in rows:
+    if "exclusion" in rows and output.agreement is None:  # agreement judges without a pseudo label
         rows["exclusion"] = judged_exclusion(rows["exclusion"], rows["pseudo_label"])
     return rows
 

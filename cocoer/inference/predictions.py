@@ -212,7 +212,7 @@ def _competition_records(scores: Scores, persons: int) -> Sequence[CompetitionRe
     if found is None:
         return [None] * persons
     order = found["exclusion"]
-    if scores.pseudo_label is not None:
+    if scores.pseudo_label is not None and scores.undecided is None:  # agreement judges without a pseudo label
         order = judged_exclusion(order, scores.pseudo_label)
     columns = (rows.tolist() for rows in (found["losses"], found["weights"], order, found["distance"]))
     return [
