@@ -283,6 +283,9 @@ class InferenceConfig:
     """What the recogniser adds to the model."""
 
     batch_size: Persons = 8  # persons per forward
+    max_pixels: Annotated[int, Field(ge=1, le=170_000_000)] = (
+        92_000_000  # of an image; larger ones are refused undecoded
+    )
     backend: Literal["auto", "torch", "onnx"] = (
         "auto"  # auto: on a CPU the ONNX twin beside the weights, where one fits
     )

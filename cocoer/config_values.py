@@ -80,13 +80,13 @@ def explain(root: type, error: Mapping[str, Any]) -> str:
         )
     if error["type"] == "literal_error":
         hint = nearest(str(error["input"]), _choices_at(root, loc))
-        return f"{place}: wanted one of {', '.join(map(repr, _choices_at(root, loc)))}, got {error['input']!r}" + (
+        return f"{place}: wanted one of {', '.join(map(repr, _choices_at(root, loc)))}, got {error['input']!r:.200}" + (
             f"; did you mean {hint!r}?" if hint else ""
         )
     if error["type"] == "dataclass_type":
-        return f"{place}: wanted a section with the keys {', '.join(_keys_at(root, loc))}, got {error['input']!r}"
+        return f"{place}: wanted a section with the keys {', '.join(_keys_at(root, loc))}, got {error['input']!r:.200}"
     wanted = error["msg"].removeprefix("Input should be ")
-    return f"{place}: wanted {wanted}, got {error['input']!r}"
+    return f"{place}: wanted {wanted}, got {error['input']!r:.200}"
 
 
 def _choices_at(root: type, loc: Sequence[Any]) -> list[str]:

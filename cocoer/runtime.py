@@ -64,18 +64,24 @@ class Runtime:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` = the first GPU where there is one, else the CPU; otherwise as torch names devices.
+    """`auto` = the first GPU where there is one, else the CPU; `cpu`, `cuda` or `cuda:N`.
 
-    Raises ValueError for an unknown name or a GPU that is not there.
+    Raises ValueError for another name or a GPU that is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"device: wanted auto, cpu, cuda or cuda:N, got {name!r}") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise ValueError(f"device: wanted auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device: {name!r} was asked for, but torch sees no GPU; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: {name!r} was asked for, but torch sees {torch.cuda.device_count()} GPUs, from cuda:0 on"
+        )
     return device
 
 

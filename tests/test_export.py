@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from PIL import Image
 from tiny_recognizer import ROOT, load_program, tiny_checkpoint, tiny_config
 
 from cocoer.config import Config, change_config, config_to_dict
-from cocoer.errors import ExportError
+from cocoer.description import METADATA_KEY, SKIPPED, VERIFIED
+from cocoer.errors import CocoerError, ExportError
 from cocoer.export.onnx_export import TorchFile, example_inputs, export_model, largest_difference
-from cocoer.export.onnx_file import OUTPUTS, OnnxFile
+from cocoer.export.onnx_file import OUTPUTS, SEAL_KEY, OnnxFile, sealed
 from cocoer.export.onnx_model import load_exported
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.build import build_model
@@ -71,7 +73,7 @@ def test_onnx_paper_mode_answers_as_the_model_does_for_any_number_of_persons(che
 
 def test_onnx_release_mode_answers_as_the_model_does(tmp_path: Path) -> None:
     model, config = published(tmp_path)
-    metadata = {"config": config_to_dict(config), "classes": list(config.classes)}
+    metadata = {"format_version": 1, "config": config_to_dict(config), "classes": list(config.classes)}
     worst = export_model(model, config, metadata, tmp_path / "release.onnx")
     assert 0 <= worst <= 1e-4
     run, stored, _ = load_exported(tmp_path / "release.onnx")
@@ -149,16 +151,124 @@ def test_files_that_are_none_of_ours_are_refused(tmp_path: Path, exported: Path)
     with pytest.raises(ExportError, match="no such file"):
         OnnxFile(tmp_path / "missing.onnx")
     (tmp_path / "half.onnx").write_bytes(exported.read_bytes()[:5000])
-    with pytest.raises(ExportError, match="cannot read it"):
+    with pytest.raises(ExportError, match="no checksum at its end"):
         OnnxFile(tmp_path / "half.onnx")
+    with pytest.raises(ExportError, match="cannot read it"):
+        OnnxFile(tmp_path / "half.onnx", verify=False)
     foreign = onnx.load(exported)
     del foreign.metadata_props[:]
-    onnx.save(foreign, tmp_path / "foreign.onnx")
+    (tmp_path / "foreign.onnx").write_bytes(sealed(foreign.SerializeToString()))
     with pytest.raises(ExportError, match="without a description"):
         OnnxFile(tmp_path / "foreign.onnx")
     (tmp_path / "noise.pt2").write_bytes(b"noise")
     with pytest.raises(ExportError, match="cannot read it"):
         TorchFile(tmp_path / "noise.pt2")
+
+
+def resealed(exported: Path, out: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
+    """The file changed, with the right checksum: a forger writes what he likes."""
+    model = onnx.load(exported)
+    kept = [entry for entry in model.metadata_props if entry.key != SEAL_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    change(model)
+    out.write_bytes(sealed(model.SerializeToString()))
+    return out
+
+
+def test_the_seal_is_an_entry_of_the_metadata_and_any_changed_byte_is_noticed(tmp_path: Path, exported: Path) -> None:
+    content = exported.read_bytes()
+    found = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    assert content.endswith(found[SEAL_KEY].encode()) and OnnxFile(exported).checksums == VERIFIED
+    assert OnnxFile(resealed(exported, tmp_path / "same.onnx", lambda model: None)).checksums == VERIFIED
+    rng = np.random.default_rng(0)
+    for place in [0, len(content) - 1, *rng.integers(0, len(content), 40)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        (tmp_path / "m.onnx").write_bytes(damaged)
+        with pytest.raises(ExportError, match="checksum"):
+            OnnxFile(tmp_path / "m.onnx")
+    (tmp_path / "longer.onnx").write_bytes(content + b"\0")
+    with pytest.raises(ExportError, match="no checksum at its end"):
+        OnnxFile(tmp_path / "longer.onnx")
+
+
+def described_as(change: Callable[[dict[str, Any]], object]) -> Callable[[onnx.ModelProto], None]:
+    def apply(model: onnx.ModelProto) -> None:
+        (entry,) = (entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+        about = json.loads(entry.value)
+        change(about)
+        entry.value = json.dumps(about)
+
+    return apply
+
+
+def raw_description(text: str) -> Callable[[onnx.ModelProto], None]:
+    def apply(model: onnx.ModelProto) -> None:
+        (entry,) = (entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+        entry.value = text
+
+    return apply
+
+
+def outside(model: onnx.ModelProto) -> None:
+    """The largest tensor said to lie in another file."""
+    tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    size = len(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "secret.bin"), ("offset", "0"), ("length", str(size))):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+
+
+def not_finite(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.raw_data) > 64:
+            tensor.raw_data = np.full(len(tensor.raw_data) // 4, np.nan, np.float32).tobytes()
+
+
+FORGED_ONNX: dict[str, Callable[[onnx.ModelProto], object]] = {
+    "a threshold that is NaN": described_as(lambda a: a["thresholds"].update(classes={"Anger": float("nan")})),
+    "no config": described_as(lambda a: a.pop("config")),
+    "classes that are numbers": described_as(lambda a: a.update(classes=[1])),
+    "a description that is a list": raw_description("[]"),
+    "a description that is no JSON": raw_description("{"),
+    "a description of lists in lists": raw_description("[" * 200_000),
+    "another output": lambda m: setattr(m.graph.output[0], "name", "other"),
+    "no outputs": lambda m: m.graph.ClearField("output"),
+    "another input": lambda m: setattr(m.graph.input[0], "name", "other"),
+    "an unknown operator": lambda m: setattr(m.graph.node[0], "op_type", "Shell"),
+    "a custom domain": lambda m: setattr(m.graph.node[0], "domain", "evil.ops"),
+    "no graph": lambda m: m.ClearField("graph"),
+    "weights in another file": outside,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORGED_ONNX)
+def test_a_forged_onnx_file_is_one_error(
+    tmp_path: Path, exported: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret.bin").write_bytes(bytes(2**24))
+    monkeypatch.chdir(tmp_path)
+    forged = resealed(exported, tmp_path / "m.onnx", FORGED_ONNX[kind])
+    with pytest.raises(CocoerError) as caught:
+        Recognizer.from_checkpoint(forged)
+    assert "m.onnx" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_onnx_file_that_answers_nan_is_an_error_and_no_answer(tmp_path: Path, exported: Path) -> None:
+    recognizer = Recognizer.from_checkpoint(resealed(exported, tmp_path / "m.onnx", not_finite))
+    boxes = [{"body": [4, 4, 40, 60], "head": [10, 6, 24, 20]}]
+    with pytest.raises(ExportError, match="answers with NaN or infinity"):
+        recognizer(np.zeros((64, 48, 3), np.uint8), boxes)
+
+
+def test_a_result_says_that_its_weights_were_not_verified(tmp_path: Path, exported: Path, checkpoint: Path) -> None:
+    assert Recognizer.from_checkpoint(exported).about["checksums"] == VERIFIED
+    assert Recognizer.from_checkpoint(exported, verify=False).about["checksums"] == SKIPPED
+    assert Recognizer.from_checkpoint(checkpoint, "cpu").about["checksums"] == VERIFIED
+    assert Recognizer.from_checkpoint(checkpoint, "cpu", verify=False).about["checksums"] == SKIPPED
 
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:

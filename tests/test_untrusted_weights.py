@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 from training_world import ROOT, TOWER, make_world, read
 
 from cocoer.config import Config
+from cocoer.description import SKIPPED, VERIFIED, WITHOUT
 from cocoer.errors import CheckpointError, CocoerError, ConfigError
 from cocoer.model.build import BlankWeights, build_model
 from cocoer.model.checkpoint import load_weights, read_metadata, save_weights
 from cocoer.model.foreign_weights import read_foreign_weights
-from cocoer.model.tensor_file import CHECKSUMS, SKIPPED, VERIFIED, WITHOUT, read_tensor_file, write_tensors
+from cocoer.model.tensor_file import CHECKSUMS, read_tensor_file, write_tensors
 from cocoer.model.tower_config import checked_tower
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 

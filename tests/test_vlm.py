@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from training_world import make_people
 
 from cocoer.data.index import write_index
 from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES, find_dataset
-from cocoer.errors import EndpointError, PromptError
+from cocoer.errors import EndpointError, MissingExtra, PromptError
 from cocoer.outputs import CompetitionRecord, PersonBoxes, PersonPrediction
 from cocoer.vlm.client import ChatClient, Limits
 from cocoer.vlm.parse import parse_labels
@@ -163,6 +165,7 @@ class Server:
         self.acts: list[Act] = [say('["Peace"]')]
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
         self.gate = threading.Event()
         outer = self
 
@@ -171,6 +174,7 @@ class Server:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.requests.append(request | {"path": self.path})
                 outer.keys.append(self.headers.get("Authorization"))
+                outer.headers.append({name.lower(): value for name, value in self.headers.items()})
                 act = outer.acts.pop(0) if len(outer.acts) > 1 else outer.acts[0]
                 with contextlib.suppress(OSError):  # the client may have left
                     act(self, request)
@@ -198,9 +202,21 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     running.close()
 
 
-def client(server: Server, folder: Path, waits: list[float] | None = None, key: str = "", **limits: Any) -> ChatClient:
-    kept = [] if waits is None else waits
-    return ChatClient(server.url, "model-a", folder, key, Limits(**({"timeout": 20.0} | limits)), kept.append)
+def client(server: Server, folder: Path, key: str = "", **limits: Any) -> ChatClient:
+    return ChatClient(server.url, "model-a", folder, key, Limits(**({"timeout": 20.0} | limits)))
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts, in seconds; nobody waits for them."""
+    kept: list[float] = []
+
+    class Clock:
+        def __getattr__(self, name: str) -> Any:
+            return kept.append if name == "sleep" else getattr(time, name)
+
+    monkeypatch.setattr("openai._base_client.time", Clock())
+    return kept
 
 
 def test_the_request_speaks_the_protocol(server: Server, tmp_path: Path) -> None:
@@ -227,22 +243,22 @@ def test_the_same_question_is_sent_once(server: Server, tmp_path: Path) -> None:
     assert not client(server, tmp_path).ask(QUESTION).cached
 
 
-def test_passing_faults_are_retried_with_growing_waits(server: Server, tmp_path: Path) -> None:
-    server.acts = [
-        say("busy", 500),
-        say("slow down", 429, Retry_After="7"),
-        raw(b"<html>rubbish"),
-        raw(b'{"choices": []}'),
-        say("Fear"),
-    ]
-    waits: list[float] = []
-    assert client(server, tmp_path, waits, attempts=5).ask(QUESTION).text == "Fear"
-    assert 0.75 <= waits[0] <= 1 and waits[1] == 7 and 3 <= waits[2] <= 4 and 6 <= waits[3] <= 8
-    server.acts = [say("no", 503, Retry_After="9999")]
-    waits.clear()
-    failed = client(server, tmp_path, waits, longest_wait=5.0, attempts=3).ask(replace(QUESTION, text="b"))
+def test_passing_faults_are_retried_with_growing_waits(server: Server, tmp_path: Path, waits: list[float]) -> None:
+    server.acts = [say("busy", 500), say("slow down", 429, Retry_After="7"), say("busy", 503), say("Fear")]
+    assert client(server, tmp_path, attempts=4).ask(QUESTION).text == "Fear"
+    assert 0.3 < waits[0] <= 0.5 and waits[1] == 7 and 1.5 <= waits[2] <= 2 and len(server.requests) == 4
+    server.acts = [say("no", 503)]
+    failed = client(server, tmp_path, attempts=3).ask(replace(QUESTION, text="b"))
     assert failed.text == "" and "HTTP 503 no" in failed.fault and "3 attempts" in failed.fault
-    assert waits == [5.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>rubbish", b'{"choices": []}', b"[" * 5000, b"", b'{"choices": [{"message": 5}]}']
+)
+def test_rubbish_in_place_of_an_answer_fails_the_question_alone(server: Server, tmp_path: Path, body: bytes) -> None:
+    server.acts = [raw(body)]
+    assert "wanted a chat completion" in client(server, tmp_path).ask(QUESTION).fault
+    assert not list(tmp_path.iterdir())
 
 
 def stall(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
@@ -260,22 +276,34 @@ def drip(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
         time.sleep(0.05)
 
 
+def drip_headers(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    for _ in range(200):
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
 def hang_up(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
     handler.connection.close()
 
 
-@pytest.mark.parametrize("act", [stall, drip, hang_up])
-def test_a_server_without_an_answer_costs_a_bounded_time(server: Server, tmp_path: Path, act: Act) -> None:
+@pytest.mark.parametrize("act", [stall, drip, drip_headers, hang_up])
+def test_a_server_without_an_answer_costs_a_bounded_time(
+    server: Server, tmp_path: Path, act: Act, waits: list[float]
+) -> None:
     server.acts = [act]
-    reply = client(server, tmp_path, timeout=0.3, attempts=2).ask(QUESTION)
+    asking = client(server, tmp_path, timeout=0.3, attempts=2)
+    began = time.monotonic()
+    reply = asking.ask(QUESTION)
+    assert time.monotonic() - began < 3.0  # two attempts of 0.3 s on a busy machine; a drip would take ten
     assert reply.text == "" and reply.fault and len(server.requests) == 2
     assert not list(tmp_path.iterdir())  # a failure is not an answer to keep
 
 
-def test_nobody_at_the_address(tmp_path: Path, server: Server) -> None:
-    lonely = client(server, tmp_path, attempts=2)
-    lonely.url = "http://127.0.0.1:9/v1/chat/completions"
-    assert "no answer" in lonely.ask(QUESTION).fault
+def test_nobody_at_the_address(tmp_path: Path, server: Server, waits: list[float]) -> None:
+    lonely = ChatClient("http://127.0.0.1:9/v1", "m", tmp_path, limits=Limits(attempts=2))
+    assert "no answer" in lonely.ask(QUESTION).fault and lonely.sent == 2
 
 
 @pytest.mark.parametrize(("status", "hint"), [(401, "the key"), (404, "the address"), (302, "redirects")])
@@ -291,10 +319,10 @@ def test_a_question_that_the_server_does_not_take_fails_alone_and_at_once(server
     assert "image too large" in client(server, tmp_path).ask(QUESTION).fault
     assert len(server.requests) == 1
     server.acts = [raw(b"x" * 3_000_000)]
-    assert "larger than" in client(server, tmp_path).ask(QUESTION).fault
+    assert "larger than" in client(server, tmp_path, attempts=1).ask(QUESTION).fault
 
 
-def test_requests_are_bounded_and_keys_stay_private(server: Server, tmp_path: Path) -> None:
+def test_requests_are_bounded_and_keys_stay_private(server: Server, tmp_path: Path, waits: list[float]) -> None:
     server.acts = [say("busy", 500)]
     with pytest.raises(EndpointError, match="3 requests"):
         client(server, tmp_path, requests=3, attempts=10).ask(QUESTION)
@@ -304,6 +332,128 @@ def test_requests_are_bounded_and_keys_stay_private(server: Server, tmp_path: Pa
     for wrong in ("example.org", "ftp://example.org", "http://"):
         with pytest.raises(EndpointError, match="wants http"):
             ChatClient(wrong, "m", tmp_path)
+
+
+SECRET = "sk-very/secret+key"
+
+
+def echo(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+    """A server that gives back the key that it was sent, plain, coded, and cut off where a message would be."""
+    key = str(handler.headers["Authorization"]).removeprefix("Bearer ")
+    coded = base64.b64encode(key.encode()).decode()
+    say(f"{'x' * 190}{key} Peace {coded} {quote(key, safe='')} {key}")(handler, request)
+
+
+def echo_error(status: int) -> Act:
+    def act(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+        say(f"{'x' * 150} bad key {handler.headers['Authorization']}", status)(handler, request)
+
+    return act
+
+
+def everything(folder: Path) -> str:
+    return "".join(p.read_text() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_key_that_the_server_says_back_is_not_kept(server: Server, tmp_path: Path) -> None:
+    server.acts = [echo]
+    asked = [("p", {"prompt": QUESTION})]
+    rows = list(ask_all(client(server, tmp_path / "c", SECRET), asked, EMOTIC_CLASSES, True, tmp_path / "a.jsonl"))
+    assert rows[0].labels == ("Peace",) and "[hidden]" in rows[0].text
+    found = everything(tmp_path) + rows[0].text
+    assert not any(
+        word in found for word in (SECRET, quote(SECRET, safe=""), base64.b64encode(SECRET.encode()).decode())
+    )
+
+
+@pytest.mark.parametrize("status", [400, 401, 500, 302])
+def test_a_key_in_an_error_of_the_server_is_hidden(
+    server: Server, tmp_path: Path, status: int, waits: list[float]
+) -> None:
+    server.acts = [echo_error(status)]
+    try:
+        said = client(server, tmp_path, SECRET, attempts=2).ask(QUESTION).fault
+    except EndpointError as err:
+        said = str(err)
+    assert f"HTTP {status}" in said and "sk-very" not in said
+
+
+@pytest.mark.parametrize("key", ["sk-caf\u00e9", "sk-\x07bell", "sk-two words", "sk-\u2028x"])
+def test_a_key_that_no_header_takes_is_refused_without_being_shown(tmp_path: Path, key: str) -> None:
+    with pytest.raises(EndpointError, match="set its environment variable again") as caught:
+        ChatClient("https://example.org/v1", "m", tmp_path, key)
+    assert key not in str(caught.value) and "sk-" not in str(caught.value)
+
+
+def test_line_ends_around_a_key_do_no_harm(server: Server, tmp_path: Path) -> None:
+    client(server, tmp_path, f" {SECRET}\r\n").ask(QUESTION)
+    assert server.keys == [f"Bearer {SECRET}"]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://me:pa55@host/v1", "https://me:pa55@host:99999/v1", "ftp://me:pa55@host", "https://host/v1?api_key=pa55",
+     "https://:pa55@host/v1", "https://me:pa55@[::1/v1", "http://me:pa55@host:x/v1", "https://host/v1#pa55"],
+)  # fmt: skip
+def test_credentials_in_an_address_are_refused_and_not_shown(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(EndpointError, match="--endpoint wants") as caught:
+        ChatClient(endpoint, "m", tmp_path)
+    assert "pa55" not in str(caught.value)
+
+
+def test_a_proxys_password_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:pa55word@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    fault = ChatClient("http://127.0.0.1:8/v1", "m", tmp_path, limits=Limits(attempts=1)).ask(QUESTION).fault
+    assert fault and "pa55word" not in fault
+    monkeypatch.setenv("http_proxy", "nonsense://me:pa55word@x")
+    with pytest.raises(EndpointError) as caught:
+        ChatClient("http://127.0.0.1:8/v1", "m", tmp_path)
+    assert "pa55word" not in str(caught.value)
+
+
+def test_nothing_of_the_environment_travels_along(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(name, "from-the-environment")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Mine: from-the-environment")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    client(server, tmp_path).ask(QUESTION)
+    sent = server.headers[0]
+    assert "from-the-environment" not in str(sent) and "authorization" not in sent
+    assert set(sent) <= {
+        "host",
+        "content-type",
+        "content-length",
+        "accept",
+        "accept-encoding",
+        "connection",
+        "user-agent",
+    }
+
+
+def test_a_packed_answer_is_not_unpacked(server: Server, tmp_path: Path) -> None:
+    import gzip
+
+    server.acts = [raw(gzip.compress(b" " * 100_000_000, 1), Content_Encoding="gzip")]
+    assert "wanted a chat completion" in client(server, tmp_path).ask(QUESTION).fault
+
+
+def test_an_answer_that_cannot_be_stored_is_a_failed_row(server: Server, tmp_path: Path) -> None:
+    server.acts = [raw(b'{"choices": [{"message": {"content": "Peace \\ud800"}}]}'), say("Fear")]
+    asked = [(f"p{i}", {"prompt": replace(QUESTION, text=str(i))}) for i in range(2)]
+    rows = list(ask_all(client(server, tmp_path / "c"), asked, EMOTIC_CLASSES, True, tmp_path / "a.jsonl"))
+    assert [r.status for r in rows] == ["failed", "ok"] and "cannot be stored" in rows[0].message
+    assert [json.loads(line)["status"] for line in (tmp_path / "a.jsonl").read_text().splitlines()] == ["failed", "ok"]
+
+
+def test_without_the_client_library_one_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'cocoer\[vlm\]'"):
+        ChatClient("http://127.0.0.1:9/v1", "m", tmp_path)
 
 
 def test_refusals_in_their_own_field_and_answers_in_parts_are_read(server: Server, tmp_path: Path) -> None:

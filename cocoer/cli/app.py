@@ -124,7 +124,9 @@ def prepare_gradio(uploads: str) -> None:
 def launch(page: gr.Blocks, host: str, port: int | None, max_upload: int) -> str:
     """Start the server in threads of its own; returns its address. Never shared, no run history in the browser."""
     import gradio as gr
+    from starlette.middleware import Middleware
 
+    from cocoer.cli.app_guard import AppGuard
     from cocoer.report.person_html import style as person_style
 
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # none is fetched
@@ -145,6 +147,7 @@ def launch(page: gr.Blocks, host: str, port: int | None, max_upload: int) -> str
         ssr_mode=False,
         theme=gr.themes.Default(**fonts),
         css=STYLE + person_style(),
+        app_kwargs={"middleware": [Middleware(AppGuard, hosts=(host,))]},
     )
     return str(address)
 

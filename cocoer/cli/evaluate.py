@@ -22,6 +22,7 @@ from cocoer.config import Config, change_config, load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import build_dataset, build_loader
 from cocoer.datasets import dataset_of
+from cocoer.description import SKIPPED, VERIFIED
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, ScoreError
 from cocoer.evaluation.calibration import before_and_after
 from cocoer.evaluation.evaluate import Evaluation, evaluate
@@ -64,6 +65,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="COLUMN,...",
         help="numbers by group: columns of the index (gender,age,head_source), persons_in_image, body_size",
     )
+    parser.add_argument(
+        "--no-verify", action="store_true", help="read weights whose content is not what their checksums say"
+    )
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
@@ -80,7 +84,12 @@ def main(argv: list[str] | None = None) -> int:
         data = load_config(args.config, overrides).data if args.config else None
         with start_runtime(args.device) as runtime:
             any_data = is_zero_shot(args.checkpoint)
-            loaded = load(Path(args.checkpoint), runtime, lambda stored: configured(stored, overrides, data, any_data))
+            loaded = load(
+                Path(args.checkpoint),
+                runtime,
+                lambda stored: configured(stored, overrides, data, any_data),
+                not args.no_verify,
+            )
             result, people = run(loaded, args.split, args.batch_size, runtime)
             if runtime.is_main:
                 numbers = study(result, [contradicted_level(r) for r in people], loaded, args.split, args.resamples)
@@ -107,18 +116,20 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def load(path: Path, runtime: Runtime, change: Callable[[Config], Config]) -> Loaded:
+def load(path: Path, runtime: Runtime, change: Callable[[Config], Config], verify: bool = True) -> Loaded:
     """Weights, or an exported .onnx file, whose config may change in where the data are, but not in what the model is."""
     if path.suffix != EXPORTED_SUFFIX:
-        return load_model(path, runtime.device, change)
-    exported, stored, metadata = load_exported(path)
+        return load_model(path, runtime.device, change, verify)
+    exported, stored, metadata = load_exported(path, verify=verify)
     config = change(stored)
     fixed = [(c.model, c.dataset, c.data.image_size) for c in (stored, config)]
     if fixed[0] != fixed[1]:
         raise ConfigError(
             f"{path}: model.*, the data set and data.image_size are fixed in an exported file and cannot be set"
         )
-    return Loaded(cast("CocoER", exported), config, metadata, path)  # it answers as the model does
+    return Loaded(
+        cast("CocoER", exported), config, metadata, path, VERIFIED if verify else SKIPPED
+    )  # it answers as the model does
 
 
 def configured(stored: Config, overrides: list[str], data: Any, any_data: bool = False) -> Config:

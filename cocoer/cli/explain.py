@@ -65,12 +65,12 @@ def run(args: argparse.Namespace) -> int:
     from cocoer.names import canonical_class
     from cocoer.outputs import SYNTHETIC
 
-    image = decode_image(args.input)
     given = GivenBoxes(args.boxes, True)(args.input, Path(args.input))
     overrides = [*args.overrides, "inference.backend=torch"]  # an exported file has no backbones to look into
     recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, overrides)
     if recognizer.synthetic:
         print(SYNTHETIC, file=sys.stderr)
+    image = decode_image(args.input, recognizer.config.inference.max_pixels)
     if args.emotion is not None:  # before any work: a misspelt name costs nothing
         args.emotion = canonical_class(args.emotion, recognizer.config.classes)
     prepared = recognizer.prepare(image, given)

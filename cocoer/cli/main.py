@@ -1,5 +1,7 @@
 """`cocoer COMMAND ...` and `python -m cocoer COMMAND ...`: finds the command's module and hands it the rest of the line.
 
+A fault that a command does not expect is one line and exit code 1; `cocoer --debug COMMAND ...` prints its traceback too.
+
 A command's module is imported only when it is asked for, so that `cocoer --help` answers at once.
 """
 
@@ -8,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
 from cocoer import __version__
 from cocoer.cli import completion
 from cocoer.cli.talk import steady_streams
-from cocoer.errors import MissingExtra
+from cocoer.errors import CocoerError, MissingExtra
 from cocoer.names import nearest
 
 COMMANDS = {
@@ -39,6 +42,16 @@ COMMANDS = {
     "demo": "the whole system on synthetic scenes",
     "app": "a page in the browser",
 }
+_NO_MEMORY = (
+    "allocate memory",
+    "bad_alloc",
+    "failed to map segment",
+    "Cannot allocate",
+    "start new thread",
+    "not enough memory",
+)
+"""How libraries say that there is no more memory."""
+
 PREPARED = {
     "emotic": "EMOTIC's folder",
     "caers": "CAER-S's folder",
@@ -67,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
+    debug = words[:1] == ["--debug"]
+    words = words[debug:]
     if words[:1] in (["-V"], ["--version"]):
         print(f"cocoer {__version__}")
         return 0
@@ -95,7 +110,33 @@ def _run(argv: Sequence[str] | None) -> int:
             raise
         print(f"cocoer {words[0]}: error: {err.name} is not installed: pip install cocoer", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"cocoer {words[0]}: stopped", file=sys.stderr)
+        return 130
+    except CocoerError as err:  # one that the command itself did not expect, and that explains itself
+        return _told(words[0], str(err), debug)
+    except Exception as err:  # noqa: BLE001 - the last barrier: a line for people, the traceback on demand
+        return _told(words[0], _explained(err), debug)
     return code
+
+
+def _told(command: str, text: str, debug: bool) -> int:
+    """Say what ended the command, in one line where a traceback was not asked for. Returns the exit code."""
+    if debug:
+        traceback.print_exc()
+    hint = "" if debug else f" (`cocoer --debug {command} ...` shows where)"
+    print(f"cocoer {command}: error: {text}{hint}", file=sys.stderr)
+    return 1
+
+
+def _explained(err: Exception) -> str:
+    """A fault that nobody put into words, in one line."""
+    said = " ".join(str(err).split())[:300]
+    if isinstance(err, MemoryError) or any(mark in said for mark in _NO_MEMORY):
+        return f"out of memory ({type(err).__name__}: {said or 'no more to be had'}); give the program more, or smaller inputs"
+    if isinstance(err, OSError):
+        return said or type(err).__name__
+    return f"{type(err).__name__}: {said}"
 
 
 def _chosen(words: Sequence[str], program: str, choices: dict[str, str]) -> str | None:

@@ -107,6 +107,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         dest="overrides",
         help="config values, e.g. inference.detector.input_size=320",
     )
+    p.add_argument(
+        "--no-verify", action="store_true", help="read weights whose content is not what their checksums say"
+    )
     p.add_argument("--quiet", action="store_true", help="print errors only")
     p.add_argument("--debug", action="store_true", help="show the traceback of every fault")
     args = p.parse_args(argv)
@@ -166,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         runtime = stack.enter_context(processes(args))
         options = args.config, args.checkpoint, str(runtime.device), args.overrides, args.detector
-        recognizer = Recognizer.from_options(*options)
+        recognizer = Recognizer.from_options(*options, verify=not args.no_verify)
         if not single:
             share_cores(recognizer)
         say(args, announce(recognizer, args.device), runtime.is_main)

@@ -129,7 +129,7 @@ def people(args: argparse.Namespace, recognizer: Recognizer) -> Iterator[Person]
     from cocoer.studies.case_studies import case_studies, choose_persons
 
     if args.input:
-        image = decode_image(args.input)
+        image = decode_image(args.input, recognizer.config.inference.max_pixels)
         for person in recognizer(image, GivenBoxes(args.boxes, True)(args.input, Path(args.input))):
             yield f"{Path(args.input).name}#{person.person}", person, image, None
         return

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_MOST_NUMBER = 10_000_000  # pixels of a side, persons of an image
+
+
 @dataclass(frozen=True)
 class PersonRecord:
     """One line of a person index (docs/data.md#the-index).
@@ -63,7 +66,7 @@ class PersonRecord:
         """Read one line. Raises ValueError that names the place and the missing or wrong key."""
         try:
             raw = json.loads(line)
-        except json.JSONDecodeError as err:
+        except (ValueError, RecursionError) as err:
             raise ValueError(f"{where}: wanted a JSON object a line, got {line[:60]!r} ({err})") from None
         names = ("image", "width", "height", "person", "body", "head", "head_source", "labels", "vad", "split")
         if not isinstance(raw, dict) or (missing := [n for n in names if n not in raw]):
@@ -75,8 +78,9 @@ class PersonRecord:
                 f"{where}: head_source is one of {', '.join(HEAD_SOURCES)} and split one of {', '.join(SPLITS)}; "
                 f"got {raw['head_source']!r}, {raw['split']!r}"
             )
+        _check_types(raw, where)
         return cls(
-            image=str(raw["image"]),
+            image=raw["image"],
             width=int(raw["width"]),
             height=int(raw["height"]),
             person=int(raw["person"]),
@@ -88,6 +92,23 @@ class PersonRecord:
             split=raw["split"],
             extra={k: v for k, v in raw.items() if k not in names},
         )
+
+
+def _check_types(raw: Mapping[str, Any], where: str) -> None:
+    """ValueError that names the first key of an index line whose value is of another type, or without reason."""
+    if not isinstance(raw["image"], str) or not raw["image"]:
+        raise ValueError(f"{where}: image: wanted a path, got {raw['image']!r:.60}")
+    for name in ("width", "height", "person"):
+        number = raw[name]
+        whole = isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < _MOST_NUMBER
+        if not whole or number != int(number):
+            raise ValueError(f"{where}: {name}: wanted a whole number, got {number!r:.60}")
+    if not isinstance(raw["labels"], list) or not all(isinstance(label, str) for label in raw["labels"]):
+        raise ValueError(f"{where}: labels: wanted a list of class names, got {raw['labels']!r:.60}")
+    vad = raw["vad"]
+    numbers = isinstance(vad, list) and all(isinstance(v, int | float) and abs(v) < _MOST_NUMBER for v in vad)
+    if vad and (not numbers or len(vad) != 3):
+        raise ValueError(f"{where}: vad: wanted three numbers or null, got {vad!r:.60}")
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def read_records(path: str | Path, classes: Sequence[str] | None = None) -> list
             if first != number:
                 raise ValueError(f"row {number}: person {record.key} is already in row {first}")
             records.append(record)
-        except (ValueError, TypeError) as err:
+        except (ValueError, TypeError, OverflowError) as err:
             faults.append(str(err) if str(err).startswith("row") else f"row {number}: {err}")
     if faults:
         more = f"\n  and {len(faults) - _ROWS_SHOWN} more" if len(faults) > _ROWS_SHOWN else ""

@@ -61,6 +61,7 @@ def weights_facts(loaded: Loaded) -> dict[str, Any]:
     return {
         "file": loaded.path.as_posix(),
         "note": loaded.metadata.get("note", ""),
+        "checksums": loaded.checksums,
         "selected_on": loaded.metadata.get("metrics", {}).get("selected_on"),
         "coordination": model.coordination.update,
         "git_revision": loaded.metadata.get("git_revision"),

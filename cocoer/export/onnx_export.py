@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from cocoer.config import Config
+from cocoer.description import METADATA_KEY
 from cocoer.errors import ExportError, MissingExtra
-from cocoer.export.onnx_file import INPUTS, METADATA_KEY, OUTPUTS, OnnxFile
+from cocoer.export.onnx_file import INPUTS, OUTPUTS, OnnxFile, sealed
 from cocoer.files import write_file
 from cocoer.model.level_model import LevelModel
 from cocoer.names import LEVELS
@@ -172,7 +173,7 @@ def _onnx_bytes(program: torch.export.ExportedProgram, metadata: str) -> bytes:
     if proto.ByteSize() >= _ONNX_LIMIT:
         raise ExportError("ONNX: one file holds less than 2 GiB; use --format torch for this model")
     content: bytes = proto.SerializeToString()
-    return content
+    return sealed(content)
 
 
 def _checked(wrapped: Exportable, config: Config, path: Path, file_format: str) -> float:

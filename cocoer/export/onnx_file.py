@@ -5,7 +5,7 @@ With it alone (numpy, Pillow, onnxruntime, pydantic, PyYAML, platformdirs, tqdm)
 
 from __future__ import annotations
 
-import json
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cocoer.config import Config, InferenceConfig, change_config, check_classes, config_from_dict, config_to_dict
 from cocoer.data.transforms import LevelCrops, normalised
+from cocoer.description import METADATA_KEY, SKIPPED, VERIFIED, described
 from cocoer.errors import ExportError
 from cocoer.names import LEVELS
 
@@ -42,44 +43,89 @@ OUTPUTS = (
 )
 """What the file answers, in order."""
 
-METADATA_KEY = "cocoer"
+SEAL_KEY = "cocoer_sha256"
+"""Where the checksum of a file stands in its metadata."""
+
+_SEAL_START = b"\x72\x51\x0a\x0d" + SEAL_KEY.encode() + b"\x12\x40"
+"""How protobuf writes one more entry of a model's metadata: its number and length, the key, the length of the value."""
+
+_SEAL_BYTES = len(_SEAL_START) + 64
+
+
+def sealed(model: bytes) -> bytes:
+    """A serialised model with the SHA-256 of its bytes as a last entry of its metadata."""
+    return model + _SEAL_START + hashlib.sha256(model).hexdigest().encode()
+
+
+def _check_seal(content: bytes, path: Path) -> None:
+    """ExportError unless the file ends with the checksum of what stands before it."""
+    body, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:]
+    if not seal.startswith(_SEAL_START):
+        raise ExportError(
+            f"{path}: not as cocoer export writes it: no checksum at its end (truncated, changed by another program, or"
+            " foreign). Export it again; --no-verify reads it nevertheless"
+        )
+    if seal[len(_SEAL_START) :] != hashlib.sha256(body).hexdigest().encode():
+        raise ExportError(
+            f"{path}: not what was written (the checksum differs); export or copy it again. --no-verify reads it nevertheless"
+        )
 
 
 class OnnxFile:
     """An exported .onnx file, run by onnxruntime.
 
     threads: of onnxruntime, 0 = as many as torch has where torch is loaded, else as onnxruntime chooses.
-    providers: onnxruntime's, in order of preference. Raises ExportError for a file that is missing or not one of ours.
+    providers: onnxruntime's, in order of preference. verify: compare the content with the checksum in the file.
+    Raises ExportError for a file that is missing, damaged or not one of ours, CheckpointError for a description that is damaged.
+    The file is handed over as bytes, so that tensors which it says lie in other files are not found.
     """
 
     def __init__(
-        self, path: str | Path, threads: int = 0, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+        self,
+        path: str | Path,
+        threads: int = 0,
+        providers: tuple[str, ...] = ("CPUExecutionProvider",),
+        verify: bool = True,
     ) -> None:
         import onnxruntime
 
         path = Path(path)
         if not path.is_file():
             raise ExportError(f"{path}: no such file; write one with cocoer export --format onnx")
+        content = path.read_bytes()
+        if verify:
+            _check_seal(content, path)
+        self.checksums = VERIFIED if verify else SKIPPED
         options = onnxruntime.SessionOptions()
         torch = sys.modules.get("torch")
         options.intra_op_num_threads = threads or (torch.get_num_threads() if torch else 0)
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+            self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))
+            text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+            self._reads = {entry.name for entry in self._session.get_inputs()}  # `paper` mode does not look at boxes
+            answers = {entry.name for entry in self._session.get_outputs()}
         except Exception as err:  # noqa: BLE001 - onnxruntime has a dozen error types without a common base
-            raise ExportError(
-                f"{path}: onnxruntime cannot read it: {str(err).splitlines()[0]}; export it again"
-            ) from None
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+            said = (str(err).splitlines() or [type(err).__name__])[0]
+            raise ExportError(f"{path}: onnxruntime cannot read it: {said}; export it again") from None
         if text is None:
             raise ExportError(f"{path}: an ONNX file without a description under `cocoer`; wanted one by cocoer export")
-        self.metadata: dict[str, Any] = json.loads(text)
-        self._reads = {entry.name for entry in self._session.get_inputs()}  # `paper` mode does not look at boxes
+        if not self._reads <= set(INPUTS) or not set(OUTPUTS) <= answers:
+            raise ExportError(f"{path}: its inputs or outputs are not those of cocoer export; export it again")
+        self._path = path
+        self.metadata = described(text, str(path))
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
         """Arrays as `INPUTS` names them -> answers as `OUTPUTS` names them."""
         fed = {name: inputs[name] for name in INPUTS if name in self._reads}
-        return dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), fed), strict=True))
+        try:
+            found = dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), fed), strict=True))
+        except Exception as err:  # noqa: BLE001 - as above
+            said = (str(err).splitlines() or [type(err).__name__])[0]
+            raise ExportError(f"{self._path}: onnxruntime cannot run it: {said}; export it again") from None
+        if bad := [name for name, values in found.items() if not np.isfinite(values).all()]:
+            raise ExportError(f"{self._path}: answers with NaN or infinity in {', '.join(bad)}; export it again")
+        return found
 
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Tensors as `INPUTS` names them, on the CPU -> answers by name, as tensors."""
@@ -95,13 +141,13 @@ class OnnxFile:
         return self.run({**dict(zip(LEVELS, images, strict=True)), **boxes})
 
 
-def open_exported(path: str | Path, overrides: Sequence[str] = ()) -> tuple[OnnxFile, Config]:
+def open_exported(path: str | Path, overrides: Sequence[str] = (), verify: bool = True) -> tuple[OnnxFile, Config]:
     """An .onnx file and its config with the overrides.
 
     Only `inference.*` may be overridden: the rest is fixed in the file.
     Raises ExportError for another file or an override of what is fixed, ConfigError for one that does not check.
     """
-    file = OnnxFile(path)
+    file = OnnxFile(path, verify=verify)
     stored = config_from_dict(file.metadata["config"], f"config in {path}")
     config = change_config(stored, overrides)
     fixed, changed = config_to_dict(stored), config_to_dict(config)

@@ -68,9 +68,11 @@ class ExportedModel(nn.Module):
 _ABSENT = torch.empty(0)
 
 
-def load_exported(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ExportedModel, Config, dict[str, Any]]:
+def load_exported(
+    path: str | Path, overrides: Sequence[str] = (), verify: bool = True
+) -> tuple[ExportedModel, Config, dict[str, Any]]:
     """The model in an .onnx file, its config with the overrides, and its metadata. Raises as `open_exported` does."""
-    file, config = open_exported(path, overrides)
+    file, config = open_exported(path, overrides, verify)
     return as_model(file, config), config, file.metadata
 
 

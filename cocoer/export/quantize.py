@@ -20,8 +20,9 @@ import numpy as np
 from cocoer.config import DataConfig
 from cocoer.data.batch import Batch
 from cocoer.data.loaders import build_dataset, collate
+from cocoer.description import METADATA_KEY
 from cocoer.errors import ExportError, MissingExtra
-from cocoer.export.onnx_file import INPUTS, METADATA_KEY, OnnxFile
+from cocoer.export.onnx_file import INPUTS, SEAL_KEY, OnnxFile, sealed
 from cocoer.files import write_file
 
 if TYPE_CHECKING:
@@ -86,9 +87,9 @@ def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], whos
             )
             small = onnx.load(str(made))
         note = {"type": "int8 convolutions", "calibrated_on": f"{reader.persons} persons of {whose}"}
-        kept = {entry.key: entry.value for entry in small.metadata_props}
+        kept = {entry.key: entry.value for entry in small.metadata_props if entry.key != SEAL_KEY}
         onnx.helper.set_model_props(small, kept | {METADATA_KEY: json.dumps({**metadata, "quantized": note})})
-        unfinished.write_bytes(small.SerializeToString())
+        unfinished.write_bytes(sealed(small.SerializeToString()))
 
     write_file(Path(out), write)
 

@@ -231,7 +231,11 @@ class _Reader(threading.Thread):
         if item.fault:
             return _Waiting(item, fault=item.fault)
         try:
-            image = item.pixels if item.pixels is not None else decode_image(_source(item))
+            image = (
+                item.pixels
+                if item.pixels is not None
+                else decode_image(_source(item), self._recognizer.config.inference.max_pixels)
+            )
             prepared = self._recognizer.prepare(image, self._persons_of(item))
             kept = _reduced(image, self._keep_side) if self._keep_side else None
         except CocoerError as err:

@@ -167,6 +167,7 @@ class Recognizer(HubMethods):
         device: str,
         overrides: Sequence[str],
         detector: str | None = None,
+        verify: bool = True,
     ) -> Recognizer:
         """What the options --config, --checkpoint, --device, --set and --detector of a command ask for.
 
@@ -180,9 +181,10 @@ class Recognizer(HubMethods):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntheticWeightsWarning)
             if config is None:
-                return cls.from_checkpoint(named_checkpoint(checkpoint), device, changes)
+                return cls.from_checkpoint(named_checkpoint(checkpoint), device, changes, verify=verify)
             shipped = DEMO_CHECKPOINT if Path(config).stem == DEMO_CHECKPOINT.stem else None
-            return cls.from_config(config, named_checkpoint(checkpoint) if checkpoint else shipped, device, changes)
+            weights = named_checkpoint(checkpoint) if checkpoint else shipped
+            return cls.from_config(config, weights, device, changes, verify=verify)
 
     @classmethod
     def from_checkpoint(
@@ -191,6 +193,7 @@ class Recognizer(HubMethods):
         device: str = "auto",
         overrides: Sequence[str] = (),
         detector: PeopleDetector | None = None,
+        verify: bool = True,
     ) -> Recognizer:
         """The recogniser of a weights file, which brings its config along. Default: the synthetic demonstration's weights.
 
@@ -198,10 +201,11 @@ class Recognizer(HubMethods):
         `zero-shot`, `zero-shot:TOWER[=FILE]` for CLIP alone, without weights of CocoER (`model.zero_shot`); or `release`, the
         authors' weights as `cocoer setup photos` converted them, or `demo`.
 
+        verify: compare the weights with the checksums in their file; False reads a changed file, and results say so.
         device: `auto`, `cpu`, `cuda`, `cuda:N`. overrides: `inference.batch_size=4` and the like, over the file's config.
         Raises CheckpointError (missing or wrong file), ConfigError (bad override), ValueError (a device that is not there).
         """
-        return cls._loaded(Path(named_checkpoint(path)), device, None, overrides, detector)
+        return cls._loaded(Path(named_checkpoint(path)), device, None, overrides, detector, verify)
 
     @classmethod
     def from_config(
@@ -211,6 +215,7 @@ class Recognizer(HubMethods):
         device: str = "auto",
         overrides: Sequence[str] = (),
         detector: PeopleDetector | None = None,
+        verify: bool = True,
     ) -> Recognizer:
         """The recogniser that a YAML config describes, with the weights of a checkpoint.
 
@@ -219,7 +224,7 @@ class Recognizer(HubMethods):
         """
         wanted = load_config(config, overrides)
         weights = Path(checkpoint) if checkpoint is not None else Path(wanted.run.dir) / "best.safetensors"
-        return cls._loaded(weights, device, wanted, overrides, detector)
+        return cls._loaded(weights, device, wanted, overrides, detector, verify)
 
     @classmethod
     def _loaded(
@@ -229,16 +234,19 @@ class Recognizer(HubMethods):
         config: Config | None,
         overrides: Sequence[str],
         detector: PeopleDetector | None,
+        verify: bool,
     ) -> Recognizer:
         if path.suffix == EXPORTED_SUFFIX:
             if config is not None:
                 raise ValueError(f"{path}: an exported file brings its own config; leave the config out")
-            file, stored = open_exported(path, overrides)
+            file, stored = open_exported(path, overrides, verify)
             fitted = _fitted(file.metadata, overrides)
-            about = _about(path, stored, file.metadata)
+            about = _about(path, stored, file.metadata, file.checksums)
             made = cls(file, stored, "cpu", detector, fitted, about, _calibration(path, stored, file.metadata))
-        elif twin := open_twin(path, device, config, overrides):
-            about = _about(twin.weights, twin.config, twin.file.metadata) | {"backend": "onnxruntime"}
+        elif verify and (twin := open_twin(path, device, config, overrides)):
+            about = _about(twin.weights, twin.config, twin.file.metadata, twin.file.checksums) | {
+                "backend": "onnxruntime"
+            }
             fitted = _fitted(twin.file.metadata, overrides)
             calibration = _calibration(twin.weights, twin.config, twin.file.metadata)
             made = cls(twin.file, twin.config, "cpu", detector, fitted, about, calibration)
@@ -247,13 +255,13 @@ class Recognizer(HubMethods):
             from cocoer.runtime import choose_device
 
             chosen = choose_device(device)
-            loaded = load_model(path, chosen, change=lambda stored: config or change_config(stored, overrides))
+            loaded = load_model(path, chosen, lambda stored: config or change_config(stored, overrides), verify)
             fitted = _fitted(loaded.metadata, overrides)
-            about = _about(loaded.path, loaded.config, loaded.metadata)
+            about = _about(loaded.path, loaded.config, loaded.metadata, loaded.checksums)
             calibration = _calibration(loaded.path, loaded.config, loaded.metadata)
             made = cls(loaded.model, loaded.config, chosen, detector, fitted, about, calibration)
         whole = path.absolute() if path.exists() else path  # a name that is no file here means what it meant
-        made._source = _Source(whole, str(made.device), config, tuple(overrides), detector)
+        made._source = _Source(whole, str(made.device), config, tuple(overrides), detector, verify)
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -299,7 +307,7 @@ class Recognizer(HubMethods):
         if len(given) != len(images):
             raise ValueError(f"persons: wanted one entry for each of the {len(images)} images, got {len(given)}")
         return self._people(
-            [(image, self.prepare(decode_image(image), who)) for image, who in zip(images, given, strict=True)]
+            [(image, self.prepare(self._decoded(image), who)) for image, who in zip(images, given, strict=True)]
         )
 
     def stream(
@@ -319,11 +327,15 @@ class Recognizer(HubMethods):
                 found: list[tuple[Source, PreparedImage | str]] = []
                 for image, who in chunk:
                     try:
-                        found.append((image, self.prepare(decode_image(image), who)))
+                        found.append((image, self.prepare(self._decoded(image), who)))
                     except ImageError as err:
                         found.append((image, str(err)))
                 yield from self._people(found)
                 bar.update(len(chunk))
+
+    def _decoded(self, image: Source) -> Image.Image:
+        """Any form of an image as RGB pixels, if it is no larger than the config allows."""
+        return decode_image(image, self.config.inference.max_pixels)
 
     def _people(self, images: Sequence[tuple[Source, PreparedImage | str]]) -> list[People]:
         """The answers for prepared images (a text says why there is none), persons batched over the images."""
@@ -454,11 +466,14 @@ class _Source:
     config: Config | None
     overrides: tuple[str, ...]
     detector: PeopleDetector | None
+    verify: bool
 
 
 def _rebuilt(source: _Source, sha256: str, detector_threads: int) -> Recognizer:
     """A pickled recogniser, loaded again. Raises CheckpointError where its file is another one now."""
-    made = Recognizer._loaded(source.path, source.device, source.config, source.overrides, source.detector)
+    made = Recognizer._loaded(
+        source.path, source.device, source.config, source.overrides, source.detector, source.verify
+    )
     if made.about["sha256"] != sha256:
         raise CheckpointError(
             f"{source.path}: has changed since this recogniser was pickled (SHA-256 {sha256[:12]}... then,"
@@ -503,11 +518,12 @@ def _calibration(path: Path, config: Config, metadata: Mapping[str, Any]) -> Cal
     return found
 
 
-def _about(path: Path, config: Config, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _about(path: Path, config: Config, metadata: Mapping[str, Any], checksums: str) -> dict[str, Any]:
     """Which weights: name, checksum, data set, mode and what the file says of itself."""
     return {
         "weights": metadata.get("name", path.name),
         "sha256": file_sha256(path),
+        "checksums": checksums,
         "dataset": config.data.dataset,
         "mode": metadata.get("mode", config.model.mode),
         "note": str(metadata.get("note", "")),

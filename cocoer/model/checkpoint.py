@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from cocoer.config import Config, check_classes, config_from_dict, config_to_dict
 from cocoer.config_checks import reads_levels
+from cocoer.description import FORMAT_VERSION, METADATA_KEY, WITHOUT, described
 from cocoer.errors import CheckpointError
-from cocoer.model.description import FORMAT_VERSION, METADATA_KEY, described
-from cocoer.model.tensor_file import WITHOUT, read_container, read_tensor_file, write_tensors
+from cocoer.model.tensor_file import read_container, read_tensor_file, write_tensors
 from cocoer.model.tower_config import checked_tower, read_tower
 from cocoer.provenance import git_revision, library_versions
 from cocoer.weights import places

@@ -18,13 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cocoer.description import SKIPPED, VERIFIED, WITHOUT
 from cocoer.errors import CheckpointError
 from cocoer.files import write_file
 
 CHECKSUMS = "checksums"
-VERIFIED, WITHOUT, SKIPPED = "verified", "none in the file", "not verified (--no-verify)"
-"""What a result says of the checksums of its weights."""
-
 _MOST_HEADER = 16 * 2**20  # bytes; a thousand tensors and a config have 0.2 MB
 _LFS_START = b"version https://git-lfs"
 _REST = ""  # the name under which the other metadata have their hash

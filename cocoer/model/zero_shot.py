@@ -149,14 +149,17 @@ def is_zero_shot(path: str | Path) -> bool:
 
 
 def load_model(
-    path: str | Path, device: torch.device | str = "cpu", change: Callable[[Config], Config] | None = None
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    change: Callable[[Config], Config] | None = None,
+    verify: bool = True,
 ) -> Loaded:
     """What `--checkpoint` names: a weights file (`checkpoint.load_weights`), or the zero-shot recogniser (see above).
 
     Raises as `load_weights` does; CheckpointError for a CLIP whose weights are missing or do not fit, and for an unknown tower.
     """
     if not is_zero_shot(path):
-        return load_weights(path, device, change)
+        return load_weights(path, device, change, verify)
     config = _config(str(path).partition(":")[2])
     config = change(config) if change else config
     spec = config.model.vocabulary

@@ -16,6 +16,7 @@ from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
 from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, RULES, Points, where_contradicted
 from cocoer.report.conflict_words import figures, findings
 from cocoer.report.plots import save
+from cocoer.report.spreadsheet import cell
 from cocoer.report.text import markdown_table
 
 FILES = ("conflict.md", "conflict.csv", "conflict.json")
@@ -78,10 +79,10 @@ def as_csv(points: Points, facts: Mapping[str, Any], command: str) -> str:
     for p in points.all:
         definition = "share of persons" if p.measure.startswith("first_excluded") else "mAP non_interpolated"
         low, high = p.interval or (None, None)
-        lines.writerow(
+        lines.writerow(map(cell, (
             ["synthetic", p.measure, p.fusion, p.rule, p.label, p.condition, p.share, p.mean, p.deviation, low, high,
              len(p.values), p.persons, "", definition, selected, facts["commit"], command]
-        )  # fmt: skip
+        )))  # fmt: skip
     return buffer.getvalue()
 
 

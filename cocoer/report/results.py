@@ -27,6 +27,7 @@ from cocoer.own_files import is_own, note_of
 from cocoer.report import exchange
 from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
+from cocoer.report.spreadsheet import cell
 
 FORMATS: tuple[str, ...] = ("json", "csv", "png")
 """Written unless others are asked for."""
@@ -136,8 +137,8 @@ def write_table(rows: Path, table: Path) -> None:
     def fill(unfinished: Path) -> None:
         with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table_lines(rows))
+            writer.writerow({name: cell(name) for name in header})
+            writer.writerows({name: cell(value) for name, value in line.items()} for line in table_lines(rows))
 
     write_file(table, fill)
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report.plots import as_image, bar_figure
+from cocoer.report.spreadsheet import cell
 from cocoer.report.templates import render
 
 FILES = ("tables.md", "tables.csv", "tables.tex", "tables.html")
@@ -200,13 +201,15 @@ def as_csv(tables: Sequence[ResultTable]) -> str:
     for table in tables:
         for row in table.rows:
             low, high = row.interval or (None, None)
-            lines.writerow(
-                [table.title, row.name, row.paper, row.paper_deviation, row.source, row.ours, row.deviation, low, high,
-                 row.difference, row.persons, row.seeds, row.definition, row.selection, row.commit, row.command, row.note]
-            )  # fmt: skip
-        for name, *cells in table.grid[1:]:
-            for column, cell in zip(table.grid[0][1:], cells, strict=True):
-                lines.writerow([table.title, f"{name}: {column}", "", "", "", cell, *[""] * 10, table.grid[0][0]])
+            cells = [
+                table.title, row.name, row.paper, row.paper_deviation, row.source, row.ours, row.deviation, low, high,
+                row.difference, row.persons, row.seeds, row.definition, row.selection, row.commit, row.command, row.note,
+            ]  # fmt: skip
+            lines.writerow(map(cell, cells))
+        for name, *values in table.grid[1:]:
+            for column, value in zip(table.grid[0][1:], values, strict=True):
+                cells = [table.title, f"{name}: {column}", "", "", "", value, *[""] * 10, table.grid[0][0]]
+                lines.writerow(map(cell, cells))
     return buffer.getvalue()
 
 

@@ -1,49 +1,47 @@
-"""A client for any endpoint that speaks OpenAI's chat completions: bounded, retried with back-off, cached on disk.
+"""Asks any endpoint that speaks OpenAI's chat completions, through the `openai` client; answers are kept on disk.
 
-Only the standard library. Nothing is sent before `ask`, nothing to another address than the one given: redirects are refused,
-because they would carry the key along.
+Retries and their waits are the library's. Ours: one deadline per attempt (`transport`), a budget of requests, a cache, and
+that neither the key nor any other credential comes into a message, a file or another server. Nothing is sent before `ask`;
+redirects are refused, because they would carry the key along.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
 import io
 import json
-import os
-import random
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from PIL import Image
 
-from cocoer.errors import EndpointError
+from cocoer.errors import EndpointError, MissingExtra
+from cocoer.files import write_text
 from cocoer.vlm.prompts import Question
 
+if TYPE_CHECKING:
+    import openai
+
 _PATH = "/chat/completions"
-_MOST_BYTES = 2_000_000
-_PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
 _HOPELESS = {401, 403, 404, 405}
+_SHOWN = 200  # letters of what a server said
+HIDDEN = "[hidden]"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """timeout: seconds for one attempt as a whole. attempts: per question. first_wait: seconds before the second attempt,
-    doubled each time up to longest_wait. requests: HTTP requests of this client altogether. side: longest side of an image
-    in pixels. tokens: of an answer.
+    """timeout: seconds for one attempt as a whole. attempts: per question. requests: HTTP requests of this client altogether.
+
+    side: longest side of an image in pixels. tokens: of an answer.
     """
 
     timeout: float = 60.0
     attempts: int = 4
-    first_wait: float = 1.0
-    longest_wait: float = 30.0
     requests: int = 10_000
     side: int = 512
     tokens: int = 256
@@ -56,24 +54,6 @@ class Reply:
     text: str
     fault: str = ""
     cached: bool = False
-    attempts: int = 0
-
-
-class _Passing(RuntimeError):
-    """A fault that another attempt may not meet; wait: seconds that the server asked for."""
-
-    def __init__(self, text: str, wait: float = 0.0) -> None:
-        super().__init__(text)
-        self.wait = wait
-
-
-class _Refused(RuntimeError):
-    """The endpoint does not take this question."""
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        """Never follow."""
 
 
 def image_uri(image: Image.Image, side: int) -> str:
@@ -103,30 +83,25 @@ class ChatClient:
     """Asks one model at one endpoint.
 
     endpoint: base address (`https://host/v1`) or the full one. cache: folder for answers; the same question is sent once, so
-    a stopped run goes on where it was. key: sent as bearer token, never written. Raises EndpointError for an address that
-    cannot be used, or a key over unencrypted http to another machine.
+    a stopped run goes on where it was. key: sent as bearer token, never written or shown.
+    Raises EndpointError for an address or a key that cannot be used and for a key over unencrypted http to another machine,
+    MissingExtra where the `openai` package is not installed.
     """
 
     def __init__(
-        self,
-        endpoint: str,
-        model: str,
-        cache: str | Path,
-        key: str = "",
-        limits: Limits | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        self, endpoint: str, model: str, cache: str | Path, key: str = "", limits: Limits | None = None
     ) -> None:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise EndpointError(f"--endpoint wants http(s)://host[:port]/v1, got {endpoint!r}")
-        if key and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-            raise EndpointError(f"{endpoint}: the key would travel unencrypted; use https, or unset the key's variable")
-        base = endpoint.rstrip("/")
-        self.url = base if base.endswith(_PATH) else base + _PATH
+        key = key.strip()
+        self._hide = _Hider(key, endpoint)
+        base = _checked_endpoint(endpoint, key)
+        self.url = f"{base}{_PATH}"
         self.model, self.cache, self.limits = model, Path(cache), limits or Limits()
-        self._key, self._sleep, self.sent = key, sleep, 0
-        self._opener = urllib.request.build_opener(_NoRedirects)
-        self._jitter = random.Random(0)
+        self._client, self._transport = _library_client(base, key, self.limits)
+
+    @property
+    def sent(self) -> int:
+        """HTTP requests so far."""
+        return int(self._transport.sent)
 
     def ask(self, question: Question) -> Reply:
         """The model's answer, from the cache or the endpoint. A question that fails for good comes back with its fault.
@@ -139,74 +114,138 @@ class ChatClient:
         known = _read_cached(place)
         if known is not None:
             return Reply(known, cached=True)
-        fault, wait = "", self.limits.first_wait
-        for attempt in range(1, self.limits.attempts + 1):
-            try:
-                text = self._post(data)
-            except _Refused as err:
-                return Reply("", str(err), attempts=attempt)
-            except _Passing as err:
-                fault = str(err)
-                if attempt < self.limits.attempts:
-                    pause = max(wait * self._jitter.uniform(0.75, 1.0), err.wait)
-                    self._sleep(min(pause, self.limits.longest_wait))
-                    wait *= 2
-            else:
-                _write_cached(place, text, self.model)
-                return Reply(text, attempts=attempt)
-        return Reply("", f"{fault} ({self.limits.attempts} attempts)", attempts=self.limits.attempts)
-
-    def _post(self, data: bytes) -> str:
-        """One attempt. Raises _Passing, _Refused or EndpointError."""
-        if self.sent >= self.limits.requests:
-            raise EndpointError(f"{self.sent} requests sent, as many as --max-requests allows; the answers are cached")
-        self.sent += 1
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        request = urllib.request.Request(self.url, data, headers, method="POST")
-        ends = time.monotonic() + self.limits.timeout
         try:
-            with self._opener.open(request, timeout=self.limits.timeout) as response:
-                raw = _read(response, ends)
-        except urllib.error.HTTPError as err:
-            with err:
-                raise _http_fault(err, self.url) from None
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as err:
-            reason = getattr(err, "reason", err)
-            raise _Passing(f"{self.url}: no answer ({reason or type(reason).__name__})") from None
-        return _content(raw)
+            text = self._hide(self._asked(body))
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            return Reply("", "the answer cannot be stored: it holds half of a letter (a lone surrogate)")
+        except _Failed as err:
+            return Reply("", self._hide(str(err)))
+        except EndpointError as err:
+            raise EndpointError(self._hide(str(err))) from None
+        write_text(place, json.dumps({"model": self.model, "text": text}, ensure_ascii=False))
+        return Reply(text)
+
+    def _asked(self, body: dict[str, Any]) -> str:
+        """The text of the answer, after as many attempts as are allowed. Raises _Failed or EndpointError."""
+        import openai
+
+        left = self.limits.requests - self.sent
+        used_up = f"{self.limits.requests} requests sent, as many as --max-requests allows; the answers are cached"
+        if left <= 0:
+            raise EndpointError(used_up)
+        attempts = min(self.limits.attempts, left)
+        try:
+            chat = self._client.with_options(max_retries=attempts - 1).chat.completions
+            raw = chat.with_raw_response.create(**body).http_response.content
+        except openai.APIStatusError as err:
+            fault = self._status_fault(err, attempts)
+        except openai.APIConnectionError as err:  # timeouts too
+            fault = _Failed(f"{self.url}: no answer ({err.__cause__ or err}) ({attempts} attempts)")
+        except (openai.OpenAIError, ValueError) as err:
+            fault = _Failed(f"{self.url}: {err}")
+        else:
+            text = _content(raw)
+            if text is not None:
+                return text
+            fault = _Failed(f"{self.url}: wanted a chat completion, got {self._shown(raw)!r}")
+        if self.sent >= self.limits.requests and attempts < self.limits.attempts:
+            raise EndpointError(used_up)
+        raise fault
+
+    def _status_fault(self, err: openai.APIStatusError, attempts: int) -> Exception:
+        """What an HTTP status means for the run."""
+        text, status = (
+            f"{self.url}: HTTP {err.status_code} {self._shown(err.response.content)}".strip(),
+            err.status_code,
+        )
+        if status in _HOPELESS or 300 <= status < 400:
+            hint = "redirects are not followed" if status < 400 else "check the address, the model and the key"
+            return EndpointError(f"{text}; {hint}")
+        return _Failed(f"{text} ({attempts} attempts)" if status >= 500 or status in (408, 409, 429) else text)
+
+    def _shown(self, said: bytes) -> str:
+        """The beginning of what a server said, credentials out of it first."""
+        return " ".join(self._hide(said.decode("utf-8", "replace")).split())[:_SHOWN]
 
 
-def _read(response: Any, ends: float) -> bytes:
-    """The whole answer, within the time and size that are allowed, however slowly it drips."""
-    parts, size = [], 0
-    while chunk := response.read1(65536):
-        parts.append(chunk)
-        size += len(chunk)
-        if size > _MOST_BYTES:
-            raise _Refused(f"the answer is larger than {_MOST_BYTES:,} bytes")
-        if time.monotonic() > ends:
-            raise _Passing("the answer did not end in time")
-    return b"".join(parts)
+class _Failed(RuntimeError):
+    """This question has no answer; others may have."""
 
 
-def _http_fault(err: urllib.error.HTTPError, url: str) -> Exception:
-    """What an HTTP status means for the run."""
+def _checked_endpoint(endpoint: str, key: str) -> str:
+    """The base address. Raises EndpointError, in whose text no credential stands, for one that cannot be used."""
     try:
-        said = " ".join(err.read1(2000).decode("utf-8", "replace").split())[:200]
-    except (OSError, http.client.HTTPException):
-        said = ""
-    text = f"{url}: HTTP {err.code} {said}".strip()
-    if err.code in _HOPELESS or 300 <= err.code < 400:
-        hint = "redirects are not followed" if err.code < 400 else "check the address, the model and the key"
-        return EndpointError(f"{text}; {hint}")
-    if err.code in _PASSING:
-        after = err.headers.get("Retry-After", "")
-        return _Passing(text, float(after) if after.isdecimal() else 0.0)
-    return _Refused(text)
+        parts = urlsplit(endpoint)
+        host, bad = parts.hostname, parts.port == 0 or bool(parts.query or parts.fragment)
+    except ValueError:
+        raise EndpointError("--endpoint wants http(s)://host[:port]/v1, got an address that is none") from None
+    if parts.username is not None or parts.password is not None:
+        raise EndpointError(
+            f"--endpoint wants http(s)://host[:port]/v1, got user and password in it for {host}; a key goes into the"
+            " environment variable that --key-variable names"
+        )
+    if parts.scheme not in ("http", "https") or not host or bad:
+        shown = f"{parts.scheme}://{parts.netloc}{parts.path}" if parts.netloc else endpoint.partition("?")[0]
+        raise EndpointError(f"--endpoint wants http(s)://host[:port]/v1, got {shown!r}" + (" and more" if bad else ""))
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise EndpointError("the key holds a letter that no HTTP header takes; set its environment variable again")
+    if key and parts.scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
+        raise EndpointError(f"{endpoint}: the key would travel unencrypted; use https, or unset the key's variable")
+    return endpoint.rstrip("/").removesuffix(_PATH)
 
 
-def _content(raw: bytes) -> str:
-    """The text in a chat completion; a refusal in its own field counts as text. Raises _Passing for anything else."""
+def _library_client(base: str, key: str, limits: Limits) -> tuple[openai.OpenAI, Any]:
+    """The library's client for one endpoint, and its transport."""
+    try:
+        import httpx2
+        import openai
+
+        from cocoer.vlm.transport import BoundedTransport
+    except ImportError as err:
+        raise MissingExtra("vlm", err) from None
+    parts = urlsplit(base)
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+    def make() -> httpx2.BaseTransport:
+        return httpx2.HTTPTransport(proxy=proxy, retries=0)
+
+    try:
+        make().close()
+    except ValueError:
+        raise EndpointError(f"the proxy that the environment names for {parts.scheme} is no address") from None
+    transport = BoundedTransport(limits.timeout, make, keyless=not key)
+    client = openai.OpenAI(
+        base_url=base,
+        api_key=key or "none",
+        timeout=limits.timeout,
+        http_client=httpx2.Client(transport=transport, follow_redirects=False, trust_env=False),
+    )
+    return client, transport
+
+
+class _Hider:
+    """Takes the key and other credentials out of a text, in the forms in which a server or a library may say them."""
+
+    def __init__(self, key: str, endpoint: str) -> None:
+        words = {key} if len(key) > 3 else set()
+        for address in (endpoint, *getproxies().values()):
+            try:
+                parts = urlsplit(address)
+                words |= {word for word in (parts.password, parts.query) if word}
+            except ValueError:
+                continue
+        coded = {base64.b64encode(word.encode()).decode() for word in words} | {quote(word, safe="") for word in words}
+        self._words = sorted({*words, *coded}, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for word in self._words:
+            text = text.replace(word, HIDDEN)
+        return re.sub(r"(?<=//)[^/\s@]+@", f"{HIDDEN}@", text)
+
+
+def _content(raw: bytes) -> str | None:
+    """The text in a chat completion; a refusal in its own field counts as text. None for anything else."""
     try:
         message = json.loads(raw)["choices"][0]["message"]
         content = message.get("content") or message.get("refusal") or ""
@@ -216,7 +255,7 @@ def _content(raw: bytes) -> str:
             return content
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
-    raise _Passing(f"wanted a chat completion, got {raw[:80]!r}")
+    return None
 
 
 def _read_cached(place: Path) -> str | None:
@@ -224,13 +263,5 @@ def _read_cached(place: Path) -> str | None:
     try:
         stored = json.loads(place.read_text(encoding="utf-8"))
         return stored["text"] if isinstance(stored["text"], str) else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-
-
-def _write_cached(place: Path, text: str, model: str) -> None:
-    """Store an answer; a reader never meets half a file."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    part.write_text(json.dumps({"model": model, "text": text}, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, place)

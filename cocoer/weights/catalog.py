@@ -246,7 +246,7 @@ def find_detector(name: str, kind: str) -> Path:
             f"{kind} detector {name}: no such file; set inference.detector.{kind} to the path of an .onnx file, or give boxes "
             "with --boxes"
         )
-    roots = [*(root / INSIGHTFACE for root in places.roots()), Path("~/.insightface/models").expanduser()]
+    roots = [*(root / INSIGHTFACE for root in places.roots()), places.user_home() / ".insightface" / "models"]
     for root in roots:
         if (root / f"{name}.onnx").is_file():
             return root / f"{name}.onnx"

@@ -12,6 +12,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import os
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -34,8 +35,22 @@ SHIPPED: Path = CLONE or _PACKAGE / "shipped"
 def roots() -> tuple[Path, ...]:
     """The folders in which fetched and made files may lie, in the order in which they are looked at."""
     named = os.environ.get(HOME_VARIABLE, "")
-    chosen = [Path(named).expanduser().absolute()] if named else []
-    return (*chosen, *([CLONE] if CLONE else []), platformdirs.user_cache_path("cocoer", appauthor=False))
+    chosen = [_expanded(named).absolute()] if named else []
+    try:
+        usual = platformdirs.user_cache_path("cocoer", appauthor=False)
+    except RuntimeError:  # a user without a home
+        usual = Path(tempfile.gettempdir()) / f"cocoer-{os.getuid()}"
+    return (*chosen, *([CLONE] if CLONE else []), usual)
+
+
+def _expanded(name: str | Path) -> Path:
+    """The path with `~` written out, where this user has a home."""
+    return Path(os.path.expanduser(name))
+
+
+def user_home() -> Path:
+    """The user's own folder; where there is none (no HOME, no entry in passwd), one that does not exist."""
+    return _expanded("~")
 
 
 def home() -> Path:
@@ -48,7 +63,7 @@ def find(name: str | Path) -> Path | None:
 
     name: absolute, or relative to the working folder, to one of `roots`, or to what comes with cocoer; the first that exists.
     """
-    given = Path(name).expanduser()
+    given = _expanded(name)
     return next((path for path in (given, *(root / given for root in (*roots(), SHIPPED))) if path.exists()), None)
 
 

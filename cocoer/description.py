@@ -13,6 +13,9 @@ FORMAT_VERSION = 1
 METADATA_KEY = "cocoer"
 """Where the description stands in a file's metadata, as JSON."""
 
+VERIFIED, WITHOUT, SKIPPED = "verified", "none in the file", "not verified (--no-verify)"
+"""What a result says of the checksums of its weights."""
+
 _MOST_BYTES = 8 * 2**20
 
 
