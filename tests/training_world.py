@@ -107,7 +107,7 @@ def train(config: Path, *arguments: str, settings: Sequence[str] = (), drawn: bo
     module = script("train")
     with ExitStack() as stack:
         if not drawn:
-            stack.enter_context(mock.patch.object(module, "show_people"))
+            stack.enter_context(mock.patch.object(module.RunRecord, "show_people"))
             stack.enter_context(mock.patch.object(module, "write_run_report"))
         code: int = module.main(["--config", str(config), "--device", "cpu", *arguments, *changes])
     return code
