@@ -88,7 +88,7 @@ def parse_yaml(path: str | Path) -> Any:
         raise ConfigError(f"config {path}: cannot be read: {err}") from None
     except yaml.YAMLError as err:
         raise ConfigError(f"config {path}: is not YAML: {' '.join(str(err).split())}") from None
-    except (RecursionError, ValueError, OverflowError) as err:
+    except (RecursionError, ValueError, OverflowError, TypeError) as err:  # TypeError: a list as a key
         if isinstance(err, ConfigError):
             raise
         raise ConfigError(f"config {path}: is not YAML of a config: {err}") from None
@@ -98,5 +98,5 @@ def parse_value(text: str) -> Any:
     """What a YAML text of one value holds, for `--set`. Raises ConfigError."""
     try:
         return yaml.load(text, Loader=_Yaml12Loader)
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError, TypeError):
         raise ConfigError(f"{text!r} is not a YAML value") from None
