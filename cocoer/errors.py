@@ -1,4 +1,4 @@
-"""Every exception of the package: what was wanted, what came, what to do, in one text that a command prints as it is.
+"""Every exception of the package: what was expected, what was given, what to do, in one text that a command prints as it is.
 
 All derive from `CocoerError`, and from the built-in class that says the kind of fault, so `except ValueError` still catches
 a bad file. Another exception that leaves the package is a defect of the package.
@@ -20,11 +20,11 @@ class CheckpointError(CocoerError, ValueError):
 
 
 class ConfigError(CocoerError, ValueError):
-    """A config that cannot be used; the text says where, what was wanted, what came and what to do."""
+    """A config that cannot be used; the text says where, what was expected, what was given and what to do."""
 
 
 class DatasetError(CocoerError, ValueError):
-    """A data set's description that cannot be used; the text says where, what was wanted and what came."""
+    """A data set's description that cannot be used; the text says where, what was expected and what was given."""
 
 
 class MissingExtra(CocoerError, ImportError):
@@ -50,7 +50,7 @@ class FetchError(CocoerError, RuntimeError):
 
 
 class ImageError(CocoerError, ValueError):
-    """An image that cannot be used; the text names the file, what was wanted, what came and what to do."""
+    """An image that cannot be used; the text names the file, what was expected, what was given and what to do."""
 
 
 class IndexFileError(CocoerError, ValueError):
@@ -62,7 +62,7 @@ class StrictError(CocoerError, ValueError):
 
 
 class BoxesError(CocoerError, ValueError):
-    """A boxes file or a person's boxes that cannot be used; the text says what was wanted, what came, what to do."""
+    """A boxes file or a person's boxes that cannot be used; the text says what was expected, what was given, what to do."""
 
 
 class CacheError(CocoerError, ValueError):
@@ -74,11 +74,11 @@ class DetectorError(CocoerError, RuntimeError):
 
 
 class AnnotationError(CocoerError, ValueError):
-    """Annotations that cannot be used; the text names the place, what was wanted, what came and what to do."""
+    """Annotations that cannot be used; the text names the place, what was expected, what was given and what to do."""
 
 
 class CaersError(CocoerError, ValueError):
-    """A CAER-S tree or face list that cannot be used; the text names the place, what was wanted, what came, what to do."""
+    """A CAER-S tree or face list that cannot be used; the text names the place, what was expected, what was given, what to do."""
 
 
 class HeadFileError(CocoerError, ValueError):
@@ -86,7 +86,7 @@ class HeadFileError(CocoerError, ValueError):
 
 
 class DerivedError(CocoerError, ValueError):
-    """A derived file that cannot be read at all; the text names the file, what was wanted, what came and what to do."""
+    """A derived file that cannot be read at all; the text names the file, what was expected, what was given and what to do."""
 
 
 class ExportError(CocoerError, ValueError):
@@ -98,7 +98,7 @@ class ForkError(CocoerError, RuntimeError):
 
 
 class ViewError(CocoerError, ValueError):
-    """Something that the person at the page can be told: what was wanted, what came, what to do."""
+    """Something that the person at the page can be told: what was expected, what was given, what to do."""
 
 
 class ScoreError(CocoerError, ValueError):
@@ -137,4 +137,4 @@ class EndpointError(CocoerError, RuntimeError):
 
 
 class PromptError(CocoerError, ValueError):
-    """A wordings file that cannot be used; the text says which key, what was wanted and what came."""
+    """A wordings file that cannot be used; the text says which key, what was expected and what was given."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def compiled(model: nn.Module, device: torch.device, inference: bool = False) -> Callable[..., Any]:
-    """The model through torch.compile; compiled when it is first called, and anew for a second batch size.
+    """The model through torch.compile; compiled when it is first called, and again for a second batch size.
 
     inference: the weights are final, so on a CPU they are laid out once for the kernels ("freezing").
     Raises ValueError where this machine cannot compile, for instance without a C++ compiler.

@@ -91,7 +91,7 @@ class LevelModel(nn.Module):
         """Training or evaluation mode. Raises ValueError for training a folded model, whose batch norms are gone."""
         if mode and self.folded:
             raise ValueError(
-                "this model has been folded for inference and cannot be trained; build it anew from its weights"
+                "this model has been folded for inference and cannot be trained; build it again from its weights"
             )
         return super().train(mode)
 
@@ -109,7 +109,7 @@ class LevelModel(nn.Module):
         return [self.tokens[level](backbone(crop)) for (level, backbone), crop in named]
 
     def check_shapes(self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor) -> None:
-        """ValueError that names the tensor, what was wanted and what came."""
+        """ValueError that names the tensor, what was expected and what was given."""
         persons, side = context.shape[0], self.image_size
         for name, crop in (("context", context), ("head", head), ("body", body)):
             if tuple(crop.shape) != (persons, 3, side, side):

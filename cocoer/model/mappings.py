@@ -204,7 +204,7 @@ class NetworkStep:
         return self._each(v, lambda run: run(torch.tensor(step, dtype=v.dtype, device=v.device)))
 
     def direction(self, v: Tensor) -> Tensor:
-        """J J'v, how h gives way per unit of step at the start: v [B, L, d] -> [B, L, d]."""
+        """J J'v, how h changes per unit of step at the start: v [B, L, d] -> [B, L, d]."""
 
         def derivative(run: Callable[[Tensor], Tensor]) -> Tensor:
             keep = torch.is_grad_enabled()

@@ -195,7 +195,7 @@ plots: V-I.
 
 ![mAP under every rule]({plots[1]})
 
-The same with FFN2 trained anew for each rule, on persons that no training used. The models' own FFN2 has seen nothing but
+The same with FFN2 retrained for each rule, on persons that no training used. The models' own FFN2 has seen nothing but
 the rule that it was trained with; this takes that advantage away. Whiskers of the gains: 95 % intervals over the models.
 
 {refitted}
@@ -218,7 +218,7 @@ the rule that it was trained with; this takes that advantage away. Whiskers of t
   for other weights on other persons.
 - Pseudo label: V-I (sigmoid > {threshold}); the fused answer of a first look without update, which is ours
   (`model.competition.pseudo_label: fused`); or the ground truth, which hands the model the answer: an upper bound, no result.
-- FFN2 anew: {sizes[refit]} further persons, 15 epochs from random weights, the same start for every rule.
+- FFN2 retrained: {sizes[refit]} further persons, 15 epochs from random weights, the same start for every rule.
 - Selected on val; mAP non-interpolated. Commit {commit}. Device {device}, {cores} cores; minutes spent: {spent}.
 
 {weights}

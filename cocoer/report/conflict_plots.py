@@ -54,9 +54,9 @@ def score_plot(points: Points) -> Figure:
 
 
 def gain_plot(points: Points) -> Figure:
-    """mAP minus that of "no update", paired by model; a column per pseudo label, below with FFN2 trained anew."""
+    """mAP minus that of "no update", paired by model; a column per pseudo label, below with FFN2 retrained."""
     panels: list[Panel] = []
-    for fusion, words in (("trained", "FFN2 as trained"), ("refitted", "FFN2 trained anew")):
+    for fusion, words in (("trained", "FFN2 as trained"), ("refitted", "FFN2 retrained")):
         for label, name in LABELS.items():
             rules = {RULES[r]: [points("gain", s, "any", r, label, fusion) for s in points.shares] for r in _GAINING}
             panel = _panel(f"Pseudo label: {name}; {words}", "mAP gain over no update (points)", rules, paired=True)

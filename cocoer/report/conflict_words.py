@@ -41,13 +41,13 @@ def findings(points: Points) -> list[str]:
         f"With the **true label** as pseudo label coordination {_effect([_gain(points, last, 'one', 'true')])}: an upper bound,"
         " for it hands the model the answer.",
         f"**By level**, type one {'; '.join(_by_verdict(by_level, 'where the {} contradicts', 'or'))}.",
-        f"**With FFN2 trained anew** for each rule, {'; '.join(_by_verdict(anew, '{}', 'and', subject=True))}.",
+        f"**With FFN2 retrained** for each rule, {'; '.join(_by_verdict(anew, '{}', 'and', subject=True))}.",
         f"**Late fusion** of the levels {_effect([points('gain', last, rule='late_fusion')])}.",
         f"**A first fused answer as judge** (`model.competition.pseudo_label: fused`, ours, off by default) finds the"
         f" contradicting level for {judge:.0f} % ({verdict(judged)} against V-I); coordination then"
         f" {_effect([_gain(points, last, 'one', 'fused')])}.",
         f"**Half of the answer to the two levels that stay** (`model.competition.vote: true`, ours, off by default)"
-        f" {_effect(votes)}; with FFN2 trained anew it {_effect([vote_anew])}.",
+        f" {_effect(votes)}; with FFN2 retrained it {_effect([vote_anew])}.",
     ]
 
 
@@ -78,15 +78,15 @@ def figures(points: Points) -> list[Sequence[str]]:
     add("release rule; V-I", f"share {last:g}", _gain(points, last, "release"))
     for rule, name in _RULES.items():
         p = points("gain", last, rule=rule, label="vocabulary", fusion="refitted")
-        add(f"{name}; V-I; FFN2 anew", f"share {last:g}", p)
+        add(f"{name}; V-I; FFN2 retrained", f"share {last:g}", p)
     add("late fusion", f"share {last:g}", points("gain", last, rule="late_fusion"))
     for label, name in (("vocabulary", "V-I"), ("fused", "fused answer"), ("true", "true label")):
         p = points("gain", last, rule="late_fusion_two", label=label)
         add(f"late fusion without the first excluded; {name}", f"share {last:g}", p)
-    for fusion, words in (("trained", ""), ("refitted", "; FFN2 anew")):
+    for fusion, words in (("trained", ""), ("refitted", "; FFN2 retrained")):
         p = points("gain", last, rule="one", label="fused", fusion=fusion)
         add(f"type one; fused answer{words}", f"share {last:g}", p)
-    for fusion, words, shares in (("trained", "", (0.0, _MIDDLE, last)), ("refitted", "; FFN2 anew", (last,))):
+    for fusion, words, shares in (("trained", "", (0.0, _MIDDLE, last)), ("refitted", "; FFN2 retrained", (last,))):
         for share in shares:
             for measure, name in (("gain", "the levels that stay vote"), ("vote_gain", "of it against its control")):
                 p = points(measure, share, rule="vote", label="vocabulary", fusion=fusion)

@@ -17,7 +17,7 @@ Rows = Iterable[Mapping[str, Any]]
 """The rows of a results.jsonl."""
 
 _PROGRAM = "cocoer predict"
-"""The mark of a file that may be written anew."""
+"""The mark of a file that may be overwritten."""
 
 COCO, LABEL_STUDIO, PARQUET = "results.coco.json", "results.labelstudio.json", "results.parquet"
 PLACES = {"parquet": PARQUET, "coco": COCO, "labelstudio": LABEL_STUDIO}
@@ -25,7 +25,7 @@ PLACES = {"parquet": PARQUET, "coco": COCO, "labelstudio": LABEL_STUDIO}
 
 
 def is_own(place: Path) -> bool:
-    """Whether a file is one that this module wrote (or empty), and may be written anew."""
+    """Whether a file is one that this module wrote (or empty), and may be overwritten."""
     with place.open("rb") as file:
         start = file.read(4096)
         file.seek(max(0, place.stat().st_size - 65536))

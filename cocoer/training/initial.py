@@ -1,4 +1,4 @@
-"""Starting from the weights of another model (`model.initial`): what fits is taken, the rest begins anew, layer by layer."""
+"""Starting from the weights of another model (`model.initial`): what fits is taken, the rest starts from scratch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASS_LAYERS: tuple[str, ...] = (
     "heads.head.prediction", "heads.body.prediction", "heads.context.prediction", "fusion.layers.8", "vocabulary.prediction",
     "vocabulary.widen", "vocabulary.narrow", "vocabulary.text_embeddings",
 )  # fmt: skip
-"""Modules and buffers that speak of the classes: other classes, and they begin anew even where the shapes agree.
+"""Modules and buffers that speak of the classes: other classes, and they start from scratch even where the shapes agree.
 
 FFN1's first two Linears (`widen`, `narrow`) are among them because their width is k times the embedding's.
 """
@@ -33,7 +33,7 @@ class Taken:
     unused: tuple[str, ...]
 
     def lines(self, where: str) -> list[str]:
-        """For the user: one line for what was taken, one per layer that begins anew, one for what was not used."""
+        """For the user: one line for what was taken, one per layer that starts from scratch, one for what was not used."""
         out = [f"model.initial: {len(self.taken)} tensors taken from {where}"]
         for layer, why in _by_layer(self.anew).items():
             out.append(f"model.initial: {layer}: anew ({why})")

@@ -284,7 +284,7 @@ def _report(
         "clipped_boxes": dict(Counter(p.image.split for p in persons if p.clipped and not p.reason)),
         "without_vad": dict(Counter(r.split for r in records if r.vad is None)),
         "overlap": overlap.report,
-        "repeated_persons": _repeated(records),
+        "repeated_persons": _count_duplicates(records),
         "skipped_because": dict(sorted(Counter(_kind(p.reason) for p in persons if p.reason).items())),
         "skipped": [
             {"split": p.image.split, "image": p.path, "person": p.number, "reason": p.reason}
@@ -337,7 +337,7 @@ def _compare_size(stored: tuple[float, float] | None, width: int, height: int) -
     return "swapped" if (second, first) == (float(width), float(height)) else "wrong"
 
 
-def _repeated(records: Sequence[PersonRecord]) -> dict[str, int]:
-    """Persons that stand in their split a second time: same image, same box. Kept, as all published counts do."""
+def _count_duplicates(records: Sequence[PersonRecord]) -> dict[str, int]:
+    """Duplicates per split: persons with the same image and box as another. They are kept, as in all published counts."""
     seen = Counter((r.split, r.image, r.body) for r in records)
     return dict(Counter({s: sum(n - 1 for (split, _, _), n in seen.items() if split == s) for s in SPLITS}))

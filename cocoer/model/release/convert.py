@@ -69,7 +69,7 @@ def convert_release(
 
     config: the release config that goes with the weights (configs/emotic_release.yaml). clip: OpenAI's archive, a state dict
     or safetensors; None looks in `clip_places`. vocabulary: the authors' w.pth, compared with omega in the checkpoint, or
-    giving it where the checkpoint lacks it. force: replace weights that are already there. say: is told of each step.
+    giving it where the checkpoint lacks it. force: replace weights that are already there. say: receives each step as a text.
     FFN1 is folded (docs/method.md#modes-ablations-folding). No code of any file is run.
     Raises CheckpointError for files that cannot be used, ValueError for a config that is not the release's; then nothing is
     written.

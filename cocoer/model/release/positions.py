@@ -41,7 +41,7 @@ class RegionPositions(nn.Module):
     def _points(self, boxes: Tensor) -> Tensor:
         """Coordinates of the points along x and y in units of a cell, [B, 2, g].
 
-        A point on the last row or column is read quite otherwise than one just inside, so where it falls must not hang on
+        A point on the last row or column is read differently from one just inside, so where it falls must not depend on
         rounding: whole pixels, float32, and the published order of operations.
         """
         boxes = boxes.float().trunc()

@@ -139,7 +139,7 @@ class Rules:
         return ((levels.sum(1) - levels.gather(1, first).squeeze(1)) / 2).numpy()
 
     def refitted(self, features: Features, update: str, label: str, seed: int) -> FusionHead:
-        """FFN2 trained anew, from random weights, for what a rule makes of these persons; everything else stays.
+        """FFN2 retrained, from random weights, for what a rule makes of these persons; everything else stays.
 
         The model's own FFN2 has learned with its own rule alone; this takes that advantage away. The same seed gives the same
         first weights and order for every rule.

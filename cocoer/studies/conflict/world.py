@@ -38,7 +38,7 @@ _SEEDS = {"train": 8101, "refit": 8202, "pools": 8303}
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the benchmark is. pool: persons of each test pool; refit: persons on whom fusion heads are trained anew.
+    """How large the benchmark is. pool: persons of each test pool; refit: persons on whom fusion heads are retrained.
 
     seeds: one recognition model is trained per seed.
     """
@@ -70,7 +70,7 @@ class Tree:
     level: str | None = None
 
     def draw(self, workers: int) -> None:
-        """Write it, unless it is there complete and just so; a half-written one is made anew."""
+        """Write it, unless it is there complete and just so; a half-written one is made again."""
         sidecar = self.root / "index" / "sidecar.json"
         if sidecar.is_file() and self._is_this(json.loads(sidecar.read_text(encoding="utf-8"))):
             return
