@@ -333,5 +333,7 @@ def test_shipped_demo_images_have_boxes_inside_them() -> None:
             for box in (as_box(person["body"]), as_box(person["head"])):
                 assert box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
     sheet = ROOT / "test_imgs" / "contact_sheet.png"
+    shown = json.loads(sheet.with_suffix(".boxes.json").read_text())["persons"]
+    assert len(shown) == 24 and all(as_box(p["head"])[1] >= as_box(p["body"])[1] - 1 for p in shown)
     assert sheet.stat().st_size < 1_500_000
     assert re.search(rb"tIME", sheet.read_bytes()[:4096]) is None, "a time stamp would change the bytes"

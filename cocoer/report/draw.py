@@ -195,14 +195,23 @@ def _badges(
 
 
 def _leader(draw: ImageDraw.ImageDraw, plate: Plate, box: Box, colour: Colour, thick: int) -> None:
-    """A line from a plate that had to stand apart to the nearest point of its person's box."""
-    x, y = (plate[0] + plate[2]) / 2, (plate[1] + plate[3]) / 2
-    end = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
-    apart = max(plate[0] - box[2], box[0] - plate[2], plate[1] - box[3], box[1] - plate[3])
-    if apart > 2 * thick:
+    """The shortest line from a plate to a box of its person, unless they touch nearly."""
+    ends = [_closest((plate[i], plate[i + 2]), (box[i], box[i + 2])) for i in (0, 1)]
+    (ax, bx), (ay, by) = ends
+    if max(abs(ax - bx), abs(ay - by)) > 2 * thick:
         width = max(2, thick // 2)
-        draw.line([(x, y), end], fill=(0, 0, 0, 150), width=width + 2)
-        draw.line([(x, y), end], fill=colour, width=width)
+        draw.line([(ax, ay), (bx, by)], fill=(0, 0, 0, 150), width=width + 2)
+        draw.line([(ax, ay), (bx, by)], fill=colour, width=width)
+
+
+def _closest(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
+    """The points of two intervals that are closest; the middle of what they share where they overlap."""
+    if first[1] < second[0]:
+        return first[1], second[0]
+    if second[1] < first[0]:
+        return first[0], second[1]
+    middle = (max(first[0], second[0]) + min(first[1], second[1])) / 2
+    return middle, middle
 
 
 def _paint_boxes(draw: ImageDraw.ImageDraw, plan: Plan, persons: Sequence[PersonPrediction]) -> None:
@@ -236,10 +245,16 @@ def draw_result(image: Image.Image, result: ImageResult) -> Image.Image:
     draw = ImageDraw.Draw(stage, "RGBA")
     _paint_boxes(draw, plan, result.persons)
     thick = max(2, round(plan.em / 5))
-    for person, card, plate in zip(result.persons, plan.cards, plan.plates, strict=True):
-        if plate is None or person.boxes is None:
-            continue
-        _leader(draw, plate, _placed(person.boxes.body, plan.image, plan.scale), card.colour, thick)
+    placed = [
+        (person.boxes, card, plate)
+        for person, card, plate in zip(result.persons, plan.cards, plan.plates, strict=True)
+        if plate is not None and person.boxes is not None
+    ]
+    several = len(result.persons) > 1  # bodies overlap; a line to the head says whose label it is
+    for boxes, card, plate in placed:
+        target = boxes.head if several and plan.inline else boxes.body
+        _leader(draw, plate, _placed(target, plan.image, plan.scale), card.colour, thick)
+    for _, card, plate in placed:
         if plan.inline:
             paint_card(draw, plate, card, plan.em, on_image=True)
         else:
