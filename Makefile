@@ -21,10 +21,10 @@ PIP := $(PY) -m pip --disable-pip-version-check $(QUIET)
 GPU_RUNTIME = onnxruntime-gpu==$(shell sed -n 's/^onnxruntime==\([^ ;]*\).*/\1/p' requirements.lock)
 swap_runtime = $(PIP) uninstall -y onnxruntime onnxruntime-gpu && $(PIP) install $(GPU_RUNTIME)
 
-.PHONY: help venv demo test lint bench gpu gpu-check lock clean
+.PHONY: help venv demo test test-lowest lint bench gpu gpu-check lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## .venv with the exact versions of requirements.lock, and this package in place
 
@@ -49,6 +49,12 @@ demo: $(STAMP) ## the whole system on synthetic scenes; nothing to download but 
 test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## all tests; no network, no GPU
 	@$(PY) -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --durations 15 --durations-min 2 $(ARGS)
+
+test-lowest: $(STAMP) ## all tests with the oldest versions that pyproject.toml allows, in an environment of its own (downloads them)
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(VENV)/bin/uv venv -q --python $(PY) "$$fresh/venv"; \
+	$(VENV)/bin/uv pip install -q --python "$$fresh/venv/bin/python" --resolution lowest-direct '.[dev]'; \
+	OMP_NUM_THREADS=1 "$$fresh/venv/bin/python" -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format), mypy, direction of imports, dead code
 	@$(PY) -m ruff check .

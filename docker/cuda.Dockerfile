@@ -3,7 +3,8 @@
 # The driver comes from the host (NVIDIA Container Toolkit); CUDA's libraries come with torch's wheels.
 FROM python:3.11-slim
 
-# What OpenCV, which insightface brings, opens at run time.
+# What OpenCV, which insightface brings, opens at run time; whichever version the image's Debian has.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/*
@@ -17,7 +18,7 @@ RUN pip install --no-cache-dir "/src[onnx,explain]" \
 
 # Weights that are fetched stay in a volume; results go to the folder that is mounted at /work.
 RUN useradd --create-home --uid 1000 cocoer && mkdir -p /data /work && chown cocoer /data /work
-USER cocoer
+USER 1000
 ENV COCOER_HOME=/data
 VOLUME /data
 WORKDIR /work

@@ -119,3 +119,12 @@ def test_the_readmes_commands_run(words: list[str], tmp_path: Path, monkeypatch:
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     assert main(words) == 0
+
+
+def test_one_style_of_options() -> None:
+    """What goes out is --output everywhere, and --set takes several values at once in every command that has it."""
+    for file in sorted((ROOT / "cocoer" / "cli").glob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        assert '"--out"' not in text, file.name
+        for options in re.findall(r'add_argument\(\s*"--set",(.*?)\)\n', text, re.S):
+            assert 'nargs="+"' in options and 'action="extend"' in options, file.name

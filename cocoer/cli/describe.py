@@ -22,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the tables; 0 = done, 2 = a config that cannot be used."""
     parser = argparse.ArgumentParser(prog="cocoer describe", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config", default="configs/emotic.yaml", help="a run config (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a key of the config"
+    )
     parser.add_argument("--folded", action="store_true", help="the model as it is after model.fold()")
     options = parser.parse_args(arguments)
     try:

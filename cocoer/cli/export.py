@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--root", help="folder of the index's images (default: as the checkpoint's config says)")
     parser.add_argument("--persons", type=int, default=256, help="persons that calibrate (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a key of the config"
+    )
     options = parser.parse_args(arguments)
     wanted = SUFFIXES[options.format]
     if options.output is None and (options.format != "onnx" or options.int8 or options.set):
