@@ -1,4 +1,4 @@
-"""The commands of README.md and docs: every one is a command that its parser takes; those of README.md that need nothing run.
+"""The commands of README.md and docs: every one is a command that its parser takes; the pages that a new user reads first run.
 
 A command that needs gated data, downloads, a GPU, hours or another tool is named with its reason in `NEEDS`.
 """
@@ -25,7 +25,8 @@ NEEDS = {
     r"GWT|checkpoints/release": "the authors' checkpoint",
     r"^cocoer (weights fetch|setup)": "the network",
     r"outputs/demo": "what `make demo` makes",
-    r"\ba\.jpg|IMAGE|boxes\.json": "images of the reader's own",
+    r"\ba\.jpg|IMAGE|boxes\.json|walk\.mp4": "images of the reader's own",
+    r"^cocoer doctor": "its answer is about the machine",
     r"^cocoer app": "runs until it is stopped",
 }
 
@@ -101,19 +102,21 @@ def test_every_command_of_the_pages_is_taken_by_its_parser(monkeypatch: pytest.M
     assert not wrong, "\n".join(wrong)
 
 
+RUN = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("install", "inference", "explain"))]
 RUNNABLE = [
     words
-    for line in blocks(ROOT / "README.md")
+    for page in RUN
+    for line in blocks(page)
     if (words := words_of(line)) and not any(re.search(mark, shlex.join(["cocoer", *words])) for mark in NEEDS)
 ]
 
 
-def test_enough_of_the_readme_runs_here() -> None:
-    assert {words[0] for words in RUNNABLE} >= {"predict", "weights", "explain"}
+def test_enough_of_the_pages_runs_here() -> None:
+    assert {words[0] for words in RUNNABLE} >= {"predict", "explain"}
 
 
 @pytest.mark.parametrize("words", RUNNABLE, ids=lambda words: " ".join(words))
-def test_the_readmes_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_first_pages_run(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a folder that holds what a clone holds, so that results do not land in this one."""
     for name in ("test_imgs", "configs", "checkpoints"):
         (tmp_path / name).symlink_to(ROOT / name)
