@@ -260,3 +260,21 @@ def test_a_point_without_interval_is_shown_as_one_training() -> None:
     points = over_trainings(results)
     assert all(isinstance(p, StudyPoint) and p.deviation is None and p.interval is None for p in points)
     assert "(one training)" in as_markdown(Table.of(points), facts_of(results), "cocoer agreement")
+
+
+def test_what_was_measured_beside_the_trainings_has_its_sections() -> None:
+    whole = {"value": 0.5, "low": 0.4, "high": 0.6}
+    evaluation = {
+        "persons": 40, "headline": whole, "against": {"difference": {"value": 0.01, "low": -0.01, "high": 0.02}},
+        "contradiction": {"first_excluded": whole, "persons": 9},
+        "on_contradicted": dict.fromkeys(("pred", "ctx", "late_fusion", "VI"), whole),
+        "sources": {"ctx": 0.4, "late_fusion": 0.5, "pred": 0.6, "VI": 0.7},
+    }  # fmt: skip
+    results = [training(0, 0.85)]
+    facts = facts_of(results) | {"shipped": {"agreement": evaluation, "zero_shot_caers": evaluation}}
+    page = as_markdown(Table.of(over_trainings(results)), facts, "cocoer agreement")
+    assert (
+        "| `rule: agreement` | 50.00 [40.00, 60.00]" in page and "1.00 [-1.00, 2.00]" in page and "40 persons" in page
+    )
+    without = as_markdown(Table.of(over_trainings(results)), facts_of(results), "cocoer agreement")
+    assert "The shipped weights" not in without and "CAER-S's world\n" not in without

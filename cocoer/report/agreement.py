@@ -387,6 +387,7 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
         _COSTS,
         _costs(table, first),
         *_shipped(facts.get("shipped") or {}),
+        *_caers((facts.get("shipped") or {}).get("zero_shot_caers")),
         "## What it costs to compute",
         _COMPUTE,
         "## How it is measured, and what it does not say",
@@ -395,24 +396,23 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
     return "\n\n".join(parts) + "\n"
 
 
+def _spread(interval: Mapping[str, float] | None) -> str:
+    """A share with its interval, in percent."""
+    if interval is None:
+        return ""
+    return "{value:.2f} [{low:.2f}, {high:.2f}]".format(**{k: 100 * interval[k] for k in ("value", "low", "high")})
+
+
 def _shipped(evaluations: Mapping[str, Any]) -> list[str]:
     """The section on the shipped weights, from what `cocoer evaluate` wrote of them, by name; nothing where nothing was."""
-
-    def spread(interval: Mapping[str, float] | None) -> str:
-        if interval is None:
-            return ""
-        return "{value:.2f} [{low:.2f}, {high:.2f}]".format(
-            **{k: 100 * v for k, v in interval.items() if k in ("value", "low", "high")}
-        )
-
     rows = [
         [
             text,
-            spread(found["contradiction"]["first_excluded"]) if name != "none" else "",
+            _spread(found["contradiction"]["first_excluded"]) if name != "none" else "",
             str(found["contradiction"]["persons"]) if name != "none" else "",
-            spread(found["headline"]),
-            spread(found["against"]["difference"]) if "against" in found else "",
-            spread(found["on_contradicted"]["pred"]),
+            _spread(found["headline"]),
+            _spread(found["against"]["difference"]) if "against" in found else "",
+            _spread(found["on_contradicted"]["pred"]),
         ]
         for name, text in _SHIPPED_NAMES.items()
         if (found := evaluations.get(name))
@@ -428,6 +428,26 @@ def _shipped(evaluations: Mapping[str, Any]) -> list[str]:
         "mAP of contradicted persons",
     ]
     return ["## The shipped weights", _SHIPPED, markdown_table(columns, rows), _SHIPPED_COMMANDS]
+
+
+def _caers(found: Mapping[str, Any] | None) -> list[str]:
+    """The section on CAER-S's world, from what `cocoer evaluate` wrote of CLIP alone there; nothing where nothing was."""
+    if found is None:
+        return []
+    rows = [
+        [text, f"{100 * found['sources'][source]:.1f}", _spread(found["on_contradicted"][source])]
+        for source, text in _CAERS_SOURCES.items()
+    ]
+    right = found["contradiction"]
+    text = _CAERS.format(
+        persons=found["persons"], right=_spread(right["first_excluded"]), contradicted=right["persons"]
+    )
+    return [
+        "## CLIP alone in CAER-S's world",
+        text,
+        markdown_table(["what answers", "accuracy, all", "accuracy, contradicted"], rows),
+        _CAERS_COMMANDS,
+    ]
 
 
 def _persons(table: Table, setting: str) -> str:
@@ -485,6 +505,23 @@ _SHIPPED_NAMES = {
     "agreement_vote": "`rule: agreement`, `vote: true`",
 }
 
+_CAERS = """One label a person, {persons} persons; intervals are 95 % bootstrap intervals over persons. The contradicting level
+leaves first in {right} % of the {contradicted} contradicted persons. Agreement answers a little better than the mean of the
+readings there, by less than the intervals can tell; the vote, one softmax of the mean of the scores, answers best of all."""
+
+_CAERS_SOURCES = {
+    "ctx": "whole image",
+    "late_fusion": "mean of the three readings",
+    "pred": "by agreement (`zero-shot`)",
+    "VI": "the vote",
+}
+
+_CAERS_COMMANDS = """```
+cocoer prepare demo --output outputs/caers --dataset caers --train 7 --val 7 --test 500 --seed 9606
+cocoer evaluate --checkpoint zero-shot:demo --config configs/demo_caers.yaml --root outputs/caers --index outputs/caers/index \\
+  --output outputs/agreement/shipped/zero_shot_caers
+```"""
+
 _METHOD = """- One training holds the fusion heads of all variants side by side, with the same first weights. Backbones,
   attention, level heads and V-I are trained once by the losses of the paper and get the mean of the heads' gradients; each
   head gets its own loss whole. So two variants are compared on the same level features; what agreement may change in the
@@ -495,5 +532,5 @@ _METHOD = """- One training holds the fusion heads of all variants side by side,
   the variants the gate was named beforehand; the one with the late half was picked out of this table, which flatters it a
   little. Test persons are drawn from seeds that were not looked at before (9707 for the headline, 9404 for the pools).
 - Trainings: {trainings}.
-- Not measured yet: {missing}; CAER-S's world; CLIPs of other strengths than by noise; trainings of one variant alone.
+- Not measured yet: {missing}; trainings in CAER-S's world; weaker CLIPs other than by noise; trainings of one variant alone.
 - Limits: drawn scenes whose contradictions are clean; a CLIP that was trained on the same kind of scenes; one world."""
