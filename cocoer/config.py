@@ -183,8 +183,10 @@ class CoordinationConfig:
     """How the direction updates the levels."""
 
     update: Literal["one", "two", "none", "release"] = "one"  # all levels, excluded levels, no update, published code
-    step_rule: Literal["relative", "raw"] = "relative"  # relative to the norms of what moves, or Algorithm 1's letter
-    step: NonNegative = 0.1
+    step_rule: Literal["raw", "relative"] = (
+        "raw"  # Algorithm 1's letter with step 1.0; relative to the norms of what moves
+    )
+    step: NonNegative = 1.0
 
 
 @dataclass(frozen=True, config=_STRICT)

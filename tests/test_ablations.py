@@ -32,6 +32,9 @@ SUBJECTS: dict[str, set[str]] = {
     "betas": {f"loss.beta_{m}" for m in ("head", "body", "context", "vocabulary", "fused")},
     "losses": {f"loss.beta_{m}" for m in ("head", "body", "context", "vocabulary", "fused")} | {"loss.alpha"},
     "patch": {"model.tokens.patch"},
+    "relative": {"model.coordination.step_rule", "model.coordination.step"},
+    "penalty": {"loss.penalty"},
+    "mean": {"model.competition.loss"},
     "without": {"model.attention.enabled", "model.vocabulary.enabled", "model.competition.enabled"},
 }
 """What an ablation of each family may change."""

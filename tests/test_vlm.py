@@ -30,7 +30,7 @@ from cocoer.errors import EndpointError, MissingExtra, PromptError
 from cocoer.outputs import CompetitionRecord, PersonBoxes, PersonPrediction
 from cocoer.vlm.client import ChatClient, Limits
 from cocoer.vlm.parse import parse_labels
-from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_wordings
+from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_sets, read_wordings, wording_of
 from cocoer.vlm.run import MOST_FAILURES, Row, ask_all, scores_of
 
 WORDINGS = read_wordings()
@@ -72,14 +72,61 @@ def test_where_nothing_competed_kappa_changes_nothing() -> None:
     assert asked["multi_level_kappa"].text == asked["multi_level"].text
 
 
+def test_the_papers_sets_are_its_words() -> None:
+    sets = read_sets()
+    assert wording_of("emotic", sets) == "paper_emotic" and wording_of("caers", sets) == "paper_caers"
+    assert wording_of("bold", sets) == "ours"
+    asked = questions(IMAGE, person(), sets["paper_emotic"], EMOTIC_CLASSES, True)
+    assert asked["prompt"].text.startswith(
+        "Whats the emotion in this picture. Choose multiple emotions from ['affection', 'anger'"
+    )
+    assert asked["prompt"].text.count("'") == 2 * 26 and "'doubt/confusion'" in asked["prompt"].text
+    assert asked["multi_level"].text.endswith("Please recognize three images separately and print results.")
+    assert [p.size for p in asked["multi_level"].images] == [(100, 80), (51, 60), (20, 18)]  # whole, body, head
+    assert asked["multi_level_kappa"].text.startswith("What's the emotion in these two pictures.")
+    assert [p.size for p in asked["multi_level_kappa"].images] == [(100, 80), (20, 18)]
+    assert asked["prompt_kappa"].text.endswith("Please avoid potentially inconsistent recognition result from body.")
+    assert not any(question.system for question in asked.values())
+    assert np.array_equal(np.asarray(asked["prompt"].images[0]), np.asarray(IMAGE))  # nothing is drawn into it
+    printed = questions(IMAGE, person(), sets["paper_emotic_printed"], EMOTIC_CLASSES, True)
+    assert printed["prompt"].text.count("'esteem'") == 2 and "'esteem'" not in printed["multi_level"].text
+    caers = questions(IMAGE, person(("head", "body", "context")), sets["paper_caers"], CAERS_CLASSES, False)
+    assert caers["prompt"].text == (
+        "What's the emotion of this image? Choose from ['Anger', 'Disgust', 'Fear', 'Happy', 'Neutral', 'Sad', 'Surprise']."
+    )
+    assert caers["prompt_kappa"].text.endswith(
+        "Please eliminate potentially inconsistent recognition result from head."
+    )
+    avoid = questions(IMAGE, person(), sets["paper_caers_avoid"], CAERS_CLASSES, False)
+    assert avoid["prompt_kappa"].text.endswith("Please avoid potentially inconsistent recognition result from body.")
+
+
+def test_a_wording_may_use_any_place_or_none(tmp_path: Path) -> None:
+    mine = "mine: {prompt: Look., multi_level: '{views}', multi_level_kappa: x, hint: '', "
+    mine += "prompt_kappa: '{level}: {inconsistent}'}"
+    (tmp_path / "w.yaml").write_text(mine)
+    asked = questions(IMAGE, person(), read_wordings(tmp_path / "w.yaml", "mine"), EMOTIC_CLASSES, True)
+    assert [asked[name].text for name in VARIANTS] == [
+        "Look.",
+        "the whole image; the body; the head",
+        "body: Anger, Fear",
+        "x",
+    ]
+    with pytest.raises(PromptError, match="no wording 'ours'; there are mine"):
+        read_wordings(tmp_path / "w.yaml")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("drop: 1", "drop: 3", "drop: wanted 1 or 2"),
+        ("drop: 1", "drop: 3", "ours: drop: wanted 1 or 2"),
         ("drop: 1", "dorp: 1", "did you mean 'drop'"),
-        ("{labels}. Answer with a JSON list.", "{names}", "multi_label: wanted the places"),
-        ("{views}", "{views", "multi_level"),
-        ("body: the", "torso: the", "levels"),
+        ("from this list only: {labels}", "{names}", "question.multi: wanted only the places"),
+        ("order: {views}", "order: {views", "multi_level"),
+        ("{head: the person's", "{torso: the person's", "levels"),
+        ("marked: true", "marked: maybe", "marked: wanted True or False"),
+        ("base: paper_caers", "base: paper_cars", "base: wanted a set of this file"),
+        ("order: [head, body, context]", "order: [head, body]", "order: wanted head, body, context in some order"),
         ("system: You", "system: [You", "cannot be read"),
     ],
 )

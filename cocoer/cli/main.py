@@ -34,6 +34,7 @@ COMMANDS = {
     "tables": "the paper's tables, measured",
     "conflict": "the conflict benchmark",
     "agreement": "what a competition by agreement is worth",
+    "readings": "readings of Algorithm 1 against each other on synthetic scenes",
     "export": "ONNX or torch.export file of a checkpoint",
     "benchmark": "speed and memory on this machine",
     "vlm": "questions to a vision-language model",

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocoer.names import SPLITS
-from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_wordings
+from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_sets, read_wordings, wording_of
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--key-variable", default="OPENAI_API_KEY", metavar="NAME", help="environment variable that holds the key"
     )
     p.add_argument("--variants", default=",".join(VARIANTS), metavar="LIST", help=f"of {', '.join(VARIANTS)}")
-    p.add_argument("--prompts", default=str(DEFAULT_WORDINGS), metavar="YAML", help="wordings")
+    p.add_argument("--prompts", default=str(DEFAULT_WORDINGS), metavar="YAML", help="file of named sets of wordings")
+    p.add_argument(
+        "--wording", metavar="NAME", help="a set of that file; default: the paper's for its data sets, else ours"
+    )
     p.add_argument("--split", choices=SPLITS, default="test")
     p.add_argument("--root", help="folder of the index's images; default: the parent of the index folder")
     p.add_argument("--allow-outside", action="store_true",
@@ -99,8 +102,11 @@ def run(args: argparse.Namespace) -> int:
     """Recognise, then write the questions, or ask them."""
     from cocoer.inference.recognizer import Recognizer
 
-    wordings = read_wordings(args.prompts)
+    sets = read_sets(args.prompts)
+    if args.wording:
+        read_wordings(args.prompts, args.wording)  # a name that is not there is said before the model is loaded
     recognizer = Recognizer.from_checkpoint(args.checkpoint, args.device)
+    wordings = sets[args.wording or wording_of(recognizer.config.data.dataset, sets)]
     classes, multi_label = recognizer.config.classes, recognizer.config.multi_label
     truth: dict[str, tuple[str, ...]] = {}
 

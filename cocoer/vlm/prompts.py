@@ -1,15 +1,16 @@
 """The four questions of the supplement's section 10, from an image and a prediction; wordings come from a YAML file.
 
-`prompt`: the image with the person marked. `multi_level`: the crops of the three levels. `prompt_kappa`: names the first
-excluded level and asks to avoid its inconsistent result. `multi_level_kappa`: the crops of the levels that stay, nothing else
-changed. Where nothing competed there is nothing to help with, and a kappa variant is its plain one.
+`prompt`: the whole image. `multi_level`: the three levels. `prompt_kappa`: names the first excluded level and asks to avoid its
+inconsistent result. `multi_level_kappa`: the levels that stay. Where no level left first there is nothing to help with, and a
+kappa variant is its plain one. The wordings are named sets: the paper's own for its two data sets, and ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -25,25 +26,34 @@ VARIANTS: tuple[str, ...] = ("prompt", "multi_level", "prompt_kappa", "multi_lev
 
 DEFAULT_WORDINGS = places.SHIPPED / "configs" / "vlm_prompts.yaml"
 
-_PLACES = {
-    "multi_label": {"labels"}, "single_label": {"labels"}, "multi_level": {"views"}, "kappa": {"level", "inconsistent"},
-    "kappa_without_labels": {"level"},
-}  # fmt: skip
+OURS = "ours"
+"""The set that fits any data set."""
+
+_PLACES = {"labels", "question", "views", "level", "inconsistent", "hint"}
+_LISTS = {"plain": ("{}", "{}"), "quoted": ("[{}]", "'{}'"), "lower": ("[{}]", "'{}'")}
+_LEVEL_NAMES = {"head": "the head", "body": "the body", "context": "the whole image"}
 
 
 @dataclass(frozen=True)
 class Wordings:
-    """What is said; see configs/vlm_prompts.yaml for each key. levels: level name -> how it is called."""
+    """One set; see configs/vlm_prompts.yaml for each key. levels: level name -> how it is called. order: of the images.
 
-    system: str
-    multi_label: str
-    single_label: str
+    question: `multi` and `single`, for several labels a person and for one.
+    """
+
     prompt: str
     multi_level: str
-    levels: Mapping[str, str]
-    kappa: str
-    kappa_without_labels: str
-    drop: int
+    multi_level_kappa: str
+    prompt_kappa: str
+    hint: str
+    hint_without_labels: str = ""
+    system: str = ""
+    question: Mapping[str, str] = field(default_factory=dict)
+    levels: Mapping[str, str] = field(default_factory=lambda: dict(_LEVEL_NAMES))
+    order: tuple[str, ...] = ("context", "body", "head")
+    labels: str = "plain"
+    marked: bool = False
+    drop: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,46 +66,78 @@ class Question:
     images: tuple[Image.Image, ...]
 
 
-def read_wordings(path: str | Path = DEFAULT_WORDINGS) -> Wordings:
-    """The wordings in a YAML file. Raises PromptError for a missing or unknown key, a wrong type or an unknown place."""
+def wording_of(dataset: str, sets: Mapping[str, Wordings]) -> str:
+    """The set for a data set, where none was chosen: the paper's for the paper's data sets, else `ours`, else the first."""
+    return next((name for name in (f"paper_{dataset}", OURS) if name in sets), next(iter(sets)))
+
+
+def read_wordings(path: str | Path = DEFAULT_WORDINGS, name: str = OURS) -> Wordings:
+    """One set of a file. Raises PromptError for a set that the file does not have, and as `read_sets` does."""
+    sets = read_sets(path)
+    if name not in sets:
+        raise PromptError(f"{path}: no wording {name!r}; there are {', '.join(sets)}")
+    return sets[name]
+
+
+def read_sets(path: str | Path = DEFAULT_WORDINGS) -> dict[str, Wordings]:
+    """Every set of a YAML file, by name. Raises PromptError for a missing or unknown key, a wrong type or an unknown place."""
     path = Path(path)
     try:
         tree = parse_yaml(path)
     except ConfigError as err:
         raise PromptError(f"{path}: cannot be read as wordings: {err}") from None
-    names = [f.name for f in fields(Wordings)]
-    if not isinstance(tree, dict):
-        raise PromptError(f"{path}: wanted the keys {', '.join(names)}, got {type(tree).__name__}")
-    for key in tree:
-        if key not in names:
-            hint = nearest(str(key), names)
-            raise PromptError(f"{path}: unknown key {key!r}" + (f", did you mean {hint!r}?" if hint else ""))
-    if missing := [name for name in names if name not in tree]:
-        raise PromptError(f"{path}: missing {', '.join(missing)}")
-    for name in names:
-        if name == "levels":
-            _check_levels(tree[name], path)
-        elif name == "drop":
-            if tree[name] not in (1, 2):
-                raise PromptError(f"{path}: drop: wanted 1 or 2, got {tree[name]!r}")
-        else:
-            _check_text(name, tree[name], path)
-    return Wordings(**tree)
+    if not isinstance(tree, dict) or not tree or not all(isinstance(part, dict) for part in tree.values()):
+        raise PromptError(f"{path}: wanted named sets of wordings, each with the keys {', '.join(_KEYS)}")
+    return {str(name): _read_set(tree, str(name), f"{path}: {name}") for name in tree}
 
 
-def _check_levels(value: object, path: Path) -> None:
-    if not isinstance(value, dict) or set(value) != set(LEVELS) or not all(isinstance(v, str) for v in value.values()):
-        raise PromptError(f"{path}: levels: wanted a text for each of {', '.join(LEVELS)}, got {value!r}")
+def _read_set(tree: Mapping[str, Any], name: str, where: str) -> Wordings:
+    own = dict(tree[name])
+    base = own.pop("base", None)
+    if base is not None:
+        if base not in tree or "base" in tree[base] or base == name:
+            raise PromptError(f"{where}: base: wanted a set of this file that has no base itself, got {base!r}")
+        own = {**tree[base], **own}
+    for key in own:
+        if key not in _KEYS:
+            hint = nearest(str(key), _KEYS)
+            raise PromptError(f"{where}: unknown key {key!r}" + (f", did you mean {hint!r}?" if hint else ""))
+    if missing := [key for key in _TEXTS if key not in own]:
+        raise PromptError(f"{where}: missing {', '.join(missing)}")
+    for key in (*_TEXTS, "hint_without_labels", "system"):
+        _check_text(key, own.get(key, ""), where)
+    questions = own.get("question", {})
+    if not isinstance(questions, dict) or set(questions) - {"multi", "single"}:
+        raise PromptError(f"{where}: question: wanted texts under multi and single, got {questions!r}")
+    for kind, text in questions.items():
+        _check_text(f"question.{kind}", text, where)
+    levels, order = own.get("levels", _LEVEL_NAMES), own.get("order", list(Wordings.order))
+    if (
+        not isinstance(levels, dict)
+        or set(levels) != set(LEVELS)
+        or not all(isinstance(v, str) for v in levels.values())
+    ):
+        raise PromptError(f"{where}: levels: wanted a text for each of {', '.join(LEVELS)}, got {levels!r}")
+    if not isinstance(order, list) or sorted(map(str, order)) != sorted(LEVELS):
+        raise PromptError(f"{where}: order: wanted {', '.join(LEVELS)} in some order, got {order!r}")
+    for key, choices in (("drop", (1, 2)), ("labels", tuple(_LISTS)), ("marked", (True, False))):
+        if own.get(key, getattr(Wordings, key)) not in choices:
+            raise PromptError(f"{where}: {key}: wanted {' or '.join(map(str, choices))}, got {own[key]!r}")
+    return Wordings(**{**own, "order": tuple(order)})
 
 
-def _check_text(name: str, value: object, path: Path) -> None:
-    """A text whose places in braces are just those that will be filled in."""
+_KEYS = (*(f.name for f in fields(Wordings)), "base")
+_TEXTS = ("prompt", "multi_level", "multi_level_kappa", "prompt_kappa", "hint")
+
+
+def _check_text(name: str, value: object, where: str) -> None:
+    """A text whose places in braces are among those that can be filled in; it may have any of them, or none."""
     if not isinstance(value, str):
-        raise PromptError(f"{path}: {name}: wanted a text, got {type(value).__name__}")
-    wanted, found = _PLACES.get(name, set()), places_in(value)
-    if found != wanted:
-        got = "braces that say more than a name" if found is None else sorted(found)
-        raise PromptError(f"{path}: {name}: wanted the places {sorted(wanted)} in braces, got {got}")
+        raise PromptError(f"{where}: {name}: wanted a text, got {type(value).__name__}")
+    found = places_in(value)
+    if found is None or found - _PLACES:
+        got = "braces that say more than a name" if found is None else sorted(found - _PLACES)
+        raise PromptError(f"{where}: {name}: wanted only the places {sorted(_PLACES)} in braces, got {got}")
 
 
 def level_images(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
@@ -123,29 +165,43 @@ def questions(
     """
     if person.boxes is None:
         raise ValueError(f"person {person.person}: wanted boxes to ask about, got none ({person.message})")
-    asked = (wordings.multi_label if multi_label else wordings.single_label).format(labels=", ".join(spoken(classes)))
     order = person.competition.exclusion if person.competition else ()
     views = level_images(image, person.boxes)
-    marked = _marked(image, person.boxes)
+    plain = _marked(image, person.boxes) if wordings.marked else views["context"]
+    filled = _filled(person, wordings, classes, multi_label, order[0] if order else None)
 
-    def of_levels(variant: str, levels: Sequence[str]) -> Question:
+    def of_levels(variant: str, text: str, levels: Sequence[str]) -> Question:
         named = "; ".join(wordings.levels[level] for level in levels)
-        text = f"{wordings.multi_level.format(views=named)} {asked}"
-        return Question(variant, wordings.system, text, tuple(views[level] for level in levels))
+        shown = tuple(views[level] for level in levels)
+        return Question(variant, wordings.system, text.format(**filled, views=named), shown)
 
-    hint = f" {_hint(person, order[0], wordings)}" if order else ""
-    stay = [level for level in LEVELS if level not in order[: wordings.drop]]
+    def whole(variant: str, text: str) -> Question:
+        return Question(variant, wordings.system, text.format(**filled, views=wordings.levels["context"]), (plain,))
+
+    stay = [level for level in wordings.order if level not in order[: wordings.drop]]
+    helped = bool(order)
     return {
-        "prompt": Question("prompt", wordings.system, f"{wordings.prompt} {asked}", (marked,)),
-        "multi_level": of_levels("multi_level", LEVELS),
-        "prompt_kappa": Question("prompt_kappa", wordings.system, f"{wordings.prompt}{hint} {asked}", (marked,)),
-        "multi_level_kappa": of_levels("multi_level_kappa", stay),
+        "prompt": whole("prompt", wordings.prompt),
+        "multi_level": of_levels("multi_level", wordings.multi_level, wordings.order),
+        "prompt_kappa": whole("prompt_kappa", wordings.prompt_kappa if helped else wordings.prompt),
+        "multi_level_kappa": of_levels(
+            "multi_level_kappa", wordings.multi_level_kappa if helped else wordings.multi_level, stay
+        ),
     }
 
 
-def _hint(person: PersonPrediction, level: str, wordings: Wordings) -> str:
-    """The sentence about the first excluded level and the labels that it alone gives."""
-    struck = person.inconsistent[LEVEL_SOURCES[level]]
-    if struck:
-        return wordings.kappa.format(level=level, inconsistent=", ".join(struck))
-    return wordings.kappa_without_labels.format(level=level)
+def _filled(
+    person: PersonPrediction, wordings: Wordings, classes: Sequence[str], multi_label: bool, level: str | None
+) -> dict[str, str]:
+    """What stands in each place of a text, but for the views. level: the first excluded one."""
+    around, each = _LISTS[wordings.labels]
+    names = [each.format(name) for name in spoken(classes)]
+    labels = around.format(", ".join(names))
+    struck = person.inconsistent[LEVEL_SOURCES[level]] if level else ()
+    known = {
+        "labels": labels.lower() if wordings.labels == "lower" else labels,
+        "level": level or "", "inconsistent": ", ".join(struck), "question": "", "hint": "",
+    }  # fmt: skip
+    asked = wordings.question.get("multi" if multi_label else "single", "")
+    hint = wordings.hint if struck or not wordings.hint_without_labels else wordings.hint_without_labels
+    return known | {"question": asked.format(**known, views=""), "hint": hint.format(**known, views="")}

@@ -1,0 +1,65 @@
+"""Readings of Algorithm 1 against each other on the demo world (SYNTHETIC): step rule, penalty, L_hier of the competition.
+
+    cocoer readings                                  # everything, goes on where it was interrupted
+    cocoer readings --publish docs/method.md         # the same, and its tables into their place there
+    cocoer readings --quick                          # a minute; shows that it runs, its figures mean nothing
+
+Draws scenes, trains one small model per data set, reading and seed, and measures it on unseen persons. Writes readings.md.
+Exit code 0: done. 1: something cannot be used. 2: usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cocoer.errors import CocoerError
+from cocoer.report.readings import page
+from cocoer.report.table_summary import publish
+from cocoer.runtime import start_runtime
+from cocoer.studies.readings.study import QUICK, ReadingStudy, Sizes, run_study
+from cocoer.studies.readings.summary import by_reading, loss_rows, rule_rows
+from cocoer.weights import places
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="cocoer readings", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, help="folder; default: outputs/readings, with _quick for --quick")
+    parser.add_argument("--quick", action="store_true", help="two tiny models a reading, few persons")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; default: as torch chooses")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--publish", type=Path, metavar="FILE", help="also write the tables into their place in FILE")
+    args = parser.parse_args(argv)
+    if args.quick and args.publish:
+        parser.error("--publish: the figures of --quick mean nothing and do not belong into the documentation")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    args = arguments(argv)
+    output: Path = args.output or Path("outputs/readings_quick" if args.quick else "outputs/readings")
+    study = ReadingStudy(output, QUICK if args.quick else Sizes(), places.SHIPPED / "configs")
+    try:
+        with start_runtime(args.device, args.threads) as runtime:
+            results = run_study(study, runtime)
+        found = by_reading(results)
+        text = page(
+            rule_rows(found), loss_rows(found), study.sizes.to_dict(), "cocoer readings --publish docs/method.md"
+        )
+        file = output / "readings.md"
+        file.write_text(text + "\n", encoding="utf-8")
+        if args.publish:
+            publish(args.publish, "readings", text)
+    except (CocoerError, OSError, ValueError) as err:
+        print(f"cocoer readings: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("cocoer readings: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 1
+    print(file.as_posix())
+    return 0
