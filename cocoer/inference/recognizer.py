@@ -6,7 +6,6 @@ changes no global state, and answers do not depend on batch size, order or neigh
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import warnings
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from PIL import Image
 
-from cocoer.calibration import Calibration, calibration_of
-from cocoer.config import Config, change_config, load_config
+from cocoer.calibration import Calibration
+from cocoer.config import Config, load_config
 from cocoer.data.boxes_file import person_from
 from cocoer.data.decode import Source, decode_image, is_demo_image
 from cocoer.data.people import people_from_detections
@@ -28,21 +27,18 @@ from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
 from cocoer.errors import (
     BoxesError,
     CheckpointError,
-    ConfigError,
     DetectorError,
     ForkError,
     ImageError,
     SyntheticWeightsWarning,
 )
-from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
-from cocoer.export.onnx_file import OnnxFile, check_switches, open_exported
-from cocoer.export.twin import open_twin
-from cocoer.files import file_sha256
+from cocoer.export.onnx_file import OnnxFile, check_switches
 from cocoer.inference.answers import People
 from cocoer.inference.hub import HubMethods
+from cocoer.inference.panorama import reduced_too_far
+from cocoer.inference.parts import load_parts
 from cocoer.inference.predictions import Answer, LabelRule, Scores, answers_of, error_prediction
 from cocoer.outputs import SYNTHETIC, ImageResult, PersonBoxes, PersonPrediction
-from cocoer.provenance import says_synthetic
 from cocoer.weights.catalog import DEMO_CHECKPOINT, DETECTORS
 from cocoer.weights.routes import detector_for, named_checkpoint
 
@@ -60,15 +56,6 @@ NOT_FOR_PHOTOGRAPHS = (
     "the detectors here are the demonstration's and know drawn people only, and this image does not come from the demo world; "
     "for photographs run `cocoer setup photos`, or give boxes (--boxes), or say --detector demo to use them all the same"
 )
-
-PANORAMA = 3.0
-"""An image whose longer side is so many times the shorter one is looked at as a panorama."""
-
-LEAST_SEEN = 224
-"""Pixels of the shorter side that the detectors should see: a person half as high then has a head of about 12."""
-
-LEAST_HEAD = 12
-"""Pixels of a head that insightface's detectors still find, about."""
 
 Persons = Sequence[PersonBoxes | Mapping[str, Any]]
 """Boxes of the people in one image, xyxy in its pixels: see `data.boxes_file`."""
@@ -236,30 +223,8 @@ class Recognizer(HubMethods):
         detector: PeopleDetector | None,
         verify: bool,
     ) -> Recognizer:
-        if path.suffix == EXPORTED_SUFFIX:
-            if config is not None:
-                raise ValueError(f"{path}: an exported file brings its own config; leave the config out")
-            file, stored = open_exported(path, overrides, verify)
-            fitted = _fitted(file.metadata, overrides)
-            about = _about(path, stored, file.metadata, file.checksums)
-            made = cls(file, stored, "cpu", detector, fitted, about, _calibration(path, stored, file.metadata))
-        elif verify and (twin := open_twin(path, device, config, overrides)):
-            about = _about(twin.weights, twin.config, twin.file.metadata, twin.file.checksums) | {
-                "backend": "onnxruntime"
-            }
-            fitted = _fitted(twin.file.metadata, overrides)
-            calibration = _calibration(twin.weights, twin.config, twin.file.metadata)
-            made = cls(twin.file, twin.config, "cpu", detector, fitted, about, calibration)
-        else:
-            from cocoer.model.zero_shot import load_model
-            from cocoer.runtime import choose_device
-
-            chosen = choose_device(device)
-            loaded = load_model(path, chosen, lambda stored: config or change_config(stored, overrides), verify)
-            fitted = _fitted(loaded.metadata, overrides)
-            about = _about(loaded.path, loaded.config, loaded.metadata, loaded.checksums)
-            calibration = _calibration(loaded.path, loaded.config, loaded.metadata)
-            made = cls(loaded.model, loaded.config, chosen, detector, fitted, about, calibration)
+        parts = load_parts(path, device, config, overrides, verify)
+        made = cls(parts.model, parts.config, parts.device, detector, parts.fitted, parts.about, parts.calibration)
         whole = path.absolute() if path.exists() else path  # a name that is no file here means what it meant
         made._source = _Source(whole, str(made.device), config, tuple(overrides), detector, verify)
         return made
@@ -369,7 +334,9 @@ class Recognizer(HubMethods):
             raise DetectorError(NOT_FOR_PHOTOGRAPHS)
         found = people_from_detections(detector(np.asarray(image)), width, height, spec.faces_to_bodies)
         cut = tuple(PreparedPerson(who, self._crop(image, who)) for who in found)
-        return PreparedImage(width, height, cut, detector.info.to_dict(), _shrunk(width, height, spec.input_size))
+        return PreparedImage(
+            width, height, cut, detector.info.to_dict(), reduced_too_far(width, height, spec.input_size)
+        )
 
     def _given_person(self, image: Image.Image, raw: PersonBoxes | Mapping[str, Any]) -> PreparedPerson:
         """A person whose boxes the caller gave."""
@@ -481,51 +448,3 @@ def _rebuilt(source: _Source, sha256: str, detector_threads: int) -> Recognizer:
         )
     made.detector_threads = detector_threads
     return made
-
-
-def _shrunk(width: int, height: int, side: int) -> str:
-    """What to say of an image so long that the detectors, which see its longer side at `side` pixels, miss people in it."""
-    long, short = max(width, height), max(1, min(width, height))
-    seen = short * side / long
-    if long < PANORAMA * short or seen >= LEAST_SEEN:
-        return ""
-    better = min(4096, 32 * math.ceil(LEAST_SEEN * long / short / 32))
-    return (
-        f"the image is {long / short:.1f} times as long as it is high: the detectors see it reduced to"
-        f" {side} x {max(1, round(seen))} pixels and miss people"
-        f" with heads below about {math.ceil(LEAST_HEAD * long / side)} pixels of the image;"
-        f" --set inference.detector.input_size={better} finds smaller ones"
-    )
-
-
-def _fitted(metadata: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, float]:
-    """The thresholds per class that were found in training, unless the user set one of their own."""
-    explicit = any(text.startswith("inference.thresholds.fused") for text in overrides)
-    found: Mapping[str, float] = {} if explicit else (metadata.get("thresholds") or {}).get("classes", {})
-    return found
-
-
-def _calibration(path: Path, config: Config, metadata: Mapping[str, Any]) -> Calibration | None:
-    """The calibration in the weights where `inference.calibrated` asks for it. Raises ConfigError where they have none."""
-    if not config.inference.calibrated:
-        return None
-    found = calibration_of(metadata.get("calibration"), f"weights {path}")
-    if found is None:
-        raise ConfigError(
-            f"inference.calibrated: {path} carries no calibration; fit one on the validation split with"
-            f" `cocoer calibrate --checkpoint {path} --output calibrated.safetensors`, or set it to false"
-        )
-    return found
-
-
-def _about(path: Path, config: Config, metadata: Mapping[str, Any], checksums: str) -> dict[str, Any]:
-    """Which weights: name, checksum, data set, mode and what the file says of itself."""
-    return {
-        "weights": metadata.get("name", path.name),
-        "sha256": file_sha256(path),
-        "checksums": checksums,
-        "dataset": config.data.dataset,
-        "mode": metadata.get("mode", config.model.mode),
-        "note": str(metadata.get("note", "")),
-        "synthetic": says_synthetic(metadata),
-    }
