@@ -61,7 +61,7 @@ def _column(source: str, names: Sequence[str], by_name: dict[str, float], struck
     if not rows:
         rows.append(("none", None, False))
     number = ink.text_width("0.00", EM) + EM // 2
-    widest = max(ink.text_width(n, EM) + (number if p is not None else 0) for n, p, _ in rows)
+    widest = max(ink.text_width(n, EM, bold=source == "pred") + (number if p is not None else 0) for n, p, _ in rows)
     title = ink.text_width(_TITLES[source], EM, bold=True)
     return LabelColumn(source, tuple(rows), max(widest, title, 5 * EM))
 
