@@ -232,7 +232,7 @@ class OptimConfig:
     beta2: Fraction = 0.999
     weight_decay: NonNegative = 0.0005
     epochs: Positive = 9
-    batch_size: Persons = 64  # persons per optimizer step and process, before accumulation
+    batch_size: Persons = 64  # persons over all processes, before accumulation; each process gets an equal share
     accumulate: Positive = 1  # batches per optimizer step
     decay_every: Positive = 3  # epochs between learning-rate drops
     decay_factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01

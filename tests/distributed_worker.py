@@ -74,7 +74,7 @@ def everything(config: Path, folder: Path) -> None:
     """Gradients, whole and killed runs, a refused run, an evaluation."""
     for accumulate in (1, 2):
         gradients(config, folder, accumulate)
-    settings = ["run.checkpoint_every=1", "optim.batch_size=2", "optim.accumulate=2", "optim.ema=0.5"]
+    settings = ["run.checkpoint_every=1", "optim.batch_size=4", "optim.accumulate=2", "optim.ema=0.5"]
     assert train(config, settings=[*settings, f"run.dir={folder}/whole"]) == 0
     killed_run(config, [*settings, f"run.dir={folder}/parts"])
     assert train(config, "--resume", "latest", settings=[*settings, f"run.dir={folder}/parts"]) == 0

@@ -15,10 +15,11 @@ import pytest
 import torch
 from training_world import ROOT, make_world, read, script, train
 
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, ConfigError
 from cocoer.runtime import random_state, restore_random_state, seed_everything
 from cocoer.training import recognition_stage as recognition
 from cocoer.training.ema import WeightAverage
+from cocoer.training.recognition_stage import check_batch
 from cocoer.training.resume import MAY_DIFFER, config_differences, find_start
 from cocoer.training.signals import EXIT_STOPPED
 from cocoer.training.state import find_latest, read_training
@@ -249,7 +250,9 @@ def test_another_number_of_processes_is_allowed_and_said(config: Path, finished:
     settings = read(config, f"run.dir={finished}")
     start = find_start(settings, "latest", world_size=2)
     assert start.folder is not None
-    assert any("written by 1 processes and goes on with 2" in m and "8 persons" in m for m in start.messages)
+    assert any("written by 1 processes and goes on with 2" in m and " 4 persons" in m for m in start.messages)
+    with pytest.raises(ConfigError, match="4 persons cannot be shared out equally to 3 processes.*a multiple of 3"):
+        check_batch(settings, 3)
     assert not any("processes" in m for m in find_start(settings, "latest", world_size=1).messages)
 
 

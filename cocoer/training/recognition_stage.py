@@ -17,7 +17,7 @@ from cocoer.config import Config
 from cocoer.data.index import is_synthetic
 from cocoer.data.loaders import PersonDataset, Sample, build_loader
 from cocoer.data.sampler import PersonBatchSampler
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, ConfigError
 from cocoer.evaluation.evaluate import evaluate
 from cocoer.evaluation.summary import fitted_thresholds, headline, summarise
 from cocoer.model.checkpoint import save_weights
@@ -98,6 +98,15 @@ class Run:
         return Path(self.config.run.dir)
 
 
+def check_batch(config: Config, world_size: int) -> None:
+    """ConfigError unless `optim.batch_size`, which counts the persons of all processes, can be shared out equally."""
+    if config.optim.batch_size % world_size:
+        raise ConfigError(
+            f"optim.batch_size: {config.optim.batch_size} persons cannot be shared out equally to {world_size} processes; it"
+            f" counts all of them together, so wanted a multiple of {world_size}"
+        )
+
+
 def quiet_loader(
     config: Config,
     split: str,
@@ -106,8 +115,11 @@ def quiet_loader(
     batch_size: int | None = None,
     train: bool = False,
 ) -> DataLoader[Sample]:
-    """A loader of this process's share of a split, that takes nothing from the global random state."""
-    size = batch_size or config.optim.batch_size
+    """A loader of this process's share of a split, that takes nothing from the global random state.
+
+    batch_size: persons over all processes; default: `optim.batch_size`. Batches to train on are checked (`check_batch`).
+    """
+    size = -(-(batch_size or config.optim.batch_size) // runtime.world_size)
     seed = config.run.seed
     loader = build_loader(config.data, split, size, seed, train, share=runtime.share, dataset=people)
     loader.generator = torch.Generator().manual_seed(seed)

@@ -117,9 +117,9 @@ def find_start(config: Config, resume: str | None, world_size: int = 1, tidy: bo
     _check_config(folder, config)
     if training["world_size"] != world_size:
         messages.append(
-            f"the state was written by {training['world_size']} processes and goes on with {world_size}: a step now has"
-            f" {world_size * config.optim.batch_size * config.optim.accumulate} persons, so the run is no longer bit for bit"
-            " the uninterrupted one"
+            f"the state was written by {training['world_size']} processes and goes on with {world_size}, which share the same"
+            f" {config.optim.batch_size * config.optim.accumulate} persons of a step in another way: the run is no longer bit for"
+            " bit the uninterrupted one"
         )
     start = Start(folder, training, ())
     place = start.place

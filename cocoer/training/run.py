@@ -21,7 +21,16 @@ from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime, seed_everything
 from cocoer.training.embedding_cache import KnownEmbeddings, open_embeddings
 from cocoer.training.initial import config_to_build, start_from
-from cocoer.training.recognition_stage import FitResult, Log, Sink, fit_recognition, prepare, quiet_loader, restore
+from cocoer.training.recognition_stage import (
+    FitResult,
+    Log,
+    Sink,
+    check_batch,
+    fit_recognition,
+    prepare,
+    quiet_loader,
+    restore,
+)
 from cocoer.training.resume import Start, TrainingProgress, check_persons
 from cocoer.training.signals import StopSignals
 from cocoer.training.vocabulary_stage import embed_images, fit_vocabulary
@@ -57,6 +66,7 @@ def fit(
         for line in start_from(model, config.classes, config.model.initial):
             sink.say(line)
     model.to(runtime.device)
+    check_batch(config, runtime.world_size)
     for split in (config.data.train_split, config.data.select_split):
         labelled_people(config.data, split)  # before minutes of work, and as `cocoer data check` does
     people = build_dataset(config.data, config.data.train_split, seed, train=True)
