@@ -11,13 +11,15 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from cocoer import ideas
 from cocoer.config_checks import check_together
 from cocoer.config_file import read_settings
 from cocoer.config_values import apply_override, explain
@@ -38,6 +40,10 @@ from cocoer.yaml_file import parse_yaml
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 # Upper bounds: a file may come from anybody, and its sizes are checked against reason before anything is built from them.
+WorkspaceName = Annotated[str, AfterValidator(partial(ideas.check_name, "workspace"))]
+PseudoLabelName = Annotated[str, AfterValidator(partial(ideas.check_name, "pseudo_label"))]
+FusionName = Annotated[str, AfterValidator(partial(ideas.check_name, "fusion"))]
+LossName = Annotated[str, AfterValidator(partial(ideas.check_name, "loss"))]
 Positive = Annotated[int, Field(ge=1, le=100_000_000)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Few = Annotated[int, Field(ge=1, le=64)]
@@ -167,8 +173,8 @@ class CompetitionConfig:
     logit_scale: AboveZero = 20.0  # agreement: CLIP's readings times this before the softmax; 100 for OpenAI's towers
     gate_slope: NonNegative = 4.0  # how sharply the gate closes, per nat of disagreement
     gate_threshold: NonNegative = 1.0  # the disagreement, in nats, at which it is half closed
-    pseudo_label: Literal["vocabulary", "fused", "agreement"] = (
-        "vocabulary"  # who judges: V-I (the paper), the fused answer of a first look, or what CLIP reads in all three crops
+    pseudo_label: PseudoLabelName = (
+        "vocabulary"  # who judges: V-I (paper), `fused` (a first look), `agreement`, a plugin's
     )
     vote: bool = False  # half of the answer comes from the two levels that did not leave first; not in training
     loss: Literal["training", "mean_bce"] = (
@@ -182,7 +188,9 @@ class CompetitionConfig:
 class CoordinationConfig:
     """How the direction updates the levels."""
 
-    update: Literal["one", "two", "none", "release"] = "one"  # all levels, excluded levels, no update, published code
+    update: WorkspaceName = (
+        "one"  # one (all levels), two (excluded levels), none, release (published code), or a plugin's
+    )
     step_rule: Literal["raw", "relative"] = (
         "raw"  # Algorithm 1's letter with step 1.0; relative to the norms of what moves
     )
@@ -201,6 +209,7 @@ class ModelConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     competition: CompetitionConfig = field(default_factory=CompetitionConfig)
     coordination: CoordinationConfig = field(default_factory=CoordinationConfig)
+    fusion: FusionName = "ffn"  # FFN2 of the paper, or a plugin's
     initial: str | None = None  # weights to start training from; what does not fit begins anew, see docs/training.md
     single_level: Literal["head", "body", "context"] | None = (
         None  # baseline: this level's backbone, tokens and head alone; needs vocabulary and attention off
@@ -211,6 +220,7 @@ class ModelConfig:
 class LossConfig:
     """L_emo = sum of beta_m L_m + alpha |delta|^2."""
 
+    name: LossName = "paper"  # L_m of one person: the paper's (weighted cross-entropies), or a plugin's
     class_weights: Literal["dynamic", "static", "mean"] = "dynamic"  # multi-label only
     beta_head: NonNegative = 0.2
     beta_body: NonNegative = 0.2

@@ -85,6 +85,8 @@ def explain(root: type, error: Mapping[str, Any]) -> str:
         )
     if error["type"] == "dataclass_type":
         return f"{place}: wanted a section with the keys {', '.join(_keys_at(root, loc))}, got {error['input']!r:.200}"
+    if error["type"] == "value_error":
+        return f"{place}: wanted {str(error['msg']).removeprefix('Value error, ')}"
     wanted = error["msg"].removeprefix("Input should be ")
     return f"{place}: wanted {wanted}, got {error['input']!r:.200}"
 

@@ -38,6 +38,10 @@ class PaperError(CocoerError, ValueError):
     """A table or row that the paper does not have; the text names it and those that it has."""
 
 
+class PluginError(CocoerError, ValueError):
+    """A plugin that cannot be loaded, or a name that it cannot add; the text says which, where and why."""
+
+
 class MissingWeights(CocoerError, FileNotFoundError):
     """A file that is needed and not there; the text names the file, its place and the command that gets it."""
 

@@ -14,10 +14,10 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from cocoer import __version__
+from cocoer import __version__, ideas
 from cocoer.cli import completion
 from cocoer.cli.talk import steady_streams
-from cocoer.errors import CocoerError, MissingExtra
+from cocoer.errors import CocoerError, MissingExtra, PluginError
 from cocoer.names import nearest
 
 COMMANDS = {
@@ -86,6 +86,11 @@ def _run(argv: Sequence[str] | None) -> int:
     if words[:1] in (["-V"], ["--version"]):
         print(f"cocoer {__version__}")
         return 0
+    try:
+        words = _with_plugins(words)
+    except PluginError as err:
+        print(f"cocoer: {err}", file=sys.stderr)
+        return 2
     name = _chosen(words, "cocoer", COMMANDS)
     if name is None:
         return 0 if words else 2
@@ -140,10 +145,25 @@ def _explained(err: Exception) -> str:
     return f"{type(err).__name__}: {said}"
 
 
+def _with_plugins(words: list[str]) -> list[str]:
+    """The words without `--plugin FILE`, which every command takes anywhere; each plugin is loaded. Raises PluginError."""
+    rest: list[str] = []
+    waiting = iter(words)
+    for word in waiting:
+        if word == "--plugin" or word.startswith("--plugin="):
+            plugin = word.partition("=")[2] or next(waiting, "")
+            if not plugin:
+                raise PluginError("--plugin: wanted a .py file or the name of an installed plugin after it")
+            ideas.load_plugin(plugin)
+        else:
+            rest.append(word)
+    return rest
+
+
 def _chosen(words: Sequence[str], program: str, choices: dict[str, str]) -> str | None:
     """The command that the first word names; None where help was printed, "" where it names none (said)."""
     if not words or words[0] in ("-h", "--help"):
-        print(f"usage: {program} COMMAND ...   ({program} COMMAND --help tells the options)\n")
+        print(f"usage: {program} COMMAND ... [--plugin FILE]   ({program} COMMAND --help tells the options)\n")
         print("\n".join(f"  {name:<10} {what}" for name, what in choices.items()))
         return None
     if words[0] in choices:

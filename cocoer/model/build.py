@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from cocoer import ideas
 from cocoer.config import CompetitionConfig, Config, ModelConfig
 from cocoer.config_checks import reads_levels
 from cocoer.errors import CheckpointError
@@ -27,7 +28,7 @@ from cocoer.model.level_model import LevelModel, LevelParts
 from cocoer.model.mappings import ResNetMapping, TransformerMapping
 from cocoer.model.release.positions import RegionPositions
 from cocoer.model.single_level import SingleLevel
-from cocoer.model.vocabulary import PseudoLabelRule, VocabularyBranch
+from cocoer.model.vocabulary import VocabularyBranch, build_pseudo_label
 from cocoer.model.vote import survivors_vote
 from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
@@ -65,9 +66,9 @@ def build_cocoer(config: Config, pretrained: bool = True, folded: bool = False) 
         levels=dict(zip(LEVELS, levels, strict=True)),
         cross_level=_cross_level(model, num_tokens, grid, size),
         vocabulary=vocabulary,
-        fusion=FusionHead(sources * features, features, len(config.classes)),
+        fusion=_fusion(model.fusion)(sources * features, features, len(config.classes)),
         workspace=build_workspace(config),
-        label=PseudoLabelRule(model.competition.pseudo_label, config.multi_label, model.vocabulary.threshold),
+        label=build_pseudo_label(config),
         image_size=size,
         vote=partial(survivors_vote, multi_label=config.multi_label) if model.competition.vote else None,
         agreement=_agreement(model.competition) if reads_levels(model) else None,
@@ -95,6 +96,11 @@ def _levels(config: Config, chosen: Sequence[str], pretrained: bool) -> tuple[li
     inputs, features = num_tokens * model.tokens.size, model.level_head.feature_size
     heads = {m: LevelHead(inputs, features, len(config.classes), _mapping(model, num_tokens)) for m in chosen}
     return [LevelParts(backbones[m], tokens[m], heads[m]) for m in chosen], num_tokens, grid
+
+
+def _fusion(name: str) -> Callable[[int, int, int], nn.Module]:
+    """What makes the fusion that `model.fusion` names, of (inputs, features, classes)."""
+    return ideas.added("fusion").get(name, FusionHead)
 
 
 class BlankWeights(TorchFunctionMode):

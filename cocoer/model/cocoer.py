@@ -53,7 +53,7 @@ class CocoER(LevelModel):
         levels: Mapping[str, LevelParts],
         cross_level: nn.Module,
         vocabulary: VocabularyBranch | None,
-        fusion: FusionHead,
+        fusion: nn.Module,
         workspace: Workspace,
         label: PseudoLabelRule,
         image_size: int,

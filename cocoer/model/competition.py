@@ -10,6 +10,7 @@ Letters: B persons, L = 3 levels in `names.LEVELS` order, d feature size, k clas
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -102,6 +103,7 @@ def compete(
     multi_label: bool,
     biases: bool = False,
     ruling: Ruling | None = None,
+    order: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> PaperCompetition:
     """Let the levels of every person compete against its pseudo label (Algorithm 1, the loop over Z).
 
@@ -109,6 +111,7 @@ def compete(
     weights: class weights of L_hier, [B, k] (see `losses.competition_weights`), or None for 1.
     biases: count the biases of the prediction layer as parameters of theta^l.
     ruling: another rule's losses and exclusion sequence, in place of L_hier's; the gradients stay those of L_hier.
+    order: another rule of who leaves: (losses [B, L], logits [B, L, k]) -> level indices [B, L], survivor last.
     In each of the two rounds lambda solves the simplex program over the levels that remain, delta moves by - G' lambda, and
     the level with the largest loss leaves; of equal losses the first level leaves.
     A person with NaN or infinity gets NaN weights and exclusion -1; `simplex_qp.require_finite` makes an error of it.
@@ -127,7 +130,10 @@ def compete(
 
         if ruling is not None:
             losses = ruling.losses.to(dtype)
-        exclusion = exclusion_sequence(losses) if ruling is None else ruling.exclusion
+        if ruling is not None:
+            exclusion = ruling.exclusion
+        else:
+            exclusion = exclusion_sequence(losses) if order is None else order(losses, logits)
         remaining = torch.arange(NUM_LEVELS, device=losses.device) != exclusion[:, :1]  # [B, L]
         first = solve_simplex_qp(gram, losses)
         second = solve_simplex_qp(gram, losses, remaining)

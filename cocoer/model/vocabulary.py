@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cocoer import ideas
+from cocoer.config import Config
 from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD
 from cocoer.names import LEVELS
@@ -220,6 +222,9 @@ def fold_copies(weight: Tensor, copies: int) -> Tensor:
     return torch.cat(rows).to(weight.dtype)
 
 
+Judge = Literal["vocabulary", "fused", "agreement"]
+
+
 @dataclass(frozen=True)
 class PseudoLabelRule:
     """How y_t is made, and of whose logits: judge `vocabulary` (the V-I branch, the paper), `fused` (a first answer).
@@ -227,13 +232,22 @@ class PseudoLabelRule:
     Judge `agreement` has no logits: its label is that of the vote (`agreement.vote_label`).
     """
 
-    judge: Literal["vocabulary", "fused", "agreement"]
+    judge: Judge
     multi_label: bool
     threshold: float
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Logits [B, k] -> y_t [B, k]; see `pseudo_label`."""
         return pseudo_label(logits, self.multi_label, self.threshold)
+
+
+def build_pseudo_label(config: Config) -> PseudoLabelRule:
+    """The rule that `model.competition.pseudo_label` names."""
+    name, threshold = config.model.competition.pseudo_label, config.model.vocabulary.threshold
+    if name in ideas.added("pseudo_label"):
+        own: PseudoLabelRule = ideas.added("pseudo_label")[name](config)
+        return own
+    return PseudoLabelRule(cast("Judge", name), config.multi_label, threshold)
 
 
 def pseudo_label(logits: Tensor, multi_label: bool, threshold: float) -> Tensor:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
+from cocoer import ideas
 from cocoer.config import Config
-from cocoer.model.competition import Competition, PaperCompetition, Ruling, compete, without_direction
+from cocoer.model.competition import (
+    Competition,
+    PaperCompetition,
+    Ruling,
+    compete,
+    exclusion_sequence,
+    without_direction,
+)
 from cocoer.model.coordination import UpdateType, coordinate, coordinated_logits
 from cocoer.model.level_head import HeadParameters, LevelStack
 from cocoer.model.losses import ClassWeightRule, competition_weights
@@ -59,9 +67,13 @@ class LevelLoss:
 
 
 class PaperWorkspace(LevelLoss):
-    """Competition and coordination of Algorithm 1; holds no tensor but the class counts."""
+    """Competition and coordination of Algorithm 1; holds no tensor but the class counts.
 
-    def __init__(self, config: Config, update: UpdateType) -> None:
+    A rule of your own overrides one of `leaving_order` (who leaves), `direction` (how delta is made) and `moved` (how the
+    mappings move). Letters: B persons, L = 3 levels in `names.LEVELS` order, k classes, d feature size.
+    """
+
+    def __init__(self, config: Config, update: UpdateType = "one") -> None:
         super().__init__(config)
         self._competition = config.model.competition
         self._update: UpdateType = update
@@ -74,11 +86,25 @@ class PaperWorkspace(LevelLoss):
         """See `Workspace`."""
         weights = self.class_weights(label)
         competition = compete(
-            levels.z, heads, label, weights, multi_label=self.binary, biases=self._competition.biases, ruling=ruling
-        )
+            levels.z, heads, label, weights, multi_label=self.binary, biases=self._competition.biases,
+            ruling=ruling, order=self.leaving_order,
+        )  # fmt: skip
         if not self._competition.enabled:
             competition = without_direction(competition)
-        refined = coordinate(
+        competition = self.direction(competition)
+        return self.moved(levels, heads, competition), competition
+
+    def leaving_order(self, losses: Tensor, logits: Tensor) -> Tensor:
+        """L_hier [B, L] and level logits [B, L, k] -> level indices in the order of leaving, survivor last, [B, L] int64."""
+        return exclusion_sequence(losses)
+
+    def direction(self, competition: PaperCompetition) -> PaperCompetition:
+        """The competition with another direction: `coefficients` [B, L] are the c_m of delta = - sum_m c_m err_m z_m'."""
+        return competition
+
+    def moved(self, levels: LevelStack, heads: HeadParameters, competition: PaperCompetition) -> Tensor:
+        """The refined features z^ [B, L, d], from what the levels gave and how they competed."""
+        return coordinate(
             levels.pre,
             levels.sq_norm,
             heads,
@@ -88,7 +114,6 @@ class PaperWorkspace(LevelLoss):
             step=self._step,
             mapping=levels.mapping_step,
         )
-        return refined, competition
 
     def coordinated_logits(self, refined: Tensor, heads: HeadParameters, competition: PaperCompetition) -> Tensor:
         """See `Workspace`: refined features through the updated prediction layer."""
@@ -121,8 +146,11 @@ class ReleaseWorkspace(LevelLoss):
 def build_workspace(config: Config) -> Workspace:
     """The workspace that `model.coordination.update` names; a published one without competition updates nothing."""
     update = config.model.coordination.update
+    if update in ideas.added("workspace"):
+        own: Workspace = ideas.added("workspace")[update](config)
+        return own
     if update != "release":
-        return PaperWorkspace(config, update)
+        return PaperWorkspace(config, cast("UpdateType", update))
     if not config.model.competition.enabled:
         return PaperWorkspace(config, "none")
     return ReleaseWorkspace(config, config.model.coordination.step)

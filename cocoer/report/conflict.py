@@ -13,7 +13,7 @@ from typing import Any
 from cocoer.names import LEVELS
 from cocoer.outputs import ConflictPoint
 from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
-from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, RULES, Points, where_contradicted
+from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, Points, where_contradicted
 from cocoer.report.conflict_words import figures, findings
 from cocoer.report.plots import save
 from cocoer.report.spreadsheet import cell
@@ -97,11 +97,11 @@ def _score_rows(points: Points, fusion: str) -> list[list[str]]:
     last = points.shares[-1]
     rows = []
     for label, name in LABELS.items():
-        for rule in RULES:
+        for rule in points.rules:
             plain = rule in ("none", "late_fusion")
             if (plain and label != "vocabulary") or (fusion == "refitted" and rule.startswith("late")):
                 continue
-            row = [RULES[rule], "-" if plain else name]
+            row = [points.rules[rule], "-" if plain else name]
             row += [value(points("score", share, "any", rule, label, fusion)) for share in _SHARES]
             row += [value(points("score", last, level, rule, label, fusion)) for level in LEVELS]
             row.append("" if rule == "none" else value(points("gain", last, "any", rule, label, fusion), signed=True))

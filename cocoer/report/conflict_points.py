@@ -45,6 +45,12 @@ class Points:
         return self._by_key[measure, fusion, rule, label, condition, share]
 
     @property
+    def rules(self) -> dict[str, str]:
+        """The rules by their shown names: the known ones, then those of plugins."""
+        others = dict.fromkeys(p.rule for p in self.all if p.rule and p.rule not in RULES)
+        return {**RULES, **{rule: f"plugin: {rule}" for rule in others}}
+
+    @property
     def shares(self) -> list[float]:
         """All shares, rising."""
         return sorted({p.share for p in self.all})

@@ -77,12 +77,13 @@ def transfer(model: nn.Module, loaded: Loaded, classes: Sequence[str]) -> Taken:
     """Copy what fits; see `start_from`."""
     own, given = model.state_dict(), _unfolded(loaded.model.state_dict(), model.state_dict())
     same_classes = list(loaded.config.classes) == list(classes)
+    speaking = CLASS_LAYERS if loaded.config.model.fusion == "ffn" else (*CLASS_LAYERS, "fusion.")
     other_tower = not _fits(own, given, _TOWER)
     taken: list[str] = []
     anew: dict[str, str] = {}
     with torch.no_grad():
         for name, tensor in own.items():
-            if not same_classes and name.startswith(CLASS_LAYERS):
+            if not same_classes and name.startswith(speaking):
                 anew[name] = "other classes"
             elif name not in given:
                 anew[name] = "not in the checkpoint"

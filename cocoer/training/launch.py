@@ -21,6 +21,7 @@ from tqdm import tqdm
 from cocoer.config import Config, check_classes, config_from_dict, load_config
 from cocoer.data.files import available_cores
 from cocoer.errors import TrainingError
+from cocoer.ideas import plugin_words
 from cocoer.model.checkpoint import read_metadata
 from cocoer.training.recognition_stage import BEST_FILE, LAST_FILE
 from cocoer.training.resume import MAY_DIFFER, config_differences
@@ -122,7 +123,7 @@ def _started(run: TrainingRun, device: str, threads: int) -> subprocess.Popen[by
     with open(run.folder / LOG_FILE, "ab") as log:
         log.write(f"$ cocoer {shlex.join(words)}\n".encode())
         log.flush()
-        command = [sys.executable, "-m", "cocoer", *words]
+        command = [sys.executable, "-m", "cocoer", *words, *plugin_words()]
         # a session of its own: Ctrl-C reaches this process alone, which then stops the trainings gently
         return subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True

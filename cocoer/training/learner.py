@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cocoer.config import Config, LossConfig, OptimConfig
 from cocoer.inference.compiling import compiled
 from cocoer.model.level_model import LevelModel, ModelOutput
+from cocoer.model.objective import PersonLoss, build_person_loss
 from cocoer.runtime import Runtime
 from cocoer.training.ema import WeightAverage
 from cocoer.training.embedding_cache import KnownEmbeddings
@@ -26,7 +27,7 @@ class Learner:
 
     wrapped: the model as several processes share it, whose `no_sync` saves an exchange of gradients; None for one process.
     channels_last: how the weights are laid out, and how images have to be. embeddings: of the training persons, where the
-    frozen tower need not look again.
+    frozen tower need not look again. person_loss: L_m of a plugin, or None for the paper's.
     """
 
     model: LevelModel
@@ -41,6 +42,7 @@ class Learner:
     frozen_norms: bool
     channels_last: bool
     embeddings: KnownEmbeddings | None = None
+    person_loss: PersonLoss | None = None
 
 
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimizer:
@@ -112,6 +114,7 @@ def build_learner(
         frozen_norms=config.model.backbone.frozen_norms,
         channels_last=channels_last,
         embeddings=embeddings,
+        person_loss=build_person_loss(config),
     )
 
 

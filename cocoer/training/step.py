@@ -95,7 +95,12 @@ def backward(learner: Learner, batches: Sequence[Batch], facts: StepFacts, runti
                 crops = (batch.head, batch.body, batch.context)
                 output = learner.forward(*crops, batch.head_xyxy, batch.body_xyxy, *known)
             loss, parts = total_loss(
-                output, targets_of(batch), learner.loss, multi_label=learner.multi_label, weights=weights
+                output,
+                targets_of(batch),
+                learner.loss,
+                multi_label=learner.multi_label,
+                weights=weights,
+                per_person=learner.person_loss,
             )
             share = len(batch) / facts.persons
             (loss * (share * runtime.world_size)).backward()

@@ -28,11 +28,12 @@ from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.files import file_sha256, write_text
+from cocoer.ideas import loaded_plugins
 from cocoer.model.checkpoint import load_weights
 from cocoer.model.cocoer import FusionHead, three_levels
 from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
-from cocoer.studies.conflict.rules import LABELS, LATE, UPDATES, VOTES, Features, Rules, features_of
+from cocoer.studies.conflict.rules import LABELS, LATE, VOTES, Features, Rules, features_of, updates
 from cocoer.studies.conflict.world import CONDITIONS, POOLS, SHARES, Mixing, Scenes, Sizes, plan_scenes, read_pools
 from cocoer.training.launch import TrainingRun, seeds_of, train_all
 
@@ -190,9 +191,11 @@ def measured(
 ) -> dict[str, Any]:
     """One model's rows, read from `seed-N.json` where that holds just these, else measured and stored."""
     file = benchmark.folder / f"seed-{seed}.json"
-    found = hashlib.sha256(json.dumps([_FORMAT, SHARES, UPDATES, LATE, VOTES, LABELS, file_sha256(weights)]).encode())
+    found = hashlib.sha256(json.dumps([_FORMAT, SHARES, updates(), LATE, VOTES, LABELS, file_sha256(weights)]).encode())
     for tree in (benchmark.scenes.refit, *benchmark.scenes.pools.values()):
         found.update((tree.root / "index" / "test.jsonl").read_bytes())
+    for digest in sorted(loaded_plugins().values()):
+        found.update(digest.encode())
     identity = found.hexdigest()
     if file.is_file() and (stored := read_json(file)).get("identity") == identity:
         return stored
@@ -232,10 +235,10 @@ def measure_rules(rules: Rules, pools: Mapping[str, Features], refit: Features, 
     for rule, label in _combinations():
         scores = np.stack([rules.scores(pools[name], rule, label) for name in POOLS])
         rows += _score_rows(scores, targets, mixing, {"fusion": "trained", "rule": rule, "label": label})
-        if rule in UPDATES:
+        if rule in updates():
             anew[rule, label] = rules.refitted(refit, rule, label, seed)
         if rule not in LATE:
-            fusion = anew[rule if rule in UPDATES else "one", label]
+            fusion = anew[rule if rule in updates() else "one", label]
             scores = np.stack([rules.scores(pools[name], rule, label, fusion) for name in POOLS])
             rows += _score_rows(scores, targets, mixing, {"fusion": "refitted", "rule": rule, "label": label})
     for name in LABELS:
@@ -247,7 +250,7 @@ def measure_rules(rules: Rules, pools: Mapping[str, Features], refit: Features, 
 def _combinations() -> list[tuple[str, str]]:
     """(rule, label); the label is empty where none is read."""
     alone = [("none", ""), ("late_fusion", "")]
-    return alone + [(r, name) for name in LABELS for r in (*UPDATES[1:], "late_fusion_two", *VOTES)]
+    return alone + [(r, name) for name in LABELS for r in (*updates()[1:], "late_fusion_two", *VOTES)]
 
 
 def _mixtures() -> list[tuple[str, float]]:

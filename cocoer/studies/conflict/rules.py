@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cocoer.config import Config
+from cocoer import ideas
+from cocoer.config import Config, change_config
 from cocoer.data.batch import Batch, targets_of
 from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.coordination import UpdateType
@@ -23,11 +24,18 @@ from cocoer.model.level_head import LevelStack
 from cocoer.model.losses import class_weights, loss_per_person
 from cocoer.model.vocabulary import pseudo_label
 from cocoer.model.vote import FUSED_SHARE, survivors_vote
-from cocoer.model.workspaces import PaperWorkspace, ReleaseWorkspace, Workspace
+from cocoer.model.workspaces import PaperWorkspace, ReleaseWorkspace, Workspace, build_workspace
 from cocoer.runtime import Runtime
 from cocoer.training.embedding_cache import KnownEmbeddings
 
 UPDATES: tuple[str, ...] = ("none", "one", "two", "release")
+
+
+def updates() -> tuple[str, ...]:
+    """`UPDATES`, and the workspace rules of plugins."""
+    return (*UPDATES, *ideas.added("workspace"))
+
+
 LATE: tuple[str, ...] = ("late_fusion", "late_fusion_two")
 """Mean of the three levels' probabilities, and of the two that are left when the first excluded level goes."""
 
@@ -92,9 +100,11 @@ class Rules:
         self.heads = model.head_parameters()
 
     def workspace(self, update: str) -> Workspace:
-        """Competition and coordination under `UPDATES`."""
+        """Competition and coordination under `updates()`."""
         made: Workspace
-        if update == "release":
+        if update in ideas.added("workspace"):
+            made = build_workspace(change_config(self.config, [f"model.coordination.update={update}"]))
+        elif update == "release":
             made = ReleaseWorkspace(self.config, RELEASE_STEP)
         else:
             made = PaperWorkspace(self.config, cast("UpdateType", update))
@@ -121,10 +131,10 @@ class Rules:
     def scores(
         self, features: Features, rule: str, label: str, fusion: FusionHead | None = None
     ) -> NDArray[np.float32]:
-        """Probabilities [n, k] under `UPDATES`, `LATE` or `VOTES`; fusion: in place of the model's own FFN2."""
+        """Probabilities [n, k] under `updates()`, `LATE` or `VOTES`; fusion: in place of the model's own FFN2."""
         levels = torch.sigmoid(features.levels.logits)  # [n, L, k]
-        if rule in (*UPDATES, *VOTES):
-            fused, exclusion = self.fused_features(features, rule if rule in UPDATES else "one", label)
+        if rule in (*updates(), *VOTES):
+            fused, exclusion = self.fused_features(features, rule if rule in updates() else "one", label)
             logits = (fusion or self.model.fusion)(fused)
             if rule == "vote_three":
                 return (FUSED_SHARE * torch.sigmoid(logits) + (1 - FUSED_SHARE) * levels.mean(1)).numpy()

@@ -30,6 +30,7 @@ from cocoer.errors import TableError
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
 from cocoer.files import file_sha256, write_file, write_text
+from cocoer.ideas import loaded_plugins
 from cocoer.model.checkpoint import Loaded, find_weights, load_weights, read_metadata
 from cocoer.names import ClassNames
 from cocoer.provenance import git_revision
@@ -178,7 +179,9 @@ def measure(
         numbers["overrides"] = list(overrides)
         return Measurement(numbers, result.probabilities, result.targets)
 
-    return stored_run([checksum, target.digest, sorted(overrides), kind, resamples], store, make)
+    plugins = sorted(loaded_plugins().values())  # a row of a plugin's rule is that of its code, not of its name
+    identity = [checksum, target.digest, sorted(overrides), kind, resamples, *([plugins] if plugins else [])]
+    return stored_run(identity, store, make)
 
 
 def averaged(runs: Sequence[Measurement], target: Target, resamples: int) -> Measurement:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from cocoer import ideas
 from cocoer.evaluation.evaluate import LATE_FUSION
 from cocoer.evaluation.metrics import DEFINITIONS
 from cocoer.names import LEVELS
@@ -206,7 +207,10 @@ def contradiction_table(study: Study, runs: Sequence[Measurement]) -> ResultTabl
 def coordination_tables(study: Study, runs: Sequence[Measurement]) -> list[ResultTable]:
     """The paper's Fig. 2: no update, type one and type two, same weights and trained so; the paired gain."""
     by_update = {update: study.runs(overrides) for update, overrides in update_overrides(stored_update(runs)).items()}
-    rows = [row(study, f"same weights: {UPDATES[u]}", found, at("intervals", "pred")) for u, found in by_update.items()]
+    rows = [
+        row(study, f"same weights: {update_names()[u]}", found, at("intervals", "pred"))
+        for u, found in by_update.items()
+    ]
     trained = [v for v in study.variants if v.paper is not None and v.paper.table == "Fig. 2"]
     rows += [replace(r, name=f"trained so: {r.name}") for r in (variant_row(study, v, runs) for v in trained)]
     caption = f"{study.metric} of the fused answer. First rows: the same weights, with only the update changed."
@@ -214,9 +218,14 @@ def coordination_tables(study: Study, runs: Sequence[Measurement]) -> list[Resul
         "fig2", "Fig. 2: kinds of update", f"{caption} {paper_table('Fig. 2').note if trained else ''}".strip(), tuple(rows),
         plotted=True, missing=needs_training(rows, trained),
     )  # fmt: skip
-    gains = tuple(gain(study, UPDATES[u], by_update[u], by_update["none"]) for u in by_update if u != "none")
+    gains = tuple(gain(study, update_names()[u], by_update[u], by_update["none"]) for u in by_update if u != "none")
     text = "Points of the metric, the same weights and persons; the interval is paired (both with the same draws of persons)."
     return [figure, ResultTable("fig2_gain", "Gain of the update over no update", text, gains)]
+
+
+def update_names() -> dict[str, str]:
+    """The paper's updates and the workspace rules of plugins, as rows name them."""
+    return UPDATES | {name: f"plugin rule {name}" for name in ideas.added("workspace")}
 
 
 def stored_update(runs: Sequence[Measurement]) -> str | None:
@@ -227,7 +236,7 @@ def stored_update(runs: Sequence[Measurement]) -> str | None:
 
 def update_overrides(stored: str | None) -> dict[str, list[str]]:
     """Update -> overrides that measure weights under it; weights that hold it already need none."""
-    return {u: [] if u == stored else [f"model.coordination.update={u}"] for u in UPDATES}
+    return {u: [] if u == stored else [f"model.coordination.update={u}"] for u in update_names()}
 
 
 def measured_overrides(stored: str | None, judged: bool, own: bool) -> list[list[str]]:
