@@ -82,7 +82,7 @@ async def _whole(receive: Receive) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that hands out a body which was read already, and then what comes behind it."""
+    """A `receive` giving out a body which was read already, and then what comes behind it."""
     given = False
 
     async def read() -> Message:
