@@ -22,18 +22,27 @@ def modules(folder: Path) -> str:
     return " ".join(sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__"))
 
 
+def tree_on_disk() -> dict[str, str]:
+    """Folder -> its modules."""
+    folders = [ROOT / "cocoer", *(p for p in sorted((ROOT / "cocoer").rglob("*")) if p.is_dir() and modules(p))]
+    return {f"{p.relative_to(ROOT).as_posix()}/": modules(p) for p in folders}
+
+
+def write_tree() -> None:
+    """The tree in CONTRIBUTING.md as the disk has it: `python tests/test_docs.py`."""
+    page = ROOT / "CONTRIBUTING.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition("```tree\n")
+    lines = "\n".join(f"{place:30}{names}" for place, names in tree_on_disk().items())
+    page.write_text(f"{before}```tree\n{lines}\n```{rest.partition('```')[2]}", encoding="utf-8")
+
+
 def test_the_tree_in_contributing_is_the_tree_on_disk() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    block = page.split("```tree\n")[1].split("```")[0]
     written = {}
-    for line in block.splitlines():
+    for line in page.split("```tree\n")[1].split("```")[0].splitlines():
         place, _, rest = line.partition(" ")
         written[place] = rest.strip()
-    folders = [ROOT / "cocoer", *(p for p in sorted((ROOT / "cocoer").rglob("*")) if p.is_dir() and modules(p))]
-    on_disk = {f"{p.relative_to(ROOT).as_posix()}/": modules(p) for p in folders}
-    assert written == on_disk, "CONTRIBUTING.md: write the tree anew:\n" + "\n".join(
-        f"{place:30}{names}" for place, names in on_disk.items()
-    )
+    assert written == tree_on_disk(), "CONTRIBUTING.md: its tree is old; write it with `python tests/test_docs.py`"
 
 
 def anchor(heading: str) -> str:
@@ -100,3 +109,7 @@ def test_every_file_of_ours_that_a_page_names_is_there(page: str) -> None:
     files = {p.relative_to(ROOT).as_posix() for p in texts(".py", ".sh")}
     for name in re.findall(r"`((?:[\w]+/)*[\w]+\.(?:py|sh))`", path.read_text(encoding="utf-8")):
         assert any(file == name or file.endswith(f"/{name}") for file in files), f"{page} names {name}"
+
+
+if __name__ == "__main__":
+    write_tree()
