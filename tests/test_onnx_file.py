@@ -27,7 +27,8 @@ import sys
 from importlib.metadata import packages_distributions
 
 INSTALLED = {"numpy", "PIL", "onnxruntime", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
-             "typing_extensions", "yaml", "_yaml", "platformdirs", "tqdm", "filelock", "cocoer"}
+             "typing_extensions", "yaml", "_yaml", "platformdirs", "tqdm", "filelock", "cocoer",
+             "matplotlib", "cycler", "kiwisolver", "packaging", "pyparsing", "dateutil", "six", "contourpy"}
 
 class Absent:  # as if only the packages that docs/install.md names were installed
     def find_spec(self, name, path=None, target=None):
