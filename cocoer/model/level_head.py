@@ -33,7 +33,7 @@ class LevelFeatures(NamedTuple):
 class LevelHead(nn.Module):
     """x = GELU(tokens); h = A x + a (the mapping); z = LayerNorm(GELU(h)); logits = P z + p (the prediction layer).
 
-    Design section 3, "Level heads": the supplement draws FFN0 and g_theta apart, the published code fuses them so.
+    The supplement draws FFN0 and g_theta apart, the published code fuses them so.
     mapping: a network [B, N, c] -> [B, d] in place of GELU and A (`mappings`, ablation of Fig. 3).
     """
 

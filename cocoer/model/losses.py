@@ -1,7 +1,7 @@
 """Classification losses of the paper, per person, with their error (the derivative by the logits) in closed form.
 
 EMOTIC (multi-label): binary cross-entropy over the classes, each with a weight, summed over the classes.
-CAER-S (single-label): cross-entropy. Design section 3, "Training loss".
+CAER-S (single-label): cross-entropy. See docs/method.md.
 The competition needs loss and error of single persons without autograd, so both are plain functions.
 
 Letters: B persons, k classes; `...` any leading shape, for instance [B] or [B, L].

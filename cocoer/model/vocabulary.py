@@ -149,7 +149,7 @@ class VocabularyBranch(ClipReader):
     def fold(self) -> None:
         """Add up the k blocks of columns of FFN1's first Linear, which all see the same copy: same outputs, less memory.
 
-        Design section 4 (170 M parameters less for CLIP RN50 and 26 emotions). Does nothing when already folded.
+        For CLIP RN50 and 26 emotions that is 170 M parameters less. Does nothing when already folded.
         Raises ValueError for the layout `modulate`, whose copies differ.
         """
         if self.folded:

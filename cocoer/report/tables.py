@@ -233,7 +233,7 @@ def as_latex(tables: Sequence[ResultTable], heading: str) -> str:
         columns = [shown.columns[i] for i in kept]
         body = [[line.name, *(line.cells[i] for i in kept)] for line in shown.lines]
         align = "l" + "".join("r" if column in _NUMBERS else "l" for column in columns)
-        caption = f"{table.title}. {table.caption}".strip()
+        caption = f"{_unnumbered(table.title)}. {table.caption}".strip()
         if table.grid:
             parts.append(
                 _tabular(
@@ -245,6 +245,12 @@ def as_latex(tables: Sequence[ResultTable], heading: str) -> str:
         comments += [f"{line.name}: {line.note}" for line in shown.lines if line.note]
         parts.append("\n".join(f"% {comment}" for comment in comments))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _unnumbered(title: str) -> str:
+    """ "Table 4a: sizes" -> "sizes (the paper's Table 4a)", for LaTeX numbers tables itself."""
+    number, _, rest = title.partition(": ")
+    return f"{rest} (the paper's {number})" if rest and number.startswith(("Table ", "Fig. ")) else title
 
 
 def _tabular(head: Sequence[str], body: Sequence[Sequence[str]], align: str, caption: str, key: str) -> str:
