@@ -37,7 +37,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "make: $(PYTHON) lacks the venv module (Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=..." >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV); the first time takes minutes and, on Linux, about 6 GB (torch brings its CUDA libraries)."
-	@$(PIP) install -r requirements.lock
+	@$(PIP) install --require-hashes -r requirements.lock
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@if [ -e $(GPU_MARK) ]; then $(swap_runtime); fi
 	@touch $@
@@ -74,15 +74,19 @@ gpu: $(STAMP) ## onnxruntime-gpu in place of onnxruntime, for NVIDIA machines; l
 gpu-check: $(STAMP) ## this GPU against the CPU: answers, training, distributed step, speed, memory (10 minutes)
 	@$(PY) -m cocoer doctor --gpu $(ARGS)
 
-# CUDA packages exist for Linux only; pip itself is left out; hatchling stays, for it builds this package.
+# CUDA packages exist for Linux only; pip itself is left out; hatchling stays, for it builds this package. uv adds the hash of
+# every file that the index has of a version, for all systems.
 lock: ## requirements.lock anew, from the newest versions that the bounds allow
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(PYTHON) -m venv "$$fresh"; \
 	"$$fresh/bin/python" -m pip $(QUIET) install '.[dev]'; \
 	"$$fresh/bin/python" -m pip freeze --all > "$$fresh/frozen"; \
-	{ echo "# Written by 'make lock' with $$("$$fresh/bin/python" --version); install with: pip install -r requirements.lock"; \
-	  sed -E -e '/^(pip==|cocoer @)/d' -e '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux"/' "$$fresh/frozen" | LC_ALL=C sort -f; \
-	} > requirements.lock
+	sed -E -e '/^(pip==|cocoer @)/d' -e '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux"/' "$$fresh/frozen" \
+	  | LC_ALL=C sort -f > "$$fresh/pins.txt"; \
+	"$$fresh/bin/python" -m uv pip compile "$$fresh/pins.txt" --no-deps --generate-hashes --universal --python-version 3.11.5 \
+	  --no-header --no-annotate --quiet -o "$$fresh/hashed.txt"; \
+	{ echo "# Written by 'make lock' with $$("$$fresh/bin/python" --version); install with: pip install --require-hashes -r requirements.lock"; \
+	  cat "$$fresh/hashed.txt"; } > requirements.lock
 
 clean: ## removes .venv, caches and results; keeps checkpoints and thirdparty
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

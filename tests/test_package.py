@@ -84,8 +84,11 @@ def test_locked_versions_satisfy_the_bounds() -> None:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    entries = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text().rstrip())
+    entries = [entry for entry in entries if not entry.startswith("#")]
+    for entry in entries:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), f"{entry.split()[0]} has no hash"
+    pins = [Requirement(entry.split(" \\\n")[0]) for entry in entries]
     locked = {canonicalize_name(r.name): r for r in pins}
     for pinned in locked.values():
         assert str(pinned.specifier).startswith("=="), f"{pinned} is no exact version"
