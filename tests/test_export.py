@@ -140,10 +140,10 @@ def test_inference_with_the_file_writes_what_it_writes_with_the_weights(
 
 def test_thresholds_of_an_exported_file_can_be_set_and_its_model_cannot(exported: Path) -> None:
     recognizer = Recognizer.from_checkpoint(exported, overrides=["inference.thresholds.fused=0.9"])
-    assert recognizer.rule.fused == 0.9 and recognizer.device.type == "cpu"
+    assert recognizer.rule.fused == 0.9 and str(recognizer.device) == "cpu"
     with pytest.raises(ExportError, match="model are fixed"):
         Recognizer.from_checkpoint(exported, overrides=["model.coordination.step=0.5"])
-    with pytest.raises(ValueError, match="head: wanted"):
+    with pytest.raises(ExportError, match="cannot run it: .*head"):
         recognizer.model(*example_inputs(change_config(recognizer.config, ["data.image_size=64"]), 2))
 
 

@@ -6,6 +6,7 @@ With it alone (numpy, Pillow, onnxruntime, pydantic, PyYAML, platformdirs, tqdm)
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,9 @@ _SEAL_START = b"\x72\x51\x0a\x0d" + SEAL_KEY.encode() + b"\x12\x40"
 
 _SEAL_BYTES = len(_SEAL_START) + 64
 
+_OTHER_FILES = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's name for the folder of tensors that lie in other files; by default, for bytes, it is the working folder."""
+
 
 def sealed(model: bytes) -> bytes:
     """A serialised model with the SHA-256 of its bytes as a last entry of its metadata."""
@@ -77,7 +81,7 @@ class OnnxFile:
     threads: of onnxruntime, 0 = as many as torch has where torch is loaded, else as onnxruntime chooses.
     providers: onnxruntime's, in order of preference. verify: compare the content with the checksum in the file.
     Raises ExportError for a file that is missing, damaged or not one of ours, CheckpointError for a description that is damaged.
-    The file is handed over as bytes, so that tensors which it says lie in other files are not found.
+    Tensors that the file says lie in other files are looked for in a folder that cannot exist, so no other file is read.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class OnnxFile:
         torch = sys.modules.get("torch")
         options.intra_op_num_threads = threads or (torch.get_num_threads() if torch else 0)
         options.log_severity_level = 3
+        options.add_session_config_entry(_OTHER_FILES, os.path.join(os.path.abspath(path), "no other file"))
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))
             text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
