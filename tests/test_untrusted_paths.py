@@ -18,7 +18,7 @@ from cocoer.data.cache import open_cache
 from cocoer.data.decode import decode_record, image_path
 from cocoer.data.files import scan_files
 from cocoer.data.index import read_index, write_index
-from cocoer.data.inputs import count_inputs, iterate_inputs
+from cocoer.data.inputs import iterate_inputs, survey_inputs
 from cocoer.data.loaders import build_dataset
 from cocoer.data.prepare.checks import check_images
 from cocoer.data.prepare.derived.convert import convert
@@ -124,7 +124,7 @@ def test_a_list_names_only_what_lies_below_it_or_below_this_folder(
     items = list(iterate_inputs(given))
     assert [bool(item.fault) for item in items] == [False, True, True, True, False]
     assert all("data.allow_outside=true" in item.fault for item in items if item.fault)
-    assert count_inputs(given) == len(items)
+    assert survey_inputs(given).total == len(items)
     assert not any(item.fault for item in iterate_inputs(given, allow_outside=True))
     monkeypatch.chdir(tmp_path)  # now all of it lies below this folder
     assert not any(item.fault for item in iterate_inputs(given))
