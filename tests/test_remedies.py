@@ -43,7 +43,7 @@ def quoted_commands() -> list[tuple[str, str]]:
     """(place, command) for all that stands in backquotes or begins a line of an example."""
     found: dict[str, str] = {}
     for place, text in texts_of_package():
-        spans = re.findall(r"`([^`]+)`", text)
+        spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         spans += [re.split(r"\s{2,}", line.strip())[0] for line in text.split("\n")]
         for span in spans:
             whole = " ".join(span.split())
@@ -56,9 +56,10 @@ def module_and_words(command: str) -> tuple[str, list[str]] | None:
     """The module of cocoer.cli and the words for it; None for a name alone or one with a placeholder for the command."""
     command = re.sub(r"^python3? (inference|train|app)\.py", lambda m: f"cocoer {DOORS[m.group(1) + '.py']}", command)
     command = re.sub(r"^python3? -m cocoer", "cocoer", command)
-    command = re.split(r"\s{2,}| \(|\s#|, | >", command)[0]
-    words = [w for w in shlex.split(command.replace("'s ", "s ").replace("s' ", "s "), posix=True) if w != "..."][1:]
-    if not words or words[0] in ("COMMAND", "X") or words[0].startswith("-"):
+    command = re.split(r"\s{2,}| \(|\s#|, | >", command)[0].rstrip("\\ ")  # a line may go on below
+    words = shlex.split(command.replace("'s ", "s ").replace("s' ", "s "), posix=True)[1:]
+    words = [w for w in words if w != "..." and not w.startswith("$")]  # a variable of the shell holds further options
+    if not words or words[0] == "COMMAND" or set(words[0]) == {"X"} or words[0].startswith("-"):
         return None
     assert words[0] in COMMANDS, f"no command is called {words[0]!r}"
     if words[0] == "prepare":
