@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cocoer.report.results import write_table
-from cocoer.report.spreadsheet import cell
+from cocoer.spreadsheet import cell
 
 FORMULAS = [
     "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\ufeff=1", "\u200b=1", "=cmd|'/c calc'!A0", "|calc",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,10 @@ from cocoer.errors import ScoreError
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation
 from cocoer.evaluation.metrics import break_even_thresholds, checked
+from cocoer.files import write_file, write_text
 from cocoer.model.checkpoint import Loaded
 from cocoer.names import LEVELS
+from cocoer.spreadsheet import cell
 
 
 def write_evaluation(
@@ -25,29 +28,26 @@ def write_evaluation(
     """evaluation.json, .csv, .txt and scores.npz in `folder`; persons: a file that gets one JSON line each, or None."""
     folder.mkdir(parents=True, exist_ok=True)
     classes, multi_label = loaded.config.classes, loaded.config.multi_label
-    (folder / "evaluation.txt").write_text(text + "\n", encoding="utf-8")
-    (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / "evaluation.txt", text + "\n")
+    write_text(folder / "evaluation.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     values = numbers["ap"] if multi_label else numbers["recall"]
     counts = result.targets.sum(0).astype(int)
     thresholds = loaded.thresholds.get("classes", {})
     even = break_even_thresholds(result.probabilities["pred"], result.targets)
-    with open(folder / "evaluation.csv", "w", encoding="utf-8", newline="") as handle:
-        rows = csv.writer(handle)
-        rows.writerow(["class", "positives", "ap" if multi_label else "recall", "threshold", "break_even_here"])
-        for j, name in enumerate(classes):
-            rows.writerow(
-                [name, counts[j], values[name], thresholds.get(name, ""), even[j] if np.isfinite(even[j]) else ""]
-            )
-    np.savez_compressed(
-        folder / "scores.npz",
-        keys=np.array(result.keys),
-        targets=result.targets,
-        **dict[str, Any](result.probabilities),
-    )
+    table = io.StringIO(newline="")
+    rows = csv.writer(table)
+    rows.writerow(["class", "positives", "ap" if multi_label else "recall", "threshold", "break_even_here"])
+    for j, name in enumerate(classes):
+        threshold, here = thresholds.get(name, ""), even[j] if np.isfinite(even[j]) else ""
+        rows.writerow([cell(name), counts[j], values[name], threshold, here])
+    write_text(folder / "evaluation.csv", table.getvalue())
+    arrays = {"keys": np.array(result.keys), "targets": result.targets, **result.probabilities}
+    write_file(folder / "scores.npz", lambda path: np.savez_compressed(path, **dict[str, Any](arrays)))
     if persons:
-        with open(persons, "w", encoding="utf-8") as handle:
-            for i, key in enumerate(result.keys):
-                handle.write(json.dumps(person_line(result, i, key, classes), ensure_ascii=False) + "\n")
+        lines = (
+            json.dumps(person_line(result, i, key, classes), ensure_ascii=False) for i, key in enumerate(result.keys)
+        )
+        write_text(persons, "".join(line + "\n" for line in lines))
 
 
 def person_line(result: Evaluation, i: int, key: str, classes: Sequence[str]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
 from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, Points, where_contradicted
 from cocoer.report.conflict_words import figures, findings
 from cocoer.report.plots import save
-from cocoer.report.spreadsheet import cell
 from cocoer.report.text import markdown_table
+from cocoer.spreadsheet import cell
 
 FILES = ("conflict.md", "conflict.csv", "conflict.json")
 PLOTS = ("conflict_exclusion.png", "conflict_map.png", "conflict_gain.png")

@@ -27,7 +27,7 @@ from cocoer.own_files import is_own, note_of
 from cocoer.report import exchange
 from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
-from cocoer.report.spreadsheet import cell
+from cocoer.spreadsheet import cell
 
 FORMATS: tuple[str, ...] = ("json", "csv", "png")
 """Written unless others are asked for."""

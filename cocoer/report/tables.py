@@ -17,8 +17,8 @@ from PIL import Image
 
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report.plots import as_image, bar_figure
-from cocoer.report.spreadsheet import cell
 from cocoer.report.templates import render
+from cocoer.spreadsheet import cell
 
 FILES = ("tables.md", "tables.csv", "tables.tex", "tables.html")
 
