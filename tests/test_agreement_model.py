@@ -165,7 +165,7 @@ def test_a_blank_person_gets_the_status(tmp_path: Path) -> None:
 def test_the_exported_file_answers_as_the_model_does(gate: bool, tmp_path: Path) -> None:
     settings = (RULE, f"model.competition.gate={str(gate).lower()}", "model.competition.logit_scale=500")
     model, config = tiny_model(*settings), tiny_config(*settings)
-    metadata = {"config": config_to_dict(config), "classes": list(config.classes)}
+    metadata = {"format_version": 1, "config": config_to_dict(config), "classes": list(config.classes)}
     assert export_model(model, config, metadata, tmp_path / "own.onnx") <= 1e-4
     run, stored, _ = load_exported(tmp_path / "own.onnx")
     assert stored.model.competition.rule == "agreement"

@@ -164,6 +164,6 @@ def test_a_closed_image_or_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_the_limit_of_pixels_holds_for_every_form() -> None:
     data = encoded(Image.fromarray(RGB))
     for form in (data, io.BytesIO(data), Image.fromarray(RGB), RGB):
-        with pytest.raises(ImageError, match="wanted 1 to 599 pixels, got 30x20"):
+        with pytest.raises(ImageError, match=r"wanted 1 to 599 pixels .*got 30x20"):
             decode_image(form, max_pixels=599)
         assert decode_image(form, max_pixels=600).size == (30, 20)

@@ -28,6 +28,7 @@ from cocoer.benchmark.timing import straightness
 from cocoer.benchmark.training import measure_train
 from cocoer.benchmark.variants import person_batch
 from cocoer.config import Config, change_config, config_to_dict, save_config
+from cocoer.description import FORMAT_VERSION
 from cocoer.errors import ExportError, NonFiniteLoss
 from cocoer.export.onnx_export import export_model
 from cocoer.export.onnx_file import OnnxFile
@@ -248,7 +249,11 @@ def check_onnx(bench: Bench) -> Iterator[Line]:
         wanted = Recognizer(deepcopy(model), change_config(config, [*PLAIN]), CPU).predict_tensors(batch)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            about = {"config": config_to_dict(config), "classes": list(config.classes), "note": "random weights"}
+            about = {
+                "format_version": FORMAT_VERSION,
+                "config": config_to_dict(config),
+                "classes": list(config.classes),
+            }
             export_model(model, config, about, path)
             try:
                 file = OnnxFile(path, providers=(provider,))

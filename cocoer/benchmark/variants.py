@@ -12,6 +12,7 @@ import torch
 from cocoer.benchmark.timing import Task
 from cocoer.config import Config, change_config, config_to_dict
 from cocoer.data.batch import Batch
+from cocoer.description import FORMAT_VERSION
 from cocoer.export.onnx_export import example_inputs, export_model
 from cocoer.export.onnx_model import load_exported
 from cocoer.export.quantize import quantize
@@ -115,7 +116,7 @@ def variants(
     if not gpu and not eager:
         model.fold()
         exact, small = folder / "model.onnx", folder / "int8.onnx"
-        metadata = {"config": config_to_dict(config), "classes": list(config.classes), "note": "random weights"}
+        metadata = {"format_version": FORMAT_VERSION, "config": config_to_dict(config), "classes": list(config.classes)}
         export_model(model, config, metadata, exact)
         yield InferenceVariant("onnxruntime", Recognizer(load_exported(exact)[0], config))
         if full:

@@ -108,7 +108,7 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
             image.load()
             marked, turn = is_demo_image(image), _UPRIGHT.get(_orientation(image))
             rgb = _to_rgb(to_srgb(image), name)
-        if not in_memory:
+        if not in_memory and not hasattr(source, "read"):  # close() would close the caller's file too
             image.close()  # its pixels go before the turned copy comes
         upright = rgb if turn is None else rgb.transpose(turn)
         upright.info = {"comment": DEMO_MARK.encode()} if marked else {}
