@@ -146,7 +146,7 @@ class Scores:
         found, agreement, label = output.competition, output.agreement, output.pseudo_label
         return cls(
             {source: probabilities_of(values, multi_label).cpu().numpy() for source, values in logits.items()},
-            None if label is None else label.cpu().numpy(),
+            None if label is None else label.float().cpu().numpy(),
             None
             if found is None
             else {
