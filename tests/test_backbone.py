@@ -16,8 +16,18 @@ from cocoer.config import BackboneConfig
 from cocoer.model.backbone import build_backbone
 from cocoer.model.build import build_model, load_torchvision
 
-NAMES = get_args(get_type_hints(BackboneConfig)["name"])
-CHANNELS = {"resnet18": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048, "vgg16": 512, "densenet161": 2208}
+NAMES = [
+    name for name in get_args(get_type_hints(BackboneConfig)["name"]) if name != "timm"
+]  # test_fine_tune has timm's
+CHANNELS = {
+    "resnet18": 512,
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "resnet152": 2048,
+    "vgg16": 512,
+    "densenet161": 2208,
+    "mobilenet_v3_small": 576,
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -80,11 +80,13 @@ def test_stale_and_foreign_files_are_refused(config: Path, tmp_path: Path, capsy
     said = capsys.readouterr().err
     assert "stale" in said and "of 1 persons" in said and "train/003.png#0" in said and f"delete {file}" in said
     image.write_bytes(original)
-    records = read_index(index, "train", find_dataset("emotic").class_names)
-    write_index(index, records[:-1], {})
-    assert train(config, settings=[*settings(tmp_path, "fewer"), f"data.select_split={'val'}"]) == 1
+    names = find_dataset("emotic").class_names
+    records = read_index(index, "train", names)
+    others = [person for split in ("val", "test") for person in read_index(index, split, names)]
+    write_index(index, [*records[:-1], *others], {})
+    assert train(config, settings=settings(tmp_path, "fewer")) == 1
     assert "made for 12 persons, this index has 11" in capsys.readouterr().err
-    write_index(index, records, {})
+    write_index(index, [*records, *others], {})
     file.write_bytes(file.read_bytes()[:100])
     assert train(config, settings=settings(tmp_path, "damaged")) == 1
     assert "no file of embeddings" in capsys.readouterr().err
