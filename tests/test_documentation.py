@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_recognizer import ROOT
@@ -73,13 +74,14 @@ def commands() -> list[tuple[str, str, list[str]]]:
 
 
 def test_every_command_of_the_pages_is_taken_by_its_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = argparse.ArgumentParser.parse_args
+    for entry in ("parse_args", "parse_intermixed_args"):
+        original = getattr(argparse.ArgumentParser, entry)
 
-    def parse(self: argparse.ArgumentParser, *args: object, **settings: object) -> None:
-        original(self, *args, **settings)  # type: ignore[call-overload]
-        raise Parsed
+        def parse(self: argparse.ArgumentParser, *args: object, original: Any = original, **settings: object) -> None:
+            original(self, *args, **settings)
+            raise Parsed
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+        monkeypatch.setattr(argparse.ArgumentParser, entry, parse)
     found = commands()
     assert len(found) > 40
     wrong = []
