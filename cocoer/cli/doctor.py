@@ -191,13 +191,16 @@ def check_photographs() -> list[Finding]:
 
 def check_disk(folder: Path) -> list[Finding]:
     """Room, and whether results can be written."""
-    free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    there = next(
+        place for place in (folder, *folder.absolute().parents) if place.exists()
+    )  # it is made when first needed
+    free = shutil.disk_usage(there).free
     found = [
         Finding(OK, f"{human_size(free)} free")
         if free >= LEAST_DISK
         else Finding(NOTE, f"only {human_size(free)} free", "weights and results need room: free some")
     ]
-    writable = os.access(folder if folder.exists() else folder.parent, os.W_OK)
+    writable = os.access(there, os.W_OK)
     state = (
         Finding(OK, f"{folder} can be written")
         if writable
