@@ -191,9 +191,7 @@ def check_photographs() -> list[Finding]:
 
 def check_disk(folder: Path) -> list[Finding]:
     """Room, and whether results can be written."""
-    there = next(
-        place for place in (folder, *folder.absolute().parents) if place.exists()
-    )  # it is made when first needed
+    there = places.nearest_existing(folder)
     free = shutil.disk_usage(there).free
     found = [
         Finding(OK, f"{human_size(free)} free")

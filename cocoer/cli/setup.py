@@ -144,10 +144,7 @@ def _size(item: WeightsFile) -> str:
 
 def _free() -> int:
     """Bytes free where fetched files go."""
-    folder = places.home()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(places.nearest_existing(places.home())).free
 
 
 def _agreed() -> bool:

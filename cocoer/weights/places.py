@@ -67,6 +67,11 @@ def find(name: str | Path) -> Path | None:
     return next((path for path in (given, *(root / given for root in (*roots(), SHIPPED))) if path.exists()), None)
 
 
+def nearest_existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists: where what is yet to be made will lie."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
+
+
 def place_of(name: str | Path) -> Path:
     """Where the file of this name lies, or, if nowhere yet, where it belongs (in `home`)."""
     return find(name) or home() / name

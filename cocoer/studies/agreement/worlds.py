@@ -18,7 +18,7 @@ from cocoer.data.synthetic.emotions import ARCHETYPES
 from cocoer.data.transforms import LevelCrops
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.names import LEVELS
-from cocoer.studies.conflict.world import POOLS, TRAINED_SHARE, Tree
+from cocoer.studies.conflict.world import TRAINED_SHARE, Tree, plan_pools
 
 _SEEDS = {"train": 9101, "fresh": 9707, "pools": 9404}
 
@@ -49,13 +49,7 @@ class Scenes:
 
 def plan_scenes(folder: Path, sizes: Sizes) -> Scenes:
     """Where everything lies and what it is; nothing is drawn."""
-    pools = {
-        name: Tree(
-            folder / f"test_{name}", {"test": sizes.pool}, _SEEDS["pools"],
-            share=float(name != "none"), level=None if name == "none" else name,
-        )
-        for name in POOLS
-    }  # fmt: skip
+    pools = plan_pools(folder, sizes.pool, _SEEDS["pools"])
     return Scenes(
         Tree(folder / "train", {"train": sizes.train, "val": sizes.val}, _SEEDS["train"], TRAINED_SHARE),
         Tree(folder / "fresh", {"test": sizes.fresh}, _SEEDS["fresh"], TRAINED_SHARE),

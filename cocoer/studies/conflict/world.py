@@ -93,15 +93,20 @@ class Scenes:
     pools: Mapping[str, Tree]
 
 
-def plan_scenes(folder: Path, sizes: Sizes) -> Scenes:
-    """Where everything lies and what it is; nothing is drawn."""
-    pools = {
+def plan_pools(folder: Path, persons: int, seed: int) -> dict[str, Tree]:
+    """Test pools of one seed by name: nobody contradicted, or everybody at the level that the pool is called after."""
+    return {
         name: Tree(
-            folder / f"test_{name}", {"test": sizes.pool}, _SEEDS["pools"],
+            folder / f"test_{name}", {"test": persons}, seed,
             share=float(name != "none"), level=None if name == "none" else name,
         )
         for name in POOLS
     }  # fmt: skip
+
+
+def plan_scenes(folder: Path, sizes: Sizes) -> Scenes:
+    """Where everything lies and what it is; nothing is drawn."""
+    pools = plan_pools(folder, sizes.pool, _SEEDS["pools"])
     counts = {"train": sizes.train, "val": sizes.val}
     return Scenes(
         Tree(folder / "train", counts, _SEEDS["train"], TRAINED_SHARE),
