@@ -64,12 +64,14 @@ class CompetitionRecord:
     weights: the simplex weights (lambda) of each round, a level that has left has 0.
     exclusion: level names in the order in which they left, the survivor last; empty where nothing competed.
     delta_norm: Frobenius norm of the direction delta (release: weight plus bias distance).
+    rule: who decided which level leaves: `paper`, `agreement`, or the name of a plugin's workspace.
     """
 
     losses: tuple[float, float, float]
     weights: tuple[tuple[float, float, float], ...]
     exclusion: tuple[str, ...]
     delta_norm: float
+    rule: str = "paper"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class PersonPrediction:
         out |= {source: list(self.labels.get(source, ())) for source in SOURCES}
         record = self.competition
         out["emo_process"] = list(record.exclusion) if record else []
+        out["rule"] = record.rule if record else None
         out["probabilities"] = {s: {n: round(p, 6) for n, p in by.items()} for s, by in self.probabilities.items()}
         out["losses"] = {n: round(v, 6) for n, v in zip(LEVELS, record.losses, strict=True)} if record else {}
         out["lambda"] = (

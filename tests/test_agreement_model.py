@@ -26,6 +26,7 @@ from cocoer.model.losses import competition_weights
 from cocoer.model.simplex_qp import solve_simplex_qp
 from cocoer.model.zero_shot import Tower, load_tower
 from cocoer.names import LEVELS
+from cocoer.outputs import PersonBoxes
 from cocoer.report.runlog import read_log
 
 RULE = "model.competition.rule=agreement"
@@ -147,6 +148,15 @@ def test_a_person_does_not_depend_on_its_neighbours_and_training_gives_gradients
         if n.startswith(("fusion", "backbones"))
     )
     assert all(p.grad is None for n, p in named.items() if n.startswith("vocabulary.tower"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"), [((), "paper"), ((RULE,), "agreement"), (("model.coordination.update=none",), "paper")]
+)
+def test_every_person_says_which_rule_decided(changes: tuple[str, ...], rule: str) -> None:
+    model, told = tiny_model(*changes), LabelRule.of(tiny_config(*changes))
+    for answer in answers_of(Scores.of_output(answers(model, people(2)), True), told):
+        assert answer.prediction(0, PersonBoxes((0, 0, 9, 9), (1, 1, 3, 3)), {}).to_dict()["rule"] == rule
 
 
 def test_a_blank_person_gets_the_status(tmp_path: Path) -> None:

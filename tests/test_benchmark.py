@@ -18,6 +18,7 @@ from PIL import Image
 from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
+from cocoer.benchmark.agreement import measure_agreement
 from cocoer.benchmark.backbones import as_one, measure_backbones, one_after_another
 from cocoer.benchmark.model import Floor, Row, random_model, workspace_task
 from cocoer.benchmark.profile import arithmetic, costliest, measure_profile
@@ -268,6 +269,15 @@ def test_backbones_run_together_see_what_they_see_alone() -> None:
         torch.testing.assert_close(found, alone, rtol=1e-5, atol=1e-5)
     rows = list(measure_backbones(tiny_config(), CPU, [2], 0.0, time.perf_counter))
     assert [row.variant for row in rows] == ["one after another", "as one (vmap)"] and rows[0].ratio == 1.0
+
+
+def test_agreement_is_timed_beside_the_paper_s_rule(program: ModuleType) -> None:
+    for config in program.configs(program.parse(["--small"])):
+        paper, agreement = measure_agreement(config, CPU, [2], 0.0, time.perf_counter)
+        view = config.model.vocabulary.view
+        assert (paper.variant, agreement.variant) == (f"the paper's rule, view {view}", f"agreement, view {view}")
+        for row in (paper, agreement):
+            assert row.mode == config.model.mode and row.batch == 2 and row.ratio is not None and row.ratio > 0
 
 
 def test_a_profile_names_where_the_time_goes() -> None:

@@ -129,11 +129,11 @@ def measure_model(
         for persons in batches:
             batch = person_batch(config, persons, device)
             tasks: dict[str, Task] = {
-                "floor": _floor_task(floor, batch, device, False),
+                "floor": floor_forward(floor, batch, device, False),
                 "workspace": workspace_task(model, persons, device),
             }
             if any(way.bf16 for way in ways):
-                tasks["floor bf16"] = _floor_task(floor, batch, device, True)
+                tasks["floor bf16"] = floor_forward(floor, batch, device, True)
             for task in tasks.values():
                 task()
             found, peaks = {}, {}
@@ -146,7 +146,7 @@ def measure_model(
             yield from _rows(config, device, persons, timings, found, peaks)
 
 
-def _floor_task(floor: Floor, batch: Batch, device: torch.device, bf16: bool) -> Task:
+def floor_forward(floor: Floor, batch: Batch, device: torch.device, bf16: bool) -> Task:
     """The floor's forward pass."""
 
     def run() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cocoer.config import Config
 
 PARTS = ("memory", "overlap", "data", "scaling", "model", "train")  # memory first, while the process is still small
-ASKED_FOR = ("backbones", "profile")  # not among `all`
+ASKED_FOR = ("agreement", "backbones", "profile")  # not among `all`
 MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}
 SMALL = "demo_emotic.yaml"
 CPU_BATCHES = (1, 2, 4, 8)
@@ -41,7 +41,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="cocoer benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--what", nargs="+", choices=(*PARTS, *ASKED_FOR, "all"), default=["all"], help="default: all but the last two"
+        "--what",
+        nargs="+",
+        choices=(*PARTS, *ASKED_FOR, "all"),
+        default=["all"],
+        help="default: all but the last three",
     )
     parser.add_argument("--mode", choices=(*MODES, "both"), default="both", help="default: %(default)s")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="persons (default: 1 2 4 8; GPU: 1 to 512)")
@@ -135,6 +139,7 @@ def small_config() -> Config:
 
 def measure(part: str, options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     """The rows of one part."""
+    from cocoer.benchmark.agreement import measure_agreement
     from cocoer.benchmark.backbones import measure_backbones
     from cocoer.benchmark.model import measure_model
     from cocoer.benchmark.scaling import measure_data, measure_memory, measure_persons, measure_workspace
@@ -164,6 +169,8 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
             )
         elif part == "train":
             yield from measure_train(config, device, options.batch or [64 if gpu else 8], options.seconds, clock)
+        elif part == "agreement":
+            yield from measure_agreement(config, device, options.batch or [64 if gpu else 8], options.seconds, clock)
         elif part == "backbones":
             yield from measure_backbones(config, device, options.batch or [256 if gpu else 8], options.seconds, clock)
         elif part == "data":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cocoer.calibration import Calibration
 from cocoer.config import Config
+from cocoer.ideas import BUILT_IN
 from cocoer.names import LEVELS
 from cocoer.outputs import EQUAL_LOSSES, LEVEL_SOURCES, CompetitionRecord, PersonBoxes, PersonPrediction
 
@@ -33,6 +34,7 @@ class LabelRule:
     fused, levels, vocabulary: thresholds of the sources. fitted: thresholds of the fused answer per class (found on a
     validation split and kept in the checkpoint), which take the place of `fused` where a class has one.
     calibration: what the fused answer's probabilities go through before they are told, or None. Labels are chosen before it.
+    competition: who decides which level leaves, as in `CompetitionRecord`.
     """
 
     classes: tuple[str, ...]
@@ -42,13 +44,14 @@ class LabelRule:
     vocabulary: float
     fitted: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration | None = None
+    competition: str = "paper"
 
     @classmethod
     def of(
         cls, config: Config, fitted: Mapping[str, float] | None = None, calibration: Calibration | None = None
     ) -> LabelRule:
         """The rule a config states."""
-        limits = config.inference.thresholds
+        limits, update = config.inference.thresholds, config.model.coordination.update
         return cls(
             config.classes,
             config.multi_label,
@@ -57,6 +60,7 @@ class LabelRule:
             limits.vocabulary,
             dict(fitted or {}),
             calibration,
+            config.model.competition.rule if update in BUILT_IN["workspace"] else update,
         )
 
     def labels(self, source: str, probabilities: Mapping[str, float]) -> tuple[str, ...]:
@@ -183,7 +187,7 @@ def answers_of(scores: Scores, rule: LabelRule) -> list[Answer]:
     told = rows
     if rule.calibration is not None:
         told = rows | {"pred": rule.calibration(scores.probabilities["pred"], rule.classes).tolist()}
-    records = _competition_records(scores, persons)
+    records = _competition_records(scores, persons, rule.competition)
     pseudo = scores.pseudo_label.tolist() if scores.pseudo_label is not None else None
     equal = scores.undecided.tolist() if scores.undecided is not None else [False] * persons
     out = []
@@ -206,7 +210,7 @@ def answers_of(scores: Scores, rule: LabelRule) -> list[Answer]:
     return out
 
 
-def _competition_records(scores: Scores, persons: int) -> Sequence[CompetitionRecord | None]:
+def _competition_records(scores: Scores, persons: int, rule: str) -> Sequence[CompetitionRecord | None]:
     """How each person's levels competed; the exclusion is empty where losses were not finite or the pseudo label is empty."""
     found = scores.competition
     if found is None:
@@ -221,6 +225,7 @@ def _competition_records(scores: Scores, persons: int) -> Sequence[CompetitionRe
             weights=tuple((r[0], r[1], r[2]) for r in rounds),
             exclusion=tuple(LEVELS[i] for i in sequence) if min(sequence) >= 0 else (),
             delta_norm=norm,
+            rule=rule,
         )
         for (a, b, c), rounds, sequence, norm in zip(*columns, strict=True)
     ]
