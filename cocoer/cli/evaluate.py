@@ -5,7 +5,8 @@
 The model comes from the checkpoint with `--set` over its config; --config says where the data are (without it, the
 checkpoint does). Prints and writes the average precision of every class, their mean with a bootstrap interval, the
 baseline of the class frequencies, late fusion, every source alone, who is excluded when, and, on synthetic scenes, how
-often the first excluded level is the contradicting one. Exit code 0: done. 1: weights or data cannot be used. 2: usage.
+often the first excluded level is the contradicting one. --groups tells for whom it is wrong, --corrupt what damaged images
+do (docs/trust.md). Exit code 0: done. 1: weights or data cannot be used. 2: usage.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any, cast
 from cocoer.calibration import calibration_of
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.batch import PersonRecord
-from cocoer.data.loaders import build_dataset, build_loader
+from cocoer.data.damage import KINDS, PLACES, all_damages
+from cocoer.data.loaders import PersonDataset, build_dataset, build_loader
 from cocoer.datasets import dataset_of
 from cocoer.description import SKIPPED, VERIFIED
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, ScoreError
@@ -29,6 +31,7 @@ from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.files import compared, write_evaluation
 from cocoer.evaluation.groups import by_groups
 from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
+from cocoer.evaluation.robustness import robustness
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
 from cocoer.model.checkpoint import Loaded
@@ -60,18 +63,40 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--against", help="scores.npz of another evaluation of the same persons: the paired difference")
     parser.add_argument(
         "--groups",
-        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        type=words,
         default=[],
         metavar="COLUMN,...",
         help="numbers by group: columns of the index (gender,age,head_source), persons_in_image, body_size",
     )
+    parser.add_argument(
+        "--corrupt", type=words, default=[], metavar="KIND,...",
+        help=f"numbers on damaged persons, five strengths each: {','.join(KINDS)}, or all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--corrupt-where", type=words, default=list(PLACES), metavar="PLACE,...",
+        help="what --corrupt damages: the image, or one level's crop alone, head, body or context (default: each in turn)",
+    )  # fmt: skip
     parser.add_argument(
         "--no-verify", action="store_true", help="read weights whose content is not what their checksums say"
     )
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.corrupt = list(KINDS) if args.corrupt == ["all"] else args.corrupt
+    for flag, given, known in (("--corrupt", args.corrupt, KINDS), ("--corrupt-where", args.corrupt_where, PLACES)):
+        if wrong := [word for word in given if word not in known]:
+            parser.error(f"{flag}: wanted some of {', '.join(known)}, got {wrong[0]!r}")
+    if args.corrupt and not all_damages(args.corrupt, args.corrupt_where):
+        parser.error(
+            "--corrupt occlude-head covers the head in the image or in the head's crop: add one to --corrupt-where"
+        )
+    return args
+
+
+def words(text: str) -> list[str]:
+    """`a, b` as a list, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,7 +115,13 @@ def main(argv: list[str] | None = None) -> int:
                 lambda stored: configured(stored, overrides, data, any_data),
                 not args.no_verify,
             )
-            result, people = run(loaded, args.split, args.batch_size, runtime)
+            persons = build_dataset(loaded.config.data, args.split)
+            people = list(persons.records)
+            result = run(loaded, persons, args.split, args.batch_size, runtime)
+            damaged = {
+                damage: run(loaded, persons.damaged(damage), args.split, args.batch_size, runtime)
+                for damage in all_damages(args.corrupt, args.corrupt_where)
+            }
             if runtime.is_main:
                 numbers = study(result, [contradicted_level(r) for r in people], loaded, args.split, args.resamples)
                 fitted = calibration_of(loaded.metadata.get("calibration"), f"weights {loaded.path}")
@@ -102,6 +133,11 @@ def main(argv: list[str] | None = None) -> int:
                 if args.groups:
                     multi_label = loaded.config.multi_label
                     numbers["groups"] = by_groups(result, people, args.groups, multi_label, args.resamples)
+                if damaged:
+                    multi_label = loaded.config.multi_label
+                    numbers["robustness"] = robustness(
+                        result, list(damaged), damaged.__getitem__, people, multi_label, args.resamples
+                    )
                 if args.against:
                     numbers["against"] = compared(result, Path(args.against), loaded.config.multi_label, args.resamples)
                 text = as_text(numbers, loaded.config.classes)
@@ -151,20 +187,17 @@ def configured(stored: Config, overrides: list[str], data: Any, any_data: bool =
     return change_config(stored, overrides)
 
 
-def run(loaded: Loaded, split: str, batch_size: int, runtime: Runtime) -> tuple[Evaluation, list[PersonRecord]]:
-    """The evaluation, and its persons in order."""
+def run(loaded: Loaded, people: PersonDataset, split: str, batch_size: int, runtime: Runtime) -> Evaluation:
+    """The evaluation of a split's persons, in order."""
     config = loaded.config
-    people = build_dataset(config.data, split)
-    loader = build_loader(config.data, split, batch_size, share=runtime.share, dataset=people)
-    result = evaluate(
+    return evaluate(
         loaded.model,
-        loader,
+        build_loader(config.data, split, batch_size, share=runtime.share, dataset=people),
         multi_label=config.multi_label,
         order=[r.key for r in people.records],
         runtime=runtime,
         progress=True,
     )
-    return result, list(people.records)
 
 
 def contradicted_level(person: PersonRecord) -> str | None:

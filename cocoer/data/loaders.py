@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from cocoer.config import AugmentConfig, DataConfig
 from cocoer.data.batch import Batch, PersonRecord
 from cocoer.data.cache import CropCache, open_cache
+from cocoer.data.damage import Damage, damage_crops, damage_image
 from cocoer.data.decode import decode_record
 from cocoer.data.files import available_cores
 from cocoer.data.sampler import PersonBatchSampler, PersonDraw
@@ -92,6 +94,7 @@ class PersonDataset(Dataset[Sample]):
         self.cache, self.allow_outside = cache, allow_outside
         self.records, self.root, self.image_size = list(records), Path(root), image_size
         self.augment, self.seed = augment, seed
+        self.damage: Damage | None = None
         self.targets = target_matrix(self.records, classes)
 
     def __len__(self) -> int:
@@ -102,17 +105,34 @@ class PersonDataset(Dataset[Sample]):
         target = None if self.targets is None else self.targets[index]
         return Sample(self._crops(epoch, index), target, self.records[index].key)
 
+    def damaged(self, damage: Damage) -> PersonDataset:
+        """The same persons, not augmented, seen damaged.
+
+        Raises IndexFileError where the images would have to be damaged and a crop cache takes their place.
+        """
+        if self.cache is not None and damage.where == "image":
+            raise IndexFileError(
+                "the crop cache holds finished crops, so images cannot be damaged: set data.cache=null"
+            )
+        other = copy(self)
+        other.damage, other.augment = damage, None
+        return other
+
     def _crops(self, epoch: int, index: int) -> LevelCrops:
         """The person's crops, augmented by the numbers of (seed, epoch, index)."""
-        record, augment = self.records[index], self.augment
+        record, augment, damage = self.records[index], self.augment, self.damage
         if self.cache is not None:
             crops = self.cache[index]
         else:
             image, body, head = decode_record(record, self.root, self.allow_outside), record.body, record.head
+            if damage is not None and damage.where == "image":
+                image = damage_image(image, head, damage, record.image)
             if augment is not None:
                 rng = person_generator(self.seed, epoch, index, "image")
                 image, body, head = augment_image(image, body, head, augment, rng)
             crops = crop_levels(image, body, head, self.image_size)
+        if damage is not None and damage.where != "image":
+            crops = damage_crops(crops, damage, record.key)
         if augment is None:
             return crops
         return augment_crops(crops, augment, person_generator(self.seed, epoch, index, "crops"))

@@ -76,6 +76,8 @@ def as_text(numbers: Mapping[str, Any], classes: Sequence[str]) -> str:
             )
         )
     parts += [group_text(column, found) for column, found in numbers.get("groups", {}).items()]
+    if "robustness" in numbers:
+        parts.append(robustness_text(numbers["robustness"]))
     return "\n\n".join(parts)
 
 
@@ -98,3 +100,21 @@ def group_text(column: str, found: Mapping[str, Any]) -> str:
         lines.append(f"{column}, fewer than {found['least_persons']} persons, nothing is said: {few}")
     lines.append("intervals over images; a difference of mAP is over the classes that both groups have")
     return "\n".join(lines)
+
+
+def robustness_text(found: Mapping[str, Any]) -> str:
+    """One row a damage: the headline, its change, who leaves first, and whether that is the damaged level."""
+    names = ("damaged level first", "more than undamaged")
+    header = ["damage", "where", found["metric"], "change", *(f"{level} first" for level in LEVELS), *names]
+    clean = found["clean"]
+    rows = [["none", "", spread(clean["headline"]), "", *_shares(clean), "", ""]]
+    for by in found["conditions"]:
+        told = [spread(by[name]) if name in by else "" for name in ("damaged_first", "damaged_first_gain")]
+        damage = f"{by['kind']} {by['strength']}"
+        rows.append([damage, by["where"], spread(by["headline"]), spread(by["difference"]), *_shares(by), *told])
+    note = "intervals over images; a level that leaves at random leaves first in 33.33 percent"
+    return f"damaged persons\n{table(header, rows)}\n{note}"
+
+
+def _shares(numbers: Mapping[str, Any]) -> list[str]:
+    return [percent(numbers["first"][level]["value"]) if numbers["first"] else "" for level in LEVELS]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 from torch import Tensor
 
 from cocoer.data.batch import PersonRecord
+from cocoer.data.damage import BLUR, COVERED, blurred, covered
 from cocoer.data.index import read_index
 from cocoer.data.synthetic.emotions import ARCHETYPES
 from cocoer.data.transforms import LevelCrops
@@ -87,13 +87,10 @@ DAMAGES: tuple[str, ...] = ("blurred", "occluded")
 def damaged(crops: LevelCrops, level: int, damage: str) -> LevelCrops:
     """The crops with one level blurred (radius an eighth of the side) or its middle covered by grey (70 % of each side)."""
     pixels = crops.pixels.copy()
-    side = pixels.shape[1]
     if damage == "blurred":
-        soft = Image.fromarray(pixels[level]).filter(ImageFilter.GaussianBlur(side / 8))
-        pixels[level] = np.asarray(soft)
+        pixels[level] = blurred(pixels[level], BLUR[-1])
     elif damage == "occluded":
-        edge = round(0.15 * side)
-        pixels[level, edge : side - edge, edge : side - edge] = 128
+        pixels[level] = covered(pixels[level], COVERED[2])
     else:
         raise ValueError(f"damage: wanted one of {', '.join(DAMAGES)}, got {damage!r}")
     return LevelCrops(pixels, crops.head_xyxy, crops.body_xyxy)

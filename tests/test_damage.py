@@ -1,0 +1,165 @@
+"""Damaged persons: each kind does what its name says, more at a higher strength, and what it does is counted rightly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn import metrics as sk
+from training_world import make_world, read, script, train
+
+from cocoer.data import damage as d
+from cocoer.data.batch import PersonRecord
+from cocoer.data.loaders import build_dataset
+from cocoer.data.transforms import LevelCrops, crop_levels
+from cocoer.errors import IndexFileError
+from cocoer.evaluation.evaluate import Evaluation
+from cocoer.evaluation.robustness import robustness
+from cocoer.names import LEVELS
+
+RNG = np.random.default_rng(3)
+SMOOTH = np.asarray(Image.fromarray(RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((160, 120), 3))
+
+
+@pytest.mark.parametrize("kind", [k for k in d.KINDS if k != "occlude-head"])
+def test_a_stronger_damage_changes_more_and_the_same_name_gives_the_same(kind: str) -> None:
+    errors = []
+    for strength in d.STRENGTHS:
+        made = d.damaged_pixels(SMOOTH, kind, strength, "a")
+        assert made.shape == SMOOTH.shape and made.dtype == np.uint8
+        np.testing.assert_array_equal(made, d.damaged_pixels(SMOOTH, kind, strength, "a"))
+        errors.append(np.abs(made.astype(float) - SMOOTH).mean())
+    assert errors == sorted(errors) and errors[0] > 0 and len(set(errors)) == 5
+
+
+def test_each_kind_is_what_it_is_called() -> None:
+    flat = np.full((200, 300, 3), 100, np.uint8)
+    np.testing.assert_array_equal(d.damaged_pixels(flat, "dark", 3, ""), np.full_like(flat, 35))
+    noisy = d.damaged_pixels(flat, "noise", 2, "one").astype(float) / 255
+    assert noisy.std() == pytest.approx(0.12, rel=0.02) and noisy.mean() == pytest.approx(100 / 255, abs=0.003)
+    assert (d.damaged_pixels(flat, "noise", 2, "two") != noisy * 255).mean() > 0.9
+    edge = np.zeros((64, 64, 3), np.uint8)
+    edge[:, 32:] = 255
+    soft = d.damaged_pixels(edge, "blur", 4, "")[32, :, 0].astype(float)  # radius 64/16 = 4 pixels
+    assert (np.diff(soft) >= 0).all() and 0.1 * 255 < soft[28] < 0.25 * 255  # the normal's 16 % at one deviation
+
+
+def test_a_covered_head_is_grey_in_the_image_where_the_head_is() -> None:
+    image = Image.new("RGB", (100, 80), (200, 10, 10))
+    seen = np.asarray(d.damage_image(image, (20.0, 10.0, 60.0, 50.0), d.Damage("occlude-head", 5), "x"))
+    grey = (seen == d.GREY).all(-1)
+    assert grey[10:50, 20:60].all() and grey.sum() == 40 * 40
+    half = np.asarray(d.damage_image(image, (20.0, 10.0, 60.0, 50.0), d.Damage("occlude-head", 2), "x"))
+    assert (half == d.GREY).all(-1)[20:40, 30:50].all() and (half == d.GREY).all(-1).sum() == 20 * 20
+    assert np.asarray(image)[30, 40, 0] == 200  # the given image is left alone
+
+
+@pytest.mark.parametrize("where", LEVELS)
+def test_one_level_is_damaged_and_nothing_else(where: str) -> None:
+    crops = LevelCrops(np.stack([SMOOTH[:100, :100]] * 3), np.arange(4.0, dtype=np.float32), np.ones(4, np.float32))
+    for made in d.all_damages(d.KINDS, [where]):
+        after = d.damage_crops(crops, made, "a")
+        same = [(after.pixels[i] == crops.pixels[i]).all() for i in range(3)]
+        assert same == [i != LEVELS.index(where) for i in range(3)] and made.level == where
+        assert after.head_xyxy is crops.head_xyxy
+    assert len(d.all_damages(d.KINDS, [where])) == (25 if where == "head" else 20)
+
+
+def test_what_is_no_damage_is_said() -> None:
+    for given, words in (
+        (("fog", 1), "wanted a kind of blur, noise"), (("blur", 6), "wanted a strength of 1, 2, 3, 4, 5, got 6"),
+        (("blur", 1, "feet"), "wanted a place of image, head"), (("occlude-head", 1, "body"), "not in the body's"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            d.Damage(*given)  # type: ignore[arg-type]
+
+
+def test_a_data_set_shows_its_persons_damaged_and_stays_as_it_was(tmp_path: Path) -> None:
+    config = read(make_world(tmp_path))
+    people = build_dataset(config.data, "test")
+    before = people[2].crops.pixels
+    dark = people.damaged(d.Damage("dark", 5))
+    record = people.records[2]
+    image = Image.fromarray(d.damaged_pixels(np.asarray(Image.open(tmp_path / "root" / record.image)), "dark", 5, ""))
+    np.testing.assert_array_equal(dark[2].crops.pixels, crop_levels(image, record.body, record.head, 32).pixels)
+    body = people.damaged(d.Damage("noise", 5, "body"))
+    assert (body[2].crops.pixels[[0, 2]] == before[[0, 2]]).all() and (body[2].crops.pixels[1] != before[1]).any()
+    np.testing.assert_array_equal(people[2].crops.pixels, before)
+    cached = build_dataset(read(tmp_path / "config.yaml", f"data.cache={tmp_path / 'cache'}").data, "test")
+    np.testing.assert_array_equal(cached.damaged(d.Damage("noise", 5, "body"))[2].crops.pixels, body[2].crops.pixels)
+    with pytest.raises(IndexFileError, match=r"set data.cache=null"):
+        cached.damaged(d.Damage("dark", 5))
+
+
+def people_of(n: int, contradicted: int) -> list[PersonRecord]:
+    """Two persons an image; the first ones have a body that contradicts."""
+    return [
+        PersonRecord(
+            f"{i // 2}.jpg", 9, 9, i % 2, (0, 0, 9, 9), (0, 0, 4, 4), "annotated", (), None, "test",
+            {"synthetic": {"contradicted_level": "body" if i < contradicted else None}},
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def test_shares_and_changes_are_counts_by_hand() -> None:
+    people = people_of(40, 10)
+    targets = np.eye(2, dtype=np.float32)[np.arange(40) % 2]
+    right, half = targets * 0.8 + 0.1, targets.copy() * 0.8 + 0.1
+    half[:20] = half[:20, ::-1]  # the first 20 are answered wrongly
+
+    def made(scores: np.ndarray, first: list[int]) -> Evaluation:
+        exclusion = np.array([[i, *(j for j in range(3) if j != i)] if i >= 0 else [-1] * 3 for i in first])
+        return Evaluation(tuple(r.key for r in people), targets, {"pred": scores}, None, None, exclusion, None, None)
+
+    clean = made(right, [0] * 10 + [1] * 20 + [2] * 10)
+    after = made(half, [-1] * 4 + [0] * 27 + [1] * 9)
+    found = robustness(clean, [d.Damage("blur", 3, "head"), d.Damage("dark", 1)], lambda _: after, people, False, 300)
+    head, image = found["conditions"]
+    assert found["metric"] == "accuracy" and found["clean"]["headline"]["value"] == 1.0
+    assert head["headline"]["value"] == 0.5 and head["difference"]["value"] == -0.5
+    assert -0.8 < head["difference"]["low"] < -0.5 < head["difference"]["high"] < -0.2
+    assert head["damaged_first"]["value"] == pytest.approx(27 / 36)
+    assert head["damaged_first_gain"]["value"] == pytest.approx(27 / 36 - 10 / 40)
+    assert head["damaged_first_consistent"]["value"] == pytest.approx(
+        21 / 30
+    )  # persons 10.. of whom 21 exclude the head
+    assert head["first"]["body"]["value"] == pytest.approx(9 / 36) and found["consistent_persons"] == 30
+    assert "damaged_first" not in image and image["level"] is None
+
+
+def test_the_headline_of_several_labels_is_the_mean_average_precision() -> None:
+    people = people_of(30, 0)
+    targets = (RNG.random((30, 3)) < 0.5).astype(np.float32)
+    scores = RNG.random((30, 3)).astype(np.float32)
+    result = Evaluation(tuple(r.key for r in people), targets, {"pred": scores}, None, None, None, None, None)
+    found = robustness(result, [d.Damage("jpeg", 1, "head")], lambda _: result, people, True, 50)
+    (row,) = found["conditions"]
+    wanted = np.mean([sk.average_precision_score(targets[:, j], scores[:, j]) for j in range(3)])
+    assert row["headline"]["value"] == pytest.approx(wanted, abs=1e-6)
+    assert row["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}  # the same draws
+    assert row["first"] == {} and "damaged_first" not in row  # nothing competed
+
+
+def test_the_command_tells_what_damage_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_world(tmp_path)
+    assert train(config, settings=["run.max_steps=2"]) == 0
+    weights, out = tmp_path / "run/best.safetensors", tmp_path / "out"
+    given = ["--checkpoint", str(weights), "--device", "cpu", "--resamples", "20", "--output", str(out)]
+    assert script("evaluate").main([*given, "--corrupt", "dark,occlude-head", "--corrupt-where", "image,body"]) == 0
+    told = json.loads((out / "evaluation.json").read_text())["robustness"]
+    assert [(by["kind"], by["where"]) for by in told["conditions"][::5]] == [
+        ("dark", "image"), ("dark", "body"), ("occlude-head", "image"),
+    ]  # fmt: skip
+    assert "damaged persons" in capsys.readouterr().out
+    for wrong, words in (
+        (["--corrupt", "fog"], "--corrupt: wanted some of blur, noise, jpeg, dark, occlude-head, got 'fog'"),
+        (["--corrupt", "blur", "--corrupt-where", "feet"], "--corrupt-where: wanted some of image, head"),
+        (["--corrupt", "occlude-head", "--corrupt-where", "body"], "add one to --corrupt-where"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            script("evaluate").main([*given, *wrong])
+        assert words in capsys.readouterr().err
