@@ -22,7 +22,8 @@ from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.model.level_head import LevelStack
 from cocoer.names import LEVELS
 from cocoer.outputs import StudyPoint
-from cocoer.report.agreement import Table, as_markdown, finding
+from cocoer.report.agreement import as_markdown, finding, write_agreement
+from cocoer.report.agreement_tables import Table
 from cocoer.runtime import start_runtime
 from cocoer.studies.agreement import measuring, study
 from cocoer.studies.agreement.measuring import mean_ap
@@ -161,6 +162,7 @@ def training(seed: int, gate: float, setting: str = "short") -> dict[str, Any]:
         "seed": seed,
         "rows": rows,
         "commit": "abc",
+        "clips": {},
         "seconds": {"all": 60.0},
         "gate": {"slope": 4.0, "threshold": 1.0},
     }
@@ -195,15 +197,16 @@ def test_the_page_says_what_is_reached_missed_and_not_measured() -> None:
     assert (
         "| missed, of 5 trainings 3" in lines["gate, mAP of all", "short training"]
     )  # 2.0, but the interval reaches below 0
-    assert "2 of 5 short trainings, 5 of 5 long trainings" in page
+    assert "2 of 5 short trainings; 5 of 5 long trainings; 5 of 5 caers trainings; " in page
 
 
 def test_a_whole_run_and_its_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = Sizes(train=20, short=16, val=2, fresh=16, pool=8)
-    tiny = Study(tmp_path / "study", sizes, ROOT / "configs" / "demo_emotic.yaml", (3,), ("short",))
-    with mock.patch.dict(study.EPOCHS, {"short": 1}), mock.patch.object(measuring, "_DAMAGED", 4):
+    clip = (("early", ROOT / "checkpoints" / "demo" / "clip.safetensors"),)
+    tiny = Study(tmp_path / "study", sizes, ROOT / "configs" / "demo_emotic.yaml", (3,), ("short", "caers"), clip)
+    with mock.patch.dict(study.EPOCHS, {"short": 1, "caers": 1}), mock.patch.object(measuring, "_DAMAGED", 4):
         with start_runtime("cpu") as runtime:
             results = run_study(tiny, runtime)
         with (
@@ -217,7 +220,8 @@ def test_a_whole_run_and_its_page(
     tests = {r["test"] for r in results[0]["rows"]}
     assert tests >= {"fresh", "pool", "minority", "blurred", "occluded", "strength", "fresh_first_excluded"}
     whats = {r["what"] for r in results[0]["rows"] if r["test"] == "fresh"}
-    assert whats == set(VARIANTS) | set(measuring.LATE)
+    assert whats == set(VARIANTS) | set(measuring.LATE) | {"gate_early"}
+    assert {r["test"] for r in results[1]["rows"]} == {"fresh", "fresh_first_excluded"} and results[1]["clips"] == {}
     with np.load(tiny.folder / "short-3.npz") as kept:
         assert kept["score/gate"].shape == (16, 26) and set(kept["contradicted"]) <= {-1, 0, 1, 2}
     program = load_program("agreement")
@@ -232,15 +236,31 @@ def test_a_whole_run_and_its_page(
     monkeypatch.setattr(places, "CLONE", None)  # whose published figures are no part of this
     assert program.main(["--page-only", "--output", str(tiny.folder), "--publish", str(docs)]) == 0
     names = {path.relative_to(docs).as_posix() for path in docs.rglob("*.*")}
-    assert names == {"agreement.md", "agreement.json", "images/agreement_strength.png"}
+    assert names == {"agreement.md", "agreement.json", "images/agreement_strength.png", "images/agreement_strength.pdf"}
+    page = (docs / "agreement.md").read_text()
+    assert "| early " in page and "accuracy, all" in page and "by training instead of noise" not in page
     capsys.readouterr()
     assert program.main(["--page-only", "--output", str(tiny.folder)]) == 0
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert [path.name for path in written] == ["agreement.md", "agreement.csv", "agreement_strength.png"]
+    assert [path.name for path in written] == [
+        "agreement.md", "agreement.csv", "agreement_strength.png", "agreement_strength.pdf"
+    ]  # fmt: skip
     assert "synthetic" in written[0].read_text() and all(level in written[1].read_text() for level in LEVELS)
     (tiny.folder / "short-3.json").write_text("{")
     assert program.main(["--page-only", "--output", str(tiny.folder)]) == 1
     assert "delete it and run again" in capsys.readouterr().err
+
+
+def test_accuracy_is_the_share_of_persons_whose_top_class_is_theirs() -> None:
+    scores = np.array([[0.2, 0.8, 0.0], [0.5, 0.1, 0.4], [0.1, 0.2, 0.7]], np.float32)
+    assert measuring.accuracy(scores, np.eye(3, dtype=np.float32)[[1, 2, 2]]) == pytest.approx(2 / 3)
+
+
+def test_trainings_in_one_world_alone_have_a_page(tmp_path: Path) -> None:
+    results = [training(0, 0.85, "caers"), training(1, 0.86, "caers")]
+    paths = write_agreement(over_trainings(results), facts_of(results), tmp_path, "cocoer agreement")
+    assert [path.name for path in paths] == ["agreement.md", "agreement.csv"]
+    assert "How good must CLIP be" not in paths[0].read_text() and "CAER-S's world" in paths[0].read_text()
 
 
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,4 +297,4 @@ def test_what_was_measured_beside_the_trainings_has_its_sections() -> None:
         "| `rule: agreement` | 50.00 [40.00, 60.00]" in page and "1.00 [-1.00, 2.00]" in page and "40 persons" in page
     )
     without = as_markdown(Table.of(over_trainings(results)), facts_of(results), "cocoer agreement")
-    assert "The shipped weights" not in without and "CAER-S's world\n" not in without
+    assert "The shipped weights" not in without and "CLIP alone in CAER-S's world" not in without

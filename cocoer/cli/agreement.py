@@ -4,7 +4,7 @@
     cocoer agreement --settings short --seeds 0 1   # only these trainings
     cocoer agreement --page-only --publish docs     # the page of what is there, as docs/agreement.md
 
-Draws scenes, trains recognition models with a fusion head for every variant (half an hour a seed on one core for both
+Draws scenes, trains recognition models with a fusion head for every variant (a quarter of an hour a seed on one core for all
 settings), and measures them on persons that nobody trained on. Exit code 0: done. 1: something cannot be used. 2: usage.
 """
 

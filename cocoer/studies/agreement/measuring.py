@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from cocoer.names import LEVELS
 from cocoer.studies.agreement.training import Trained, parts_of
 from cocoer.studies.agreement.variants import SHIPPED_CLIP, Parts
 from cocoer.studies.agreement.worlds import DAMAGES, Scenes, contradicted, damaged, minority_labels, random_levels
-from cocoer.studies.conflict.world import CONDITIONS, POOLS, SHARES, Mixing
+from cocoer.studies.conflict.world import CONDITIONS, POOLS, SHARES, Mixing, Tree
 
 NOISES: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 """Deviation of Gaussian noise on the shipped CLIP's cosines: weaker and weaker readings."""
@@ -61,6 +62,11 @@ def mean_ap(scores: Scores, targets: Scores) -> float:
     return float(each.mean())
 
 
+def accuracy(scores: Scores, targets: Scores) -> float:
+    """Share of the persons whose most probable class is theirs, 0..1; targets one-hot."""
+    return float(np.take_along_axis(targets, scores.argmax(axis=1)[:, None], axis=1).mean())
+
+
 class Answers:
     """What everything said of the persons of one set, by batches. scores: variant -> [B, k]; readings: reader -> [B, L, k]."""
 
@@ -74,8 +80,10 @@ class Answers:
         """One batch."""
         found = agree(parts.readings[SHIPPED_CLIP])
         read = torch.softmax(20.0 * parts.readings[SHIPPED_CLIP], dim=-1)
-        levels = torch.sigmoid(parts.levels.logits)
-        fused = {name: torch.sigmoid(logits) for name, logits in made.logits(parts).items()}
+        config = made.settings.config
+        probabilities = torch.sigmoid if config.multi_label else partial(torch.softmax, dim=-1)
+        levels = probabilities(parts.levels.logits)
+        fused = {name: probabilities(logits) for name, logits in made.logits(parts).items()}
         stays = (found.exclusion[:, :1] != torch.arange(3)).float().unsqueeze(-1) / 2
         shares = found.shares.unsqueeze(-1)
         half = 0.5 * fused["all"]
@@ -93,7 +101,6 @@ class Answers:
             self.scores.setdefault(name, []).append(value)
         for name, value in parts.readings.items():
             self.readings.setdefault(name, []).append(value)
-        config = made.settings.config
         label = pseudo_label(parts.logits_t, config.multi_label, config.model.vocabulary.threshold)
         weights = competition_weights(config.loss.class_weights, label)
         competed = compete(parts.levels.z, parts.heads, label, weights, multi_label=config.multi_label)
@@ -137,27 +144,33 @@ def answers(
     return out
 
 
-def people_of(root: Path, cache: Path) -> PersonDataset:
+def people_of(tree: Tree, cache: Path) -> PersonDataset:
     """The test split of a tree, its crops kept."""
-    data = DataConfig(root=str(root), index=str(root / "index"), image_size=80, cache=str(cache / root.name))
+    root = tree.root
+    data = DataConfig(
+        dataset=tree.dataset, root=str(root), index=str(root / "index"), image_size=80, cache=str(cache / root.name)
+    )
     return build_dataset(data, "test")
 
 
 def measure(made: Trained, scenes: Scenes, cache: Path) -> tuple[Rows, dict[str, NDArray[Any]]]:
     """All rows of one training, values 0..1, and of the headline's persons the scores, targets and contradicting levels."""
-    fresh = people_of(scenes.fresh.root, cache)
+    fresh, measured = people_of(scenes.fresh, cache), mean_ap if made.settings.config.multi_label else accuracy
     scores, readings, paper, targets = answers(made, fresh).joined()
     levels = contradicted(fresh.records)
-    rows = _headline(scores, targets, levels) + _exclusion("fresh", "any", readings, paper, levels)
+    rows = _headline(scores, targets, levels, measured) + _exclusion("fresh", "any", readings, paper, levels)
+    kept: dict[str, NDArray[Any]] = {f"score/{name}": value.astype(np.float16) for name, value in scores.items()}
+    kept |= {"targets": targets.astype(np.int8), "contradicted": levels}
+    if not scenes.pools:
+        return rows, kept
     rows += _strength({n: r for n, r in readings.items() if n != "level_heads"}, targets, levels)
-    pools = [people_of(scenes.pools[name].root, cache) for name in POOLS]
+    pools = [people_of(scenes.pools[name], cache) for name in POOLS]
     found = [answers(made, people).joined() for people in pools]
     rows += _shares(found) + _minority(found, [people.records for people in pools])
     for place, (_, read, first, _), people in zip(POOLS[1:], found[1:], pools[1:], strict=True):
         rows += _exclusion("pool", place, read, first, contradicted(people.records))
     rows += _damages(made, pools[0])
-    kept: dict[str, NDArray[Any]] = {f"score/{name}": value.astype(np.float16) for name, value in scores.items()}
-    return rows, kept | {"targets": targets.astype(np.int8), "contradicted": levels}
+    return rows, kept
 
 
 def _row(
@@ -166,12 +179,17 @@ def _row(
     return {"test": test, "what": what, "condition": condition, "share": share, "value": value, "persons": persons}
 
 
-def _headline(scores: Mapping[str, Scores], targets: Scores, levels: NDArray[np.int64]) -> Rows:
+def _headline(
+    scores: Mapping[str, Scores],
+    targets: Scores,
+    levels: NDArray[np.int64],
+    measured: Callable[[Scores, Scores], float],
+) -> Rows:
     out: Rows = []
     marked = levels >= 0
     for name, value in scores.items():
         for condition, chosen in (("all", np.ones_like(marked)), ("contradicted", marked), ("others", ~marked)):
-            out.append(_row("fresh", name, condition, mean_ap(value[chosen], targets[chosen]), int(chosen.sum())))
+            out.append(_row("fresh", name, condition, measured(value[chosen], targets[chosen]), int(chosen.sum())))
     return out
 
 

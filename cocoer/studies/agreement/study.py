@@ -1,7 +1,7 @@
 """The whole study: scenes, trainings, figures; what is done is kept and not done again.
 
-One file of figures per setting and seed, `short-N.json` or `long-N.json`, with the scores of the headline's persons beside it. A
-page is made of those that are there, however many; the same command goes on with the rest.
+One file of figures per setting and seed, `short-N.json`, `long-N.json` or `caers-N.json`, with the scores of the headline's
+persons beside it. A page is made of those that are there, however many; the same command goes on with the rest.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
 from cocoer.studies.agreement.measuring import measure
 from cocoer.studies.agreement.training import load_trained, save_trained, train
-from cocoer.studies.agreement.worlds import Sizes, contradicted, persons_of, plan_scenes
+from cocoer.studies.agreement.worlds import Scenes, Sizes, contradicted, persons_of, plan_caers, plan_scenes
 
 FORMAT = 1
 DEFAULT_SEEDS = (0, 1, 2, 3, 4)
-SETTINGS: tuple[str, ...] = ("short", "long")
-EPOCHS = {"short": 4, "long": 6}
+SETTINGS: tuple[str, ...] = ("short", "long", "caers")
+"""Few and many EMOTIC-like persons, and few CAER-S-like ones."""
+EPOCHS = {"short": 4, "long": 6, "caers": 4}
 
 
 @dataclass(frozen=True)
 class Study:
-    """Where it lies, how large it is, and which trainings are wanted. clips: further CLIPs by name, weights files.
+    """Where it lies, how large it is, and which trainings are wanted.
 
-    Further CLIPs read along in short trainings alone.
+    config: of the trainings with EMOTIC's classes; demo_caers.yaml stands beside it. clips: further CLIPs by name, weights
+    files; they read along in short trainings alone.
     """
 
     folder: Path
@@ -53,7 +55,7 @@ class Study:
 
     def resolved(self, setting: str) -> Config:
         """The config of a training."""
-        root, epochs = plan_scenes(self.folder / "scenes", self.sizes).train.root, EPOCHS[setting]
+        root, epochs = self.scenes(setting).train.root, EPOCHS[setting]
         places = [
             f"data.root={root}",
             f"data.index={root / 'index'}",
@@ -61,7 +63,13 @@ class Study:
             "data.workers=0",
         ]
         alone = ["model.coordination.update=none", "model.competition.enabled=false"]
-        return load_config(self.config, [*places, *alone, f"optim.epochs={epochs}"])
+        file = self.config.with_name("demo_caers.yaml") if setting == "caers" else self.config
+        return load_config(file, [*places, *alone, f"optim.epochs={epochs}"])
+
+    def scenes(self, setting: str) -> Scenes:
+        """Where its persons are; nothing is drawn."""
+        plan = plan_caers if setting == "caers" else plan_scenes
+        return plan(self.folder / "scenes", self.sizes)
 
 
 def readers(study: Study, config: Config) -> dict[str, ClipReader]:
@@ -78,10 +86,10 @@ def readers(study: Study, config: Config) -> dict[str, ClipReader]:
 
 def run_study(study: Study, runtime: Runtime) -> list[dict[str, Any]]:
     """Do what is not done yet, short trainings first; the figures of everything that is done."""
-    scenes = plan_scenes(study.folder / "scenes", study.sizes)
-    for tree in (scenes.train, scenes.fresh, *scenes.pools.values()):
-        tree.draw(1)
     for setting in study.settings:
+        scenes = study.scenes(setting)
+        for tree in (scenes.train, scenes.fresh, *scenes.pools.values()):
+            tree.draw(1)
         for seed in study.seeds:
             _one(study, setting, seed, runtime)
     return stored(study.folder)
@@ -107,13 +115,13 @@ def _one(study: Study, setting: str, seed: int, runtime: Runtime) -> None:
     config = study.resolved(setting)
     clips = readers(study, config) if setting == "short" else {}
     weights = study.folder / "models" / f"{setting}-{seed}.safetensors"
-    scenes = plan_scenes(study.folder / "scenes", study.sizes)
+    scenes = study.scenes(setting)
     start = time.process_time()
     if weights.is_file():
         made = load_trained(weights, config, clips)
     else:
         known: Tensor = torch.from_numpy(contradicted(persons_of(scenes.train, "train")))
-        persons = study.sizes.short if setting == "short" else study.sizes.train
+        persons = study.sizes.train if setting == "long" else study.sizes.short
         made = train(config, seed, persons, clips, known, runtime)
         weights.parent.mkdir(parents=True, exist_ok=True)
         save_trained(weights, made, {"setting": setting, "seed": seed})
@@ -182,5 +190,7 @@ def facts_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             )
         if len(found) < len(DEFAULT_SEEDS):
             missing.append(f"{len(DEFAULT_SEEDS) - len(found)} of {len(DEFAULT_SEEDS)} {setting} trainings")
+    if not any(result["clips"] for result in results):
+        missing.append("CLIPs that are weaker by training instead of noise")
     commits = ", ".join(dict.fromkeys(result["commit"] for result in results))
-    return {"trainings": ". ".join(texts) + f". Commit {commits}", "missing": ", ".join(missing)}
+    return {"trainings": ". ".join(texts) + f". Commit {commits}", "missing": "".join(f"{text}; " for text in missing)}

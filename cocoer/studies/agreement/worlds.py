@@ -16,11 +16,11 @@ from cocoer.data.damage import BLUR, COVERED, blurred, covered
 from cocoer.data.index import read_index
 from cocoer.data.synthetic.emotions import ARCHETYPES
 from cocoer.data.transforms import LevelCrops
-from cocoer.datasets import EMOTIC_CLASSES
+from cocoer.datasets import EMOTIC_CLASSES, find_dataset
 from cocoer.names import LEVELS
 from cocoer.studies.conflict.world import TRAINED_SHARE, Tree, plan_pools
 
-_SEEDS = {"train": 9101, "fresh": 9707, "pools": 9404}
+_SEEDS = {"train": 9101, "fresh": 9707, "pools": 9404, "caers_train": 9111, "caers_fresh": 9717}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ QUICK = Sizes(train=160, short=120, val=40, fresh=120, pool=60)
 
 @dataclass(frozen=True)
 class Scenes:
-    """train: train and val split. fresh: the persons of the headline, share 0.35. pools: as the conflict benchmark's."""
+    """train: train and val split. fresh: the persons of the headline, share 0.35.
+
+    pools: as the conflict benchmark's; none in CAER-S's format.
+    """
 
     train: Tree
     fresh: Tree
@@ -57,9 +60,17 @@ def plan_scenes(folder: Path, sizes: Sizes) -> Scenes:
     )
 
 
+def plan_caers(folder: Path, sizes: Sizes) -> Scenes:
+    """The same in CAER-S's format, for short trainings; nothing is drawn."""
+    counts = {"train": sizes.short, "val": sizes.val}
+    train = Tree(folder / "caers_train", counts, _SEEDS["caers_train"], TRAINED_SHARE, dataset="caers")
+    fresh = {"test": sizes.fresh}
+    return Scenes(train, Tree(folder / "caers_fresh", fresh, _SEEDS["caers_fresh"], TRAINED_SHARE, dataset="caers"), {})
+
+
 def persons_of(tree: Tree, split: str) -> list[PersonRecord]:
     """The persons of a split, in order."""
-    return read_index(tree.root / "index", split, EMOTIC_CLASSES)
+    return read_index(tree.root / "index", split, find_dataset(tree.dataset).class_names)
 
 
 def contradicted(records: Sequence[PersonRecord]) -> NDArray[np.int64]:

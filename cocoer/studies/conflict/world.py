@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cocoer.data.batch import PersonRecord
 from cocoer.data.index import read_index
 from cocoer.data.synthetic.emotions import WorldOptions
-from cocoer.data.synthetic.export import write_emotic
+from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import ConflictError
 from cocoer.names import LEVELS, SPLITS
@@ -61,13 +61,14 @@ QUICK = Sizes(train=240, val=40, refit=120, pool=60, epochs=1, seeds=(0, 1))
 
 @dataclass(frozen=True)
 class Tree:
-    """One demo tree, drawn where it is absent. counts: persons a split."""
+    """One demo tree, drawn where it is absent. counts: persons a split. dataset: whose format, emotic or caers."""
 
     root: Path
     counts: Mapping[str, int]
     seed: int
     share: float
     level: str | None = None
+    dataset: str = "emotic"
 
     def draw(self, workers: int) -> None:
         """Write it, unless it is there complete and just so; a half-written one is made again."""
@@ -75,13 +76,14 @@ class Tree:
         if sidecar.is_file() and self._is_this(json.loads(sidecar.read_text(encoding="utf-8"))):
             return
         shutil.rmtree(self.root, ignore_errors=True)
-        write_emotic(self.root, self.counts, self.seed, WorldOptions(self.share, self.level), workers=workers)
+        write = write_emotic if self.dataset == "emotic" else write_caers
+        write(self.root, self.counts, self.seed, WorldOptions(self.share, self.level), workers=workers)
 
     def _is_this(self, made: Mapping[str, Any]) -> bool:
         found = {split: made["splits"][split]["persons"] for split in SPLITS}
         wanted = {split: self.counts.get(split, 0) for split in SPLITS}
-        settings = (made["seed"], made["contradicted_share"], made["conflict_level"])
-        return found == wanted and settings == (self.seed, self.share, self.level)
+        settings = (made["dataset"], made["seed"], made["contradicted_share"], made["conflict_level"])
+        return found == wanted and settings == (self.dataset, self.seed, self.share, self.level)
 
 
 @dataclass(frozen=True)
