@@ -1,4 +1,4 @@
-"""Training states on disk: complete or not there, and loading them never executes code (docs/training.md#interrupted-and-resumed-runs).
+"""Training states on disk: complete or absent; loading never executes code (docs/training.md#interrupted-and-resumed-runs).
 
 A state is a folder `step-00000123` with `model.safetensors` (weights and config, usable for inference as it is),
 `training.pt` (optimizer, average, random generators, place in the data) and `manifest.json` (size and sha256 of both).
