@@ -7,7 +7,7 @@
 Several weights are several seeds: rows are their mean and deviation. Without weights, those that training leaves are taken.
 `--train` trains the seeds that are not done (an interrupted one goes on), `--with` also ablations and baselines. Runs are kept
 in `--output/runs` by a hash of weights, data and overrides, so an interrupted table continues where it was.
-Exit code 0: done. 1: weights or data cannot be used. 2: wrong usage, or no data at the place.
+The tables are also printed. Exit code 0: done. 1: weights or data cannot be used. 2: wrong usage, or no data at the place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from cocoer.errors import (
 from cocoer.files import file_sha256
 from cocoer.model.zero_shot import Tower
 from cocoer.report.table_summary import publish, summary
-from cocoer.report.tables import write_tables
+from cocoer.report.tables import as_text, write_tables
 from cocoer.runtime import start_runtime
 from cocoer.studies.tables.measurements import Target, check_weights, open_target
 from cocoer.studies.tables.progress import gather_with_progress
@@ -149,6 +149,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.publish:
             key = f"{target.dataset}{'_demo' if target.synthetic else ''}"
             paths.append(publish(args.publish, key, summary(tables, remarks(target, weights))))
+        print(as_text(tables), end="\n\n")
         print("\n".join(path.as_posix() for path in paths))
     except UsageError as err:
         print(f"cocoer tables: {err}", file=sys.stderr)
@@ -266,7 +267,7 @@ def named_weights(args: argparse.Namespace, target: Target, output: Path) -> lis
 
 
 def say(text: str) -> None:
-    """A line for the user, on standard error; the files that were written go to standard output."""
+    """A line for the user, on standard error; the tables and the files that were written go to standard output."""
     print(f"cocoer tables: {text}", file=sys.stderr, flush=True)
 
 

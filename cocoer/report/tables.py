@@ -18,6 +18,7 @@ from PIL import Image
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report.plots import as_image, bar_figure
 from cocoer.report.templates import render
+from cocoer.report.text import table as columns
 from cocoer.spreadsheet import cell
 
 FILES = ("tables.md", "tables.csv", "tables.tex", "tables.html")
@@ -185,6 +186,17 @@ def as_markdown(tables: Sequence[ResultTable], heading: str, remarks: Sequence[s
         )
         parts.append("\n".join(f"{i}. `{command}`" for i, command in enumerate(shown.commands, start=1)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def as_text(tables: Sequence[ResultTable]) -> str:
+    """Every table for the terminal: its title, what all rows share, and the rows; captions, notes and commands are in the files."""
+    parts = []
+    for table in tables:
+        shown = layout(table)
+        rows = [(line.name, *line.cells) for line in shown.lines]
+        said = [text for text in shown.said if not text.startswith(_COMMAND)]
+        parts.append("\n".join([table.title, *said, columns(("row", *shown.columns), rows)]))
+    return "\n\n".join(parts)
 
 
 def pipes(grid: Sequence[Sequence[str]]) -> str:
