@@ -189,7 +189,7 @@ def as_markdown(tables: Sequence[ResultTable], heading: str, remarks: Sequence[s
 
 
 def as_text(tables: Sequence[ResultTable]) -> str:
-    """Every table for the terminal: its title, what all rows share, and the rows; captions, notes and commands are in the files."""
+    """Every table for the terminal: title, what all rows share, rows. Captions, notes and commands are in the files."""
     parts = []
     for table in tables:
         shown = layout(table)
