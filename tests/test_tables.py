@@ -81,7 +81,7 @@ def test_rows_are_the_metrics_of_the_weights_and_nothing_is_done_twice(
     assert run_script(root, weights, tmp_path) == 0
     printed, lines = capsys.readouterr().out, lines_of(tmp_path)
     assert all(figure in printed for figure in ("37.32 ± 0.05", "35.05", "36.70")) and "SYNTHETIC: Table 1" in printed
-    assert all(x["row"] in printed for x in lines)
+    assert all(x["table"] in printed for x in lines)
     target = open_target(root, "emotic")
     runs = [measure(file, target, [], tmp_path / "runs", HERE, resamples=20) for file in weights]
     values = [100 * mean_over_classes(average_precision(r.scores["pred"], r.targets)) for r in runs]
