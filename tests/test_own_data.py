@@ -92,15 +92,35 @@ def test_the_same_through_annotation_tools(form: str, tmp_path: Path, capsys: py
     with mock.patch.object(VocabularyBranch, "__init__", counted):
         assert main(["train", "--config", str(tmp_path / "c.yaml"), "--device", "cpu"]) == 0
     assert asked[0] == len(CLASSES), "one text embedding a class"
-    weights = str(tmp_path / "run/best.safetensors")
+    weights, out = str(tmp_path / "run/best.safetensors"), str(tmp_path / "out")
     assert read_metadata(weights)["classes"] == list(CLASSES)
-    assert (
-        main(
-            ["evaluate", "--checkpoint", weights, "--split", "test", "--device", "cpu", "--output", str(tmp_path / "e")]
-        )
-        == 0
-    )
+    given = ["--checkpoint", weights, "--device", "cpu"]
+    assert main(["evaluate", *given, "--split", "test", "--output", str(tmp_path / "e")]) == 0
     assert "accuracy" in capsys.readouterr().out
+    assert main(["export", "--checkpoint", weights, "--output", str(tmp_path / "model.onnx")]) == 0
+    photo, boxes = tmp_path / "photos" / people[3].file, tmp_path / "boxes.json"
+    head = [people[3].body[0] + 6, people[3].body[1], people[3].body[0] + 18, people[3].body[1] + 10]
+    boxes.write_text(json.dumps([{"body": list(people[3].body), "head": head}]))
+    for number, made in enumerate((weights, str(tmp_path / "model.onnx"))):
+        words = ["--checkpoint", made, "--boxes", str(boxes), "--output", f"{out}{number}", "--device", "cpu"]
+        assert main(["predict", str(photo), *words]) == 0
+    answers = [json.loads((tmp_path / f"out{n}" / "003.json").read_text())["persons"][0] for n in (0, 1)]
+    first, twin = (person["probabilities"]["pred"] for person in answers)
+    assert set(first) == set(CLASSES) and first == pytest.approx(twin, abs=1e-4)
+    cases = [
+        "cases",
+        str(index),
+        "--root",
+        str(tmp_path / "photos"),
+        *given,
+        "--num",
+        "2",
+        "--output",
+        str(tmp_path / "c"),
+    ]
+    assert main(cases) == 0
+    page = (tmp_path / "c" / "case_studies.html").read_text()
+    assert all(name in page for name in CLASSES)
 
 
 def test_the_page_on_extending_shows_the_example_as_it_is() -> None:

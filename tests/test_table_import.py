@@ -36,6 +36,7 @@ from cocoer.data.prepare.table.bold import read_bold
 from cocoer.data.prepare.table.people import in_pixels
 from cocoer.data.prepare.table.rows import CONVENTIONS, UNITS, box_in, labels_in
 from cocoer.data.prepare.table.splits import joined_groups, shared_across
+from cocoer.datasets import find_dataset
 
 
 @pytest.fixture(scope="module")
@@ -427,6 +428,58 @@ def test_bold_as_its_readers_describe_it(tmp_path: Path) -> None:
     assert first.image == "frames/003/film.mp4/0114/00001.png" and first.split == "train"
     assert first.body == pytest.approx((8, 1, 32, 49))
     assert second.fault == "7 values for the 37 columns of BoLD"
+
+
+@pytest.mark.parametrize("images", ["Data", "Images"])
+def test_heco_as_its_readers_describe_it(
+    images: str, photos: tuple[Path, list[Annotated]], tmp_path: Path, capsys: Any
+) -> None:
+    """Made up after the description: there was no real file of HECO to look at."""
+    root, people = photos
+    folder = tmp_path / "HECO"
+    (folder / "Labels").mkdir(parents=True)
+    shutil.copytree(root, folder / images)
+    feelings = dict(zip(CLASSES, ("Peace", "Fear", "Sadness", "Happiness", "Anger"), strict=True))
+    lines = ["Image,xmin,ymin,xmax,ymax,Category,Valence,Arousal,Dominance,Label_SA,Label_CA"]
+    lines += [f"{p.file},{','.join(f'{v:.0f}' for v in p.body)},{feelings[p.labels[0]]},5,6,5,high,low" for p in people]
+    joys = [i for i, line in enumerate(lines) if ",Happiness," in line]
+    lines[joys[1]] = lines[joys[1]].replace("Happiness", "Happinesst")
+    lines.append(f"{people[0].file},40,2,60,40,Disgust,5,6,5,high,low")  # a second person of the first image
+    lines.append(f"{people[1].file},40,2,60,40,Bliss,5,6,5,high,low")
+    (folder / "Labels" / "HECO_Labels.csv").write_text("\n".join(lines) + "\n")
+    assert prepare(folder, folder, tmp_path / "out", "--format", "heco") == 1
+    assert "unknown class 'Bliss'" in capsys.readouterr().err
+    found = records_of(tmp_path / "out")
+    assert len(found) == len(people) + 1
+    by_image = {r.image: r for r in found if r.person == 0}
+    for p in people:
+        assert by_image[f"{images}/{p.file}"].labels == (feelings[p.labels[0]],)
+        assert by_image[f"{images}/{p.file}"].body == p.body
+    both = [r for r in found if r.image.endswith(people[0].file)]
+    assert [r.labels for r in both] == [("Peace",), ("Disgust",)] and len({r.split for r in both}) == 1
+    assert {r.split for r in found} == {"train", "val", "test"}
+
+
+def test_a_folder_that_is_not_heco(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "Labels").mkdir()
+    (tmp_path / "Labels" / "HECO_Labels.csv").write_text("Image\n")
+    assert prepare(tmp_path, tmp_path, tmp_path / "out", "--format", "heco") == 2
+    assert "wanted HECO's Labels/HECO_Labels.csv and its images" in capsys.readouterr().err
+
+
+def test_emoset_as_folders(photos: tuple[Path, list[Annotated]], tmp_path: Path) -> None:
+    """Whole images in a folder per class; made up after the description."""
+    root, people = photos
+    for p in people:
+        feeling = {"calm": "contentment", "fright": "fear", "grief": "sadness", "joy": "amusement", "rage": "anger"}[
+            p.labels[0]
+        ]
+        (tmp_path / "image" / feeling).mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / p.file, tmp_path / "image" / feeling / p.file)
+    words = ["--folder", str(tmp_path / "image"), "--dataset", "emoset", "--heads", "estimate"]
+    assert prepare_table.main([*words, "--output", str(tmp_path / "out")]) == 0
+    found = records_of(tmp_path / "out")
+    assert len(found) == len(people) and {r.labels[0] for r in found} <= set(find_dataset("emoset").classes)
 
 
 def test_a_dataset_of_its_own_file(photos: tuple[Path, list[Annotated]], tmp_path: Path, capsys: Any) -> None:

@@ -4,7 +4,8 @@
     cocoer prepare table export.json --root photos --output data/mine/index                 (COCO, or Label Studio's JSON)
     cocoer prepare table --folder photos --output data/mine/index --heads estimate
 
-FILE: .csv, .tsv, .jsonl, .parquet, COCO .json, Label Studio .json, or .xml of CVAT; one person a row. --columns: which column
+FILE: .csv, .tsv, .jsonl, .parquet, COCO .json, Label Studio .json, or .xml of CVAT; one person a row. Of BoLD and HECO
+(--format bold, --format heco) the data set's folder. --columns: which column
 is what (image, body, head, labels, split, group); a box is one column or four names joined by commas; several labels stand
 with | or ; between them, or in a list. Usual names are found without it. Bodies and heads that are missing are detected (or
 estimated: --heads as in `cocoer prepare emotic`); splits that are missing are made, 70/10/20 % of each class, and cut no
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cocoer prepare table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, nargs="?", help="the annotations (of BoLD: its folder)")
+    parser.add_argument("file", type=Path, nargs="?", help="the annotations (of BoLD and HECO: the folder)")
     parser.add_argument("--folder", type=Path, help="in place of FILE: images in one folder per class, or split/class")
     parser.add_argument("--format", choices=FORMATS, help="default: by the file's ending and content")
     parser.add_argument(
@@ -94,6 +95,8 @@ def _arguments(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argpars
         parser.error("--dataset says classes, labels and name itself; leave --classes, --labels and --name out")
     if not 0 <= args.near < 32 or args.seed < 0:
         parser.error(f"--near: wanted 0..31 bits, and --seed 0 or more, got {args.near} and {args.seed}")
+    if args.format in shipped_datasets() and not (args.dataset or args.classes):
+        args.dataset = args.format
     if args.folder and (args.columns or args.format):
         parser.error("--folder: paths say it all; leave --columns and --format out")
     args.root = args.root or args.folder or (args.file if args.file.is_dir() else args.file.parent)
