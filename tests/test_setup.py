@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
@@ -13,10 +14,15 @@ import photo_files
 import pytest
 import torch
 from hosts import Host, running, stand_in_for_drive
+from PIL import Image
 from release_files import small_config, small_model, write_clip, write_release, write_torchscript
 from tiny_recognizer import load_program
 
+from cocoer import Recognizer
+from cocoer.cli.main import main
 from cocoer.config import save_config
+from cocoer.errors import DetectorError, ViewError
+from cocoer.inference.viewer import Viewer
 from cocoer.model.clip_tower import build_clip
 from cocoer.weights import catalog, fetch, places, routes
 from cocoer.weights.catalog import CATALOG
@@ -130,14 +136,47 @@ def test_the_release_route_from_nothing_to_an_answer(release: Hosts, program: Mo
 
 def predicted(out: Path, mode: str) -> None:
     """`cocoer predict` on a photograph uses what setup chose, without being told."""
-    from importlib.resources import files
-
     photo = Path(str(files("insightface"))) / "data/images/t1.jpg"
     assert (
         load_program("predict").main(["--input", str(photo), "--output", str(out), "--device", "cpu", "--quiet"]) == 0
     )
     tree = json.loads((out / "t1.json").read_text())
     assert tree["model"]["mode"] == mode and tree["synthetic"] is False and len(tree["persons"]) >= 1
+
+
+def the_other_commands(folder: Path, capsys: Capture) -> None:
+    """`cases`, `vlm` and the page take what setup chose without being told; what CLIP alone cannot do is said in one line."""
+    photo = Path(str(files("insightface"))) / "data/images/t1.jpg"
+    with Image.open(photo) as image:
+        width, height = image.size
+    row = {
+        "image": photo.name,
+        "width": width,
+        "height": height,
+        "person": 0,
+        "body": [60, 60, 400, 500],
+        "split": "test",
+    }
+    row |= {"head": [120, 60, 260, 220], "head_source": "annotated", "labels": ["Happiness"], "vad": None}
+    (folder / "index").mkdir()
+    (folder / "index" / "test.jsonl").write_text(json.dumps(row) + "\n")
+    words = ["cases", str(folder / "index"), "--root", str(photo.parent), "--output", str(folder / "cases")]
+    assert main([*words, "--device", "cpu"]) == 0
+    assert "zero-shot" in (folder / "cases" / "case_studies.html").read_text()
+    assert main(["vlm", "--input", str(photo), "--device", "cpu", "--output", str(folder / "vlm")]) == 0
+    capsys.readouterr()
+    assert main(["explain", "--input", str(photo), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "CLIP alone" in said[0] and "--checkpoint release" in said[0]
+    app = load_program("app")
+    viewer = Viewer(app.load(app.parse(["--device", "cpu"])))
+    viewed = viewer.view(photo)
+    assert viewed.result.persons and viewed.result.model["mode"] == "zero-shot"
+    with pytest.raises(ViewError, match="CLIP alone"):
+        viewer.explain(viewed.token, 0)
+    with pytest.raises(DetectorError, match="setup photos"):
+        Recognizer.from_checkpoint("demo", "cpu")(photo)
+    assert Recognizer.from_checkpoint("demo", "cpu", detector="permissive")(photo), "any weights with any detectors"
 
 
 def test_doctor_is_wrong_until_a_route_is_ready(
@@ -261,6 +300,7 @@ def test_zero_shot_and_permissive_at_the_real_sizes(
     assert "MIT" in said and "COCO" in said and "Photographs can be answered" in said
     assert routes.chosen() == routes.Route("zero-shot", "permissive")
     predicted(setup.folder / "out", "zero-shot")
+    the_other_commands(setup.folder, capsys)
     assert program.main(["photos", "--with", "zero-shot", "--yes", "--device", "cpu"]) == 0
     assert routes.chosen() == routes.Route("zero-shot", "insightface")
     assert "2 persons" in capsys.readouterr().out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,26 +37,44 @@ def person(place: int, boxes: PersonBoxes, joy: float = 0.5) -> PersonPrediction
     return PersonPrediction(place, dict.fromkeys(by_source, ()), by_source, record, boxes)
 
 
-def test_ids_stay_with_three_people_who_cross_in_300_frames() -> None:
-    """The demo world's detectors and tracker, against the true boxes: no wrong id in at least 95 % of the frames."""
+def ids_on_a_film(seed: int, people: int, speed: float) -> tuple[float, int, list[int]]:
+    """The demo world's detectors and the tracker on 300 frames, against the true boxes.
+
+    Returns the share of frames in which no id lies on another person than its own, the number of ids that are on people at all,
+    and for how many frames each person has its own id. As in identity measures of tracking (Ristani et al. 2016), ids and
+    people are paired once for the whole film; a box is on a person from an IoU of 0.4 on, and where two people coincide it may
+    be on both.
+    """
     detector = PeopleDetector(DEMO_FACE, DEMO_PERSON, 256, device="cpu", threads=1)
-    tracker = FrameTracker(RATE, RULE)
-    seen: list[list[int | str | None]] = [[], [], []]
-    for number, frame in enumerate(draw_film(0, 300)):
+    tracker, frames = FrameTracker(RATE, RULE), []
+    for number, frame in enumerate(draw_film(seed, 300, people, speed)):
         found = people_from_detections(detector(np.asarray(frame.image)), *frame.image.size)
         result = ImageResult("film", *frame.image.size, tuple(person(i, b) for i, b in enumerate(found)), frame=number)
         tracked = [p.boxes for p in tracker(result, frame.image).persons if p.boxes and p.boxes.track is not None]
-        overlap = iou([body for body, _ in frame.boxes], [b.body for b in tracked]).reshape(3, -1)
-        who = {
-            i: tracked[j].track for i, j in zip(*linear_sum_assignment(-overlap), strict=True) if overlap[i, j] >= 0.4
-        }
-        for i in range(3):
-            seen[i].append(who.get(i))
-    own = [Counter(x for x in ids if x is not None).most_common(1)[0][0] for ids in seen]
-    assert len(set(own)) == 3
-    right = [all(ids[n] in (None, mine) for ids, mine in zip(seen, own, strict=True)) for n in range(300)]
-    assert np.mean(right) >= 0.95
-    assert all(ids.count(mine) >= 200 for ids, mine in zip(seen, own, strict=True)), "and people do have an id"
+        overlap = iou([body for body, _ in frame.boxes], [b.body for b in tracked]).reshape(people, -1)
+        frames.append({b.track: overlap[:, i] >= 0.4 for i, b in enumerate(tracked) if (overlap[:, i] >= 0.4).any()})
+    ids = sorted({number for on in frames for number in on}, key=str)
+    together = np.array([sum(on[n] for on in frames if n in on) for n in ids]).reshape(len(ids), people)
+    owner = {ids[i]: who for i, who in zip(*linear_sum_assignment(-together), strict=True)}
+    right = [all(n in owner and on[n][owner[n]] for n in on) for on in frames]
+    return float(np.mean(right)), len(ids), [int(together[ids.index(n), who]) for n, who in owner.items()]
+
+
+FILMS = [
+    pytest.param(0, 3, 1.0, 0.95, id="three people"),
+    pytest.param(2, 3, 1.5, 0.95, id="faster", marks=pytest.mark.slow),
+    pytest.param(3, 3, 2.0, 0.95, id="two who walk together", marks=pytest.mark.slow),
+    pytest.param(5, 3, 3.0, 0.95, id="three times as fast", marks=pytest.mark.slow),
+    pytest.param(4, 4, 1.0, 0.93, id="four people who hide each other", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("seed", "people", "speed", "least"), FILMS)
+def test_ids_stay_with_people_who_cross_in_300_frames(seed: int, people: int, speed: float, least: float) -> None:
+    """Only the first film was looked at when the constants of `identities` were chosen."""
+    share, ids, own = ids_on_a_film(seed, people, speed)
+    assert share >= least and ids == people == len(own)
+    assert all(count >= 150 for count in own), "and people do have an id"
 
 
 def walker(colour: tuple[int, int, int], x: float) -> tuple[tuple[int, int, int], tuple[float, float, float, float]]:

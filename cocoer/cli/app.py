@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from cocoer.cli.talk import add_detector
 from cocoer.errors import MissingExtra
 from cocoer.weights import places
 
@@ -54,6 +55,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--checkpoint",
         help="weights (.safetensors file or folder), release, zero-shot or demo; default: as setup chose, else demo",
     )
+    add_detector(p)
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
     p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
     p.add_argument(
@@ -85,7 +87,7 @@ def load(args: argparse.Namespace) -> Recognizer:
     from cocoer.inference.recognizer import Recognizer
 
     overrides = [*args.overrides, "inference.backend=torch"]  # an exported file cannot be explained
-    return Recognizer.from_options(args.config, args.checkpoint, args.device, overrides)
+    return Recognizer.from_options(args.config, args.checkpoint, args.device, overrides, args.detector)
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--split", choices=SPLITS, help="default: test, or what the .jsonl file is called")
     p.add_argument("--root", help="folder of the images; default: the parent of the index folder")
-    p.add_argument("--checkpoint", help="weights; default: the synthetic demonstration's")
+    p.add_argument("--checkpoint", help="weights, release, zero-shot or demo; default: as setup chose, else demo")
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
     p.add_argument("--device", default="auto")
     p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cocoer.cli.talk import add_detector
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -33,6 +35,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--boxes", metavar="B.json", help="boxes of the people; NAME.boxes.json beside the image is found by itself"
     )
     p.add_argument("--checkpoint", help="weights, release or demo; default: as setup chose, else demo")
+    add_detector(p)
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
     p.add_argument("--device", default="auto")
     p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
     given = GivenBoxes(args.boxes, True)(args.input, Path(args.input))
     overrides = [*args.overrides, "inference.backend=torch"]  # an exported file has no backbones to look into
-    recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, overrides)
+    recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, overrides, args.detector)
     if recognizer.synthetic:
         print(SYNTHETIC, file=sys.stderr)
     image = decode_image(args.input, recognizer.config.inference.max_pixels)

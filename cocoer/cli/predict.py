@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cocoer.cli.talk import shortened, shown_faults
+from cocoer.cli.talk import add_detector, shortened, shown_faults
 from cocoer.outputs import SYNTHETIC
 from cocoer.report.text import escaped, printable
-from cocoer.weights.catalog import DETECTORS
 
 if TYPE_CHECKING:
     from cocoer.config import Config
@@ -75,11 +74,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="B.json",
         help="boxes of the people, instead of detection; NAME.boxes.json beside an image is found by itself",
     )
-    p.add_argument(
-        "--detector",
-        choices=sorted(DETECTORS),
-        help="what finds the people (default: what goes with the weights); demo: the demonstration's, for drawn people only",
-    )
+    add_detector(p)
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
     p.add_argument("--batch-size", type=int, metavar="N", help="persons a forward pass (default: the config's)")
     p.add_argument("--output", default="outputs", metavar="FOLDER", help="where results go (default: outputs)")

@@ -6,6 +6,7 @@ stops the talking and not the work, and control characters in names (escape sequ
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import logging
@@ -16,10 +17,20 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from cocoer.report.text import escaped
+from cocoer.weights.catalog import DETECTORS
 
 _CURSOR_UP = re.compile("(\x1b\\[A)+")  # what tqdm writes by itself to go back to its bar
 
 MOST_LINES = 8
+
+
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    """The option --detector of every command that looks for people in photographs."""
+    parser.add_argument(
+        "--detector",
+        choices=sorted(DETECTORS),
+        help="what finds the people (default: what goes with the weights); demo: the demonstration's, for drawn people only",
+    )
 
 
 def shortened(text: str, most: int = MOST_LINES) -> str:

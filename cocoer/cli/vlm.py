@@ -21,9 +21,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cocoer.cli.talk import add_detector
 from cocoer.names import SPLITS
 from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_sets, read_wordings, wording_of
-from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +63,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--num", type=int, default=100, help="persons of the index, drawn from the seed (default: 100)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--boxes", metavar="B.json", help="boxes of the people in --input, instead of detection")
-    p.add_argument("--checkpoint", default=str(DEMO_CHECKPOINT))
+    p.add_argument("--checkpoint", help="weights, release, zero-shot or demo; default: as setup chose, else demo")
+    add_detector(p)
     p.add_argument("--device", default="auto")
     p.add_argument("--timeout", type=float, default=60.0, help="seconds for one request")
     p.add_argument("--attempts", type=int, default=4, help="per question, with growing waits between them")
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     sets = read_sets(args.prompts)
     if args.wording:
         read_wordings(args.prompts, args.wording)  # a name that is not there is said before the model is loaded
-    recognizer = Recognizer.from_checkpoint(args.checkpoint, args.device)
+    recognizer = Recognizer.from_options(None, args.checkpoint, args.device, (), args.detector)
     wordings = sets[args.wording or wording_of(recognizer.config.data.dataset, sets)]
     classes, multi_label = recognizer.config.classes, recognizer.config.multi_label
     truth: dict[str, tuple[str, ...]] = {}

@@ -215,7 +215,7 @@ class HubMethods:
         revision: str | None = None,
         device: str = "auto",
         overrides: Sequence[str] = (),
-        detector: PeopleDetector | None = None,
+        detector: PeopleDetector | str | None = None,
         **hub: Any,
     ) -> Recognizer:
         """The recogniser of a repository on the Hugging Face Hub (`user/repository`), or of a folder by `save_pretrained`.

@@ -39,7 +39,7 @@ from cocoer.inference.panorama import reduced_too_far
 from cocoer.inference.parts import load_parts
 from cocoer.inference.predictions import Answer, LabelRule, Scores, answers_of, error_prediction
 from cocoer.outputs import SYNTHETIC, ImageResult, PersonBoxes, PersonPrediction
-from cocoer.weights.catalog import DEMO_CHECKPOINT, DETECTORS
+from cocoer.weights.catalog import DEMO_CHECKPOINT, detector_settings
 from cocoer.weights.routes import detector_for, named_checkpoint
 
 if TYPE_CHECKING:
@@ -163,15 +163,14 @@ class Recognizer(HubMethods):
         the overrides; None: what goes with the weights. Does not warn of synthetic weights: the command says it in its own words.
         Raises as `from_checkpoint` does.
         """
-        kind = detector or (detector_for(checkpoint) if config is None else None)
-        changes = [*(DETECTORS[kind] if kind else ()), *overrides]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntheticWeightsWarning)
             if config is None:
-                return cls.from_checkpoint(named_checkpoint(checkpoint), device, changes, verify=verify)
+                kind = detector or detector_for(checkpoint)
+                return cls.from_checkpoint(named_checkpoint(checkpoint), device, overrides, kind, verify)
             shipped = DEMO_CHECKPOINT if Path(config).stem == DEMO_CHECKPOINT.stem else None
             weights = named_checkpoint(checkpoint) if checkpoint else shipped
-            return cls.from_config(config, weights, device, changes, verify=verify)
+            return cls.from_config(config, weights, device, overrides, detector, verify)
 
     @classmethod
     def from_checkpoint(
@@ -179,7 +178,7 @@ class Recognizer(HubMethods):
         path: str | Path = DEMO_CHECKPOINT,
         device: str = "auto",
         overrides: Sequence[str] = (),
-        detector: PeopleDetector | None = None,
+        detector: PeopleDetector | str | None = None,
         verify: bool = True,
     ) -> Recognizer:
         """The recogniser of a weights file, which brings its config along. Default: the synthetic demonstration's weights.
@@ -188,11 +187,13 @@ class Recognizer(HubMethods):
         `zero-shot`, `zero-shot:TOWER[=FILE]` for CLIP alone, without weights of CocoER (`model.zero_shot`); or `release`, the
         authors' weights as `cocoer setup photos` converted them, or `demo`.
 
-        verify: compare the weights with the checksums in their file; False reads a changed file, and results say so.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`. overrides: `inference.batch_size=4` and the like, over the file's config.
+        detector: what finds the people, or `insightface`, `permissive` or `demo`, as `--detector` takes them; None: what goes
+        with the weights. verify: compare the weights with the checksums in their file; False reads a changed file, and results
+        say so. device: `auto`, `cpu`, `cuda`, `cuda:N`. overrides: `inference.batch_size=4` and the like, over the file's config.
         Raises CheckpointError (missing or wrong file), ConfigError (bad override), ValueError (a device that is not there).
         """
-        return cls._loaded(Path(named_checkpoint(path)), device, None, overrides, detector, verify)
+        found = detector or detector_for(path)
+        return cls._loaded(Path(named_checkpoint(path)), device, None, overrides, found, verify)
 
     @classmethod
     def from_config(
@@ -201,7 +202,7 @@ class Recognizer(HubMethods):
         checkpoint: str | Path | None = None,
         device: str = "auto",
         overrides: Sequence[str] = (),
-        detector: PeopleDetector | None = None,
+        detector: PeopleDetector | str | None = None,
         verify: bool = True,
     ) -> Recognizer:
         """The recogniser that a YAML config describes, with the weights of a checkpoint.
@@ -209,9 +210,10 @@ class Recognizer(HubMethods):
         checkpoint: default `best.safetensors` in the config's run folder. The weights must fit the config's model.
         Raises as `from_checkpoint` does.
         """
-        wanted = load_config(config, overrides)
+        settings = detector_settings(detector) if isinstance(detector, str) else ()
+        wanted = load_config(config, [*settings, *overrides])
         weights = Path(checkpoint) if checkpoint is not None else Path(wanted.run.dir) / "best.safetensors"
-        return cls._loaded(weights, device, wanted, overrides, detector, verify)
+        return cls._loaded(weights, device, wanted, overrides, None if isinstance(detector, str) else detector, verify)
 
     @classmethod
     def _loaded(
@@ -220,9 +222,11 @@ class Recognizer(HubMethods):
         device: str,
         config: Config | None,
         overrides: Sequence[str],
-        detector: PeopleDetector | None,
+        detector: PeopleDetector | str | None,
         verify: bool,
     ) -> Recognizer:
+        if isinstance(detector, str):
+            overrides, detector = [*detector_settings(detector), *overrides], None
         parts = load_parts(path, device, config, overrides, verify)
         made = cls(parts.model, parts.config, parts.device, detector, parts.fitted, parts.about, parts.calibration)
         whole = path.absolute() if path.exists() else path  # a name that is no file here means what it meant

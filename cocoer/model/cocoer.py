@@ -176,10 +176,12 @@ class CocoER(LevelModel):
 
 
 def three_levels(model: nn.Module) -> CocoER:
-    """The model itself where its three levels compete; ValueError for a single level or an exported file."""
+    """The model itself where its three levels compete; ValueError for a single level, CLIP alone or an exported file."""
     if not isinstance(model, CocoER):
+        why = getattr(
+            model, "without_levels", "an exported file or a single-level baseline has no three levels to look into"
+        )
         raise ValueError(
-            f"wanted a checkpoint (.safetensors) of a model with three levels, got {type(model).__name__}: an exported file"
-            " or a single-level baseline has no three levels to look into"
+            f"wanted a checkpoint (.safetensors) of a model with three levels, got {type(model).__name__}: {why}"
         )
     return model

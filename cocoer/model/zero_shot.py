@@ -88,6 +88,10 @@ class ZeroShot(nn.Module):
     """
 
     vocabulary: None = None
+    without_levels = (
+        "CLIP alone has no backbones and no coordination to look into; name weights of CocoER, such as --checkpoint release or"
+        " --checkpoint demo"
+    )
 
     def __init__(
         self,

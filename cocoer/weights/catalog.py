@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cocoer.errors import MissingWeights
+from cocoer.errors import ConfigError, MissingWeights
 from cocoer.names import nearest
 from cocoer.weights import places
 
@@ -34,6 +34,16 @@ DETECTORS: dict[str, tuple[str, ...]] = {
     "permissive": ("inference.detector.face=yunet", "inference.detector.person=coco-persons"),
 }
 """`--detector NAME` -> what it sets in the config."""
+
+
+def detector_settings(name: str) -> tuple[str, ...]:
+    """What a name of `DETECTORS` sets in the config. Raises ConfigError with the nearest name for another one."""
+    if name in DETECTORS:
+        return DETECTORS[name]
+    near = nearest(name, DETECTORS)
+    hint = f", did you mean {near!r}?" if near else "."
+    raise ConfigError(f"no detectors called {name!r}{hint} Wanted one of {', '.join(DETECTORS)}")
+
 
 PERMISSIVE = "thirdparty/permissive"
 INSIGHTFACE = "thirdparty/insightface/models"
