@@ -382,9 +382,9 @@ def gained(*values: float) -> ConflictPoint:
 
 def test_a_gain_is_claimed_only_where_the_interval_says_so() -> None:
     assert verdict(gained(0.010, 0.011, 0.012)) == "a gain"
-    assert verdict(gained(-0.010, -0.011, -0.012)) == "a cost"
-    assert verdict(gained(0.010, -0.011, 0.012)) == "no difference that 3 models can show"
-    assert verdict(gained(0.010)) == "one model, so nothing can be said"
+    assert verdict(gained(-0.010, -0.011, -0.012)) == "a loss"
+    assert verdict(gained(0.010, -0.011, 0.012)) == "no significant difference"
+    assert verdict(gained(0.010)) == "one model, no interval"
 
 
 def test_the_script_refuses_to_publish_a_quick_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

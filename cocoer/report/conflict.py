@@ -1,4 +1,4 @@
-"""The conflict benchmark as a page: what it shows in words, plots, tables; and every figure as CSV and JSON."""
+"""The conflict benchmark as a page with findings, plots and tables; and every number as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def without_rows(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_csv(points: Points, facts: Mapping[str, Any], command: str) -> str:
-    """One line a point, in percent, with what a figure needs to be believed."""
+    """One line per point, in percent, with the definition, the number of persons, the commit and the command."""
     buffer = io.StringIO()
     lines = csv.writer(buffer, lineterminator="\n")
     lines.writerow(
@@ -127,7 +127,8 @@ def as_markdown(points: Points, facts: Mapping[str, Any], command: str, where: s
         command=command,
         findings="\n".join(f"- {line}" for line in findings(points)),
         figures=markdown_table(
-            ["change of mAP against no update, points, where not said otherwise", "where", "value", ""], figures(points)
+            ["change of mAP against no update, points (unless stated)", "condition", "value", "conclusion"],
+            figures(points),
         ),
         last=f"{last:g}",
         models=len(seeds),
@@ -153,50 +154,49 @@ _QUICK = "\n**A quick run that only shows that everything works; its figures mea
 
 _PAGE = """# Conflict benchmark
 
-What competition and coordination do when one level of a person contradicts the label, as far as drawn scenes can show it:
-after this page you know when they help and when they do not. Everything here is **synthetic** and says nothing about EMOTIC,
-CAER-S or photographs.
+After this page you know when competition and coordination help, and when they do not, if one level of a person contradicts the
+label. Everything here is measured on drawn, **synthetic** scenes and says nothing about EMOTIC, CAER-S or photographs.
 {quick}
-## What it shows
+## Findings
 
-Where one level of a share {last} of the persons contradicts:
+If one level contradicts the label for a share {last} of the persons:
 
 {findings}
 
-A gain or a cost is stated only where the 95 % interval over the models (Student's t, paired by model) leaves out zero.
-The figures behind these sentences; any level contradicts where none is named:
+"Raises", "lowers", "gain" and "loss" mean that the 95 % interval over the models (Student's t, paired by model) excludes zero.
+The table gives the numbers. Unless a level is named, any level may contradict:
 
 {figures}
 
-The control of the vote gives half of the answer to all three levels: what lies between the two is the competition's.
+The control of the vote averages the prediction with all three levels, so the difference to it is the effect of the competition.
 
-This page, its plots and its tables are written by one command, which continues where it was interrupted:
+One command writes this page with its plots and tables, and continues after an interruption:
 
 ```
 {command}
 ```
 
-## Which level leaves first
+## Which level is excluded first
 
-Percent of the contradicted persons whose contradicting level leaves first, at share {last}; mean ± deviation over {models}
-models. Chance: {chance}.
+Percent of the contradicted persons whose contradicting level is excluded first, at share {last}; mean ± deviation over
+{models} models. Chance: {chance}.
 
 {first}
 
 ![First excluded level]({plots[0]})
 
-## mAP as the share grows
+## mAP against the share of contradicted persons
 
-mAP (non-interpolated, percent) of {sizes[pool]} persons; mean ± deviation over {models} models. Columns: which level contradicts,
-and the share of contradicted persons. The last column is the gain over no update, paired by model. Pseudo label of the
-plots: V-I.
+mAP (non-interpolated, percent) of {sizes[pool]} persons; mean ± deviation over {models} models. The columns state which level
+contradicts, and the share of contradicted persons. The last column is the gain over no update, paired by model. The plots use
+V-I's pseudo label.
 
 {trained}
 
 ![mAP under every rule]({plots[1]})
 
-The same with FFN2 retrained for each rule, on persons that no training used. The models' own FFN2 has seen nothing but
-the rule that it was trained with; this takes that advantage away. Whiskers of the gains: 95 % intervals over the models.
+The next table has FFN2 retrained for each rule, on persons that no training used. The models' own FFN2 was trained with one
+rule only; retraining removes the advantage of that rule. Whiskers of the gains: 95 % intervals over the models.
 
 {refitted}
 
@@ -206,22 +206,22 @@ the rule that it was trained with; this takes that advantage away. Whiskers of t
 
 - One recognition model per seed ({seeds}): {sizes[train]} training persons, 35 % of them contradicted at any level, epochs:
   {sizes[epochs]}, update type one with step {step}. All models share the training scenes and the demonstration's CLIP
-  and backbone weights; the seed decides every other weight, the order and the augmentation. So deviations say how
-  training varies, and nothing about another CLIP.
+  and backbone weights; the seed determines all other weights, the order and the augmentation. Deviations therefore show the
+  variation of the training, not of CLIP.
 - Test persons: four pools of {sizes[pool]} from one seed, without contradiction and with it at head, body or context; the same
-  person has the same key and kind of scene in each. A share takes that part of the persons from a contradicted pool, always
+  person has the same key and kind of scene in each. For a share, that part of the persons comes from a contradicted pool, always
   the same ones, so rules and shares are compared on the same persons.
-- Every person goes through the networks once; the rules start from the stored level features. Types one and two are those of
+- Every person passes through the networks once; the rules start from the stored level features. Types one and two are those of
   `model.coordination.update`; the release rule is the published code's with its training step 0.1. The survivors' vote
-  (`model.competition.vote`) is the mean of the fused answer and of the two levels that did not leave first, half and half.
-  It was found by trying some twenty changes on these test persons, which flatters it a little; [results.md](results.md) has it
-  for other weights on other persons.
-- Pseudo label: V-I (sigmoid > {threshold}); the fused answer of a first look without update, which is ours
-  (`model.competition.pseudo_label: fused`); or the ground truth, which hands the model the answer: an upper bound, no result.
+  (`model.competition.vote`) is half the fused prediction and half the mean of the two levels that were not excluded first.
+  It was selected from about twenty changes on these test persons, so its result is slightly optimistic; [results.md](results.md)
+  measures it with other weights on other persons.
+- Pseudo label: V-I (sigmoid > {threshold}); the fused prediction of a first pass without update, which is ours
+  (`model.competition.pseudo_label: fused`); or the ground truth, which gives the model the answer and is only an upper bound.
 - FFN2 retrained: {sizes[refit]} further persons, 15 epochs from random weights, the same start for every rule.
 - Selected on val; mAP non-interpolated. Commit {commit}. Device {device}, {cores} cores; minutes spent: {spent}.
 
 {weights}
 
-The paper has no such table, so no figure of its stands beside these.
+The paper has no such table, so there are no numbers to compare with.
 """

@@ -17,7 +17,7 @@ RULES: Mapping[str, str] = {
     "vote": "type one, survivors vote",
     "vote_three": "type one, all three vote (control)",
 }
-LABELS: Mapping[str, str] = {"vocabulary": "V-I", "fused": "fused answer", "true": "the truth (upper bound)"}
+LABELS: Mapping[str, str] = {"vocabulary": "V-I", "fused": "fused prediction", "true": "true label (upper bound)"}
 CONDITIONS = ("any", *LEVELS)
 CHANCE = 100 / 3
 

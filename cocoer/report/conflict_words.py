@@ -1,4 +1,4 @@
-"""What the conflict benchmark shows: a plain sentence per question, and the table of the figures behind them."""
+"""Findings of the conflict benchmark: one plain sentence per question, and the table of numbers behind them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _RULES = {"one": "type one", "two": "type two", "release": "the release rule"}
 
 
 def verdict(p: ConflictPoint) -> str:
-    """What an interval of differences allows to say."""
+    """The conclusion that the interval of a difference allows."""
     if p.interval is None:
-        return "one model, so nothing can be said"
+        return "one model, no interval"
     if p.interval[0] > 0:
         return "a gain"
     if p.interval[1] < 0:
-        return "a cost"
-    return f"no difference that {len(p.values)} models can show"
+        return "a loss"
+    return "no significant difference"
 
 
 def findings(points: Points) -> list[str]:
-    """One plain sentence per question, in Markdown; gains and costs as they came, negative ones included."""
+    """One plain sentence per question, in Markdown; gains and losses alike."""
     last = points.shares[-1]
     found, truth, judge = (
         points("first_excluded", last, label=label).mean for label in ("vocabulary", "true", "fused")
@@ -35,36 +35,35 @@ def findings(points: Points) -> list[str]:
     votes = [points("gain", share, rule="vote", label="vocabulary") for share in (0.0, _MIDDLE, last)]
     vote_anew = points("gain", last, rule="vote", label="vocabulary", fusion="refitted")
     return [
-        f"**Competition** finds the contradicting level for {found:.0f} % of the contradicted persons (chance 33 %), and for"
-        f" {truth:.0f} % where the true label is the pseudo label.",
+        f"**Competition** excludes the contradicting level first for {found:.0f} of 100 contradicted persons (chance: 33).",
+        f"With the **true label** as pseudo label it does so for {truth:.0f} of 100, and coordination"
+        f" {_effect([_gain(points, last, 'one', 'true')])}; this is an upper bound, because the model is given the answer.",
         f"**Coordination** with V-I's pseudo label {_effect([_gain(points, last, 'one'), _gain(points, last, 'two')])}.",
-        f"With the **true label** as pseudo label coordination {_effect([_gain(points, last, 'one', 'true')])}: an upper bound,"
-        " for it hands the model the answer.",
-        f"**By level**, type one {'; '.join(_by_verdict(by_level, 'where the {} contradicts', 'or'))}.",
+        f"**By level**, update type one {'; '.join(_by_verdict(by_level, 'if the {} contradicts', 'or'))}.",
         f"**With FFN2 retrained** for each rule, {'; '.join(_by_verdict(anew, '{}', 'and', subject=True))}.",
         f"**Late fusion** of the levels {_effect([points('gain', last, rule='late_fusion')])}.",
-        f"**A first fused answer as judge** (`model.competition.pseudo_label: fused`, ours, off by default) finds the"
-        f" contradicting level for {judge:.0f} % ({verdict(judged)} against V-I); coordination then"
+        f"With **a first fused prediction as pseudo label** (`model.competition.pseudo_label: fused`, ours, off by default),"
+        f" competition excludes the contradicting level for {judge:.0f} of 100 ({verdict(judged)} against V-I), and coordination"
         f" {_effect([_gain(points, last, 'one', 'fused')])}.",
-        f"**Half of the answer to the two levels that stay** (`model.competition.vote: true`, ours, off by default)"
+        f"**Averaging the prediction with the two remaining levels** (`model.competition.vote: true`, ours, off by default)"
         f" {_effect(votes)}; with FFN2 retrained it {_effect([vote_anew])}.",
     ]
 
 
 def figures(points: Points) -> list[Sequence[str]]:
-    """The rows behind `findings`: question, where, figure with its interval, what may be said of it."""
+    """The rows behind `findings`: question, condition, number with its interval, conclusion."""
     last = points.shares[-1]
     rows: list[Sequence[str]] = []
 
     def add(question: str, where: str, p: ConflictPoint) -> None:
         rows.append((question, where, _change(p), verdict(p)))
 
-    for label, name in (("vocabulary", "V-I"), ("fused", "fused answer"), ("true", "true label")):
+    for label, name in (("vocabulary", "V-I"), ("fused", "fused prediction"), ("true", "true label")):
         p = points("first_excluded", last, label=label)
-        rows.append((f"contradicting level leaves first, %; {name}", f"share {last:g}", _spread(p), "chance 33.3"))
+        rows.append((f"contradicting level excluded first, %; {name}", f"share {last:g}", _spread(p), "chance 33.3"))
         if label != "vocabulary":
             add(
-                f"the same against V-I, points; {name}",
+                f"difference to V-I, points; {name}",
                 f"share {last:g}",
                 points("first_excluded_gain", last, label=label),
             )
@@ -80,15 +79,18 @@ def figures(points: Points) -> list[Sequence[str]]:
         p = points("gain", last, rule=rule, label="vocabulary", fusion="refitted")
         add(f"{name}; V-I; FFN2 retrained", f"share {last:g}", p)
     add("late fusion", f"share {last:g}", points("gain", last, rule="late_fusion"))
-    for label, name in (("vocabulary", "V-I"), ("fused", "fused answer"), ("true", "true label")):
+    for label, name in (("vocabulary", "V-I"), ("fused", "fused prediction"), ("true", "true label")):
         p = points("gain", last, rule="late_fusion_two", label=label)
-        add(f"late fusion without the first excluded; {name}", f"share {last:g}", p)
+        add(f"late fusion without the first excluded level; {name}", f"share {last:g}", p)
     for fusion, words in (("trained", ""), ("refitted", "; FFN2 retrained")):
         p = points("gain", last, rule="one", label="fused", fusion=fusion)
-        add(f"type one; fused answer{words}", f"share {last:g}", p)
+        add(f"type one; fused prediction{words}", f"share {last:g}", p)
     for fusion, words, shares in (("trained", "", (0.0, _MIDDLE, last)), ("refitted", "; FFN2 retrained", (last,))):
         for share in shares:
-            for measure, name in (("gain", "the levels that stay vote"), ("vote_gain", "of it against its control")):
+            for measure, name in (
+                ("gain", "remaining levels vote"),
+                ("vote_gain", "remaining levels vote, against the control"),
+            ):
                 p = points(measure, share, rule="vote", label="vocabulary", fusion=fusion)
                 add(f"{name}; V-I{words}", f"share {share:g}", p)
     return rows
@@ -99,26 +101,20 @@ def _gain(points: Points, share: float, rule: str, label: str = "vocabulary") ->
 
 
 def _effect(changes: Sequence[ConflictPoint]) -> str:
-    """What changes of mAP have in common, as a verb and its object."""
+    """The common effect of several changes of mAP, as a verb with its object."""
     verdicts = {verdict(p) for p in changes}
     if verdicts == {"a gain"}:
-        return f"raises mAP ({_range(changes)} points)"
-    if verdicts == {"a cost"}:
-        return f"lowers mAP ({_range(changes)} points)"
-    if verdicts <= {"a gain", "a cost"} or len(verdicts) > 1:
-        return f"sometimes raises and sometimes does not raise mAP ({_range(changes)} points)"
-    return f"makes {verdicts.pop()}" if "no difference" in next(iter(verdicts)) else next(iter(verdicts))
-
-
-def _range(changes: Sequence[ConflictPoint]) -> str:
-    ends = sorted(p.mean for p in changes)
-    low, high = f"{ends[0]:+.1f}", f"{ends[-1]:+.1f}"
-    return low if low == high else f"{low} to {high}"
+        return "raises mAP"
+    if verdicts == {"a loss"}:
+        return "lowers mAP"
+    if len(verdicts) > 1:
+        return "has no consistent effect on mAP"
+    return f"makes {verdicts.pop()}"
 
 
 def _by_verdict(changes: Mapping[str, ConflictPoint], place: str, joint: str, subject: bool = False) -> list[str]:
-    """Those that gain, those that cost, those that show nothing, each as a few words."""
-    words = {"a gain": "raises mAP", "a cost": "lowers mAP"}
+    """One phrase for those with a gain, with a loss, and without a significant difference."""
+    words = {"a gain": "raises mAP", "a loss": "lowers mAP"}
     out = []
     for kind in dict.fromkeys(verdict(p) for p in changes.values()):
         names = f" {joint} ".join(name for name, p in changes.items() if verdict(p) == kind)
