@@ -35,12 +35,12 @@ def check_together(config: Config, where: str) -> None:
         )
     if model.single_level is not None and (model.vocabulary.enabled or model.attention.enabled):
         raise ConfigError(
-            f"{where}: model.single_level: {model.single_level!r} has nothing to attend to and nobody to be judged by; "
+            f"{where}: model.single_level: {model.single_level!r} has no other level to attend to and no V-I; "
             f"set model.vocabulary.enabled and model.attention.enabled to false"
         )
     if model.competition.vote and not model.vocabulary.enabled:
         raise ConfigError(
-            f"{where}: model.competition.vote: without V-I nothing competes, so nobody stays to vote; "
+            f"{where}: model.competition.vote: without V-I there is no competition, so no remaining levels can vote; "
             f"set model.vocabulary.enabled to true"
         )
     _check_agreement(model, where)
@@ -51,7 +51,7 @@ def check_together(config: Config, where: str) -> None:
     if config.data.embeddings is not None and any(touching.values()):
         shown = ", ".join(f"{name} {value:g}" for name, value in touching.items())
         raise ConfigError(
-            f"{where}: data.embeddings: CLIP's embedding of a person can be kept only where its view stays as it is; "
+            f"{where}: data.embeddings: CLIP's embedding of a person can be kept only if no augmentation changes its view; "
             f"wanted data.augment.{', '.join(touching)} at 0, got {shown}"
         )
     if model.vocabulary.prompt != "ensemble" and places_in(model.vocabulary.prompt) != {"emotion"}:
@@ -84,7 +84,7 @@ def _check_agreement(model: ModelConfig, where: str) -> None:
         )
     if reads_levels(model) and model.coordination.update == "release":
         raise ConfigError(
-            f"{where}: model.competition: the published update has a competition of its own and knows no agreement; set"
+            f"{where}: model.competition: the published update has its own competition, without agreement; set"
             " model.coordination.update to one, two or none"
         )
     if spec.gate and spec.rule != "agreement":

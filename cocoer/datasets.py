@@ -184,7 +184,7 @@ def _class_faults(entry: DatasetEntry) -> list[str]:
     faults = []
     if len(entry.classes) < 2:
         faults.append(
-            f"classes: wanted two or more, got {list(entry.classes)}; with one class nothing is to be learned"
+            f"classes: wanted two or more, got {list(entry.classes)}; with one class there is nothing to learn"
         )
     if bad := [c for c in entry.classes if not c.strip() or c != c.strip() or not c.isprintable() or c[0] == "-"]:
         faults.append(f"classes: wanted printable names without spaces at their ends or a leading '-', got {bad}")

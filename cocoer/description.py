@@ -11,7 +11,7 @@ from cocoer.errors import CheckpointError
 
 FORMAT_VERSION = 1
 METADATA_KEY = "cocoer"
-"""Where the description stands in a file's metadata, as JSON."""
+"""Key of the description in a file's metadata (JSON)."""
 
 VERIFIED, WITHOUT, SKIPPED = "verified", "none in the file", "not verified (--no-verify)"
 """What a result says of the checksums of its weights."""

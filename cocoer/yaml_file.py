@@ -41,7 +41,7 @@ class _Yaml12Loader(yaml.SafeLoader):
             key = key_node.value
             if key in first:
                 lines = first[key].start_mark.line + 1, key_node.start_mark.line + 1
-                problem = f"the key {key!r} stands twice, in lines {lines[0]} and {lines[1]}; put its values together"
+                problem = f"the key {key!r} occurs twice, in lines {lines[0]} and {lines[1]}; merge the two"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             first[key] = key_node
         return super().construct_mapping(node, deep)

@@ -242,7 +242,7 @@ def test_weights_that_cannot_be_read_against_are_an_error(tmp_path: Path) -> Non
     stored.model.vocabulary.text_embeddings[4] = 0.0
     save_weights(checkpoint, stored.model, stored.config, metrics={}, thresholds={})
     assert loaded()
-    with pytest.raises(CheckpointError, match="holds no text embeddings of its classes"):
+    with pytest.raises(CheckpointError, match="has no text embeddings of its classes"):
         loaded(RULE)
 
 

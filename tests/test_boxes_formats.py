@@ -120,7 +120,7 @@ def test_a_file_that_names_none_of_the_images_is_an_error_and_some_are_counted(t
     )
     assert given(tmp_path, {"a.jpg": [], "b": []}, ["in/a.jpg", "in/b.png"])[1] == ""
     assert given(tmp_path, {"v.mp4#8": [], "v.mp4#9": []}, ["v.mp4", "b.png"])[1] == ""
-    with pytest.raises(BoxesError, match="holds no entry"):
+    with pytest.raises(BoxesError, match="has no entry"):
         given(tmp_path, {}, ["a.jpg"])
     with pytest.raises(BoxesError, match="does not mention a.jpg"):
         path = tmp_path / "boxes.json"

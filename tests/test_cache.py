@@ -77,7 +77,7 @@ def test_a_half_written_or_damaged_cache_is_built_again_and_verify_sees_every_bi
     cache = open_for(cached)
     cache.verify()
     (cache.folder / "manifest.json").unlink()
-    with pytest.raises(CacheError, match="no finished crop cache"):
+    with pytest.raises(CacheError, match="not a finished crop cache"):
         CropCache(cache.folder)
     pixels = cache.folder / "pixels.npy"
     pixels.write_bytes(pixels.read_bytes()[:500])

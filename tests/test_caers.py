@@ -253,7 +253,7 @@ def test_faulty_rows_are_named_and_not_used(tmp_path: Path) -> None:
         (6, "unknown"),
     ):
         assert any(line.startswith(f"row {number}: ") and fault in line for line in report["not_used"])
-    assert index.sidecar["listed_faces_not_used"] == {"listed face is no box inside the image": 1}
+    assert index.sidecar["listed_faces_not_used"] == {"listed face is not a box inside the image": 1}
 
 
 def test_a_list_for_another_folder_is_refused(tmp_path: Path) -> None:

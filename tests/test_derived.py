@@ -233,7 +233,7 @@ def test_label_bits_are_a_property_of_dscts_emotic_file_alone(root: Path, tmp_pa
         records, _ = convert(coco(tmp_path / "train.json", labelled(bits, 1), listed), "coco", root)
         assert [r.labels for r in records] == [("Anger",), ("Yearning",)]
     for dataset, numbers in (("emotic", (2, 3)), ("caers", (2, 64))):
-        with pytest.raises(DerivedError, match="nothing says what its category_id means"):
+        with pytest.raises(DerivedError, match="the meaning of category_id is not given"):
             convert(coco(tmp_path / "train.json", labelled(*numbers)), "coco", root, dataset)
 
 

@@ -275,7 +275,7 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     for change, words in (
         ("model.level_head.mapping=vit", "by autograd"),
-        ("model.vocabulary.enabled=false", "nothing to compete"),
+        ("model.vocabulary.enabled=false", "disables the competition"),
     ):
         changed = change_config(config, [change])
         with pytest.raises(ExportError, match=words):

@@ -96,7 +96,7 @@ def pickled() -> bytes:
     [
         (
             {"pytorch_model.bin": pickle.dumps(0), "config.json": b"{}"},
-            r"holds no model\.safetensors; it has config\.json, pytorch",
+            r"has no model\.safetensors; it has config\.json, pytorch",
         ),
         ({"model.safetensors": pickled()}, "pickled PyTorch file, which is not opened"),
         ({"model.safetensors": safetensors_bytes({"w": torch.zeros(2)})}, "cocoer"),

@@ -117,7 +117,7 @@ def test_the_release_route_from_nothing_to_an_answer(release: Hosts, program: Mo
     said = capsys.readouterr().out
     for word in (
         "non-commercial",
-        "To get: about",
+        "To download: about",
         "Free:",
         "recorded when it was first fetched",
         "t1.jpg",
@@ -297,7 +297,7 @@ def test_zero_shot_and_permissive_at_the_real_sizes(
     monkeypatch.setattr(catalog, "CATALOG", setup.catalog())
     assert program.main(["photos", "--with", "permissive", "--yes", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
-    assert "MIT" in said and "COCO" in said and "Photographs can be answered" in said
+    assert "MIT" in said and "COCO" in said and "Ready for photographs" in said
     assert routes.chosen() == routes.Route("zero-shot", "permissive")
     predicted(setup.folder / "out", "zero-shot")
     the_other_commands(setup.folder, capsys)

@@ -100,7 +100,7 @@ def test_a_folder_per_class(photos: tuple[Path, list[Annotated]], tmp_path: Path
     }
     assert {r.extra["body_source"] for r in found} == {"estimated"} and found[0].body == (0, 0, WIDTH, HEIGHT)
     assert [(s["image"], s["reason"]) for s in sidecar_of(tmp_path / "index")["skipped"]] == [
-        ("train/stray.png", "lies in no class folder")
+        ("train/stray.png", "is not in a class folder")
     ]
 
 

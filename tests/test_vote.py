@@ -69,5 +69,5 @@ def test_the_option_changes_the_answer_alone_and_not_in_training(changes: tuple[
 
 def test_by_default_nobody_votes_and_without_a_competition_nobody_can() -> None:
     assert not tiny_config().model.competition.vote
-    with pytest.raises(ConfigError, match="model.competition.vote: without V-I nothing competes"):
+    with pytest.raises(ConfigError, match="model.competition.vote: without V-I there is no competition"):
         tiny_config(VOTE, "model.vocabulary.enabled=false")

@@ -61,7 +61,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, this machine alone). With another one everybody who reaches it can "
+        help="address to listen on (default: 127.0.0.1, this machine only). With another one everybody who reaches it can "
         "send images; there is no password",
     )
     p.add_argument("--port", type=int, help="default: the first free one from 7860 on")

@@ -43,7 +43,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if args.jobs is not None and args.jobs < 1:
         parser.error(f"--jobs: wanted 1 or more, got {args.jobs}")
     if args.quick and args.publish:
-        parser.error("--publish: the figures of --quick mean nothing and do not belong into the documentation")
+        parser.error("--publish: results of --quick are meaningless and must not be published")
     return args
 
 

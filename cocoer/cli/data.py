@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         args.root = data_root_of(args.index)
         if args.index.exists() and not args.root.is_dir():
             parser.error(
-                f"{args.index}: its images should lie in {args.root}, and there is no such folder; say with --root where they are"
+                f"{args.index}: its images should be in {args.root}, and there is no such folder; say with --root where they are"
             )
     elif not args.root.is_dir() and args.command != "convert":
         parser.error(f"--root: wanted a folder, got {args.root}")

@@ -90,10 +90,10 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
         )
     lines = [
         "=" * 78,
-        "cocoer demo: everything ran. All numbers are of SYNTHETIC scenes, never of EMOTIC or CAER-S.",
+        "cocoer demo: all steps done. All numbers are from SYNTHETIC scenes, not from EMOTIC or CAER-S.",
         "=" * 78,
         f"images     {len(images)} annotated, in {out / 'images'}/ (the photograph: t1.png)",
-        "             the demo weights know drawn people only; on photographs their answers mean nothing",
+        "             the demo weights were trained on drawn people only; their predictions on photographs are meaningless",
         f"shipped      mAP {100 * on['headline']['value']:.1f} % on {on['persons']} unseen persons; class frequencies alone give "
         f"{100 * on['class_frequency_mAP']:.1f} %",
         f"             without coordination {100 * off['headline']['value']:.1f} %",

@@ -127,7 +127,7 @@ def check_torch() -> tuple[list[Finding], bool, str | None]:
         return [Finding(OK, f"torch {torch.__version__} sees {names} (CUDA {cuda})")], True, cuda
     if shutil.which("nvidia-smi"):
         said = f"torch {torch.__version__} (CUDA {cuda or 'none'}) sees no GPU, though nvidia-smi is installed"
-        return [Finding(NOTE, said, "run nvidia-smi; an old driver for this CUDA is the usual reason")], False, cuda
+        return [Finding(NOTE, said, "run nvidia-smi; the usual reason is a driver too old for this CUDA")], False, cuda
     return [Finding(OK, f"torch {torch.__version__} on the CPU, {torch.get_num_threads()} threads")], False, cuda
 
 
@@ -181,7 +181,7 @@ def check_photographs() -> list[Finding]:
     default = chosen()
     found = [Finding(OK, f"ready: {route.name}{' (the default)' if route == default else ''}") for route in ready]
     if not ready:
-        found.append(Finding(WRONG, "photographs cannot be answered: none of the routes is ready", SETUP))
+        found.append(Finding(WRONG, "not ready for photographs: no route is complete", SETUP))
     return found + [
         Finding(NOTE, f"not ready: {route.name}, lacks {', '.join(route.missing)}", f"{SETUP} --with {route.name}")
         for route in ROUTES
@@ -196,7 +196,7 @@ def check_disk(folder: Path) -> list[Finding]:
     found = [
         Finding(OK, f"{human_size(free)} free")
         if free >= LEAST_DISK
-        else Finding(NOTE, f"only {human_size(free)} free", "weights and results need room: free some")
+        else Finding(NOTE, f"only {human_size(free)} free", "free some disk space for weights and results")
     ]
     writable = os.access(there, os.W_OK)
     state = (
@@ -290,8 +290,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="check this machine's GPU instead: the CPU's answers, training, speed, memory",
     )
-    p.add_argument("--minutes", type=float, default=10.0, help="with --gpu: what does not fit is skipped (default: 10)")
-    p.add_argument("--no-compile", action="store_true", help="with --gpu: leave torch.compile out, which takes minutes")
+    p.add_argument(
+        "--minutes", type=float, default=10.0, help="with --gpu: checks that do not fit are skipped (default: 10)"
+    )
+    p.add_argument("--no-compile", action="store_true", help="with --gpu: skip torch.compile, which takes minutes")
     args = p.parse_args(argv)
     if args.gpu:
         return check_gpu(args)

@@ -51,7 +51,7 @@ _NO_MEMORY = (
     "start new thread",
     "not enough memory",
 )
-"""How libraries say that there is no more memory."""
+"""Messages of libraries that run out of memory."""
 
 PREPARED = {
     "emotic": "EMOTIC's folder",

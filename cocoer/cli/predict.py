@@ -33,10 +33,10 @@ TABLES = ("csv", "parquet", "coco", "labelstudio")
 KNOWN = (*FORMATS, *TABLES[1:])
 ROWS = "results.jsonl"
 MOST_SUMMARIES = 30
-"""Up to so many images each answer is printed; above it there is a progress bar."""
+"""Up to this number of images each prediction is printed; above it there is a progress bar."""
 
 MOST_ERRORS = 20
-"""Errors that are printed; the rest stands in the results."""
+"""Maximum number of printed errors; the results contain all."""
 
 EPILOG = """examples:
   cocoer predict photo.jpg
@@ -61,29 +61,29 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         action="extend",
         metavar="WHAT",
-        help="images, folders, globs, lists (.txt, one path a line), videos, or - for a list on standard input",
+        help="images, folders, globs, lists (.txt, one path per line), videos, or - for a list on standard input",
     )
     p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
     p.add_argument(
         "--checkpoint",
         help="weights (.safetensors file or folder, or .onnx); release (the authors'), zero-shot[:TOWER[=FILE]] (CLIP alone) or "
-        "demo; default: what `cocoer setup photos` chose, else demo, the synthetic demonstration's",
+        "demo; default: those that `cocoer setup photos` installed, else demo (synthetic)",
     )
     p.add_argument(
         "--boxes",
         metavar="B.json",
-        help="boxes of the people, instead of detection; NAME.boxes.json beside an image is found by itself",
+        help="boxes of the people, instead of detection; NAME.boxes.json beside an image is found automatically",
     )
     add_detector(p)
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
-    p.add_argument("--batch-size", type=int, metavar="N", help="persons a forward pass (default: the config's)")
+    p.add_argument("--batch-size", type=int, metavar="N", help="persons per forward pass (default: the config's)")
     p.add_argument("--output", default="outputs", metavar="FOLDER", help="where results go (default: outputs)")
-    p.add_argument("--figure", action="store_true", help="also the paper's case-study panel of each person")
+    p.add_argument("--figure", action="store_true", help="also draw the paper's case-study panel of each person")
     p.add_argument(
         "--format", metavar="LIST", help=f"comma-separated, of {', '.join(KNOWN)} (default: {','.join(FORMATS)})"
     )
-    p.add_argument("--recursive", action="store_true", help="look into folders below a folder")
-    p.add_argument("--every", type=int, default=1, metavar="N", help="of a video take each N-th frame (default: 1)")
+    p.add_argument("--recursive", action="store_true", help="include subfolders")
+    p.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th frame of a video (default: 1)")
     p.add_argument(
         "--track",
         action="store_true",
@@ -91,7 +91,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "NAME.timeline.png (without --format: rows and table, no file per frame)",
     )
     p.add_argument(
-        "--resume", action="store_true", help="leave out what results.jsonl in the output folder already holds"
+        "--resume", action="store_true", help="skip images that results.jsonl in the output folder already contains"
     )
     p.add_argument(
         "--set",
@@ -102,9 +102,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         dest="overrides",
         help="config values, e.g. inference.detector.input_size=320",
     )
-    p.add_argument(
-        "--no-verify", action="store_true", help="read weights whose content is not what their checksums say"
-    )
+    p.add_argument("--no-verify", action="store_true", help="read weights even if their checksums do not match")
     p.add_argument("--quiet", action="store_true", help="print errors only")
     p.add_argument("--debug", action="store_true", help="show the traceback of every fault")
     args = p.parse_args(argv)

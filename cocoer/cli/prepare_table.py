@@ -190,4 +190,4 @@ def _tell(index: TableIndex) -> None:
     for line in sidecar["skipped_because"]:
         print(f"left out: {line}", file=sys.stderr)
     if missing := sidecar["classes_without_train"]:
-        print(f"nobody in train has: {', '.join(missing)}", file=sys.stderr)
+        print(f"no person in train has: {', '.join(missing)}", file=sys.stderr)

@@ -35,7 +35,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--publish", type=Path, metavar="FILE", help="also write the tables into their place in FILE")
     args = parser.parse_args(argv)
     if args.quick and args.publish:
-        parser.error("--publish: the figures of --quick mean nothing and do not belong into the documentation")
+        parser.error("--publish: results of --quick are meaningless and must not be published")
     return args
 
 

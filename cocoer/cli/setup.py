@@ -52,14 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="release (default), zero-shot, permissive; permissive also beside one of the others",
     )
-    p.add_argument("--yes", action="store_true", help="agree to the sizes and licences that are shown")
+    p.add_argument("--yes", action="store_true", help="agree to the sizes and licences shown")
     p.add_argument(
         "--from", dest="sources", nargs="+", action="extend", type=Path, default=[], metavar="FILE",
-        help="files that were fetched by hand, under the publishers' names",
+        help="files downloaded by hand, under the publishers' names",
     )  # fmt: skip
-    p.add_argument(
-        "--mirror", metavar="URL", help=f"an address that keeps the files, asked first (also: {MIRROR_VARIABLE})"
-    )
+    p.add_argument("--mirror", metavar="URL", help=f"address of a mirror, tried first (also: {MIRROR_VARIABLE})")
     p.add_argument("--offline", action="store_true", help=f"never use the network (also: {OFFLINE_VARIABLE}=1)")
     p.add_argument("--device", default="auto", help="for the photograph at the end: auto (default), cpu, cuda")
     return p
@@ -84,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             wanted = [item for item in wanted if item.name in route.missing]
         _announce(route, wanted)
         if wanted and not args.yes and not _agreed():
-            print("cocoer setup: nothing was fetched; run it again with --yes to agree", file=sys.stderr)
+            print("cocoer setup: nothing was downloaded; run it again with --yes to agree", file=sys.stderr)
             return 2
         _check_room([item for item in wanted if item not in matched])
         if not _get_all(wanted, matched):
@@ -135,7 +133,7 @@ def _announce(route: Route, wanted: Sequence[WeightsFile]) -> None:
     total = sum(item.size or item.about or 0 for item in wanted)
     converted = " and the converted checkpoint as much again" if entry("cocoer-release") in wanted else ""
     if wanted:
-        print(f"\nTo get: about {human_size(total)}{converted}. Free: {human_size(_free())}.")
+        print(f"\nTo download: about {human_size(total)}{converted}. Free: {human_size(_free())}.")
 
 
 def _size(item: WeightsFile) -> str:
@@ -244,6 +242,6 @@ def _try(route: Route, device: str) -> int:
         )
         return 1
     print(
-        "\nPhotographs can be answered: python inference.py --input PHOTO.jpg   (docs/photographs.md: how far to trust it)"
+        "\nReady for photographs: python inference.py --input PHOTO.jpg   (docs/photographs.md describes the accuracy)"
     )
     return 0

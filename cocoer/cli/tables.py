@@ -283,7 +283,7 @@ def remarks(target: Target, weights: list[Path]) -> list[str]:
     out = []
     if target.synthetic:
         out.append(
-            "SYNTHETIC DATA: drawn scenes, a demonstration. No figure here says anything about EMOTIC, CAER-S or photographs."
+            "SYNTHETIC DATA: drawn scenes, a demonstration. No number here says anything about EMOTIC, CAER-S or photographs."
         )
     elif target.limit is not None:
         out.append(f"A SUBSET: the first {len(target.records)} persons only.")

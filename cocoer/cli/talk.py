@@ -29,7 +29,7 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         choices=sorted(DETECTORS),
-        help="what finds the people (default: what goes with the weights); demo: the demonstration's, for drawn people only",
+        help="detectors of people (default: those that belong to the weights); demo: the demonstration's, for drawn people only",
     )
 
 

@@ -161,7 +161,7 @@ class RunRecord:
     @property
     def log(self) -> RunLog:
         """The run's log, once it has begun."""
-        assert self._log is not None, "a run reports nothing before it has begun"
+        assert self._log is not None, "no report before the run has started"
         return self._log
 
     def __call__(self, record: Mapping[str, Any]) -> None:

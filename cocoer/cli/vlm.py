@@ -45,7 +45,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     what.add_argument("--input", metavar="IMAGE")
     what.add_argument("--index", metavar="INDEX", help="folder of a person index, or one of its .jsonl files")
     p.add_argument(
-        "--endpoint", metavar="URL", help="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1; default: nothing is sent"
+        "--endpoint",
+        metavar="URL",
+        help="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1; default: no request is sent",
     )
     p.add_argument("--model", help="the model's name at the endpoint")
     p.add_argument(

@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     converts.add_argument("--config", type=Path, default=places.SHIPPED / "configs" / "emotic_release.yaml")
     converts.add_argument("--output", type=Path, default=places.home() / "checkpoints" / "release", metavar="FOLDER")
     converts.add_argument("--force", action="store_true", help="replace an earlier conversion")
-    packs = commands.add_parser("pack", help="trained weights as a smaller file with the same answers, for inference")
+    packs = commands.add_parser(
+        "pack", help="store trained weights as a smaller file with the same predictions, for inference"
+    )
     packs.add_argument("weights", type=Path, help="weights that train.py wrote")
     packs.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
     return p
@@ -144,7 +146,7 @@ def run_verify(names: Sequence[str]) -> int:
     for path in files:
         failed += not verify_checkpoint(path)
     if not items and not files:
-        print("nothing to verify: no weights are in place; see `cocoer weights list`")
+        print("nothing to verify: no weights are installed; see `cocoer weights list`")
     return 1 if failed else 0
 
 

@@ -270,7 +270,7 @@ class GivenBoxes:
             and not self._owners
             and "persons" not in self._tree
         ):
-            raise BoxesError(f"boxes file {self._file}: holds no entry")
+            raise BoxesError(f"boxes file {self._file}: has no entry")
         if unused and len(unused) == len(self._owners):
             raise BoxesError(
                 f"boxes file {self._file}: none of its {len(unused)} entries ({_some(unused)}) names an image of the input; an"

@@ -48,12 +48,12 @@ class CropCache:
             self._pixels = self._open()
         except (OSError, ValueError) as err:
             raise CacheError(
-                f"{folder}: is no finished crop cache ({err}); delete it, it will be built again"
+                f"{folder}: is not a finished crop cache ({err}); delete it, and it will be built again"
             ) from None
         wanted = (self.manifest.get("persons"), 3, *[self.manifest.get("image_size")] * 2, 3)
         if self._pixels.shape != wanted or self._pixels.dtype != np.uint8 or len(self._boxes) != len(self._pixels):
             raise CacheError(
-                f"{folder}: manifest says {wanted}, pixels.npy holds {self._pixels.shape}; delete it, it will be built again"
+                f"{folder}: manifest says {wanted}, pixels.npy holds {self._pixels.shape}; delete it, and it will be built again"
             )
 
     def _open(self) -> NDArray[np.uint8]:

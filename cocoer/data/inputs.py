@@ -26,7 +26,7 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif", ".svg"}
 )
-"""What a folder is searched for. Some of these cannot be decoded; then the row says so, and the file is not passed over."""
+"""File types searched for in a folder. One that cannot be decoded gives a row with an error and is not skipped silently."""
 
 VIDEO_SUFFIXES = frozenset([".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"])
 LIST_SUFFIXES = frozenset({".txt", ".lst"})
@@ -264,7 +264,7 @@ class _Walk:
             return
         if self.position == before:
             yield from self._item(
-                _shown(str(path)), path.stem, fault=f"{path}: wanted one image a line, the list is empty"
+                _shown(str(path)), path.stem, fault=f"{path}: wanted one image per line, the list is empty"
             )
 
     def _line(self, line: bytes, base: Path, within: tuple[Path, ...] | None = None) -> Iterator[InputItem]:
@@ -303,7 +303,7 @@ class _Walk:
         else:
             for line in data.split(b"\n"):
                 yield from self._line(line, Path())
-            fault = "standard input: wanted one image a line, got nothing"
+            fault = "standard input: wanted one image per line, got nothing"
         if self.position == before:
             yield from self._item("-", "stdin", fault=fault)
 

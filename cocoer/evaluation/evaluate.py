@@ -23,7 +23,7 @@ from cocoer.runtime import Runtime, autocast
 Scores = NDArray[np.float32]
 
 LATE_FUSION = "late_fusion"
-"""A further source: the mean of the three levels' probabilities, nothing learned."""
+"""A further source: the mean of the three levels' probabilities, without training."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from cocoer.names import LEVELS
 Array = NDArray[np.float64]
 
 LEAST_PERSONS = 30
-"""Below it nothing is said of a group: an interval over so few would hold almost anything."""
+"""Smaller groups are not reported, because their intervals would be too wide."""
 
 MOST_GROUPS = 6
 """A column of numbers with more values than this is cut into three groups of equal size."""

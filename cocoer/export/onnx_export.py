@@ -96,7 +96,7 @@ def export_model(
         )
     if not config.model.vocabulary.enabled:
         raise ExportError(
-            "model.vocabulary.enabled: false leaves nothing to compete; export a model with the V-I branch"
+            "model.vocabulary.enabled: false disables the competition; export a model with the V-I branch"
         )
     out = Path(out)
     model.fold()

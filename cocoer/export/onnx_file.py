@@ -45,7 +45,7 @@ OUTPUTS = (
 """What the file answers, in order."""
 
 SEAL_KEY = "cocoer_sha256"
-"""Where the checksum of a file stands in its metadata."""
+"""Key of a file's checksum in its metadata."""
 
 _SEAL_START = b"\x72\x51\x0a\x0d" + SEAL_KEY.encode() + b"\x12\x40"
 """How protobuf writes one more entry of a model's metadata: its number and length, the key, the length of the value."""

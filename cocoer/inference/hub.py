@@ -83,14 +83,14 @@ def download(
             f"{at}: not in the local cache, and the Hub cannot be asked (offline, or no network); load it once with a network"
         ) from None
     except RevisionNotFoundError:
-        raise CheckpointError(f"{name}: the Hub knows no revision {revision!r} of it") from None
+        raise CheckpointError(f"{name}: the Hub has no revision {revision!r} of it") from None
     except EntryNotFoundError:
         try:
             files = HfApi(_endpoint(), token=token).list_repo_files(name, revision=revision)
         except HfHubHTTPError:
             files = []
         raise CheckpointError(
-            f"{at}: holds no {WEIGHTS}; it has {', '.join(sorted(files)[:8]) or 'no files'}. Wanted a repository that"
+            f"{at}: has no {WEIGHTS}; it has {', '.join(sorted(files)[:8]) or 'no files'}. Wanted a repository that"
             " push_to_hub of cocoer wrote; pickled weights are not opened"
         ) from None
     except GatedRepoError:
@@ -99,7 +99,7 @@ def download(
         ) from None
     except RepositoryNotFoundError:
         raise CheckpointError(
-            f"{name}: the Hub knows no such repository, or it is private; then pass token= or run `hf auth login`"
+            f"{name}: the Hub has no such repository, or it is private; then pass token= or run `hf auth login`"
         ) from None
     except (HfHubHTTPError, OSError) as err:
         raise CheckpointError(f"{at}: cannot be fetched from the Hub: {' '.join(str(err).split())[:200]}") from None
@@ -259,7 +259,7 @@ class HubMethods:
         source = getattr(self, "_source", None)
         if source is None or source.path.suffix == ".onnx" or str(source.path).startswith("zero-shot"):
             raise TypeError(
-                "wanted a recogniser made from a weights file (.safetensors), for its weights are what is shared; load them with"
+                "wanted a recogniser made from a weights file (.safetensors), because the weights file is uploaded; load it with"
                 " Recognizer.from_checkpoint"
             )
         from cocoer.model.checkpoint import find_weights, read_metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 PANORAMA = 3.0
-"""An image whose longer side is so many times the shorter one is looked at as a panorama."""
+"""Ratio of the longer to the shorter side from which an image counts as a panorama."""
 
 LEAST_SEEN = 224
 """Pixels of the shorter side that the detectors should see: a person half as high then has a head of about 12."""

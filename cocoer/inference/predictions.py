@@ -111,8 +111,10 @@ class Answer:
         return "no_face_estimated" if boxes.head_source == "estimated" else "ok"
 
 
-_NO_LABEL = "the pseudo label is empty: nothing judges the levels, so no exclusion sequence is given"
-_EQUAL = "CLIP reads the levels alike, so who leaves first was chosen by the order head, body, context and says nothing"
+_NO_LABEL = "the pseudo label is empty, so the levels cannot be judged and there is no exclusion sequence"
+_EQUAL = (
+    "CLIP reads all levels alike, so the exclusion sequence is the default order head, body, context and has no meaning"
+)
 
 
 def error_prediction(person: int, message: str, boxes: PersonBoxes | None = None) -> PersonPrediction:

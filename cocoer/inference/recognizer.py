@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from cocoer.model.zero_shot import ZeroShot
 
 NOT_FOR_PHOTOGRAPHS = (
-    "the detectors here are the demonstration's and know drawn people only, and this image does not come from the demo world; "
-    "for photographs run `cocoer setup photos`, or give boxes (--boxes), or say --detector demo to use them all the same"
+    "these detectors are the demonstration's, trained on drawn people only, and this image is not from the demo world; "
+    "for photographs run `cocoer setup photos`, or give boxes (--boxes), or pass --detector demo to use them anyway"
 )
 
 Persons = Sequence[PersonBoxes | Mapping[str, Any]]
@@ -351,7 +351,7 @@ class Recognizer(HubMethods):
         return PreparedPerson(who, self._crop(image, who))
 
     def score(self, crops: Sequence[LevelCrops]) -> list[Answer]:
-        """What the model says of each person, in order; at most `inference.batch_size` persons a forward pass."""
+        """What the model says of each person, in order; at most `inference.batch_size` persons per forward pass."""
         out: list[Answer] = []
         step = self.config.inference.batch_size
         for start in range(0, len(crops), step):

@@ -254,8 +254,8 @@ def _check_texts(tensors: Mapping[str, Tensor], stored: str, prompt: str, where:
     texts = tensors.get("vocabulary.text_embeddings")
     if texts is None or not bool((texts != 0).any(-1).all()):
         raise CheckpointError(
-            f"{where}: holds no text embeddings of its classes, and agreement reads against them; take weights"
-            " that were trained from a CLIP with its text tower, or model.competition.rule: paper"
+            f"{where}: has no text embeddings of its classes, which agreement needs; use weights"
+            " that were trained with a CLIP text tower, or model.competition.rule: paper"
         )
     if stored != prompt:
         raise CheckpointError(

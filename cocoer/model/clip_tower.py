@@ -41,7 +41,7 @@ TEMPLATES: tuple[str, ...] = (
 """Of the ensemble: an emotion's text embedding is the mean of the unit-norm embeddings of these, as CLIP's own ensembles are."""
 
 _NO_TEXT = {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
-"""A text tower of almost no size, for when only the image tower is wanted."""
+"""A minimal text tower, used if only the image tower is needed."""
 
 
 def _architecture(tower: str, with_text: bool) -> str:
@@ -62,13 +62,13 @@ def _architecture(tower: str, with_text: bool) -> str:
     if tower not in open_clip.list_models():
         hint = nearest(tower, open_clip.list_models())
         raise ConfigError(
-            f"model.vocabulary.tower: open_clip knows no {tower!r}"
-            + (f", did you mean {hint!r}?" if hint else "; open_clip.list_models() lists what it knows")
+            f"model.vocabulary.tower: open_clip does not have {tower!r}"
+            + (f", did you mean {hint!r}?" if hint else "; open_clip.list_models() lists all")
         )
     if with_text and any(key.startswith("hf_") for key in open_clip.get_model_config(tower)["text_cfg"]):
         raise ConfigError(
             f"model.vocabulary.tower: open_clip fetches the text tower or tokenizer of {tower!r} from a Hub repository, and"
-            " cocoer fetches nothing while it builds a model; choose a tower with CLIP's own text tower, such as RN50"
+            " cocoer does not download while it builds a model; choose a tower with CLIP's own text tower, such as RN50"
         )
     return tower
 

@@ -156,7 +156,7 @@ def _tensor(stored: _Stored, archive: zipfile.ZipFile, folder: str, cache: dict[
     storage, offset, size, stride = stored.storage, stored.offset, stored.size, stored.stride
     numbers = (offset, *size, *stride)
     if not isinstance(storage, _Storage) or any(type(n) is not int or not 0 <= n < 2**62 for n in numbers):
-        raise ValueError("a tensor without a storage, or with sizes that are no numbers")
+        raise ValueError("a tensor without a storage, or with sizes that are not numbers")
     if len(size) != len(stride) or math.prod(size) > storage.count:
         raise ValueError(f"a tensor of shape {list(size)} over {storage.count} numbers")
     if storage.member not in cache:

@@ -58,7 +58,7 @@ def checked_tower(content: Any, where: str) -> dict[str, Any]:
         lines = err.errors(include_url=False) if isinstance(err, ValidationError) else [{"loc": (), "msg": str(err)}]
         shown = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in lines[:4])
         raise ConfigError(
-            f"{where}: not a CLIP tower that cocoer builds: {shown}. Allowed are the keys"
+            f"{where}: cocoer cannot build this CLIP tower: {shown}. Allowed are the keys"
             f" {', '.join(_Vision.model_fields)} of vision_cfg, {', '.join(_Text.model_fields)} of text_cfg, embed_dim and"
             " quick_gelu; nothing that would be fetched"
         ) from None

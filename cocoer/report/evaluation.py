@@ -64,7 +64,7 @@ def as_text(numbers: Mapping[str, Any], classes: Sequence[str]) -> str:
         parts.append("\n".join(lines))
     if "calibration" in numbers:
         found = numbers["calibration"]
-        note = "; the same persons, so this tells nothing" if found["fitted_on"] == numbers["split"] else ""
+        note = "; fitted on the same persons, so this shows nothing" if found["fitted_on"] == numbers["split"] else ""
         parts.append(
             f"calibration, fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}\n"
             + table(

@@ -163,7 +163,7 @@ def _said(table: ResultTable, facts: dict[str, list[str]], done: bool) -> list[s
     if "command" in alone:
         out.append(_COMMAND + alone["command"])
     if not done and any(row.paper is not None for row in table.rows):
-        out.append("Nothing of ours stands beside the paper's figures yet.")
+        out.append("No results of ours are available yet.")
     return [*out, table.missing] if table.missing else out
 
 
@@ -238,7 +238,7 @@ def tex(text: str) -> str:
 
 def as_latex(tables: Sequence[ResultTable], heading: str) -> str:
     """One booktabs table per result table, ready to be pasted; commands, commits and notes as comments, so nothing is lost."""
-    parts = [f"% {heading}", "% needs \\usepackage{booktabs}; each table stands by itself"]
+    parts = [f"% {heading}", "% needs \\usepackage{booktabs}; each table is independent"]
     for table in tables:
         shown = layout(table)
         kept = [i for i, column in enumerate(shown.columns) if column not in ("commit", "command")]

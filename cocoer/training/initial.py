@@ -36,7 +36,7 @@ class Taken:
         """For the user: one line for what was taken, one per layer that starts from scratch, one for what was not used."""
         out = [f"model.initial: {len(self.taken)} tensors taken from {where}"]
         for layer, why in _by_layer(self.anew).items():
-            out.append(f"model.initial: {layer}: anew ({why})")
+            out.append(f"model.initial: {layer}: not loaded ({why})")
         if self.unused:
             layers = dict.fromkeys(name.rpartition(".")[0] for name in self.unused)
             out.append(f"model.initial: {len(self.unused)} tensors have no place in this model: {', '.join(layers)}")

@@ -149,7 +149,7 @@ def vocabulary_stage(
     if known is None:
         embeddings, targets = embedded(config, branch, runtime, stop)
     elif people.targets is None:
-        raise ValueError("the vocabulary stage needs labels; nobody in the index has one")
+        raise ValueError("the vocabulary stage needs labels; no person in the index has one")
     else:
         embeddings, targets = known.table, people.targets.to(runtime.device)
     fit_vocabulary(branch, branch.own_view(embeddings), targets, wanted, config.run.seed, log)

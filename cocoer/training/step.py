@@ -130,7 +130,7 @@ def train_step(
         keys = [key for part in runtime.gather([key for b in batches for key in b.keys]) for key in part]
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         raise NonFiniteLoss(
-            f"{where}: the loss is not finite, nothing was updated. Terms: {shown}. Persons: {', '.join(keys)}."
+            f"{where}: the loss is not finite; no weight was updated. Terms: {shown}. Persons: {', '.join(keys)}."
             " Try a lower optim.lr, optim.grad_clip, or precision fp32; the last saved state is intact (--resume latest)"
         )
     learner.optimizer.step()

@@ -69,7 +69,7 @@ def _inside(item: WeightsFile, names: list[str], wanted: str) -> str | None:
     if wanted in item.optional:
         return None
     shown = ", ".join(sorted(PurePosixPath(name).name for name in names)[:8])
-    raise FetchError(f"{item.name}: the archive holds no {base}; it has {shown}")
+    raise FetchError(f"{item.name}: the archive has no {base}; it has {shown}")
 
 
 def is_archive(file: Path) -> bool:

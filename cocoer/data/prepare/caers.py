@@ -241,7 +241,7 @@ def _listed_face(listed: tuple[float, ...] | None, width: int, height: int) -> t
     try:
         face = clip_box(as_box(listed), width, height)
     except ValueError:
-        return None, "listed face is no box inside the image"
+        return None, "listed face is not a box inside the image"
     if min(face[2] - face[0], face[3] - face[1]) < _MIN_FACE:
         return None, "listed face is too small"
     return face, ""

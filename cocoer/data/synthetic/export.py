@@ -34,7 +34,7 @@ CAERS_TRAIN_NAMES: dict[str, str] = {"Anger": "Angry"}
 """Real copies of CAER-S spell this class differently in the train folder."""
 JPEG_QUALITY = 88
 FEW = 64
-"""Below so many images no processes are started: that takes longer than drawing."""
+"""Minimum number of images for starting processes; for fewer, starting takes longer than drawing."""
 
 
 @dataclass(frozen=True)

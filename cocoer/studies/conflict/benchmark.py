@@ -169,7 +169,7 @@ def read_json(file: Path) -> dict[str, Any]:
             raise ValueError(f"wanted an object, got {type(content).__name__}")
     except (ValueError, OSError) as err:
         raise ConflictError(
-            f"{file}: truncated or damaged results file ({err}); delete it and run the same command again, which makes it anew"
+            f"{file}: truncated or damaged results file ({err}); delete it and run the same command again, which writes it again"
         ) from None
     return content
 

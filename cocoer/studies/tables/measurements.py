@@ -256,5 +256,5 @@ def read_run(folder: Path) -> Measurement:
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as err:
         raise TableError(
             f"{file}: truncated or damaged results file ({err}); delete the folder {folder} and run the same command again,"
-            " which measures this one anew"
+            " which repeats this measurement"
         ) from None

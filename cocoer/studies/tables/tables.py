@@ -142,7 +142,7 @@ def published_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
                 TableRow(name, paper=figure, source=source, note="real data; synthetic scenes have no place beside it")
             )
     caption = "Figures of other people's runs, quoted from those named; ours is the fused answer above."
-    caption += "" if real else " Nothing of ours stands beside them, because ours was not measured on those images."
+    caption += "" if real else " Ours is not listed, because it was not measured on those images."
     return ResultTable("published", "Published baselines on the real data set", caption, tuple(rows))
 
 
@@ -165,7 +165,7 @@ def per_class_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
 def exclusion_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     """The paper's Table 5: which level leaves first."""
     if any("exclusion" not in run.numbers for run in runs):
-        nobody = TableRow("first excluded level", note="nothing competes in these weights")
+        nobody = TableRow("first excluded level", note="these weights have no competition")
         return ResultTable("exclusion", "Table 5: first excluded level", "", (nobody,))
     printed = paper_table("5")
     by_name = {figure.row: figure.value for figure in printed.rows}
@@ -179,7 +179,9 @@ def exclusion_table(study: Study, runs: Sequence[Measurement]) -> ResultTable:
     caption = "Percent of the persons of whom this level left the competition first."
     empty = {run.numbers["without_pseudo_label"] for run in runs} - {0}
     if empty:
-        caption += f" Left out: {', '.join(map(str, sorted(empty)))} persons with an empty pseudo label, whom nothing excludes."
+        caption += (
+            f" Left out: {', '.join(map(str, sorted(empty)))} persons with an empty pseudo label and no exclusion."
+        )
     title = f"{printed.name}: first excluded level"
     return ResultTable("exclusion", title, caption, tuple(rows), plotted=True, reference=("a third", 100 / 3))
 

@@ -68,7 +68,7 @@ def _label_rule(
         return lambda number: labels_of_bits(number, names)
     if not known:
         raise DerivedError(
-            f"{source}: nothing says what its category_id means. Wanted `categories` with id and name; numbers without them are"
+            f"{source}: the meaning of category_id is not given. Wanted `categories` with id and name; numbers without them are"
             " read as label bits only in DSCT's EMOTIC file"
         )
 

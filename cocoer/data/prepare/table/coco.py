@@ -32,7 +32,7 @@ def read_coco(path: Path, content: Mapping[str, Any], reading: Reading) -> Itera
     names = set(Counter(categories.get(a.get("category_id"), "") for a in annotations if isinstance(a, dict)))
     if "labels" not in reading.columns and len(names) == 1 and (others := _attribute_names(annotations)):
         raise AnnotationError(
-            f"{path}: every annotation is {names.pop()!r}, so the emotion stands elsewhere: say which attribute it is with"
+            f"{path}: every annotation is {names.pop()!r}, so the emotion is elsewhere: name its attribute with"
             f" --columns labels=NAME; the attributes are {', '.join(sorted(others))}"
         )
     together: dict[tuple[str, tuple[float, ...] | None], Row] = {}
@@ -109,7 +109,7 @@ def _check_keys(path: Path, annotations: list[Any], images: Mapping[Any, Any], r
         if name not in known:
             near = nearest(name, known)
             raise AnnotationError(
-                f"{path}: --columns {key}={name}: nothing has that key"
+                f"{path}: --columns {key}={name}: no annotation has that key"
                 + (f"; did you mean {near!r}?" if near else "")
                 + f" The keys are: {', '.join(sorted(known))}"
             )

@@ -29,7 +29,7 @@ def read_folders(root: Path) -> Iterator[Row]:
         rest = inside[1:] if split else inside
         name = path.relative_to(root).as_posix()
         if len(rest) < 2:
-            yield Row(name, name, fault="lies in no class folder")
+            yield Row(name, name, fault="is not in a class folder")
         else:
             yield Row(name, name, (rest[0],), split=split)
     if not found:

@@ -1,7 +1,7 @@
 """HECO (Human Emotion in COntext) as its readers describe it. Untested on the real files: they are given on request only.
 
     Labels/HECO_Labels.csv    header with Image, xmin, ymin, xmax, ymax (body, pixels), Category, Valence, Arousal, Dominance,
-                              Label_SA, Label_CA; one line a person
+                              Label_SA, Label_CA; one line per person
     Data/                     the images; `Images/` in some copies
 
 Folder, file and column names are those that published readers of the data set use (TristanCladiere/BENet on GitHub:

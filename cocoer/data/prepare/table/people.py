@@ -162,7 +162,7 @@ def check_convention(people: Sequence[Person], facts: Mapping[str, FileFacts], r
     where = f"first {boxes[0][0].row.where}: {list(boxes[0][1])}"
     if all(max(values) <= 1.0 for _, values, _ in boxes):
         raise AnnotationError(
-            f"{len(boxes)} boxes hold no number above 1 ({where}): they seem to be fractions of the image; say --unit fraction,"
+            f"{len(boxes)} boxes have no number above 1 ({where}): they seem to be fractions of the image; say --unit fraction,"
             " or --unit pixels if they are really so small"
         )
     inverted = [(p, values) for p, values, _ in boxes if values[2] <= values[0] or values[3] <= values[1]]

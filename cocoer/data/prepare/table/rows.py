@@ -28,7 +28,7 @@ _USUAL: dict[str, tuple[str, ...]] = {
     "split": ("split", "subset", "partition", "set"),
     "group": ("group", "video", "clip", "subject"),
 }
-"""Column names that are taken where `--columns` says nothing."""
+"""Column names that are recognised without `--columns`."""
 
 
 @dataclass(frozen=True)
