@@ -188,7 +188,7 @@ def test_the_page_says_what_is_reached_missed_and_not_measured() -> None:
     page = as_markdown(table, facts_of(results), "cocoer agreement")
     assert page.splitlines()[2] == finding(
         table
-    ) and "88 % of the contradicted persons (the paper's rule: 60 %)" in finding(table)
+    ) and "88 % of the contradicted persons (the paper's rule: 60 %;" in finding(table)
     lines = {
         tuple(c.strip() for c in line.split("|")[1:3]): line for line in page.splitlines() if line.startswith("| ")
     }

@@ -62,7 +62,8 @@ photograph. Here its cosines get noise of the given deviation, and CLIP alone an
 by agreement."""
 
 OTHER_CLIPS = """The same for CLIPs that were trained for fewer epochs (`scripts/train_demo_clip.py --epochs N`; the shipped one
-had 70), and for one that was shown whole images alone (`--whole-images`). The gate of each has a fusion head of its own."""
+had 70), and for one that was shown whole images alone (`--whole-images`). The gate of each has a fusion head of its own. They
+read along with `cocoer agreement --clip NAME=FILE`."""
 
 COSTS = """A rule that trusts the majority is wrong where the majority is: in the first column two levels show the wrong
 thing and the labels follow the third (core labels of what it shows; every person contradicted). In the others nothing
