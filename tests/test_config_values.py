@@ -73,7 +73,7 @@ def test_numbers_choices_lists_and_sections_are_as_before() -> None:
 )
 def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"the key '(optim|seed|run)' stands twice, in lines \d and \d"):
+    with pytest.raises(ConfigError, match=r"the key '(optim|seed|run)' occurs twice, in lines \d and \d"):
         load_config(tmp_path / "c.yaml")
 
 

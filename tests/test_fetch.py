@@ -249,7 +249,7 @@ def test_only_the_wanted_member_of_an_archive_is_unpacked(host: Host, project: P
     item = item_of(host, place="packs/toy", size=None, sha256=None, unpack=(("det.onnx", inner),))
     fetch(item)
     assert files_in(project) == {"packs/toy/det.onnx": b"face"} and item.present
-    with pytest.raises(FetchError, match=r"holds no other\.bin"):
+    with pytest.raises(FetchError, match=r"has no other\.bin"):
         fetch(replace(item, unpack=(("other.bin", None),)))
     with pytest.raises(FetchError, match="SHA-256"):
         fetch(replace(item, unpack=(("det.onnx", "0" * 64),)))

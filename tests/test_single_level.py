@@ -65,7 +65,7 @@ def test_a_single_level_is_trained_stored_and_read_as_any_model(tmp_path: Path) 
 
 
 def test_what_does_not_fit_a_single_level_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model.single_level: 'head' has nothing to attend to"):
+    with pytest.raises(ConfigError, match=r"model.single_level: 'head' has no other level to attend to"):
         tiny_config("model.single_level=head")
     model = tiny_model("model.single_level=context", *ALONE)
     with pytest.raises(ValueError, match=r"wanted a checkpoint .* with three levels, got SingleLevel"):

@@ -160,7 +160,7 @@ def test_pseudo_labels() -> None:
 
 
 def test_unknown_towers_are_named() -> None:
-    with pytest.raises(ValueError, match="open_clip knows no 'RN51', did you mean 'RN50'"):
+    with pytest.raises(ValueError, match="open_clip does not have 'RN51', did you mean 'RN50'"):
         build_clip("RN51", quick_gelu=True, with_text=False)
     with pytest.raises(ValueError, match="no such file: nowhere.json"):
         build_clip("nowhere.json", quick_gelu=True, with_text=False)

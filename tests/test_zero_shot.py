@@ -149,7 +149,7 @@ def test_names(name: str) -> None:
         ("zero-shot:ViT-L-14", r"checkpoints/clip/ViT-L-14.pt, found none; .*cocoer weights fetch clip-vit-l-14"),
         ("zero-shot:ViT-H-14", r"checkpoints/clip/ViT-H-14.pt, found none; name an existing file: ViT-H-14=FILE"),
         ("zero-shot:RN50=nothing.pt", r"wanted its weights at nothing.pt, found none"),
-        ("zero-shot:RN5=checkpoints/demo/clip.safetensors", "open_clip knows no 'RN5', did you mean 'RN50'"),
+        ("zero-shot:RN5=checkpoints/demo/clip.safetensors", "open_clip does not have 'RN5', did you mean 'RN50'"),
         ("zero-shot:RN50=checkpoints/demo/clip.safetensors", "do not fit the tower"),
     ],
 )
