@@ -1,5 +1,6 @@
 # Every target makes its own .venv from requirements.lock first; only python3 (3.11 or newer), make and git are needed.
-# Variables: PYTHON (the interpreter that makes .venv), PYTEST_WORKERS (test processes), ARGS (handed to demo, bench, pytest).
+# Variables: PYTHON (the interpreter that makes .venv), PYTEST_WORKERS (test processes), ARGS (handed to demo, bench, pytest),
+# SEED (of the order in test-each).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,6 +10,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
 ARGS ?=
+SEED := $(or $(SEED),$(shell date +%s))
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,7 +23,7 @@ PIP := $(PY) -m pip --disable-pip-version-check $(QUIET)
 GPU_RUNTIME = onnxruntime-gpu==$(shell sed -n 's/^onnxruntime==\([^ ;]*\).*/\1/p' requirements.lock)
 swap_runtime = $(PIP) uninstall -y onnxruntime onnxruntime-gpu && $(PIP) install $(GPU_RUNTIME)
 
-.PHONY: help venv demo test test-lowest lint bench gpu gpu-check lock clean
+.PHONY: help venv demo test test-each test-lowest lint bench gpu gpu-check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +51,16 @@ demo: $(STAMP) ## the whole system on synthetic scenes; nothing to download but 
 test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## all tests; no network, no GPU
 	@$(PY) -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --durations 15 --durations-min 2 $(ARGS)
+
+# Exit code 5 of pytest: the file has slow tests only.
+test-each: export OMP_NUM_THREADS := 1
+test-each: $(STAMP) ## every test file in a process of its own, files and tests in random order (SEED=N repeats an order)
+	@echo "order: make test-each SEED=$(SEED)"; failed=; \
+	for file in $$(printf '%s\n' tests/test_*.py | $(PY) -c 'import random, sys; files = sys.stdin.read().split(); random.Random("$(SEED)").shuffle(files); print(*files)'); do \
+	  code=0; $(PY) -m pytest -q -p no:cacheprovider --shuffle $(SEED) $(ARGS) "$$file" || code=$$?; \
+	  case $$code in 0|5) ;; *) failed="$$failed $$file" ;; esac; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed alone, with SEED=$(SEED):$$failed" >&2; exit 1; }
 
 test-lowest: $(STAMP) ## all tests with the oldest versions that pyproject.toml allows, in an environment of its own (downloads them)
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \

@@ -1,9 +1,13 @@
-"""What holds for every test: one thread a process, the same examples on every run, and no network."""
+"""What holds for every test: one thread a process, the same examples on every run, and no network.
+
+`pytest --shuffle SEED` runs the files, and the tests in each, in an order drawn from SEED.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import random
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +21,25 @@ from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", metavar="SEED", help="files, and the tests in each, in an order drawn from SEED")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.getoption("--shuffle")
+    return None if seed is None else f"order: --shuffle {seed}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A file stays together, so that what its tests share is built once; everything else is drawn."""
+    if (seed := config.getoption("--shuffle")) is not None:
+        chance = random.Random(seed)
+        chance.shuffle(items)
+        place = {path: chance.random() for path in dict.fromkeys(item.path for item in items)}
+        items.sort(key=lambda item: place[item.path])
 
 
 def _is_local(address: Any) -> bool:
