@@ -33,6 +33,7 @@ from cocoer.datasets import (
     written_out,
 )
 from cocoer.errors import CheckpointError, ConfigError, DatasetError
+from cocoer.files import write_text
 from cocoer.names import ClassNames
 from cocoer.weights import places
 from cocoer.yaml_file import parse_yaml
@@ -427,5 +428,5 @@ def is_resolved(path: str | Path) -> bool:
 
 
 def save_config(config: Config, path: str | Path) -> None:
-    """Write the resolved config (every key, no base) as YAML."""
-    Path(path).write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False), encoding="utf-8")
+    """Write the resolved config (every key, no base) as YAML, the whole file or nothing. Raises OutputError."""
+    write_text(path, yaml.safe_dump(config_to_dict(config), sort_keys=False))

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,8 +40,10 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_file(path: str | Path, fill: Callable[[Path], object]) -> None:
+def write_file(path: str | Path, fill: Callable[[Path], object], durable: bool = True) -> None:
     """Let `fill` write a new file beside `path`, sync it, rename it to `path`, sync the folder.
+
+    durable=False leaves the syncs out: for one of thousands of files that are worth nothing until a last file is there.
 
     The new file's name holds host, process and a random part, and it is created exclusively: no two writers share one, not
     even containers with equal process numbers on one shared folder. Missing folders are made.
@@ -51,10 +54,14 @@ def write_file(path: str | Path, fill: Callable[[Path], object]) -> None:
     unfinished = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = _new_beside(path)
+        _refuse_device(path)
+        unfinished = new_beside(path)
         fill(unfinished)
-        sync_file(unfinished)
-        put_in_place(unfinished, path)
+        if durable:
+            sync_file(unfinished)
+            put_in_place(unfinished, path)
+        else:
+            os.replace(unfinished, path)
     except OutputError:
         raise
     except OSError as err:
@@ -83,8 +90,18 @@ def cannot_write(path: Path, err: OSError) -> OutputError:
     )
 
 
-def _new_beside(path: Path) -> Path:
-    """A new, empty file in the folder of `path` that nobody else has; it keeps the ending, by which some writers choose."""
+def _refuse_device(path: Path) -> None:
+    """A rename would put a file in the place of a device, a pipe or a socket (/dev/null, /dev/stdout). Raises OutputError."""
+    with contextlib.suppress(FileNotFoundError):
+        if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+            raise OutputError(f"{path}: wanted the name of a file to write, got a device, pipe or socket; name a file")
+
+
+def new_beside(path: Path) -> Path:
+    """A new, empty file in the folder of `path` that nobody else has; it keeps the ending, by which some writers choose.
+
+    Raises OSError.
+    """
     host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-_")[:32]
     while True:
         unfinished = path.with_name(f".{host}-{os.getpid()}-{secrets.token_hex(6)}.writing{path.suffix}")
@@ -156,8 +173,10 @@ def read_lines(path: str | Path, torn: bool = True) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def hold_folder(folder: str | Path) -> Iterator[None]:
+def hold_folder(folder: str | Path, name: str = LOCK_NAME) -> Iterator[None]:
     """While active, this process alone writes into `folder`, which is made where it is missing.
+
+    name: of the lock file, for a folder that several may write into, each a part of its own.
 
     The lock is the kernel's, on a file in the folder: it ends with its process, however that ends, so a dead process
     blocks nobody. The file says who holds it and goes away at the end, and with it a folder that was made here and is empty.
@@ -166,7 +185,7 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
     """
     folder = Path(folder)
     made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
-    lock = FileLock(folder / LOCK_NAME, is_singleton=False, thread_local=False)
+    lock = FileLock(folder / name, is_singleton=False, thread_local=False)
     try:
         for more_tries in (2, 1, 0):
             folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +197,7 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
                     raise
     except Timeout:
         raise FolderInUse(
-            f"{folder}: {_holder(folder / LOCK_NAME)} writes into this folder; wait until that has ended, or choose another"
+            f"{folder}: {_holder(folder / name)} writes into this folder; wait until that has ended, or choose another"
             " folder"
         ) from None
     except OSError as err:
@@ -194,7 +213,7 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):  # while it is held: whoever opened it meanwhile sees that the name is gone
-            (folder / LOCK_NAME).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
         lock.release()
         with contextlib.suppress(OSError):  # of a start that failed, no empty folder is left
             for place in made:

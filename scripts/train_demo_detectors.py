@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from cocoer.files import write_text
 from cocoer.model.demo_detector import KINDS, OneDetector
 from cocoer.training.demo.detectors import SIDE, calibrate, draw_scenes, evaluate, export, train
 from cocoer.training.demo.plan import Plan
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "input_size": SIDE,
             "test": {"scenes": args.test_scenes, "seed": args.seed + 1000, "iou": 0.5, "score": 0.5, **results},
         }
-        (args.output / "detectors.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        write_text(args.output / "detectors.json", json.dumps(about, indent=2) + "\n")
     return 0
 
 

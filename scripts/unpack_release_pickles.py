@@ -10,7 +10,9 @@ code does not state it, so look at a contact sheet (`cocoer data show`).
 """
 
 import argparse
+import io
 import json
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -63,13 +65,16 @@ def main(argv=None):
     for name in ("images", "index"):
         (args.output / name).mkdir(parents=True, exist_ok=True)
     written, count, left_out = {}, {}, 0
-    with (args.output / "index" / f"{split}.jsonl").open("w", encoding="utf-8") as lines:
+    unfinished = args.output / "index" / f".{split}.{os.getpid()}.unfinished"
+    with unfinished.open("x", encoding="utf-8") as lines:
         for image, labels, body, head in persons(args.source):
             image = np.asarray(image)
             height, width = image.shape[:2]
             name = written.setdefault(id(image), f"images/{split}_{len(written):06d}.png")
             if name not in count:
-                Image.fromarray(image).save(args.output / name)
+                buffer = io.BytesIO()
+                Image.fromarray(image).save(buffer, "PNG")
+                (args.output / name).write_bytes(buffer.getvalue())
             marked = [c for c, on in zip(classes, np.asarray(labels).ravel(), strict=True) if on > 0]
             if not marked:
                 left_out += 1
@@ -81,6 +86,7 @@ def main(argv=None):
             }  # fmt: skip
             count[name] = count.get(name, 0) + 1
             lines.write(json.dumps(person) + "\n")
+    os.replace(unfinished, args.output / "index" / f"{split}.jsonl")
     print(f"{sum(count.values())} persons, {left_out} without a label left out -> {args.output}")
     return 0
 

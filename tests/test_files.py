@@ -6,6 +6,7 @@ import ast
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 import cocoer
 from cocoer import files
+from cocoer.cli.main import main
 from cocoer.errors import FolderInUse, OutputError
 from cocoer.files import LOCK_NAME, file_sha256, hold_folder, put_in_place, read_lines, remove_folder, write_file
 
@@ -298,3 +300,73 @@ def test_only_one_module_renames_files_into_place_or_hashes_them() -> None:
                     node.lineno,
                 )
                 assert not (node.func.attr == "splitlines" and "read_text" in said), (source, node.lineno)
+
+
+STREAMS = {
+    "report/results.py": {"ab", "rb+"},
+    "report/runlog.py": {"a", "r+b"},
+    "training/launch.py": {"ab"},
+    "vlm/run.py": {"w"},
+    "data/prepare/detections.py": {"a"},
+    "cli/talk.py": {"w"},  # standard output
+}
+"""Files that grow line by line, each whole after every line; what reads them leaves a torn last line out."""
+
+WRITERS = {
+    "write_text", "write_bytes", "save", "savefig", "savez", "savez_compressed", "imwrite", "copyfile", "save_file", "dump",
+    "to_csv", "to_parquet", "tofile",
+}  # fmt: skip
+
+
+def test_everything_else_that_is_written_is_written_whole() -> None:
+    """A writer is handed the `unfinished` file of `write_file`, a `scratch` file of a temporary folder, or a `buffer`."""
+    found = []
+    for source in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "scripts").glob("*.py")]:
+        name = source.relative_to(PACKAGE).as_posix() if source.is_relative_to(PACKAGE) else source.name
+        if name == "files.py":
+            continue
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called, line = ast.unparse(node.func), ast.unparse(node)
+            words = [a.value for a in (*node.args, *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
+            modes = [w for w in words if isinstance(w, str) and set(w) <= set("rwaxbt+") and set(w) & set("wax+")]
+            opens = called.rpartition(".")[2] == "open" and modes and not STREAMS.get(name, set()) & set(modes)
+            writes = "." in called and called.rpartition(".")[2] in WRITERS
+            if (opens or writes) and not re.search(r"\b_?(unfinished|scratch|buffer|clear_refs)", line):
+                found.append(f"{name}:{node.lineno}: {line[:90]}")
+    assert not found, "\n".join(found)
+
+
+def held_commands(folder: Path) -> dict[str, list[str]]:
+    """Every command that writes into a folder, with what its parser wants; `folder` is where it is to write."""
+    out = ["--output", str(folder)]
+    return {
+        "explain": ["explain", "--input", "a.jpg", *out],
+        "cases": ["cases", "index", *out],
+        "conflict": ["conflict", "--quick", *out],
+        "agreement": ["agreement", "--quick", *out],
+        "readings": ["readings", "--quick", *out],
+        "evaluate": ["evaluate", "--checkpoint", "a.safetensors", "--device", "cpu", *out],
+        "convert weights": ["weights", "convert", "--release", "GWT.pth", *out],
+        "prepare emotic": ["prepare", "emotic", "--root", "emotic", *out],
+        "prepare caers": ["prepare", "caers", "--root", "caers", *out],
+        "prepare table": ["prepare", "table", "--folder", ".", *out],
+        "prepare demo": ["prepare", "demo", *out],
+        "demo images": ["prepare", "demo", "--images", str(folder)],
+        "convert an index": ["data", "convert", "a", "--format", "tandon-csv", "--root", ".", *out],
+        "vlm": ["vlm", "--input", "a.jpg", *out],
+        "demo": ["demo", *out],
+    }
+
+
+@pytest.mark.parametrize("command", list(held_commands(Path())))
+def test_no_command_writes_into_a_folder_that_another_process_writes_into(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "out"
+    with hold_folder(folder):
+        assert main(held_commands(folder)[command]) == 1
+        assert f"process {os.getpid()} on {socket.gethostname()}" in capsys.readouterr().err
+        assert os.listdir(folder) == [LOCK_NAME]

@@ -68,11 +68,11 @@ def _pass(dataset: PersonDataset, batch_size: int) -> float:
         torch.set_num_threads(threads)
 
 
-def write_images(folder: Path, persons: int, image: tuple[int, int]) -> Sequence[PersonRecord]:
+def write_images(scratch: Path, persons: int, image: tuple[int, int]) -> Sequence[PersonRecord]:
     """JPEGs with the detail of photographs (smooth shapes and fine grain, about 100 kB at 640x480), one record each."""
     rng = np.random.default_rng(0)
     width, height = image
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (scratch / "images").mkdir(parents=True, exist_ok=True)
     records = []
     for i in range(persons):
         coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
@@ -80,7 +80,7 @@ def write_images(folder: Path, persons: int, image: tuple[int, int]) -> Sequence
         )
         pixels = np.asarray(coarse).astype(np.int16) + rng.normal(0, 8, (height, width, 1)).astype(np.int16)
         name = f"images/{i:05d}.jpg"
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name, quality=90)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(scratch / name, quality=90)
         body = (width * 0.2, height * 0.1, width * 0.6, height * 0.95)
         head = (width * 0.33, height * 0.12, width * 0.47, height * 0.35)
         records.append(

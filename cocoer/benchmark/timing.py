@@ -95,11 +95,11 @@ def peak_mb(task: Task, device: torch.device) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         task()
         return float(torch.cuda.max_memory_allocated(device) / 1e6)
-    mark = Path("/proc/self/clear_refs")
-    if mark.exists():
-        mark.write_text("5", encoding="ascii")  # sets the high-water mark to what is in use now
+    clear_refs = Path("/proc/self/clear_refs")
+    if clear_refs.exists():
+        clear_refs.write_text("5", encoding="ascii")  # sets the high-water mark to what is in use now
     task()
-    if mark.exists():
+    if clear_refs.exists():
         return memory_mb("VmHWM")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)

@@ -15,7 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from cocoer.errors import CocoerError, ConfigError
+from cocoer.errors import CocoerError, ConfigError, ConflictError
+from cocoer.files import hold_folder
 from cocoer.report.agreement import write_agreement
 from cocoer.runtime import start_runtime
 from cocoer.studies.agreement.study import (
@@ -70,24 +71,9 @@ def main(argv: list[str] | None = None) -> int:
     config = places.SHIPPED / "configs" / "demo_emotic.yaml"
     study = Study(output, QUICK if args.quick else Sizes(), config, tuple(args.seeds), tuple(args.settings), clips)
     try:
-        if places.CLONE is not None and not args.quick and (published := places.CLONE / "docs" / FIGURES).is_file():
-            adopt_figures(published, output, study.sizes)
-        if args.page_only:
-            results = stored(output)
-        else:
-            with start_runtime("cpu") as runtime:
-                results = run_study(study, runtime)
-        if not results:
-            print(f"cocoer agreement: {output}: no training was measured; run without --page-only", file=sys.stderr)
-            return 1
         command = shlex.join(["cocoer", "agreement", *(text for text in given if text != "--page-only")])
-        folder, images = (args.publish, "images/") if args.publish else (output, "")
-        shipped = shipped_evaluations(output)
-        facts = facts_of(results) | {"shipped": shipped}
-        paths = write_agreement(over_trainings(results), facts, folder, command, images)
-        if args.publish:
-            publish_figures(results, shipped, args.publish / FIGURES)
-            paths.append(args.publish / FIGURES)
+        with hold_folder(output):
+            paths = measure(study, args, output, command)
     except ConfigError as err:
         print(f"cocoer agreement: {err}", file=sys.stderr)
         return 2
@@ -100,3 +86,24 @@ def main(argv: list[str] | None = None) -> int:
     for path in paths:
         print(path.as_posix())
     return 0
+
+
+def measure(study: Study, args: argparse.Namespace, output: Path, command: str) -> list[Path]:
+    """Train and measure what is not there yet, write the page; returns the files. Raises ConflictError without results."""
+    if places.CLONE is not None and not args.quick and (published := places.CLONE / "docs" / FIGURES).is_file():
+        adopt_figures(published, output, study.sizes)
+    if args.page_only:
+        results = stored(output)
+    else:
+        with start_runtime("cpu") as runtime:
+            results = run_study(study, runtime)
+    if not results:
+        raise ConflictError(f"{output}: no training was measured; run without --page-only")
+    folder, images = (args.publish, "images/") if args.publish else (output, "")
+    shipped = shipped_evaluations(output)
+    facts = facts_of(results) | {"shipped": shipped}
+    paths = write_agreement(over_trainings(results), facts, folder, command, images)
+    if args.publish:
+        publish_figures(results, shipped, args.publish / FIGURES)
+        paths.append(args.publish / FIGURES)
+    return paths

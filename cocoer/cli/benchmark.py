@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cocoer.files import write_text
 from cocoer.weights import places
 
 if TYPE_CHECKING:
@@ -99,8 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if options.plot and part in ("memory", "scaling"):
                     draw_scaling(rows, options.plot)
                 if options.json:
-                    options.json.parent.mkdir(parents=True, exist_ok=True)
-                    options.json.write_text(json.dumps([row.to_dict() for row in rows], indent=1), encoding="utf-8")
+                    write_text(options.json, json.dumps([row.to_dict() for row in rows], indent=1))
             if not options.small:  # the targets are for the full size
                 print_targets(rows)
     except ValueError as err:
@@ -258,7 +258,6 @@ def draw_scaling(rows: list[Row], file: Path) -> None:
     drawing = line_figure(
         [Panel(name, words.get(name, "persons"), "time (ms)", lines, from_zero=True) for name, lines in panels.items()]
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
     say(f"{' and '.join(str(made) for made in save(drawing, file))}: drawn")
 
 

@@ -49,8 +49,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
+    from cocoer.files import hold_folder
+
     try:
-        run(args)
+        with hold_folder(args.output):
+            run(args)
     except (ValueError, OSError) as err:  # config, checkpoint, index and image errors are ValueErrors
         print(f"cocoer cases: error: {err}", file=sys.stderr)
         return 1
@@ -60,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Choose, recognise, write."""
     from cocoer.data.index import read_index, split_path
+    from cocoer.files import write_text
     from cocoer.inference.recognizer import Recognizer
     from cocoer.report.case_page import case_page
     from cocoer.studies.case_studies import case_studies, choose_persons
@@ -69,7 +73,6 @@ def run(args: argparse.Namespace) -> None:
     chosen = [records[i] for i in choose_persons(len(records), args.num, args.seed)]
     root = Path(args.root) if args.root else split_path(args.index, args.split).parent.parent
     folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
     about = recognizer.about
     remarks = [
         f"{len(chosen)} of {len(records)} persons of {args.split}, seed {args.seed}",
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     cases = case_studies(recognizer, chosen, root, args.allow_outside)
     page = case_page(saved(cases, len(chosen), None if args.no_png else folder), f"Case studies, {args.split}", remarks)
     path = folder / "case_studies.html"
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     print(f"{len(chosen)} persons -> {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -89,12 +92,13 @@ def saved(
     """The cases, each drawn into `folder` on its way (None: nowhere); a progress bar on a terminal."""
     from tqdm import tqdm
 
+    from cocoer.files import write_file
     from cocoer.report.figure import draw_case_study
     from cocoer.report.plots import image_figure, save
 
     for place, (case, image) in enumerate(tqdm(cases, total=total, desc="case studies", delay=1, disable=None)):
         if folder is not None:
             panel, file = draw_case_study(image, case.result, 0, case.truth), folder / f"case_{place:03d}.png"
-            panel.save(file)
+            write_file(file, panel.save)
             save(image_figure(panel), file, (".pdf",))
         yield case, image

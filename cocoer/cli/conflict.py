@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from cocoer.errors import CheckpointError, ConfigError, ConflictError, ImageError, IndexFileError, TrainingError
+from cocoer.files import hold_folder
 from cocoer.report.conflict import publish_conflict, write_conflict
 from cocoer.runtime import start_runtime
 from cocoer.studies.conflict.benchmark import Benchmark, run_benchmark
@@ -54,13 +55,13 @@ def main(argv: list[str] | None = None) -> int:
     output: Path = args.output or Path("outputs/conflict_quick" if args.quick else "outputs/conflict")
     benchmark = Benchmark(output, QUICK if args.quick else Sizes(), args.config, tuple(args.set))
     try:
-        with start_runtime(args.device) as runtime:
+        with hold_folder(output), start_runtime(args.device) as runtime:
             facts = run_benchmark(benchmark, runtime, args.device, args.jobs)
-        command = shlex.join(["cocoer", "conflict", *given])
-        points = over_models(facts["seeds"])
-        paths = write_conflict(points, facts, output, command)
-        if args.publish:
-            paths += publish_conflict(points, facts, args.publish, command)
+            command = shlex.join(["cocoer", "conflict", *given])
+            points = over_models(facts["seeds"])
+            paths = write_conflict(points, facts, output, command)
+            if args.publish:
+                paths += publish_conflict(points, facts, args.publish, command)
     except ConfigError as err:
         print(f"cocoer conflict: {err}", file=sys.stderr)
         return 2

@@ -28,6 +28,7 @@ from cocoer.data.prepare.derived.convert import FORMATS, convert
 from cocoer.data.validate import data_of_index, labelled_people, splits_to_check
 from cocoer.datasets import dataset_of, shipped_datasets
 from cocoer.errors import CacheError, ConfigError, DatasetError, DerivedError, IndexFileError
+from cocoer.files import hold_folder, write_file
 from cocoer.names import SPLITS
 
 
@@ -129,15 +130,15 @@ def _check(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     sheet = contact_sheet(_records(args), args.root, args.count, args.seed, args.allow_outside)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(args.output)
+    write_file(args.output, sheet.save)
     print(f"contact sheet: {args.output} ({sheet.width}x{sheet.height})")
     return 0
 
 
 def _convert(args: argparse.Namespace) -> int:
-    records, sidecar = convert(args.source, args.format, args.root, args.dataset)
-    written = write_index(args.output, records, sidecar)
+    with hold_folder(args.output):
+        records, sidecar = convert(args.source, args.format, args.root, args.dataset)
+        written = write_index(args.output, records, sidecar)
     for row in sidecar["skipped"]:
         print(f"left out: {row['where']}: {row['reason']}", file=sys.stderr)
     print(f"{len(records)} persons, {len(sidecar['skipped'])} left out")

@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cocoer.errors import OutputError
+from cocoer.files import hold_folder, write_text
 from cocoer.weights import places
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
@@ -57,7 +59,7 @@ def photograph(folder: Path) -> tuple[Path, Path]:
         raise StepFailed("insightface is not installed; run `make venv`")
     image = Path(spec.origin).parent / "data" / "images" / "t1.jpg"
     boxes = folder / "t1.boxes.json"
-    boxes.write_text(json.dumps({"persons": T1_PEOPLE}), encoding="utf-8")
+    write_text(boxes, json.dumps({"persons": T1_PEOPLE}))
     return image, boxes
 
 
@@ -120,7 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     out: Path = args.output
     data, seconds = out / "data", {}
-    out.mkdir(parents=True, exist_ok=True)
     target = [
         "--config",
         CONFIG,
@@ -133,38 +134,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     split = ["--train", str(args.persons), "--val", "150", "--test", str(args.test)]
     try:
-        seconds["scenes"] = run(
-            "a small demo world, in EMOTIC's format", "prepare", "demo", "--output", str(data), "--force",
-            "--dataset", "emotic", "--seed", str(UNSEEN_SEED), *split,
-        )  # fmt: skip
-        seconds["images"] = run(
-            "answers for test_imgs/",
-            "predict",
-            "--input",
-            places.shown(places.SHIPPED / "test_imgs"),
-            "--output",
-            str(out / "images"),
-            "--figure",
-        )
-        image, boxes = photograph(out)
-        seconds["photograph"] = run(
-            "a real photograph with six people, boxes given", "predict", "--input", str(image),
-            "--boxes", str(boxes), "--output", str(out / "images"),
-        )  # fmt: skip
-        seconds["evaluation"] = run(
-            "the shipped weights on unseen scenes", "evaluate", *target, "--output", str(out / "evaluation")
-        )
-        run(
-            "the same without coordination", "evaluate", *target,
-            "--set", "model.coordination.update=none", "--output", str(out / "evaluation_no_update"),
-        )  # fmt: skip
-        seconds["training"] = run(
-            "a short training run (CLIP and backbone start from checkpoints/demo)", "train", "--config", CONFIG, "--overwrite",
-            "--set", f"run.dir={out / 'short_run'}", f"data.root={data}", f"data.index={data / 'index'}",
-            f"optim.epochs={args.epochs}", "optim.decay_every=3", "vocabulary_stage.epochs=2",
-        )  # fmt: skip
-        print("\n" + summary(out, seconds))
-    except StepFailed as err:
+        with hold_folder(out):
+            seconds["scenes"] = run(
+                "a small demo world, in EMOTIC's format", "prepare", "demo", "--output", str(data), "--force",
+                "--dataset", "emotic", "--seed", str(UNSEEN_SEED), *split,
+            )  # fmt: skip
+            seconds["images"] = run(
+                "answers for test_imgs/",
+                "predict",
+                "--input",
+                places.shown(places.SHIPPED / "test_imgs"),
+                "--output",
+                str(out / "images"),
+                "--figure",
+            )
+            image, boxes = photograph(out)
+            seconds["photograph"] = run(
+                "a real photograph with six people, boxes given", "predict", "--input", str(image),
+                "--boxes", str(boxes), "--output", str(out / "images"),
+            )  # fmt: skip
+            seconds["evaluation"] = run(
+                "the shipped weights on unseen scenes", "evaluate", *target, "--output", str(out / "evaluation")
+            )
+            run(
+                "the same without coordination", "evaluate", *target,
+                "--set", "model.coordination.update=none", "--output", str(out / "evaluation_no_update"),
+            )  # fmt: skip
+            seconds["training"] = run(
+                "a short training run (CLIP and backbone start from checkpoints/demo)",
+                "train", "--config", CONFIG, "--overwrite",
+                "--set", f"run.dir={out / 'short_run'}", f"data.root={data}", f"data.index={data / 'index'}",
+                f"optim.epochs={args.epochs}", "optim.decay_every=3", "vocabulary_stage.epochs=2",
+            )  # fmt: skip
+            print("\n" + summary(out, seconds))
+    except (StepFailed, OutputError) as err:
         print(f"demo: {err}", file=sys.stderr)
         return 1
     return 0

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +35,7 @@ from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
 from cocoer.evaluation.robustness import robustness
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
+from cocoer.files import hold_folder
 from cocoer.model.checkpoint import Loaded
 from cocoer.model.cocoer import CocoER
 from cocoer.model.zero_shot import is_zero_shot, load_model
@@ -107,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         overrides += [f"data.root={args.root}"] if args.root else []
         overrides += [f"data.index={args.index}"] if args.index else []
         data = load_config(args.config, overrides).data if args.config else None
-        with start_runtime(args.device) as runtime:
+        with start_runtime(args.device) as runtime, hold_folder(args.output) if runtime.is_main else nullcontext():
             any_data = is_zero_shot(args.checkpoint)
             loaded = load(
                 Path(args.checkpoint),

@@ -46,16 +46,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
+    from cocoer.errors import OutputError
+    from cocoer.files import hold_folder
+
     try:
-        return run(args)
-    except (
-        ValueError,
-        FileNotFoundError,
-        OSError,
-        RuntimeError,
-    ) as err:  # configs, weights, images, boxes, detectors
+        with hold_folder(args.output):
+            return run(args)
+    except (ValueError, OSError, RuntimeError) as err:  # configs, weights, images, boxes, detectors
         print(f"cocoer explain: error: {err}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(err, OutputError) else 2
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,12 +105,12 @@ def write(
     """Both panels and the numbers of one person."""
     from dataclasses import replace
 
+    from cocoer.files import write_text
     from cocoer.outputs import SYNTHETIC
     from cocoer.report.plots import save, with_note
     from cocoer.report.saliency import draw_attention, draw_saliency, level_images
     from cocoer.report.text import Cell, table
 
-    folder.mkdir(parents=True, exist_ok=True)
     found = replace(found, person=number)
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{source.stem}_person{number}_{found.emotion}")
     title = f"{source.name}, person {number}"
@@ -121,7 +120,7 @@ def write(
         save(with_note(draw_attention(image, found, title), note), folder / f"{stem}_attention.png")
     facts = {"image": source.as_posix(), "synthetic": recognizer.synthetic, "model": recognizer.about}
     facts |= {"boxes": who.to_dict()} | found.to_dict()
-    (folder / f"{stem}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / f"{stem}.json", json.dumps(facts, indent=1) + "\n")
     rows: list[list[Cell]] = [[s.level, s.score_before, s.score_after] for s in found.saliency]
     print(f"person {number}: {found.emotion}, probability {found.probability:.2f} -> {folder / stem}_*.png")
     print(table(["level", "logit, theta", "logit, theta~"], rows))

@@ -216,14 +216,13 @@ def processes(args: argparse.Namespace) -> AbstractContextManager[Any]:
 def write_config(output: Path, config: Config, survey: Survey) -> None:
     """The resolved config beside the results; under another name where somebody else's config.yaml stands."""
     from cocoer.config import is_resolved, save_config
-    from cocoer.files import write_file
     from cocoer.report.results import free_name
 
     def may_write(path: Path) -> bool:
         return not survey.reads(path) and (not os.path.lexists(path) or is_resolved(path))
 
     name = free_name(lambda stem: [output / f"{stem}.yaml"], "config", may_write)
-    write_file(output / f"{name}.yaml", lambda unfinished: save_config(config, unfinished))
+    save_config(config, output / f"{name}.yaml")
 
 
 def announce(recognizer: Recognizer, asked: str) -> str:

@@ -22,7 +22,8 @@ from cocoer.data.prepare.caers import find_caers, read_face_lists, read_tree
 from cocoer.data.prepare.caers_index import FAULTS, build_caers_index
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.prepare.near_duplicates import NEAR
-from cocoer.errors import CaersError, DetectorError, MissingWeights, StrictError
+from cocoer.errors import CaersError, DetectorError, MissingWeights, OutputError, StrictError
+from cocoer.files import hold_folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,17 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     if not 0 <= args.near < 32 or args.seed < 0:
         parser.error(f"--near: wanted 0..31 bits, and --seed 0 or more, got {args.near} and {args.seed}")
     try:
-        base = find_caers(args.root)
-        data_root = args.root if base.resolve().is_relative_to(args.root.resolve()) else base
-        images = read_tree(base, data_root)
-        faces = read_face_lists(args.faces, images) if args.faces else None
-        detector = (
-            StoredDetector(detector_config(parser, args), args.device, data_root, args.output)
-            if args.boxes == "detect"
-            else None
-        )
-        index = build_caers_index(images, data_root, args.split, faces, detector, args.near, args.seed, args.strict)
-    except StrictError as err:
+        with hold_folder(args.output):
+            return _prepare(parser, args)
+    except (StrictError, OutputError) as err:
         print(f"prepare_caers: {err}", file=sys.stderr)
         return 1
     except (CaersError, MissingWeights, DetectorError) as err:
@@ -72,6 +65,20 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(err, MissingWeights):
             print("Without detectors: --boxes estimate.", file=sys.stderr)
         return 2
+
+
+def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Read, build, write, tell; returns the exit code."""
+    base = find_caers(args.root)
+    data_root = args.root if base.resolve().is_relative_to(args.root.resolve()) else base
+    images = read_tree(base, data_root)
+    faces = read_face_lists(args.faces, images) if args.faces else None
+    detector = (
+        StoredDetector(detector_config(parser, args), args.device, data_root, args.output)
+        if args.boxes == "detect"
+        else None
+    )
+    index = build_caers_index(images, data_root, args.split, faces, detector, args.near, args.seed, args.strict)
     made = {
         "cocoer": cocoer.__version__,
         "options": {"split": args.split, "near": args.near, "seed": args.seed, "strict": args.strict},

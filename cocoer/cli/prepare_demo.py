@@ -4,18 +4,23 @@
 
 Counts are persons for EMOTIC (several may share an image) and images for CAER-S (one person each). With
 `--dataset both` the two trees lie in `<out>/emotic` and `<out>/caers`, otherwise `<out>` itself is the root.
-Exit code 0: done. 2: wrong usage.
+Exit code 0: done. 1: it cannot be written. 2: wrong usage.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.data.synthetic.sheet import write_demo_images, write_sheet
+from cocoer.errors import OutputError
+from cocoer.files import LOCK_NAME, hold_folder
 from cocoer.names import LEVELS
 
 
@@ -62,9 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare_folder(parser: argparse.ArgumentParser, out: Path, force: bool) -> None:
-    if out.exists() and not out.is_dir():
-        parser.error(f"--output: wanted a folder, got the file {out}")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(name != LOCK_NAME for name in os.listdir(out)):
         if not force:
             parser.error(
                 f"--output: {out} is not empty; give another folder, or --force to replace the demo data in it"
@@ -72,10 +75,6 @@ def _prepare_folder(parser: argparse.ArgumentParser, out: Path, force: bool) -> 
         for name in ("emotic", "caers", "CAER-S", "Annotations", "index"):
             if (out / name).is_dir():
                 shutil.rmtree(out / name)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--output: cannot make {out}: {error.strerror}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,6 +87,22 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(
             "--traps: wanted EMOTIC with at least one person in each split; they are rows of its Annotations.mat"
         )
+    for folder in (args.output, args.images):
+        if folder and folder.exists() and not folder.is_dir():
+            parser.error(f"wanted a folder to write, got the file {folder}")
+    try:
+        with ExitStack() as held:
+            for folder in dict.fromkeys(folder for folder in (args.output, args.images) if folder):
+                held.enter_context(hold_folder(folder))
+            _draw(parser, args)
+    except OutputError as err:
+        print(f"prepare demo: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _draw(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Everything that is asked for. Raises OutputError."""
     options = WorldOptions(args.contradicted_share, args.conflict_level)
     if args.output:
         _prepare_folder(parser, args.output, args.force)
@@ -107,4 +122,3 @@ def main(argv: list[str] | None = None) -> int:
     if args.images:
         names = write_demo_images(args.images, args.seed, options)
         print(f"{len(names)} demo images: {args.images}")
-    return 0

@@ -23,8 +23,8 @@ from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_opt
 from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
 from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.prepare.heads import read_head_file
-from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, StrictError
-from cocoer.files import file_sha256
+from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, OutputError, StrictError
+from cocoer.files import file_sha256, hold_folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,12 +73,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
-        tree = find_tree(args.root, args.release)
-        source, detector = _head_source(parser, args, tree)
-        print(f"annotations: {tree.annotations} ({tree.release})\nimages: {tree.images}")
-        images = load_annotations(tree.annotations)
-        index = build_emotic_index(images, tree, source, args.drop_overlap, args.require_vad, args.strict)
-    except StrictError as err:
+        with hold_folder(args.output):
+            return _prepare(parser, args)
+    except (StrictError, OutputError) as err:
         print(f"prepare_emotic: {err}", file=sys.stderr)
         return 1
     except (AnnotationError, HeadFileError, MissingWeights, DetectorError) as err:
@@ -86,6 +83,15 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(err, MissingWeights):
             print("Without detectors: --heads estimate, or --heads boxes FILE.", file=sys.stderr)
         return 2
+
+
+def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Read, build, write, tell; returns the exit code."""
+    tree = find_tree(args.root, args.release)
+    source, detector = _head_source(parser, args, tree)
+    print(f"annotations: {tree.annotations} ({tree.release})\nimages: {tree.images}")
+    images = load_annotations(tree.annotations)
+    index = build_emotic_index(images, tree, source, args.drop_overlap, args.require_vad, args.strict)
     made = {
         "cocoer": cocoer.__version__,
         "annotations": {"file": tree.annotations.name, "sha256": file_sha256(tree.annotations)},

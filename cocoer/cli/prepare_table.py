@@ -41,9 +41,10 @@ from cocoer.errors import (
     DetectorError,
     HeadFileError,
     MissingWeights,
+    OutputError,
     StrictError,
 )
-from cocoer.files import file_sha256, write_text
+from cocoer.files import file_sha256, hold_folder, write_text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,16 +124,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser, args = _arguments(argv)
     try:
-        reading = Reading(parse_columns(args.columns), args.boxes or "xyxy", args.unit or "pixels")
-        entry, classes = _classes(args)
-        rows = list(read_folders(args.folder)) if args.folder else read_rows(args.file, reading, args.format)
-        source, detector = _head_source(parser, args)
-        options = TableOptions(
-            entry, args.name or (args.file or args.folder).resolve().stem, classes, args.labels, reading,
-            bool(args.boxes or args.unit), source, args.drop_overlap, args.near, args.seed, args.strict,
-        )  # fmt: skip
-        index = build_table_index(rows, args.root, options)
-    except StrictError as err:
+        with hold_folder(args.output):
+            return _prepare(parser, args)
+    except (StrictError, OutputError) as err:
         print(f"prepare table: {err}", file=sys.stderr)
         return 1
     except (AnnotationError, DatasetError, HeadFileError, MissingWeights, DetectorError) as err:
@@ -140,6 +134,19 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(err, MissingWeights):
             print("Without detectors: --heads estimate, or --heads boxes FILE.", file=sys.stderr)
         return 2
+
+
+def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Read, build, write, tell; returns the exit code."""
+    reading = Reading(parse_columns(args.columns), args.boxes or "xyxy", args.unit or "pixels")
+    entry, classes = _classes(args)
+    rows = list(read_folders(args.folder)) if args.folder else read_rows(args.file, reading, args.format)
+    source, detector = _head_source(parser, args)
+    options = TableOptions(
+        entry, args.name or (args.file or args.folder).resolve().stem, classes, args.labels, reading,
+        bool(args.boxes or args.unit), source, args.drop_overlap, args.near, args.seed, args.strict,
+    )  # fmt: skip
+    index = build_table_index(rows, args.root, options)
     made: dict[str, Any] = {"cocoer": cocoer.__version__, "detector": detector}
     if args.file is not None and args.file.is_file():
         made["annotations"] = {"file": args.file.name, "sha256": file_sha256(args.file)}

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from cocoer.errors import CocoerError
+from cocoer.files import hold_folder, write_text
 from cocoer.report.readings import page
 from cocoer.report.table_summary import publish
 from cocoer.runtime import start_runtime
@@ -45,16 +46,16 @@ def main(argv: list[str] | None = None) -> int:
     output: Path = args.output or Path("outputs/readings_quick" if args.quick else "outputs/readings")
     study = ReadingStudy(output, QUICK if args.quick else Sizes(), places.SHIPPED / "configs")
     try:
-        with start_runtime(args.device, args.threads) as runtime:
+        with hold_folder(output), start_runtime(args.device, args.threads) as runtime:
             results = run_study(study, runtime)
-        found = by_reading(results)
-        text = page(
-            rule_rows(found), loss_rows(found), study.sizes.to_dict(), "cocoer readings --publish docs/method.md"
-        )
-        file = output / "readings.md"
-        file.write_text(text + "\n", encoding="utf-8")
-        if args.publish:
-            publish(args.publish, "readings", text)
+            found = by_reading(results)
+            text = page(
+                rule_rows(found), loss_rows(found), study.sizes.to_dict(), "cocoer readings --publish docs/method.md"
+            )
+            file = output / "readings.md"
+            write_text(file, text + "\n")
+            if args.publish:
+                publish(args.publish, "readings", text)
     except (CocoerError, OSError, ValueError) as err:
         print(f"cocoer readings: {err}", file=sys.stderr)
         return 1

@@ -30,7 +30,7 @@ from cocoer.errors import (
     TableError,
     TrainingError,
 )
-from cocoer.files import file_sha256
+from cocoer.files import file_sha256, hold_folder
 from cocoer.model.zero_shot import Tower
 from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import as_text, write_tables
@@ -137,19 +137,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         target = open_target(data_root(args), args.dataset, args.split, args.limit)
         output = Path(args.output or f"outputs/tables/{target.dataset}{'_demo' if target.synthetic else ''}")
-        weights = check_weights(trained_weights(args, target, output) or named_weights(args, target, output), target)
-        with start_runtime(args.device) as runtime:
-            study = Study(
-                target, tuple(weights), output / "runs", runtime, shlex.join(["cocoer", "tables", *given]),
-                batch_size=args.batch_size, resamples=args.resamples, progress=True,
-                towers=tuple(Tower.parse(text) for text in args.clip), variants=tuple(variants_of(args, target, output)),
-            )  # fmt: skip
-            tables = gather_with_progress(study, say)
-        paths = write_tables(tables, output, heading(target), remarks(target, weights))
-        if args.publish:
-            key = f"{target.dataset}{'_demo' if target.synthetic else ''}"
-            paths.append(publish(args.publish, key, summary(tables, remarks(target, weights))))
-        print(as_text(tables), end="\n\n")
+        with hold_folder(output):
+            paths = measure(args, target, output, shlex.join(["cocoer", "tables", *given]))
         print("\n".join(path.as_posix() for path in paths))
     except UsageError as err:
         print(f"cocoer tables: {err}", file=sys.stderr)
@@ -164,6 +153,24 @@ def main(argv: list[str] | None = None) -> int:
         print("cocoer tables: interrupted; the same command goes on where it was", file=sys.stderr)
         return 1
     return 0
+
+
+def measure(args: argparse.Namespace, target: Target, output: Path, command: str) -> list[Path]:
+    """Train what is asked for, measure what is not measured yet, write the tables; returns their files."""
+    weights = check_weights(trained_weights(args, target, output) or named_weights(args, target, output), target)
+    with start_runtime(args.device) as runtime:
+        study = Study(
+            target, tuple(weights), output / "runs", runtime, command,
+            batch_size=args.batch_size, resamples=args.resamples, progress=True,
+            towers=tuple(Tower.parse(text) for text in args.clip), variants=tuple(variants_of(args, target, output)),
+        )  # fmt: skip
+        tables = gather_with_progress(study, say)
+    paths = write_tables(tables, output, heading(target), remarks(target, weights))
+    if args.publish:
+        key = f"{target.dataset}{'_demo' if target.synthetic else ''}"
+        paths.append(publish(args.publish, key, summary(tables, remarks(target, weights))))
+    print(as_text(tables), end="\n\n")
+    return paths
 
 
 def data_root(args: argparse.Namespace) -> Path:

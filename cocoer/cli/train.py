@@ -19,7 +19,7 @@ import torch
 from cocoer.config import Config, load_config, save_config
 from cocoer.data.decode import decode_record
 from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, NonFiniteLoss, OutputError
-from cocoer.files import hold_folder, write_file, write_text
+from cocoer.files import hold_folder, write_text
 from cocoer.outputs import ImageResult
 from cocoer.report.draw import draw_result
 from cocoer.report.run_report import write_run_report
@@ -197,7 +197,7 @@ def attempt_start(
 def describe_run(config: Config, runtime: Runtime, folder: Path) -> None:
     """Resolved config, revision, environment and command, beside everything else of the run."""
     write_text(folder / "environment.json", json.dumps(environment(runtime), indent=1) + "\n")
-    write_file(folder / "config.yaml", lambda path: save_config(config, path))
+    save_config(config, folder / "config.yaml")
 
 
 def say(runtime: Runtime, text: str) -> None:

@@ -86,16 +86,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
-    from cocoer.errors import EndpointError
+    from cocoer.errors import EndpointError, OutputError
+    from cocoer.files import hold_folder
 
     try:
-        return run(args)
+        with hold_folder(args.output):
+            return run(args)
     except EndpointError as err:
         print(f"cocoer vlm: {err}", file=sys.stderr)
         return 1
     except (ValueError, OSError, RuntimeError) as err:  # config, weights, image, index, boxes and wordings errors
         print(f"cocoer vlm: error: {err}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(err, OutputError) else 2
     except KeyboardInterrupt:
         print("cocoer vlm: stopped; the same command goes on from the cache", file=sys.stderr)
         return 130
@@ -124,7 +126,6 @@ def run(args: argparse.Namespace) -> int:
             yield key, {name: found[name] for name in args.variants}
 
     folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
     if not args.endpoint:
         return write_questions(asked(), folder / "questions.jsonl")
     return ask(args, asked(), truth, folder, (classes, multi_label))
@@ -151,15 +152,16 @@ def people(args: argparse.Namespace, recognizer: Recognizer) -> Iterator[Person]
 
 def write_questions(asked: Iterator[tuple[str, dict[str, Question]]], path: Path) -> int:
     """What would be sent, without the images' bytes."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for key, variants in asked:
-            for name, question in variants.items():
-                sizes = [list(p.size) for p in question.images]
-                row = {"key": key, "variant": name, "system": question.system, "text": question.text, "images": sizes}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-    print(f"{count} questions -> {path}; no --endpoint, so nothing was sent")
+    from cocoer.files import write_text
+
+    lines = []
+    for key, variants in asked:
+        for name, question in variants.items():
+            sizes = [list(p.size) for p in question.images]
+            row = {"key": key, "variant": name, "system": question.system, "text": question.text, "images": sizes}
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
+    print(f"{len(lines)} questions -> {path}; no --endpoint, so nothing was sent")
     return 0
 
 
@@ -211,6 +213,7 @@ def report(
     import numpy as np
 
     from cocoer.evaluation.metrics import average_precision, mean_over_classes
+    from cocoer.files import write_text
     from cocoer.report.text import table
     from cocoer.vlm.run import scores_of
 
@@ -231,7 +234,7 @@ def report(
                 else float((scores * targets).sum(1).mean())
             )
         summary["variants"][variant] = said
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     if keys:
         statuses = ("ok", "refused", "no_label", "failed")
         lines = [

@@ -177,17 +177,19 @@ def run_convert(args: argparse.Namespace) -> int:
     """Hand over to `cocoer.model.release.convert`, which prints what became of every key."""
     from cocoer.config import load_config
     from cocoer.errors import CheckpointError, OutputError
+    from cocoer.files import hold_folder
     from cocoer.model.release.convert import convert_release
 
     try:
-        done = convert_release(
-            args.release,
-            args.output,
-            load_config(args.config),
-            clip=args.clip,
-            vocabulary=args.vocabulary,
-            force=args.force,
-        )
+        with hold_folder(args.output):
+            done = convert_release(
+                args.release,
+                args.output,
+                load_config(args.config),
+                clip=args.clip,
+                vocabulary=args.vocabulary,
+                force=args.force,
+            )
     except (CheckpointError, OutputError, FileNotFoundError) as err:
         print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1

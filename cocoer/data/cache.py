@@ -152,26 +152,26 @@ def write_cache(
     Everything is written to a folder beside the target and moved there when it is complete. Returns the target.
     """
     target = _target(folder, split, size)
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    _check_space(part, len(records), size)
+    unfinished = target.with_name(target.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    _check_space(unfinished, len(records), size)
     shape = (len(records), 3, size, size, 3)
-    pixels = np.lib.format.open_memmap(part / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+    pixels = np.lib.format.open_memmap(unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
     boxes = np.zeros((len(records), 2, 4), dtype=np.float32)
     fill(pixels, boxes)
     pixels.flush()
-    np.save(part / "boxes.npy", boxes)
+    np.save(unfinished / "boxes.npy", boxes)
     manifest = {
         "layout": LAYOUT,
         "persons": len(records),
         "image_size": size,
         "persons_hash": persons_hash(records, size),
-        "sha256": {name: file_sha256(part / name) for name in ("pixels.npy", "boxes.npy")},
+        "sha256": {name: file_sha256(unfinished / name) for name in ("pixels.npy", "boxes.npy")},
     }
-    (part / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
-    put_in_place(part, target)
+    put_in_place(unfinished, target)
     return target
 
 

@@ -26,7 +26,6 @@ def write_evaluation(
     folder: Path, text: str, numbers: Mapping[str, Any], result: Evaluation, loaded: Loaded, persons: str | None
 ) -> None:
     """evaluation.json, .csv, .txt and scores.npz in `folder`; persons: a file that gets one JSON line each, or None."""
-    folder.mkdir(parents=True, exist_ok=True)
     classes, multi_label = loaded.config.classes, loaded.config.multi_label
     write_text(folder / "evaluation.txt", text + "\n")
     write_text(folder / "evaluation.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
@@ -42,7 +41,7 @@ def write_evaluation(
         rows.writerow([cell(name), counts[j], values[name], threshold, here])
     write_text(folder / "evaluation.csv", table.getvalue())
     arrays = {"keys": np.array(result.keys), "targets": result.targets, **result.probabilities}
-    write_file(folder / "scores.npz", lambda path: np.savez_compressed(path, **dict[str, Any](arrays)))
+    write_file(folder / "scores.npz", lambda unfinished: np.savez_compressed(unfinished, **dict[str, Any](arrays)))
     if persons:
         lines = (
             json.dumps(person_line(result, i, key, classes), ensure_ascii=False) for i, key in enumerate(result.keys)

@@ -127,9 +127,9 @@ def _with_stored_tower(config: Config, metadata: Mapping[str, Any]) -> Iterator[
         return
     text = json.dumps(checked_tower(stored, "the CLIP tower in the weights file"))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"tower-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-        file.write_text(text, encoding="utf-8")
-        vocabulary = replace(config.model.vocabulary, tower=str(file))
+        scratch = Path(folder) / f"tower-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        scratch.write_text(text, encoding="utf-8")
+        vocabulary = replace(config.model.vocabulary, tower=str(scratch))
         yield replace(config, model=replace(config.model, vocabulary=vocabulary))
 
 

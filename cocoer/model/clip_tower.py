@@ -55,9 +55,9 @@ def _architecture(tower: str, with_text: bool) -> str:
         name = f"cocoer-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         if name not in open_clip.list_models():
             with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / f"{name}.json"
-                file.write_text(text, encoding="utf-8")
-                open_clip.add_model_config(file)
+                scratch = Path(folder) / f"{name}.json"
+                scratch.write_text(text, encoding="utf-8")
+                open_clip.add_model_config(scratch)
         return name
     if tower not in open_clip.list_models():
         hint = nearest(tower, open_clip.list_models())

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cocoer.files import write_text
 from cocoer.names import LEVELS
 from cocoer.outputs import ConflictPoint
 from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
@@ -30,7 +31,6 @@ def write_conflict(
 ) -> list[Path]:
     """Write `FILES` and `PLOTS` into `folder`; returns the paths. facts: plain values as `run_benchmark` gives them."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     found = Points(points)
     content = {"command": command, "facts": without_rows(facts), "points": [asdict(p) for p in points]}
     texts = (
@@ -40,7 +40,7 @@ def write_conflict(
     )
     paths = [folder / name for name in FILES]
     for path, text in zip(paths, texts, strict=True):
-        path.write_text(text, encoding="utf-8", newline="")
+        write_text(path, text)
     return [*paths, *_save_plots(found, folder)]
 
 
@@ -49,10 +49,9 @@ def publish_conflict(
 ) -> list[Path]:
     """The page as a part of the documentation: `docs/conflict.md`, its plots in `docs/images`; returns the paths."""
     docs = Path(docs)
-    (docs / "images").mkdir(parents=True, exist_ok=True)
     found = Points(points)
     page = docs / FILES[0]
-    page.write_text(as_markdown(found, facts, command, "images/"), encoding="utf-8")
+    write_text(page, as_markdown(found, facts, command, "images/"))
     return [page, *_save_plots(found, docs / "images")]
 
 

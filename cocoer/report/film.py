@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from cocoer.errors import MissingExtra
-from cocoer.files import put_in_place
+from cocoer.files import new_beside, put_in_place
 from cocoer.outputs import ImageResult, PersonPrediction
 from cocoer.report import canvas as ink
 from cocoer.report.band import with_band
@@ -106,8 +105,8 @@ class FilmWriter:
             raise MissingExtra("track", err) from None
         self.path = path
         self._av: Any = av
-        self._unfinished = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._unfinished = new_beside(path)
         self._file = av.open(str(self._unfinished), "w", format="mp4")
         self._rate = Fraction(rate).limit_denominator(1001)
         self._stream: Any = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cocoer.files import write_text
 from cocoer.names import LEVELS
 from cocoer.report.plots import Panel, Point, line_figure, save, training_curves
 from cocoer.report.runlog import LOG_NAME, read_log
@@ -45,7 +46,6 @@ def write_run_report(folder: str | Path, facts: Mapping[str, str]) -> Path:
     records = read_log(folder / LOG_NAME)
     evals = [r for r in records if r["kind"] == "eval"]
     metric = "accuracy" if any("accuracy" in r for r in evals) else "mAP"
-    (folder / _FOLDER).mkdir(exist_ok=True)
     plots = {"course": training_curves(records, metric=metric)}
     for name, (unit, keys) in _PLOTS.items():
         if found := _series(records, keys):
@@ -61,7 +61,7 @@ def write_run_report(folder: str | Path, facts: Mapping[str, str]) -> Path:
         save(figure, folder / path)
         lines += [f"![{name}]({path.as_posix()})", ""]
     report = folder / REPORT_NAME
-    report.write_text("\n".join(lines), encoding="utf-8")
+    write_text(report, "\n".join(lines))
     return report
 
 

@@ -19,6 +19,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from cocoer.files import write_file
+
 LOG_NAME = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 IMAGE_FOLDER = "images"
@@ -144,8 +146,7 @@ class RunLog:
         """Keep an image: as PNG in `images/`, as a record of kind `image`, and in TensorBoard. Returns its path."""
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in (f"{stage}-{tag}" if stage else tag))
         path = self.folder / IMAGE_FOLDER / f"{safe}-{step:08d}.png"
-        path.parent.mkdir(exist_ok=True)
-        image.save(path)
+        write_file(path, image.save)
         record = {"kind": "image", "step": step, "tag": tag, "file": path.relative_to(self.folder)}
         self(record if stage is None else {**record, "stage": stage})
         return path

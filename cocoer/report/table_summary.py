@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cocoer.files import write_text
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report.tables import difference, measured, pipes, published
 
@@ -66,5 +67,5 @@ def publish(file: str | Path, key: str, text: str) -> Path:
         raise ValueError(f"{file}: wanted the marks {begin} and {end} once each, to write the tables between them")
     before, _, rest = content.partition(begin)
     after = rest.partition(end)[2]
-    file.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+    write_text(file, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
     return file

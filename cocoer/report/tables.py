@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from cocoer.files import write_text
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.report.plots import as_image, bar_figure
 from cocoer.report.templates import render
@@ -38,7 +39,6 @@ def write_tables(
 ) -> list[Path]:
     """Write `FILES` into `folder` and return their paths. remarks: paragraphs below the heading, such as the data's release."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     texts = (
         as_markdown(tables, heading, remarks),
         as_csv(tables),
@@ -47,7 +47,7 @@ def write_tables(
     )
     paths = [folder / name for name in FILES]
     for path, text in zip(paths, texts, strict=True):
-        path.write_text(text, encoding="utf-8", newline="")
+        write_text(path, text)
     return paths
 
 

@@ -46,30 +46,30 @@ def save_state(
     Raises CheckpointError (place, reason, remedy) where the disk is full or not writable; earlier states are untouched.
     """
     final = states / f"step-{step:08d}"
-    writing = states / f"step-{step:08d}.writing"
+    unfinished = states / f"step-{step:08d}.writing"
     try:
         states.mkdir(parents=True, exist_ok=True)
         for leftover in (*states.glob("step-*.writing"), *states.glob("step-*.removing")):
             shutil.rmtree(leftover)
-        writing.mkdir()
-        save_model(writing / FILE_NAME)
-        torch.save(dict(training), writing / TRAINING_FILE)
+        unfinished.mkdir()
+        save_model(unfinished / FILE_NAME)
+        torch.save(dict(training), unfinished / TRAINING_FILE)
         files = {}
         for name in (FILE_NAME, TRAINING_FILE):
-            sync_file(writing / name)
-            files[name] = {"bytes": (writing / name).stat().st_size, "sha256": file_sha256(writing / name)}
-        (writing / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1), encoding="utf-8")
-        sync_file(writing / MANIFEST)
-        sync_folder(writing)
+            sync_file(unfinished / name)
+            files[name] = {"bytes": (unfinished / name).stat().st_size, "sha256": file_sha256(unfinished / name)}
+        (unfinished / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1), encoding="utf-8")
+        sync_file(unfinished / MANIFEST)
+        sync_folder(unfinished)
         if final.exists():  # the same step again, after a resume that skipped it as torn
             remove_folder(final)
-        put_in_place(writing, final)
+        put_in_place(unfinished, final)
         for old in sorted(p for p in states.iterdir() if _NAME.fullmatch(p.name) and p.name < final.name)[
             : -keep + 1 or None
         ]:
             remove_folder(old)
     except (OSError, RuntimeError, SafetensorError) as err:
-        shutil.rmtree(writing, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise CheckpointError(
             f"training state {final}: cannot be written: {err}. Wanted a writable folder with room for the weights three"
             " times over; earlier states are untouched. Free some space and go on with --resume latest"

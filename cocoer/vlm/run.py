@@ -44,7 +44,6 @@ def ask_all(
     The file is begun anew; earlier answers come back from the client's cache without a request.
     Raises EndpointError where the endpoint gives up, or fails `MOST_FAILURES` times in a row.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     failures = 0
     with path.open("w", encoding="utf-8") as file:
         for key, variants in asked:

@@ -132,7 +132,7 @@ def _seven_zip(item: WeightsFile, file: Path) -> tuple[list[str], Taker]:
         raise FetchError(f"{item.name}: the archive is damaged ({err}); fetch it again") from None
 
 
-def _copied(source: IO[bytes] | None, to: Path) -> None:
+def _copied(source: IO[bytes] | None, unfinished: Path) -> None:
     assert source is not None, "only regular files are listed"
-    with source, to.open("wb") as target:
+    with source, unfinished.open("wb") as target:
         shutil.copyfileobj(source, target, _BLOCK)

@@ -14,10 +14,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from cocoer.errors import FetchError, OutputError
-from cocoer.files import file_sha256, put_in_place, write_text
+from cocoer.errors import FetchError, FolderInUse
+from cocoer.files import file_sha256, hold_folder, put_in_place, wait_for, write_text
 from cocoer.weights import places
 from cocoer.weights.archive import take
 from cocoer.weights.catalog import WeightsFile
@@ -43,15 +44,9 @@ def fetch(item: WeightsFile, progress: Progress = lambda done, total: None) -> N
         raise FetchError(f"{item.name}: its publisher offers no fixed address; {by_hand(item)}")
     if os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
         raise FetchError(f"{item.name}: missing, and {OFFLINE_VARIABLE} switches the network off; {by_hand(item)}")
-    download = _download_of(item)
-    try:
-        download.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(item) as download:
         _carry(item, download, progress)
         _accept(item, download)
-    except (OSError, OutputError) as err:
-        _tell_of_disk(item, download, err)
-    finally:
-        download.unlink(missing_ok=True)
 
 
 def put(item: WeightsFile, source: Path) -> None:
@@ -61,15 +56,25 @@ def put(item: WeightsFile, source: Path) -> None:
     """
     if not source.is_file():
         raise FetchError(f"--from {source}: no such file")
-    copy = _download_of(item)
+    with _alone(item) as unfinished:
+        shutil.copyfile(source, unfinished)
+        _accept(item, unfinished, source.name)
+
+
+@contextmanager
+def _alone(item: WeightsFile) -> Iterator[Path]:
+    """Where the file comes to before it is checked, while this process alone fetches it. Raises FetchError."""
+    download = _download_of(item)
     try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
-        _accept(item, copy, source.name)
-    except (OSError, OutputError) as err:
-        _tell_of_disk(item, copy, err)
-    finally:
-        copy.unlink(missing_ok=True)
+        with hold_folder(download.parent, f".{download.name}.lock"):
+            try:
+                yield download
+            finally:
+                download.unlink(missing_ok=True)
+    except FolderInUse as err:
+        raise FetchError(f"{item.name}: {err}") from None
+    except OSError as err:
+        _tell_of_disk(item, download, err)
 
 
 def addresses(item: WeightsFile) -> list[str]:
@@ -151,13 +156,17 @@ def recorded() -> dict[str, str]:
 
 
 def _record(item: WeightsFile, name: str, sha256: str) -> None:
-    known = recorded()
-    if known.setdefault(f"{item.name}/{name}", sha256) != sha256:
-        raise FetchError(
-            f"{item.name}: {name} is another file than the one that was fetched first (SHA-256 {known[f'{item.name}/{name}']}, "
-            f"now {sha256}); if that is right, remove its line from {places.place_of('checkpoints/checksums.json')}"
-        )
-    write_text(places.home() / "checkpoints" / "checksums.json", json.dumps(known, indent=1, sort_keys=True) + "\n")
+    store = places.home() / "checkpoints" / "checksums.json"
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with wait_for(store.with_name(".checksums.lock")):  # two fetches of two files must not lose each other's line
+        known = recorded()
+        if known.setdefault(f"{item.name}/{name}", sha256) != sha256:
+            raise FetchError(
+                f"{item.name}: {name} is another file than the one that was fetched first (SHA-256"
+                f" {known[f'{item.name}/{name}']}, now {sha256}); if that is right, remove its line from"
+                f" {places.place_of('checkpoints/checksums.json')}"
+            )
+        write_text(store, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def _download_of(item: WeightsFile) -> Path:

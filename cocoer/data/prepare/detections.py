@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from cocoer.data.decode import decode_image, image_path
 from cocoer.data.files import progress
 from cocoer.data.people import Detections
 from cocoer.errors import ImageError
-from cocoer.files import read_lines
+from cocoer.files import read_lines, write_text
 
 Detector = Callable[[NDArray[np.uint8]], Detections]
 
@@ -37,18 +37,17 @@ def detect_all(
     missing = [image for image in images if image not in found]
     errors: dict[str, str] = {}
     if missing:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with store.open("w", encoding="utf-8") as file:
-            _write(file, {"settings": dict(settings)})
-            for image, old in found.items():
-                _write(file, {"image": image, "content": images[image]} | _to_lists(old))
+        kept = ({"image": image, "content": images[image]} | _to_lists(old) for image, old in found.items())
+        write_text(store, "".join(_line(line) for line in ({"settings": dict(settings)}, *kept)))
+        with store.open("a", encoding="utf-8") as file:
             for image, pixels in _decoded(root, missing):
                 if isinstance(pixels, ImageError):
                     errors[image] = str(pixels)
                     continue
                 line = _to_lists(detector(pixels))
                 found[image] = _from_lists(line)  # rounded, so that a resumed run gives the same index
-                _write(file, {"image": image, "content": images[image]} | line)
+                file.write(_line({"image": image, "content": images[image]} | line))
+                file.flush()
     return found, errors
 
 
@@ -89,9 +88,8 @@ def _read_store(store: Path, settings: Mapping[str, Any], images: Mapping[str, s
     return found
 
 
-def _write(file: TextIO, line: Mapping[str, Any]) -> None:
-    file.write(json.dumps(line) + "\n")
-    file.flush()
+def _line(content: Mapping[str, Any]) -> str:
+    return json.dumps(content) + "\n"
 
 
 def _to_lists(found: Detections) -> dict[str, Any]:

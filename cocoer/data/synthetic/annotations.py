@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
+from cocoer.files import write_bytes
+
 HEADER = b"MATLAB 5.0 MAT-file, synthetic EMOTIC annotations of the cocoer demo world"
 """The descriptive text of the file; MATLAB and scipy would write the date of the day there."""
 
@@ -120,5 +122,4 @@ def write_annotations(path: Path, splits: dict[str, list[ImageRow]]) -> None:
     content = {split: _struct([_image(r, split) for r in rows], fields) for split, rows in splits.items()}
     buffer = io.BytesIO()
     savemat(buffer, content, format="5")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(HEADER.ljust(116) + buffer.getvalue()[116:])
+    write_bytes(path, HEADER.ljust(116) + buffer.getvalue()[116:])

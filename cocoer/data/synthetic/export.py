@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.traps import add_traps
 from cocoer.data.synthetic.world import ImagePlan, Person, draw_image, plan_image
 from cocoer.datasets import find_dataset
+from cocoer.files import write_file, write_text
 from cocoer.names import LEVELS, SPLITS
 
 FOLDERS: tuple[str, ...] = ("mscoco", "mscoco", "mscoco", "framesdb", "framesdb", "emodb_small", "ade20k")
@@ -136,13 +138,13 @@ def _emotic_path(split: str, index: int) -> str:
 def _draw_one(root: Path, job: Job) -> Drawn:
     image = draw_image(job.seed, job.split, job.index, job.options, job.max_people)
     path = root / job.path
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".jpg":
-        image.image.save(path, quality=JPEG_QUALITY)
+        save = partial(image.image.save, quality=JPEG_QUALITY)
     else:
         mark = PngInfo()
         mark.add_text("comment", DEMO_MARK)
-        image.image.save(path, compress_level=4, pnginfo=mark)
+        save = partial(image.image.save, compress_level=4, pnginfo=mark)
+    write_file(path, save, durable=False)  # the sidecar says that all are there
     return Drawn(job, *image.image.size, image.people)
 
 
@@ -227,11 +229,10 @@ def _write_index(
 ) -> dict[str, Any]:
     """Write one JSONL a split and the sidecar; returns the sidecar."""
     folder = root / "index"
-    folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for split, lines in index.items():
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        write_text(folder / f"{split}.jsonl", text)
         labels = Counter(label for line in lines for label in line["labels"])
         levels = Counter(line["synthetic"]["contradicted_level"] or "none" for line in lines)
         counts[split] = {
@@ -252,5 +253,5 @@ def _write_index(
         "splits": counts,
         **more,
     }
-    (folder / "sidecar.json").write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "sidecar.json", json.dumps(sidecar, indent=2) + "\n")
     return sidecar

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +15,7 @@ from cocoer.boxes import Box
 from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES, WorldOptions
 from cocoer.data.synthetic.world import DrawnImage, ImagePlan, draw_image, plan_image
+from cocoer.files import write_file, write_text
 
 SPLIT = "sheet"
 """Seeds of its own: no image of the sheet is in a train, val or test split."""
@@ -51,11 +53,11 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
         sheet.paste(_tile(image), at)
         persons.append({"body": _on_sheet(image, image.people[0].body_xyxy, at),
                         "head": _on_sheet(image, image.people[0].head_xyxy, at)})  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
     mark = PngInfo()
     mark.add_text("comment", DEMO_MARK)
-    sheet.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=mark)
-    path.with_suffix(".boxes.json").write_text(json.dumps({"persons": persons}, indent=2) + "\n", encoding="utf-8")
+    drawn = sheet.quantize(256, dither=Image.Dither.NONE)
+    write_file(path, lambda unfinished: drawn.save(unfinished, optimize=True, pnginfo=mark))
+    write_text(path.with_suffix(".boxes.json"), json.dumps({"persons": persons}, indent=2) + "\n")
 
 
 def write_demo_images(folder: Path, seed: int, options: WorldOptions, num_images: int = 8) -> list[str]:
@@ -63,7 +65,6 @@ def write_demo_images(folder: Path, seed: int, options: WorldOptions, num_images
 
     Every third shows two people, and every fourth somebody whose levels contradict each other.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     names, used = [], set()
     for i in range(num_images):
         people = 2 if i % 3 == 2 else 1
@@ -75,9 +76,9 @@ def write_demo_images(folder: Path, seed: int, options: WorldOptions, num_images
         image = draw_image(seed, SPLIT, index, options)
         used.add(plan_image(seed, SPLIT, index, options).scene)
         name = f"demo_{i + 1:02d}"
-        image.image.save(folder / f"{name}.jpg", quality=92)
+        write_file(folder / f"{name}.jpg", partial(image.image.save, quality=92))
         persons = [{"body": list(p.body_xyxy), "head": list(p.head_xyxy)} for p in image.people]
-        (folder / f"{name}.boxes.json").write_text(json.dumps({"persons": persons}, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / f"{name}.boxes.json", json.dumps({"persons": persons}, indent=2) + "\n")
         names.append(name)
     return names
 

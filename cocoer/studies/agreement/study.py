@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cocoer.config import Config, load_config
@@ -123,12 +122,12 @@ def _one(study: Study, setting: str, seed: int, runtime: Runtime) -> None:
         known: Tensor = torch.from_numpy(contradicted(persons_of(scenes.train, "train")))
         persons = study.sizes.train if setting == "long" else study.sizes.short
         made = train(config, seed, persons, clips, known, runtime)
-        weights.parent.mkdir(parents=True, exist_ok=True)
         save_trained(weights, made, {"setting": setting, "seed": seed})
     trained = time.process_time() - start
     made.model.fold()
     rows, kept = measure(made, scenes, study.folder / "crops")
-    write_file(file.with_suffix(".npz"), lambda path: _save_scores(path, kept))
+    arrays = dict[str, Any](kept)
+    write_file(file.with_suffix(".npz"), lambda unfinished: np.savez_compressed(unfinished, **arrays))
     facts = {
         "format": FORMAT,
         "setting": setting,
@@ -145,11 +144,6 @@ def _one(study: Study, setting: str, seed: int, runtime: Runtime) -> None:
     write_text(file, json.dumps(facts, indent=1) + "\n")
 
 
-def _save_scores(path: Path, kept: Mapping[str, NDArray[Any]]) -> None:
-    with path.open("wb") as handle:
-        np.savez_compressed(handle, **dict[str, Any](kept))
-
-
 def publish_figures(results: Sequence[dict[str, Any]], shipped: Mapping[str, Any], file: Path) -> None:
     """Everything that a page is made of in one file, so that a later run can go on with it (`adopt_figures`)."""
     write_text(file, json.dumps({"trainings": list(results), "shipped": dict(shipped)}, separators=(",", ":")) + "\n")
@@ -158,7 +152,6 @@ def publish_figures(results: Sequence[dict[str, Any]], shipped: Mapping[str, Any
 def adopt_figures(file: Path, folder: Path, sizes: Sizes) -> None:
     """Put published figures of trainings of these sizes into a study's folder, where it has none of its own."""
     published = json.loads(file.read_text(encoding="utf-8"))
-    folder.mkdir(parents=True, exist_ok=True)
     for result in published["trainings"]:
         own = folder / f"{result['setting']}-{result['seed']}.json"
         if result["sizes"] == asdict(sizes) and not own.is_file():
@@ -166,7 +159,6 @@ def adopt_figures(file: Path, folder: Path, sizes: Sizes) -> None:
     for name, evaluation in published["shipped"].items():
         own = folder / "shipped" / name / "evaluation.json"
         if not own.is_file():
-            own.parent.mkdir(parents=True, exist_ok=True)
             write_text(own, json.dumps(evaluation, indent=1) + "\n")
 
 

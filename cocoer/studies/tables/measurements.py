@@ -229,15 +229,10 @@ def target_numbers(result: Evaluation, target: Target, resamples: int) -> dict[s
 
 def _write_run(folder: Path, run: Measurement) -> None:
     """The scores first, `result.json` with their checksum last."""
-    folder.mkdir(parents=True, exist_ok=True)
     scores = folder / "scores.npz"
     arrays: dict[str, Any] = {f"p_{name}": values for name, values in run.scores.items()}
 
-    def fill(path: Path) -> None:
-        with open(path, "wb") as handle:
-            np.savez_compressed(handle, targets=run.targets, **arrays)
-
-    write_file(scores, fill)
+    write_file(scores, lambda unfinished: np.savez_compressed(unfinished, targets=run.targets, **arrays))
     text = json.dumps({"scores_sha256": file_sha256(scores), "numbers": run.numbers}, indent=1) + "\n"
     write_text(folder / "result.json", text)
 

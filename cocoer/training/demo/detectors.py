@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from cocoer.boxes import iou
 from cocoer.data.detect import DEMO_KEY, PeopleDetector
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.world import draw_image
+from cocoer.files import write_file
 from cocoer.model.demo_detector import KINDS, STRIDES, Backbone, Head, OneDetector, loss_of, points_of
 from cocoer.training.demo.plan import Plan
 
@@ -131,7 +133,7 @@ def export(detector: OneDetector, path: Path, side: int = SIDE) -> None:
         )
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {DEMO_KEY: "trained on the demo world, for drawn people only"})
-    onnx.save(model, path)
+    write_file(path, partial(onnx.save, model))
 
 
 def matched(found: NDArray[np.float64], wanted: NDArray[np.float32]) -> int:
@@ -176,7 +178,7 @@ def calibrate(folder: Path, scenes: Sequence[Scene]) -> None:
         (bias,) = (v for v in model.graph.initializer if v.name == "head.score.bias")
         shifted = numpy_helper.to_array(bias) - np.float32(np.log(limit / (1 - limit)))
         bias.CopyFrom(numpy_helper.from_array(shifted, bias.name))
-        onnx.save(model, str(path))
+        write_file(path, partial(onnx.save, model))
         print(f"{kind}: the score {limit} on calibration scenes is now 0.5")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from cocoer.data.prepare.table.rows import Row
 from cocoer.datasets import find_dataset
 from cocoer.errors import AnnotationError
+from cocoer.files import write_bytes
 
 LABEL_SHARE = 0.5
 """A category counts for a person where at least this share of the annotators chose it."""
@@ -85,7 +86,5 @@ def _frame(folder: Path, video: PurePosixPath, frame: int) -> str:
         clip.release()
         if not read:
             raise ValueError(f"videos/{video}: frame {frame} cannot be read")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(folder / name), pixels):
-            raise ValueError(f"{name}: cannot be written")
+        write_bytes(folder / name, cv2.imencode(".png", pixels)[1].tobytes())
     return name
