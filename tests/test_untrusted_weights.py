@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -321,6 +322,69 @@ print("done")
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.stdout.strip().endswith("done") and done.returncode == 0, done.stderr[-2000:]
+
+
+EVERY_READER = """
+from pathlib import Path
+import json
+from cocoer.cli.main import main
+from cocoer.config import load_config
+from cocoer.data.array_file import map_array, read_arrays
+from cocoer.data.boxes_file import GivenBoxes
+from cocoer.data.decode import decode_image
+from cocoer.data.index import read_records
+from cocoer.datasets import find_dataset
+from cocoer.export.onnx_model import load_exported
+from cocoer.training.state import read_training, save_state
+from cocoer.vlm.prompts import DEFAULT_WORDINGS, read_sets
+import torch
+here = Path("here").resolve()
+def run(*words):
+    if (code := main([str(w) for w in words])) != 0:
+        raise SystemExit(f"{words}: {code}")
+run("weights", "verify", "w.safetensors")
+run("export", "--checkpoint", "w.safetensors", "--output", "m.onnx")
+load_exported(Path("m.onnx"))
+run("export", "--checkpoint", "w.safetensors", "--format", "torch", "--output", "m.pt2")
+read_sets(DEFAULT_WORDINGS)
+run("prepare", "demo", "--output", "world", "--train", 2, "--val", 1, "--test", 1, "--workers", 1)
+run("prepare", "emotic", "--root", "world", "--output", "index", "--heads", "estimate")
+records = read_records(Path("index/train.jsonl"))
+Path("t.csv").write_text("image,body,labels\\n" + "".join(f"{r.image},0 0 9 9,Happy\\n" for r in records))
+run("prepare", "table", "t.csv", "--root", "world", "--output", "own", "--heads", "estimate")
+find_dataset(str(next(Path("own").glob("*.yaml"))))
+load_config(SHIPPED / "configs/emotic.yaml")
+run("data", "check", "index", "--root", "world")
+for name in ("one", "two"):
+    more = ["--against", "one/scores.npz"] if name == "two" else []
+    run("evaluate", "--checkpoint", "w.safetensors", "--index", "index", "--root", "world", "--split", "test", "--output", name,
+        "--resamples", 2, "--device", "cpu", *more)
+read_arrays("one/scores.npz")
+image = Path("world") / records[0].image
+Path("b.json").write_text(json.dumps({"persons": [{"body": [0, 0, 20, 20]}]}))
+run("predict", "--input", image, "--boxes", "b.json", "--checkpoint", "w.safetensors", "--output", "out", "--device", "cpu")
+read_training(save_state(Path("states"), 1, lambda path: path.write_bytes(b"weights"), {"a": torch.ones(2)}))
+"""
+
+
+def test_no_loader_of_the_table_opens_a_socket(tmp_path: Path, weights: Path) -> None:
+    """Everything that docs/security.md lists is read, by the module that it lists, in a process whose first socket ends it."""
+    table = (ROOT / "docs" / "security.md").read_text(encoding="utf-8").split("## Limits")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][1:]
+    modules = {f"cocoer.{m.replace('/', '.')}" for row in rows for m in re.findall(r"`([\w/]+)\.py`", row[3])}
+    assert len(modules) > 8
+    program = NO_SOCKETS + f"from pathlib import Path; SHIPPED = Path({str(ROOT)!r})" + EVERY_READER
+    program += f"wanted = {sorted(modules)!r}\nprint([m for m in wanted if m not in sys.modules], 'done')"
+    (tmp_path / "w.safetensors").write_bytes(weights.read_bytes())
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600, cwd=tmp_path,
+                          env=environment)  # fmt: skip
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+    unread = done.stdout.strip().splitlines()[-1]
+    assert (
+        unread
+        == "['cocoer.data.prepare.derived.convert', 'cocoer.model.release.safe_pickle', 'cocoer.vlm.client'] done"
+    )
 
 
 # ---- sizes ---------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cocoer.data.array_file import map_array
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import decode_record
 from cocoer.data.files import in_threads
@@ -44,7 +45,7 @@ class CropCache:
         self.folder = Path(folder)
         try:
             self.manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
-            self._boxes: NDArray[np.float32] = np.load(self.folder / "boxes.npy", allow_pickle=False)
+            self._boxes: NDArray[np.float32] = np.array(map_array(self.folder / "boxes.npy"))
             self._pixels = self._open()
         except (OSError, ValueError) as err:
             raise CacheError(
@@ -57,7 +58,7 @@ class CropCache:
             )
 
     def _open(self) -> NDArray[np.uint8]:
-        return np.load(self.folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
+        return map_array(self.folder / "pixels.npy")
 
     def __len__(self) -> int:
         return len(self._boxes)

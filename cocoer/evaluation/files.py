@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cocoer.data.array_file import read_arrays
 from cocoer.errors import ScoreError
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import Evaluation
@@ -68,9 +68,9 @@ def compared(result: Evaluation, other: Path, multi_label: bool, resamples: int)
     Raises ValueError for other persons or classes, a truncated or foreign file, and scores that are not finite.
     """
     try:
-        with open(other, "rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            keys, scores = list(stored["keys"]), stored["pred"]
-    except (zipfile.BadZipFile, KeyError, EOFError, TypeError, ValueError) as err:
+        stored = read_arrays(other)
+        keys, scores = list(stored["keys"]), stored["pred"]
+    except (KeyError, TypeError, ValueError) as err:
         raise ValueError(
             f"--against {other}: truncated or no scores of cocoer evaluate ({err}); wanted the scores.npz that it writes,"
             " make it again"

@@ -7,6 +7,7 @@ guessed. `cocoer weights` lists, fetches and verifies what stands here. Imports 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,7 +252,7 @@ def find_detector(name: str, kind: str) -> Path:
     if name.endswith((".onnx", ".pth")):
         path = places.find(name)
         if path is not None and path.is_file():
-            return path.resolve()
+            return Path(os.path.abspath(path))  # a link to a file without the ending (a Hub cache) stays a name with it
         raise MissingWeights(
             f"{kind} detector {name}: no such file; set inference.detector.{kind} to the path of an .onnx file, or give boxes "
             "with --boxes"

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.io import loadmat
 
+from cocoer.data.prepare.mat_file import check_mat_file
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import AnnotationError
 from cocoer.names import SPLITS, canonical_class
@@ -143,6 +144,7 @@ def load_annotations(path: Path) -> list[RawImage]:
     if not path.is_file():
         raise AnnotationError(f"{path}: no such file; it comes with EMOTIC, see docs/data.md")
     try:
+        check_mat_file(path)
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
     except NotImplementedError:
         raise AnnotationError(

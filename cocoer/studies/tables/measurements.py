@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cocoer.config import Config, change_config, check_classes
+from cocoer.data.array_file import read_arrays
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import image_path
 from cocoer.data.index import read_index
@@ -245,10 +245,10 @@ def read_run(folder: Path) -> Measurement:
         numbers, wanted = content["numbers"], content["scores_sha256"]
         if file_sha256(scores) != wanted:
             raise ValueError(f"{scores.name} is not the file that was written with it")
-        with np.load(scores) as arrays:
-            by_source = {name[2:]: arrays[name] for name in arrays.files if name.startswith("p_")}
-            return Measurement(numbers, by_source, arrays["targets"])
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as err:
+        arrays = read_arrays(scores)
+        by_source = {name[2:]: array for name, array in arrays.items() if name.startswith("p_")}
+        return Measurement(numbers, by_source, arrays["targets"])
+    except (ValueError, KeyError, TypeError, OSError) as err:
         raise TableError(
             f"{file}: truncated or damaged results file ({err}); delete the folder {folder} and run the same command again,"
             " which repeats this measurement"

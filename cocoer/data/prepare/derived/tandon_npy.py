@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cocoer.boxes import scale_box
+from cocoer.data.array_file import map_array
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import write_cache
 from cocoer.data.people import HEAD_IN_BODY
@@ -90,9 +91,9 @@ def _write_crops(
 def _array(folder: Path, split: str, name: str, dims: int) -> np.ndarray[Any, Any]:
     path = folder / f"{split}_{name}_arr.npy"
     try:
-        array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, OverflowError, MemoryError) as err:
-        raise DerivedError(f"{path}: wanted a plain array ({err})") from None
+        array = map_array(path)
+    except (OSError, ValueError) as err:
+        raise DerivedError(str(err)) from None
     if array.ndim != dims or array.shape[3] != 3 or array.dtype != np.uint8:
         raise DerivedError(f"{path}: wanted uint8 [N, H, W, 3], got {array.dtype} {array.shape}")
     return array

@@ -15,11 +15,11 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
+from cocoer.data.array_file import map_array
+from cocoer.data.decode import image_path
 from cocoer.data.prepare.table.rows import Row
 from cocoer.datasets import find_dataset
-from cocoer.errors import AnnotationError
+from cocoer.errors import AnnotationError, OutputError
 from cocoer.files import write_bytes
 
 LABEL_SHARE = 0.5
@@ -51,9 +51,12 @@ def _row(where: str, values: list[str], split: str, folder: Path) -> Row:
         middle = (int(float(values[2])) + int(float(values[3]))) // 2
         shares = [float(v) for v in values[4:30]]
         labels = tuple(name for name, share in zip(classes, shares, strict=True) if share >= LABEL_SHARE)
+        image_path(folder / "videos", values[0], follow_links=True)  # nothing is read or written elsewhere
         body = _body(folder / "joints" / video.with_suffix(".npy"), person, middle)
         image = _frame(folder, video, middle)
-    except (ValueError, OSError) as err:
+    except OutputError:
+        raise
+    except (ValueError, OSError, OverflowError) as err:
         return Row(where, values[0], fault=str(err))
     film = video.parts[-2] if len(video.parts) > 1 else video.stem
     return Row(where, image, labels, body, None, split, film)
@@ -61,8 +64,8 @@ def _row(where: str, values: list[str], split: str, folder: Path) -> Row:
 
 def _body(path: Path, person: int, frame: int) -> tuple[float, ...]:
     """The box round the person's visible joints in a frame, with a margin. Raises ValueError where none is visible."""
-    joints = np.load(path, allow_pickle=False)
-    if joints.ndim != 2 or joints.shape[1] != 56:
+    joints = map_array(path)
+    if joints.ndim != 2 or joints.shape[1] != 56 or joints.dtype.kind not in "iuf" or not len(joints):
         raise ValueError(f"{path.name}: wanted joints [n, 56], got {joints.shape}")
     first = joints[:, 0].min()  # files count their frames from an offset
     mine = joints[(joints[:, 0] - first == frame) & (joints[:, 1] == person), 2:].reshape(-1, 3)
