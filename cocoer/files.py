@@ -220,11 +220,21 @@ def hold_folder(folder: str | Path, name: str = LOCK_NAME) -> Iterator[None]:
                 place.rmdir()
 
 
+def hold_file(path: str | Path) -> contextlib.AbstractContextManager[None]:
+    """While active, this process alone makes the file `path`; as `hold_folder`, so a closed folder is said before the work."""
+    path = Path(path)
+    return hold_folder(path.parent, f".{path.name}.lock")
+
+
 @contextlib.contextmanager
 def wait_for(lock: Path) -> Iterator[None]:
     """While active, this process alone holds the file `lock`; others wait for it. It ends with its process. Raises OSError."""
     with FileLock(lock, is_singleton=False, thread_local=False):
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # while it is held, as in `hold_folder`
+                lock.unlink(missing_ok=True)
 
 
 def _sign(lock: Any) -> None:

@@ -138,7 +138,7 @@ def test_processes_that_start_together_build_one_cache(cached: DataConfig) -> No
         process.join(60)
     assert [p.exitcode for p in processes] == [0, 0, 0]
     open_for(cached).verify()
-    assert sorted(p.name for p in Path(str(cached.cache)).iterdir()) == ["train-24", "train-24.lock"]
+    assert sorted(p.name for p in Path(str(cached.cache)).iterdir()) == ["train-24"]
 
 
 def test_throughput_is_measured_and_the_cache_is_faster(tmp_path: Path) -> None:

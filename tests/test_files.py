@@ -23,7 +23,17 @@ import cocoer
 from cocoer import files
 from cocoer.cli.main import main
 from cocoer.errors import FolderInUse, OutputError
-from cocoer.files import LOCK_NAME, file_sha256, hold_folder, put_in_place, read_lines, remove_folder, write_file
+from cocoer.files import (
+    LOCK_NAME,
+    file_sha256,
+    hold_file,
+    hold_folder,
+    put_in_place,
+    read_lines,
+    remove_folder,
+    write_file,
+)
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 PACKAGE = Path(cocoer.__file__).parent
 BREAKS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r"  # where `str.splitlines` also cuts
@@ -358,6 +368,27 @@ def held_commands(folder: Path) -> dict[str, list[str]]:
         "vlm": ["vlm", "--input", "a.jpg", *out],
         "demo": ["demo", *out],
     }
+
+
+def held_files(file: Path) -> dict[str, list[str]]:
+    """Every command that makes a file by long work; `file` has no ending yet."""
+    return {
+        "calibrate": ["calibrate", "--checkpoint", "a.safetensors", "--output", f"{file}.safetensors"],
+        "pack weights": ["weights", "pack", "a.safetensors", "--output", f"{file}.safetensors"],
+        "export": ["export", "--checkpoint", str(DEMO_CHECKPOINT), "--output", f"{file}.onnx"],
+    }
+
+
+@pytest.mark.parametrize("command", list(held_files(Path())))
+def test_no_command_makes_a_file_that_another_process_is_making(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = held_files(tmp_path / "out" / "made")[command]
+    with hold_file(words[-1]), hold_file(tmp_path / "out" / "another.onnx"):
+        assert main(words) in (1, 2)
+        assert f"process {os.getpid()} on {socket.gethostname()}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("command", list(held_commands(Path())))

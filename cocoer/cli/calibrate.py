@@ -40,9 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
     from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, OutputError, ScoreError
+    from cocoer.files import hold_file
 
     try:
-        print(calibrate(args))
+        with hold_file(args.output):
+            print(calibrate(args))
     except ConfigError as err:
         print(f"cocoer calibrate: {err}", file=sys.stderr)
         return 2

@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     from cocoer.export.onnx_export import export_model
     from cocoer.export.twin import TWIN_KEY, twin_path
-    from cocoer.files import file_sha256
+    from cocoer.files import file_sha256, hold_file
     from cocoer.model.checkpoint import load_weights
     from cocoer.report.text import human_size
 
@@ -80,10 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
         options.output = options.output or twin_path(loaded.path)
         if not options.int8 and not options.set:
             metadata[TWIN_KEY] = file_sha256(loaded.path)
-        if options.int8:
-            difference = export_int8(loaded, metadata, options)
-        else:
-            difference = export_model(loaded.model, loaded.config, metadata, options.output, options.format)
+        with hold_file(options.output):
+            if options.int8:
+                difference = export_int8(loaded, metadata, options)
+            else:
+                difference = export_model(loaded.model, loaded.config, metadata, options.output, options.format)
     except (CheckpointError, OutputError, ConfigError, ExportError, IndexFileError, ImageError) as err:
         print(f"cocoer export: error: {err}", file=sys.stderr)
         return 2

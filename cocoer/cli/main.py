@@ -120,18 +120,25 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"cocoer {words[0]}: stopped", file=sys.stderr)
         return 130
     except CocoerError as err:  # one that the command itself did not expect, and that explains itself
-        return _told(words[0], str(err), debug)
+        return _told(words[0], str(err), debug, "")
+    except OSError as err:
+        if not isinstance(err.filename, str | bytes) or not err.strerror:
+            return _told(words[0], _explained(err), debug, _hint(words[0]))
+        return _told(words[0], f"{os.fsdecode(err.filename)}: {err.strerror}", debug, "")
     except Exception as err:  # noqa: BLE001 - the last barrier: a line for people, the traceback on demand
-        return _told(words[0], _explained(err), debug)
+        return _told(words[0], _explained(err), debug, _hint(words[0]))
     return code
 
 
-def _told(command: str, text: str, debug: bool) -> int:
+def _hint(command: str) -> str:
+    return f" (`cocoer --debug {command} ...` shows where)"
+
+
+def _told(command: str, text: str, debug: bool, hint: str) -> int:
     """Say what ended the command, in one line where a traceback was not asked for. Returns the exit code."""
     if debug:
         traceback.print_exc()
-    hint = "" if debug else f" (`cocoer --debug {command} ...` shows where)"
-    print(f"cocoer {command}: error: {text}{hint}", file=sys.stderr)
+    print(f"cocoer {command}: error: {text}{'' if debug else hint}", file=sys.stderr)
     return 1
 
 

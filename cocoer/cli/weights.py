@@ -202,24 +202,26 @@ def run_pack(weights: Path, out: Path) -> int:
     import torch
 
     from cocoer.errors import CheckpointError, OutputError
+    from cocoer.files import hold_file
     from cocoer.model.checkpoint import load_weights, save_weights
     from cocoer.provenance import says_synthetic
 
     try:
-        loaded = load_weights(weights)
-        if loaded.model.vocabulary is not None and loaded.config.model.vocabulary.layout == "repeat":
-            loaded.model.vocabulary.fold()
-        about = loaded.metadata
-        file = save_weights(
-            out,
-            loaded.model,
-            loaded.config,
-            metrics=about.get("metrics", {}),
-            thresholds=loaded.thresholds,
-            note=about.get("note", ""),
-            synthetic=says_synthetic(about),
-            dtype=torch.float16,
-        )
+        with hold_file(out):
+            loaded = load_weights(weights)
+            if loaded.model.vocabulary is not None and loaded.config.model.vocabulary.layout == "repeat":
+                loaded.model.vocabulary.fold()
+            about = loaded.metadata
+            file = save_weights(
+                out,
+                loaded.model,
+                loaded.config,
+                metrics=about.get("metrics", {}),
+                thresholds=loaded.thresholds,
+                note=about.get("note", ""),
+                synthetic=says_synthetic(about),
+                dtype=torch.float16,
+            )
     except (CheckpointError, OutputError) as err:
         print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1
