@@ -105,9 +105,9 @@ def damaged_pixels(pixels: NDArray[np.uint8], kind: str, strength: int, name: st
     if kind == "blur":
         return blurred(pixels, BLUR[place])
     if kind == "jpeg":
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=JPEG[place])
-        return np.asarray(Image.open(file).convert("RGB"))
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG[place])
+        return np.asarray(Image.open(buffer).convert("RGB"))
     if kind == "dark":
         return np.round(pixels * DARK[place]).astype(np.uint8)
     draws = np.random.default_rng((zlib.crc32(name.encode()), strength)).normal(0.0, NOISE[place], pixels.shape)
