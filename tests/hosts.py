@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,14 +30,15 @@ QUOTA = """<html><head><title>Google Drive - Quota exceeded</title></head><body>
 
 
 class Host(ThreadingHTTPServer):
-    """files: path or Drive id -> bytes. asked: (path, Range) of every request. cut: bytes after which a transfer breaks.
+    """files: path or Drive id -> bytes, or a file that holds them. asked: (path, Range) of every request.
 
+    cut: bytes after which a transfer breaks.
     ranges: whether range requests are honoured. quota: whether Drive shows its quota page.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files: dict[str, bytes] = {}
+        self.files: dict[str, bytes | Path] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.cut: int | None = None
         self.ranges = True
@@ -76,7 +79,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
 
-    def _file(self, content: bytes, disposition: str | None) -> None:
+    def _file(self, content: bytes | Path, disposition: str | None) -> None:
+        if isinstance(content, Path):
+            with (
+                content.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as view,
+            ):
+                self._content(view, disposition)
+        else:
+            with memoryview(content) as view:
+                self._content(view, disposition)
+
+    def _content(self, content: memoryview, disposition: str | None) -> None:
         wanted = self.headers.get("Range") if self.server.ranges else None
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if start >= len(content):
@@ -90,7 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
         if disposition:
             self.send_header("Content-Disposition", disposition)
         self.end_headers()
-        self.wfile.write(content[start : None if self.server.cut is None else max(start, self.server.cut)])
+        end = len(content) if self.server.cut is None else max(start, self.server.cut)
+        with content[start:end] as part:
+            self.wfile.write(part)
 
     def log_message(self, *_: object) -> None:
         """Quiet."""

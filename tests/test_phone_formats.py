@@ -37,18 +37,68 @@ def test_phone_formats_are_decoded_whatever_they_are_called(tmp_path: Path, kind
     assert decode_image(renamed).tobytes() == decode_image(path.read_bytes()).tobytes() == image.tobytes()
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("AVIF", ".avif"), ("JPEG", ".jpg")])  # pillow-heif writes no rotation
-@pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_a_turned_phone_is_upright(tmp_path: Path, kind: str, suffix: str, orientation: int) -> None:
+TURNS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""EXIF orientation -> how the upright image becomes the stored one."""
+
+NOTE = b"\x01\x12\x00\x03\x00\x00\x00\x01"
+"""How EXIF's orientation begins in a file with the most significant byte first."""
+
+
+def turned(path: Path, kind: str, orientation: int) -> Image.Image:
+    """Writes an image as a turned phone does, with the rotation beside the pixels; returns it upright."""
     phone_formats.register()
-    turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     upright = PHOTO.crop((0, 0, 512, 256))
     exif = Image.Exif()
     exif[0x0112] = orientation
+    turn = TURNS[orientation]
+    stored = upright if turn is None else upright.transpose(turn)
+    if kind == "HEIF":
+        stored.info["exif"] = (
+            exif.tobytes()
+        )  # pillow-heif writes its boxes for an image's own EXIF, not for the argument
+        stored.save(path, kind, quality=90)
+    else:
+        stored.save(path, kind, quality=90, exif=exif)
+    return upright
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("HEIF", ".heic"), ("AVIF", ".avif"), ("JPEG", ".jpg")])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_a_turned_phone_is_upright(tmp_path: Path, kind: str, suffix: str, orientation: int) -> None:
+    """HEIC says it twice, in its own boxes (irot, imir) and in EXIF, as a phone's files do; it is applied once."""
     path = tmp_path / f"turned{suffix}"
-    upright.transpose(turns[orientation]).save(path, kind, quality=90, exif=exif)
+    upright = turned(path, kind, orientation)
+    if kind == "HEIF" and orientation != 1:
+        stored = path.read_bytes()
+        assert (b"irot" in stored) == (orientation not in (2, 4)) and (b"imir" in stored) == (
+            orientation in (2, 4, 5, 7)
+        )
+        assert NOTE + bytes([0, orientation]) in stored
     assert image_size(path) == decode_image(path).size == upright.size
     assert difference(decode_image(path), upright) < 5
+
+
+def test_of_heic_its_own_rotation_counts_and_not_exif(tmp_path: Path) -> None:
+    """As the standard has it: readers of HEIC turn by the boxes of the file, and EXIF's note is only information."""
+    path = tmp_path / "turned.heic"
+    upright = turned(path, "HEIF", 6)
+    stored = path.read_bytes()
+    silent = stored.replace(NOTE + b"\x00\x06", NOTE + b"\x00\x01")
+    assert silent != stored
+    path.write_bytes(silent)
+    assert decode_image(path).size == upright.size and difference(decode_image(path), upright) < 5
+    angle = stored.index(b"irot") + 4
+    path.write_bytes(stored[:angle] + b"\x00" + stored[angle + 1 :])
+    assert image_size(path) == decode_image(path).size == (upright.height, upright.width)
 
 
 def test_of_several_images_in_one_file_the_first_is_taken(tmp_path: Path) -> None:
@@ -77,10 +127,11 @@ def wide_gamut() -> bytes:
     return bytes(profile).replace(b"sRGB", b"swap").replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "HEIF", "AVIF"])
 def test_a_profile_is_applied(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"profile.{kind.lower()}"
-    extra = {"quality": 100} if kind in ("JPEG", "WEBP") else {}
+    phone_formats.register()
+    extra = {} if kind in ("PNG", "TIFF") else {"quality": 100}
     Image.new("RGB", (64, 64), (220, 40, 10)).save(path, kind, icc_profile=wide_gamut(), **extra)
     red, _, blue = decode_image(path).getpixel((32, 32))  # type: ignore[misc]
     assert blue > 180 > 60 > red
@@ -144,5 +195,7 @@ def test_a_panorama_that_shrinks_people_is_said_with_the_option(tmp_path: Path) 
     assert "--set inference.detector.input_size=1504" in wide.remark
     large = Recognizer.from_checkpoint(checkpoint, "cpu", ["inference.detector.input_size=1504"], people)  # type: ignore[arg-type]
     assert large.prepare(Image.new("RGB", (6000, 900))).remark == ""
+    assert recognizer(Image.new("RGB", (6000, 900))).result.message == wide.remark
+    assert "--set inference.detector.input_size=" in recognizer.prepare(Image.new("RGB", (900, 6000))).remark
     assert recognizer.prepare(Image.new("RGB", (1600, 900))).remark == ""
     assert recognizer.prepare(Image.new("RGB", (6000, 900)), [{"body": [10, 10, 90, 90]}]).remark == ""

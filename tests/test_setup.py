@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
@@ -20,10 +23,13 @@ from tiny_recognizer import load_program
 
 from cocoer import Recognizer
 from cocoer.cli.main import main
-from cocoer.config import save_config
+from cocoer.cli.setup import RELEASE_CONFIG
+from cocoer.config import Config, load_config, save_config
 from cocoer.errors import DetectorError, ViewError
+from cocoer.files import file_sha256
 from cocoer.inference.viewer import Viewer
 from cocoer.model.clip_tower import build_clip
+from cocoer.model.release.keys import OMEGA
 from cocoer.weights import catalog, fetch, places, routes
 from cocoer.weights.catalog import CATALOG
 
@@ -38,9 +44,13 @@ class Hosts:
         self.host, self.folder = host, folder
         self.sums: dict[str, str] = {}
 
-    def serve(self, name: str, path: str, content: bytes) -> None:
+    def serve(self, name: str, path: str, content: bytes | Path) -> None:
         self.host.files[path] = content
-        self.sums[name] = hashlib.sha256(content).hexdigest()
+        self.sums[name] = file_sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+
+    def size(self, path: str) -> int:
+        content = self.host.files[path]
+        return content.stat().st_size if isinstance(content, Path) else len(content)
 
     def catalog(self) -> tuple[catalog.WeightsFile, ...]:
         """The entries with the addresses and checksums of what is served here; Google Drive's keep theirs."""
@@ -51,11 +61,7 @@ class Hosts:
                 item = replace(
                     item,
                     url=item.url if drive else f"{self.host.address}/moved/{item.name}/{item.file_name}",
-                    size=None
-                    if item.unpack
-                    else len(self.host.files[f"/{item.name}/{item.file_name}"])
-                    if not drive
-                    else None,
+                    size=None if item.unpack else self.size(f"/{item.name}/{item.file_name}") if not drive else None,
                     sha256=None if drive else self.sums[item.name],
                     sha256_source="here",
                     unpack=tuple((name, None) for name, _ in item.unpack),
@@ -134,12 +140,80 @@ def test_the_release_route_from_nothing_to_an_answer(release: Hosts, program: Mo
     predicted(release.folder / "out", "release")
 
 
-def predicted(out: Path, mode: str) -> None:
+FORMS = ("zip", "tar", "7z", "bare")
+
+
+def packed(form: str, gwt: Path, vocabulary: Path) -> Path:
+    """The authors' two files in one of the forms in which they may come; not compressed, for numbers of noise do not shrink."""
+    file, members = gwt.parent / f"archive.{form}", {"CocoER/GWT.pth": gwt, "CocoER/VI_weights/w.pth": vocabulary}
+    if form == "bare":
+        return gwt
+    if form == "zip":
+        with zipfile.ZipFile(file, "w") as bundle:
+            for name, path in members.items():
+                bundle.write(path, name)
+    elif form == "tar":
+        with tarfile.open(file, "w") as tar:
+            for name, path in members.items():
+                tar.add(path, name)
+    else:
+        py7zr = pytest.importorskip("py7zr")
+        with py7zr.SevenZipFile(file, "w", filters=[{"id": py7zr.FILTER_COPY}]) as seven:
+            for name, path in members.items():
+                seven.write(path, name)
+    return file
+
+
+def written(folder: Path, config: Config) -> tuple[Path, Path]:
+    """GWT.pth and w.pth of a model with random weights, as the authors' training writes them."""
+    state = published_state(config)
+    gwt = write_release(folder / "GWT.pth", state)
+    return gwt, write_release(folder / "w.pth", {OMEGA: state[OMEGA]})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_release_in_every_form(form: str, release: Hosts, program: ModuleType, capsys: Capture) -> None:
+    release.serve("cocoer-release", DRIVE_FILE, packed(form, *written(release.folder, small_config())))
+    assert program.main(["photos", "--with", "release", "--yes", "--device", "cpu"]) == 0
+    assert ("omega of the checkpoint and of" in capsys.readouterr().out) == (form != "bare")
+    predicted(release.folder / "out", "release", "--checkpoint", "release")
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The authors' files and CLIP's RN50 with every layer of the published size and random weights: 1.7 GB."""
+    folder = tmp_path_factory.mktemp("full")
+    gwt, _ = written(folder, load_config(RELEASE_CONFIG))
+    assert gwt.stat().st_size > 1_300_000_000
+    torch.manual_seed(0)
+    clip = build_clip("RN50", quick_gelu=True, with_text=True).state_dict()
+    write_torchscript(folder / "RN50.pt", {k: v.half() if v.is_floating_point() else v for k, v in clip.items()})
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_the_release_at_full_size_in_every_form(
+    form: str, setup: Hosts, full_size: Path, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    archive = packed(form, full_size / "GWT.pth", full_size / "w.pth")
+    setup.serve("cocoer-release", DRIVE_FILE, archive)
+    setup.serve("clip-rn50", "/clip-rn50/RN50.pt", full_size / "RN50.pt")
+    monkeypatch.setattr(catalog, "CATALOG", setup.catalog())
+    assert program.main(["photos", "--with", "release", "--yes", "--device", "cpu"]) == 0
+    assert "2 persons" in capsys.readouterr().out
+    predicted(setup.folder / "out", "release", "--checkpoint", "release")
+    shutil.rmtree(places.home())
+    if form != "bare":
+        archive.unlink()
+
+
+def predicted(out: Path, mode: str, *more: str) -> None:
     """`cocoer predict` on a photograph uses what setup chose, without being told."""
     photo = Path(str(files("insightface"))) / "data/images/t1.jpg"
-    assert (
-        load_program("predict").main(["--input", str(photo), "--output", str(out), "--device", "cpu", "--quiet"]) == 0
-    )
+    words = ["--input", str(photo), "--output", str(out), "--device", "cpu", "--quiet", *more]
+    assert load_program("predict").main(words) == 0
     tree = json.loads((out / "t1.json").read_text())
     assert tree["model"]["mode"] == mode and tree["synthetic"] is False and len(tree["persons"]) >= 1
 
@@ -190,6 +264,16 @@ def test_doctor_is_wrong_until_a_route_is_ready(
     after = doctor.check_photographs()
     assert [f.what for f in after if f.state == "ok"] == ["ready: release (the default)", "ready: zero-shot"]
     assert not [f for f in after if f.state == "WRONG"]
+    (places.home() / "checkpoints" / "photographs.json").unlink()
+    (said,) = [f for f in doctor.check_photographs() if "no route is chosen" in f.what]
+    assert (
+        said.state == "note"
+        and "--checkpoint release" in said.what
+        and said.remedy == "cocoer setup photos --with release"
+    )
+    for path in (places.home() / "thirdparty").rglob("*.onnx"):
+        path.unlink()
+    assert [f.state for f in doctor.check_photographs()].count("WRONG") == 1, "set up once, and its files are gone"
 
 
 def test_nobody_is_taken_to_agree(release: Hosts, program: ModuleType, capsys: Capture) -> None:

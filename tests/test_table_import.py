@@ -323,6 +323,19 @@ def test_columns_that_are_not_there(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_unknown_column_is_said_in_every_format(
+    form: str, photos: tuple[Path, list[Annotated]], tmp_path: Path, capsys: Any
+) -> None:
+    root, people = photos
+    name, write, columns = FORMATS[form]
+    write(people, tmp_path / name)
+    changed = [c if not c.startswith("group=") else "group=flm" for c in columns]
+    assert prepare(tmp_path / name, root, tmp_path / "index", "--columns", *changed) == 2
+    said = capsys.readouterr().err
+    assert "flm" in said and "did you mean 'film'?" in said and not (tmp_path / "index").exists()
+
+
 def test_another_box_convention_is_noticed(photos: tuple[Path, list[Annotated]], tmp_path: Path, capsys: Any) -> None:
     root, people = photos
     moved = [replace(p, body=(p.body[0], p.body[1], 24.0, 32.0)) for p in people]  # x, y, width, height

@@ -6,7 +6,7 @@
 
 check holds the index against what training wants (as `cocoer train` does before it begins: splits, classes, labels), then reads
 every image completely and names each one that is broken, with the persons it takes along. Which data set it is comes from
---config, --dataset or the index's own sidecar.
+--config, --dataset or the index's own sidecar. With --config the splits that training reads are looked at, else all.
 show draws a contact sheet: body boxes red; head boxes green (annotated), blue (detected) or orange (estimated).
 convert makes an index from files that others derived from EMOTIC or CAER-S; see docs/data.md for the formats.
 Exit code 0: all is well. 1: something is broken (each named). 2: wrong usage.

@@ -182,6 +182,10 @@ def check_photographs() -> list[Finding]:
     found = [Finding(OK, f"ready: {route.name}{' (the default)' if route == default else ''}") for route in ready]
     if not ready:
         found.append(Finding(WRONG, "not ready for photographs: no route is complete", SETUP))
+    elif default is None:
+        route = ready[0]
+        said = f"no route is chosen for photographs yet; until then name one, such as --checkpoint {route.checkpoint}"
+        found.append(Finding(NOTE, said, f"{SETUP} --with {route.name}"))
     return found + [
         Finding(NOTE, f"not ready: {route.name}, lacks {', '.join(route.missing)}", f"{SETUP} --with {route.name}")
         for route in ROUTES

@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         args.emotion = canonical_class(args.emotion, recognizer.config.classes)
     prepared = recognizer.prepare(image, given)
     persons = prepared.persons
+    if prepared.remark:
+        print(f"cocoer explain: {prepared.remark}", file=sys.stderr)
     if args.person is not None and not 0 <= args.person < len(persons):
         raise ValueError(f"--person: wanted 0 to {len(persons) - 1}, got {args.person}")
     failed = 0

@@ -74,13 +74,13 @@ def data_of_index(index: Path, root: Path, dataset: str | None = None) -> DataCo
 
 
 def splits_to_check(index: Path, data: DataConfig | None) -> tuple[list[str], str]:
-    """The splits of an index that training wants or that are there, and a remark on what training would miss, or "".
+    """The splits of an index to look at, and a remark on what training would miss, or "".
 
-    data: of a config, whose training and selection splits must be there; None = train, and val or test, must be.
-    Raises IndexFileError where one is not.
+    data: of a config: exactly the splits that training with it reads, in its order, and they must be there; None = all that
+    are there, and train, and val or test, must be. Raises IndexFileError where one is not.
     """
     there = [split for split in SPLITS if split_path(index, split).is_file()]
-    wanted = {data.train_split, data.select_split} if data is not None else {"train"}
+    wanted = [data.train_split, data.select_split] if data is not None else ["train"]
     if missing := [split for split in SPLITS if split in wanted and split not in there]:
         raise IndexFileError(
             f"{index}: no {missing[0]}.jsonl, and training needs one; found {', '.join(there) or 'no split'}"
@@ -89,7 +89,11 @@ def splits_to_check(index: Path, data: DataConfig | None) -> tuple[list[str], st
         raise IndexFileError(
             f"{index}: neither val.jsonl nor test.jsonl, and training selects its best epoch on one of them"
         )
-    no_val = data is None and "val" not in there
+    if data is not None:
+        unread = [split for split in there if split not in wanted]
+        remark = f"not looked at, for training with this config does not read it: {', '.join(unread)} (--split)"
+        return list(dict.fromkeys(wanted)), remark if unread else ""
+    no_val = "val" not in there
     return there, "no val.jsonl: training selects on test here, with --set data.select_split=test" if no_val else ""
 
 

@@ -22,7 +22,7 @@ def reduced_too_far(width: int, height: int, side: int) -> str:
         return ""
     better = min(4096, 32 * math.ceil(LEAST_SEEN * long / short / 32))
     return (
-        f"the image is {long / short:.1f} times as long as it is high: the detectors see it reduced to"
+        f"the image's longer side is {long / short:.1f} times the shorter: the detectors see it reduced to"
         f" {side} x {max(1, round(seen))} pixels and miss people"
         f" with heads below about {math.ceil(LEAST_HEAD * long / side)} pixels of the image;"
         f" --set inference.detector.input_size={better} finds smaller ones"

@@ -320,7 +320,8 @@ class Recognizer(HubMethods):
                 result = ImageResult(name, 0, 0, (), "error", image, model=self.about)
             else:
                 about = self.about | ({"detector": cut.detector} if cut.detector else {})
-                result = ImageResult(name, cut.width, cut.height, tuple(self.predictions(cut, found)), model=about)
+                rows = tuple(self.predictions(cut, found))
+                result = ImageResult(name, cut.width, cut.height, rows, message=cut.remark, model=about)
             out.append(People(result, source))
         return out
 

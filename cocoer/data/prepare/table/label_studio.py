@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from cocoer.data.prepare.table.rows import Reading, Row, box_in, text_in
 from cocoer.errors import AnnotationError
+from cocoer.names import nearest
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -29,11 +30,16 @@ def read_label_studio(path: Path, tasks: Sequence[Any], reading: Reading) -> Ite
         )
     if wrong := [key for key in ("body", "head") if key in reading.columns]:
         raise AnnotationError(f"{path}: Label Studio's rectangles are the bodies; leave --columns {wrong[0]}= out")
-    control = reading.columns.get("labels")
-    if control and control not in (controls := _controls(tasks)):
-        raise AnnotationError(
-            f"{path}: --columns labels={control}: no such control; the controls are: {', '.join(sorted(controls)) or 'none'}"
-        )
+    keys = {key for task in tasks for key in task["data"]}
+    for key, name in reading.columns.items():
+        what, known = ("control", _controls(tasks)) if key == "labels" else ("key of the tasks' data", keys)
+        if name not in known:
+            near = nearest(name, known)
+            raise AnnotationError(
+                f"{path}: --columns {key}={name}: no such {what}"
+                + (f"; did you mean {near!r}?" if near else "")
+                + f" There are: {', '.join(sorted(known)) or 'none'}"
+            )
     for number, task in enumerate(tasks, start=1):
         where = f"task {task.get('id', number)}"
         try:
