@@ -18,6 +18,7 @@ from cocoer.errors import CheckpointError, ConfigError, ScoreError
 from cocoer.evaluation import calibration as c
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
+from cocoer.evaluation.groups import Facts
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.checkpoint import add_to_description, load_weights, read_metadata
 
@@ -133,8 +134,6 @@ def test_a_broken_calibration_is_named(broken: dict[str, object]) -> None:
 def test_classes_without_a_map_stay_and_reliability_counts_everybody() -> None:
     said = RNG.random((50, 2))
     np.testing.assert_array_equal(Calibration("val", 5, {"a": ClassMap()})(said, ["a", "b"]), said)
-    points = c.reliability(said, said > 0.5)
-    assert sum(p["count"] for p in points) == 100 and all(0 <= p["correct"] <= 1 for p in points)
 
 
 def test_before_and_after_are_measured_on_the_same_draws() -> None:
@@ -153,6 +152,27 @@ def test_before_and_after_are_measured_on_the_same_draws() -> None:
     )
     assert found["difference"]["log_loss"]["high"] < 0 and found["difference"]["calibration_error"]["high"] < 0
     assert sum(p["count"] for p in found["after"]["reliability"]) == 600
+    raw = c.before_and_after(result, people, None, "abc", multi_label=True, resamples=200)
+    assert set(raw) == {"before"} and raw["before"] == found["before"]
+
+
+def test_a_reliability_diagram_is_counted_by_hand_and_its_intervals_are_over_images() -> None:
+    scores = np.array([[0.05, 0.90], [0.06, 0.10], [0.04, 0.91], [0.02, 0.92]])
+    targets = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    sources, images = np.full(4, "annotated"), np.array([0, 0, 1, 1])
+    facts = Facts(scores, targets, None, sources, images, True)
+    points = c.reliability(facts, np.array([[2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 2.0, 2.0]]))
+    assert [p["count"] for p in points] == [
+        4,
+        1,
+        3,
+    ]  # bins of a fifteenth: below 0.0667, 0.0667..0.1333, 0.8667..0.9333
+    assert points[0]["confidence"] == pytest.approx(0.0425) and points[0]["correct"] == 0.25
+    assert points[2]["confidence"] == pytest.approx(0.91) and points[2]["correct"] == pytest.approx(2 / 3)
+    assert (points[0]["low"], points[0]["high"]) == pytest.approx((0.0125, 0.4875))  # drawn shares 1/2 and 0
+    assert (points[1]["low"], points[1]["high"]) == (0.0, 0.0)  # one draw lacks the bin
+    single = Facts(np.array([[0.7, 0.3], [0.4, 0.6]]), np.eye(2)[[0, 0]], None, sources[:2], images[:2], False)
+    assert [(p["confidence"], p["correct"]) for p in c.reliability(single, np.ones((1, 2)))] == [(0.6, 0.0), (0.7, 1.0)]
 
 
 def test_a_recogniser_tells_calibrated_probabilities_and_the_labels_of_the_raw_ones(tmp_path: Path) -> None:

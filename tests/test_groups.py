@@ -13,6 +13,7 @@ from cocoer.errors import ScoreError
 from cocoer.evaluation import groups as g
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
+from cocoer.names import HEAD_SOURCES
 
 RNG = np.random.default_rng(5)
 
@@ -27,7 +28,9 @@ def facts(n: int = 120, k: int = 4, multi_label: bool = True, per_image: int = 3
     scores = RNG.random((n, k))
     targets = (RNG.random((n, k)) < 0.4).astype(float) if multi_label else np.eye(k)[RNG.integers(0, k, n)]
     first = RNG.integers(0, 3, n)
-    return g.Facts(scores, targets, first, RNG.integers(0, 2, n).astype(float), np.arange(n) // per_image, multi_label)
+    return g.Facts(
+        scores, targets, first, np.array(HEAD_SOURCES)[RNG.integers(0, 3, n)], np.arange(n) // per_image, multi_label
+    )
 
 
 def rows(of: g.Facts, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,8 +67,8 @@ def test_an_interval_over_images_is_wider_where_persons_of_an_image_agree() -> N
     """200 persons in 20 images whose ten persons are all right or all wrong: 20 independent answers, not 200."""
     right = np.repeat(RNG.integers(0, 2, 20), 10)
     scores = np.stack([right, 1 - right], axis=1).astype(float)
-    some = g.Facts(scores, np.eye(2)[np.zeros(200, int)], None, np.zeros(200), np.arange(200) // 10, False)
-    alone = g.Facts(scores, some.targets, None, some.estimated, np.arange(200), False)
+    some = g.Facts(scores, np.eye(2)[np.zeros(200, int)], None, np.full(200, "annotated"), np.arange(200) // 10, False)
+    alone = g.Facts(scores, some.targets, None, some.sources, np.arange(200), False)
     width = []
     for one in (some, alone):
         (numbers,) = g.group_numbers(one, ["all"] * 200)["groups"].values()
@@ -88,7 +91,8 @@ def test_a_group_is_measured_as_if_it_were_alone_and_differences_share_their_cla
     gap = report["differences"]["b"]["mAP"]
     assert gap["value"] == pytest.approx(ap_b[:3].mean() - ap_a[:3].mean()) and gap["low"] < gap["value"] < gap["high"]
     assert report["groups"]["a"]["first_excluded_body"]["value"] == pytest.approx((some.first[:90] == 1).mean())
-    assert report["groups"]["a"]["head_not_annotated"]["value"] == pytest.approx(some.estimated[:90].mean())
+    for source in ("detected", "estimated"):  # numbers that depend on a detector
+        assert report["groups"]["a"][f"head_{source}"]["value"] == pytest.approx((some.sources[:90] == source).mean())
     share = some.targets[:90].mean(0)
     assert report["groups"]["a"]["chance"] == pytest.approx(share[share > 0].mean())
 

@@ -12,6 +12,7 @@ do (docs/trust.md). Exit code 0: done. 1: weights or data cannot be used. 2: usa
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,8 +31,9 @@ from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileErr
 from cocoer.evaluation.calibration import before_and_after
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.files import compared, write_evaluation
-from cocoer.evaluation.groups import by_groups
+from cocoer.evaluation.groups import by_groups, column_values
 from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
+from cocoer.evaluation.protocol import result_of
 from cocoer.evaluation.robustness import robustness
 from cocoer.export.onnx_file import SUFFIX as EXPORTED_SUFFIX
 from cocoer.export.onnx_model import load_exported
@@ -40,6 +42,7 @@ from cocoer.model.checkpoint import Loaded
 from cocoer.model.cocoer import CocoER
 from cocoer.model.zero_shot import is_zero_shot, load_model
 from cocoer.report.evaluation import as_text
+from cocoer.report.trust import write_result
 from cocoer.runtime import Runtime, start_runtime
 
 
@@ -59,8 +62,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--root", help="folder of the images, instead of the config's data.root")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
     parser.add_argument(
-        "--output", default="outputs/evaluation", help="folder for evaluation.json, .csv, .txt, scores.npz"
+        "--output",
+        default="outputs/evaluation",
+        help="folder for result.json, evaluation.html, .json, .csv, .txt, scores.npz",
     )
+    parser.add_argument("--name", help="what this result is called in tables; default: the weights' file")
     parser.add_argument("--persons", help="also write one JSON line a person to this file")
     parser.add_argument("--against", help="scores.npz of another evaluation of the same persons: the paired difference")
     parser.add_argument(
@@ -119,6 +125,8 @@ def main(argv: list[str] | None = None) -> int:
             )
             persons = build_dataset(loaded.config.data, args.split)
             people = list(persons.records)
+            for column in args.groups:
+                column_values(people, column)  # a column that nobody has is said before anything is computed
             result = run(loaded, persons, args.split, args.batch_size, runtime)
             damaged = {
                 damage: run(loaded, persons.damaged(damage), args.split, args.batch_size, runtime)
@@ -126,12 +134,10 @@ def main(argv: list[str] | None = None) -> int:
             }
             if runtime.is_main:
                 numbers = study(result, [contradicted_level(r) for r in people], loaded, args.split, args.resamples)
-                fitted = calibration_of(loaded.metadata.get("calibration"), f"weights {loaded.path}")
-                if fitted is not None:
-                    numbers["calibration"] = before_and_after(
-                        result, people, fitted, loaded.config.classes,
-                        multi_label=loaded.config.multi_label, resamples=args.resamples,
-                    )  # fmt: skip
+                numbers["calibration"] = before_and_after(
+                    result, people, calibration_of(loaded.metadata.get("calibration"), f"weights {loaded.path}"),
+                    loaded.config.classes, multi_label=loaded.config.multi_label, resamples=args.resamples,
+                )  # fmt: skip
                 if args.groups:
                     multi_label = loaded.config.multi_label
                     numbers["groups"] = by_groups(result, people, args.groups, multi_label, args.resamples)
@@ -145,6 +151,9 @@ def main(argv: list[str] | None = None) -> int:
                 text = as_text(numbers, loaded.config.classes)
                 print(text)
                 write_evaluation(Path(args.output), text, numbers, result, loaded, args.persons)
+                command = shlex.join(["cocoer", "evaluate", *(sys.argv[2:] if argv is None else argv)])
+                name = args.name or loaded.path.stem
+                write_result(Path(args.output), result_of(numbers, loaded, persons, name, command, args.resamples))
     except ConfigError as err:
         print(f"cocoer evaluate: {err}", file=sys.stderr)
         return 2

@@ -7,6 +7,8 @@
 Several weights are several seeds: rows are their mean and deviation. Without weights, those that training leaves are taken.
 `--train` trains the seeds that are not done (an interrupted one goes on), `--with` also ablations and baselines. Runs are kept
 in `--output/runs` by a hash of weights, data and overrides, so an interrupted table continues where it was.
+`cocoer tables --from results/*/result.json` puts results of `cocoer evaluate` side by side, with their groups, calibration and
+robustness, and quotes what others published.
 The tables are also printed. Exit code 0: done. 1: weights or data cannot be used. 2: wrong usage, or no data at the place.
 """
 
@@ -17,6 +19,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from cocoer.data.files import available_cores
 from cocoer.datasets import find_dataset, shipped_datasets
@@ -32,8 +35,11 @@ from cocoer.errors import (
 )
 from cocoer.files import file_sha256, hold_folder
 from cocoer.model.zero_shot import Tower
+from cocoer.report.leaderboard import leaderboard, read_result
 from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import as_text, write_tables
+from cocoer.report.trust import remarks as trust_remarks
+from cocoer.report.trust import trust_tables
 from cocoer.runtime import start_runtime
 from cocoer.studies.tables.measurements import Target, check_weights, open_target
 from cocoer.studies.tables.progress import gather_with_progress
@@ -67,8 +73,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "checkpoints", nargs="*", help="weights, one per seed; default: outputs/DATASET[/seed-N]/best.safetensors"
     )
     parser.add_argument(
-        "--dataset", required=True, help=f"{', '.join(shipped_datasets())}, or a .yaml file as in configs/datasets"
+        "--from",
+        nargs="+",
+        dest="results",
+        metavar="RESULT",
+        help="result.json of cocoer evaluate: the leaderboard of these",
     )
+    parser.add_argument("--dataset", help=f"{', '.join(shipped_datasets())}, or a .yaml file as in configs/datasets")
     parser.add_argument(
         "--demo", action="store_true", help="synthetic scenes (made first where absent), even where there are real data"
     )
@@ -98,6 +109,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
     args = parser.parse_intermixed_args(argv)
+    if args.results:
+        return args
+    if not args.dataset:
+        parser.error("wanted --dataset, or --from with results of `cocoer evaluate`")
     try:
         args.entry = find_dataset(args.dataset)
     except DatasetError as err:
@@ -135,6 +150,10 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     try:
+        if args.results:
+            found = [read_result(path) for path in args.results]
+            print("\n".join(path.as_posix() for path in write_leaderboard(found, args.output)))
+            return 0
         target = open_target(data_root(args), args.dataset, args.split, args.limit)
         output = Path(args.output or f"outputs/tables/{target.dataset}{'_demo' if target.synthetic else ''}")
         with hold_folder(output):
@@ -171,6 +190,17 @@ def measure(args: argparse.Namespace, target: Target, output: Path, command: str
         paths.append(publish(args.publish, key, summary(tables, remarks(target, weights))))
     print(as_text(tables), end="\n\n")
     return paths
+
+
+def write_leaderboard(results: list[dict[str, Any]], output: str | None) -> list[Path]:
+    """The leaderboard, then each result's groups, calibration and robustness; returns the files."""
+    tables, figures = leaderboard(results), dict[str, Any]()
+    for number, result in enumerate(results, start=1):
+        more, plots = trust_tables(result, f"{number}-")
+        tables += more
+        figures |= plots
+    folder = Path(output or "outputs/tables/leaderboard")
+    return write_tables(tables, folder, "Results side by side", trust_remarks(results), figures)
 
 
 def data_root(args: argparse.Namespace) -> Path:

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cocoer.data.batch import PersonRecord
+from cocoer.data.decode import image_path
 from cocoer.errors import IndexFileError
 from cocoer.files import read_lines, write_text
 from cocoer.names import SPLITS, canonical_class
@@ -111,6 +112,19 @@ def write_index(folder: str | Path, records: Iterable[PersonRecord], sidecar: Ma
             path.unlink(missing_ok=True)
     write_text(folder / SIDECAR, json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
     return written | {"sidecar": folder / SIDECAR}
+
+
+def data_lines(records: Iterable[PersonRecord], root: str | Path, allow_outside: bool = False) -> Iterator[bytes]:
+    """What a hash of persons is made of: every line of the index, then name and size in bytes of every image.
+
+    Raises OSError for an image that is not below `root`.
+    """
+    images: set[str] = set()
+    for record in records:
+        images.add(record.image)
+        yield record.to_line().encode()
+    for name in sorted(images):
+        yield f"{name} {image_path(root, name, allow_outside).stat().st_size}".encode()
 
 
 def is_synthetic(index: str | Path, root: str | Path | None = None) -> bool:

@@ -23,7 +23,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.errors import ScoreError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
-from cocoer.evaluation.groups import Facts, facts_of, image_draws, weighted_calibration_error
+from cocoer.evaluation.groups import Facts, confidence_of, facts_of, image_draws, weighted_calibration_error
 
 Array = NDArray[np.float64]
 FOLDS = 5
@@ -120,7 +120,7 @@ def fit_calibration(
 def before_and_after(
     evaluation: Evaluation,
     records: Sequence[PersonRecord],
-    calibration: Calibration,
+    calibration: Calibration | None,
     classes: Sequence[str],
     *,
     multi_label: bool,
@@ -128,14 +128,16 @@ def before_and_after(
 ) -> dict[str, Any]:
     """Calibration error and log-loss of the fused answer, raw and calibrated, and their difference, with intervals over images.
 
-    Draws are shared, so the difference is taken draw by draw. Also the points of both reliability diagrams.
-    Raises ScoreError as `groups.facts_of` does.
+    Draws are shared, so the difference is taken draw by draw. Also the points of both reliability diagrams (`reliability`).
+    Without a calibration there is only `before`. Raises ScoreError as `groups.facts_of` does.
     """
     facts = facts_of(evaluation, records, multi_label)
     draws = image_draws(facts.images, resamples)
     everybody = np.ones((1, len(facts.scores)))
-    both = {"before": facts, "after": replace(facts, scores=calibration(facts.scores, classes))}
-    out: dict[str, Any] = {"fitted_on": calibration.split, "fitted_persons": calibration.persons}
+    both, out = {"before": facts}, dict[str, Any]()
+    if calibration is not None:
+        both["after"] = replace(facts, scores=calibration(facts.scores, classes))
+        out = {"fitted_on": calibration.split, "fitted_persons": calibration.persons}
     kept: dict[str, list[tuple[float, Array]]] = {}
     for when, of in both.items():
         measured: dict[str, Callable[[Array], Array]] = {
@@ -143,17 +145,15 @@ def before_and_after(
             "log_loss": lambda weights, of=of: weighted_log_loss(of, weights),  # type: ignore[misc]
         }
         numbers = {what: (float(measure(everybody)[0]), measure(draws)) for what, measure in measured.items()}
-        out[when] = {what: m.interval_of(*pair).to_dict() for what, pair in numbers.items()}
-        right = of.scores.argmax(1) == of.targets.argmax(1)
-        out[when]["reliability"] = (
-            reliability(of.scores, of.targets) if multi_label else reliability(of.scores.max(1), right)
-        )
+        out[when] = {what: m.interval_of(*pair, 0.0).to_dict() for what, pair in numbers.items()}
+        out[when]["reliability"] = reliability(of, draws)
         for what, pair in numbers.items():
             kept.setdefault(what, []).append(pair)
-    out["difference"] = {
-        what: m.interval_of(after[0] - before[0], after[1] - before[1]).to_dict()
-        for what, (before, after) in kept.items()
-    }
+    if calibration is not None:
+        out["difference"] = {
+            what: m.interval_of(after[0] - before[0], after[1] - before[1]).to_dict()
+            for what, (before, after) in kept.items()
+        }
     return out
 
 
@@ -167,15 +167,28 @@ def weighted_log_loss(facts: Facts, weights: Array) -> Array:
     return np.asarray(weights @ loss / weights.sum(1), dtype=np.float64)
 
 
-def reliability(confidence: NDArray[Any], correct: NDArray[Any], bins: int = 15) -> list[dict[str, float]]:
-    """The points of a reliability diagram: per bin that holds any, mean confidence, share correct, and count."""
-    p, y = np.ravel(confidence).astype(np.float64), np.ravel(correct).astype(np.float64)
-    place = np.minimum((p * bins).astype(int), bins - 1)
-    return [
-        {
-            "confidence": float(p[place == b].mean()),
-            "correct": float(y[place == b].mean()),
-            "count": int((place == b).sum()),
-        }
-        for b in np.unique(place)
-    ]
+def reliability(facts: Facts, draws: Array, bins: int = 15) -> list[dict[str, float]]:
+    """The points of a reliability diagram: per bin that holds any, mean confidence, share correct with its interval, and count.
+
+    Several labels a person: every (person, class) pair with its target; one label: the top class with whether it is right.
+    draws: person weights [R, n] over images; an interval is the percentiles of the drawn shares, so it stays in 0..1.
+    """
+    confidence, correct = confidence_of(facts)  # [n, pairs] each
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    out = []
+    for b in np.unique(place):
+        inside = place == b
+        right, count = (correct * inside).sum(1), inside.sum(1).astype(np.float64)
+        total = draws @ count
+        shares = np.divide(draws @ right, total, out=np.full(len(draws), np.nan), where=total > 0)
+        low, high = np.nanpercentile(shares, [2.5, 97.5])
+        out.append(
+            {
+                "confidence": float(confidence[inside].mean()),
+                "correct": float(correct[inside].mean()),
+                "low": float(low),
+                "high": float(high),
+                "count": int(inside.sum()),
+            }
+        )
+    return out

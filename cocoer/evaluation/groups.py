@@ -19,7 +19,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.errors import ScoreError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
-from cocoer.names import LEVELS
+from cocoer.names import HEAD_SOURCES, LEVELS
 
 Array = NDArray[np.float64]
 
@@ -37,13 +37,13 @@ BINS = 15
 class Facts:
     """Per person what group numbers are made of. scores, targets: [n, k]. first: level that leaves first [n], -1 unknown.
 
-    estimated: [n], 1 where the head box was detected or estimated instead of annotated. images: [n], number of the image.
+    sources: where the head box comes from [n], of `names.HEAD_SOURCES`. images: [n], number of the image.
     """
 
     scores: Array
     targets: Array
     first: NDArray[np.int64] | None
-    estimated: Array
+    sources: NDArray[np.str_]
     images: NDArray[np.int64]
     multi_label: bool
 
@@ -101,8 +101,8 @@ def facts_of(evaluation: Evaluation, records: Sequence[PersonRecord], multi_labe
     numbers: dict[str, int] = {}
     images = np.array([numbers.setdefault(r.image, len(numbers)) for r in records], dtype=np.int64)
     first = None if evaluation.exclusion is None else evaluation.exclusion[:, 0]
-    estimated = np.array([float(r.head_source != "annotated") for r in records])
-    return Facts(scores, targets, first, estimated, images, multi_label)
+    sources = np.array([r.head_source for r in records])
+    return Facts(scores, targets, first, sources, images, multi_label)
 
 
 def image_draws(images: NDArray[np.int64], resamples: int, seed: int = 0) -> Array:
@@ -129,17 +129,21 @@ def weighted_headline(facts: Facts, weights: Array) -> Array:
 
 def weighted_calibration_error(facts: Facts, weights: Array) -> Array:
     """Expected calibration error (`metrics.expected_calibration_error`) under each row of person weights [R, n]: [R]."""
-    if facts.multi_label:
-        confidence, correct = facts.scores, facts.targets
-    else:
-        confidence = facts.scores.max(1, keepdims=True)
-        correct = (facts.scores.argmax(1) == facts.targets.argmax(1)).astype(np.float64)[:, None]
+    confidence, correct = confidence_of(facts)
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)  # [n, pairs]
     gap = np.zeros((len(weights), BINS))
     for b in range(BINS):
         inside = place == b
         gap[:, b] = np.abs(weights @ ((confidence - correct) * inside).sum(1))
     return gap.sum(1) / (weights.sum(1) * confidence.shape[1]).clip(min=1e-12)
+
+
+def confidence_of(facts: Facts) -> tuple[Array, Array]:
+    """What is said and whether it is so, [n, pairs] each: of every class, or of the top class where there is one label."""
+    if facts.multi_label:
+        return facts.scores, facts.targets
+    right = facts.scores.argmax(1) == facts.targets.argmax(1)
+    return facts.scores.max(1, keepdims=True), right.astype(np.float64)[:, None]
 
 
 def _share(weights: Array, yes: Array) -> Array:
@@ -149,12 +153,16 @@ def _share(weights: Array, yes: Array) -> Array:
 
 
 def measures(facts: Facts) -> dict[str, Callable[[Array], Array]]:
-    """Name -> the number under person weights [R, n] -> [R]: headline, calibration error, shares."""
+    """Name -> the number under person weights [R, n] -> [R]: headline, calibration error, shares of detected and estimated heads
+    (numbers that depend on a detector) and of the level that leaves first.
+    """
     out: dict[str, Callable[[Array], Array]] = {
         "mAP" if facts.multi_label else "accuracy": lambda w: weighted_headline(facts, w),
         "calibration_error": lambda w: weighted_calibration_error(facts, w),
-        "head_not_annotated": lambda w: _share(w, facts.estimated),
     }
+    for source in HEAD_SOURCES[1:]:
+        came = (facts.sources == source).astype(np.float64)
+        out[f"head_{source}"] = lambda w, came=came: _share(w, came)  # type: ignore[misc]
     if facts.first is not None:
         for i, level in enumerate(LEVELS):
             leaves = (facts.first == i).astype(np.float64)

@@ -63,22 +63,25 @@ def as_text(numbers: Mapping[str, Any], classes: Sequence[str]) -> str:
         lines += [f"{name} there, {source}: {spread(by)}" for source, by in numbers["on_contradicted"].items()]
         parts.append("\n".join(lines))
     if "calibration" in numbers:
-        found = numbers["calibration"]
-        note = "; fitted on the same persons, so this shows nothing" if found["fitted_on"] == numbers["split"] else ""
-        parts.append(
-            f"calibration, fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}\n"
-            + table(
-                ["", "calibration error", "log-loss x 100"],
-                [
-                    [when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"])]
-                    for when in ("before", "after", "difference")
-                ],
-            )
-        )
+        parts.append(calibration_text(numbers["calibration"], numbers["split"]))
     parts += [group_text(column, found) for column, found in numbers.get("groups", {}).items()]
     if "robustness" in numbers:
         parts.append(robustness_text(numbers["robustness"]))
     return "\n\n".join(parts)
+
+
+def calibration_text(found: Mapping[str, Any], split: str) -> str:
+    """Calibration error and log-loss, raw, and calibrated where the weights carry a calibration."""
+    title = "calibration: the weights carry none (`cocoer calibrate` fits one on val)"
+    if "fitted_on" in found:
+        note = "; fitted on the same persons, so this shows nothing" if found["fitted_on"] == split else ""
+        title = f"calibration, fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}"
+    rows = [
+        [when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"])]
+        for when in ("before", "after", "difference")
+        if when in found
+    ]
+    return f"{title}\n{table(['', 'calibration error', 'log-loss x 100'], rows)}"
 
 
 def group_text(column: str, found: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ class Panel:
 
     lines: name -> (x, y) points; a NaN or infinite y breaks the line. intervals: name -> (low, high) of each of its points.
     x_label, y_label: what the axes show, with the unit. from_zero: the y axis contains 0. reference: name and y of a
-    horizontal line, for example chance.
+    horizontal line, for example chance. diagonal: name of the line where y is x; points then stand at their own x, not apart.
     """
 
     title: str
@@ -49,6 +49,7 @@ class Panel:
     intervals: Mapping[str, Sequence[Point]] = field(default_factory=dict)
     from_zero: bool = False
     reference: tuple[str, float] | None = None
+    diagonal: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError where the intervals are not one per point."""
@@ -243,7 +244,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     xs = sorted({x for points in panel.lines.values() for x, _ in points})
     span = (xs[-1] - xs[0]) if len(xs) > 1 else 1.0
     for i, (name, points) in enumerate(panel.lines.items()):
-        aside = (i - (len(panel.lines) - 1) / 2) * _DODGE * span if panel.intervals else 0.0
+        aside = (i - (len(panel.lines) - 1) / 2) * _DODGE * span if panel.intervals and not panel.diagonal else 0.0
         x, y = [p[0] + aside for p in points], [p[1] if math.isfinite(p[1]) else math.nan for p in points]
         if name in panel.intervals:
             ends = [[abs(v - end[side]) for v, end in zip(y, panel.intervals[name], strict=True)] for side in (0, 1)]
@@ -260,6 +261,10 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             panel.reference[0], (1.0, panel.reference[1]), (0, 3), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", color="#555B63",
         )  # fmt: skip
+    if panel.diagonal:
+        axes.axline(
+            (0.0, 0.0), slope=1.0, color="#707680", linestyle=(0, (1, 1.5)), linewidth=1.2, label=panel.diagonal
+        )
     if panel.from_zero:
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, 0.0), max(high, 0.0))

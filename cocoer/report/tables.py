@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cocoer.files import write_text
 from cocoer.outputs import ResultTable, TableRow
-from cocoer.report.plots import as_image, bar_figure
+from cocoer.report.plots import as_image, bar_figure, save
 from cocoer.report.templates import render
 from cocoer.report.text import table as columns
 from cocoer.spreadsheet import cell
@@ -35,20 +36,27 @@ _CSV_COLUMNS = (
 
 
 def write_tables(
-    tables: Sequence[ResultTable], folder: str | Path, heading: str, remarks: Sequence[str] = ()
+    tables: Sequence[ResultTable],
+    folder: str | Path,
+    heading: str,
+    remarks: Sequence[str] = (),
+    figures: Mapping[str, Figure] | None = None,
 ) -> list[Path]:
-    """Write `FILES` into `folder` and return their paths. remarks: paragraphs below the heading, such as the data's release."""
-    folder = Path(folder)
+    """Write `FILES` into `folder` and return their paths. remarks: paragraphs below the heading, such as the data's release.
+
+    figures: by a table's key, drawn below it on the page, and beside it as PNG and PDF.
+    """
+    folder, figures = Path(folder), figures or {}
     texts = (
         as_markdown(tables, heading, remarks),
         as_csv(tables),
         as_latex(tables, heading),
-        as_html(tables, heading, remarks),
+        as_html(tables, heading, remarks, figures),
     )
     paths = [folder / name for name in FILES]
     for path, text in zip(paths, texts, strict=True):
         write_text(path, text)
-    return paths
+    return paths + [path for key, figure in figures.items() for path in save(figure, folder / f"{key}.png")]
 
 
 def number(value: float | None) -> str:
@@ -181,6 +189,8 @@ def as_markdown(tables: Sequence[ResultTable], heading: str, remarks: Sequence[s
             parts.append(pipes(table.grid))
         notes = any(line.note for line in shown.lines)
         head = ("row", *shown.columns, *(("note",) if notes else ()))
+        if not shown.lines:
+            continue
         parts.append(
             pipes([head, *((line.name, *line.cells, *((line.note,) if notes else ())) for line in shown.lines)])
         )
@@ -252,7 +262,8 @@ def as_latex(tables: Sequence[ResultTable], heading: str) -> str:
                     table.grid[0], table.grid[1:], "l" + "r" * (len(table.grid[0]) - 1), caption, f"{table.key}-grid"
                 )
             )
-        parts.append(_tabular(["", *columns], body, align, caption, table.key))
+        if body:
+            parts.append(_tabular(["", *columns], body, align, caption, table.key))
         comments = [*shown.said, *(f"[{i}] {c}" for i, c in enumerate(shown.commands, start=1))]
         comments += [f"{line.name}: {line.note}" for line in shown.lines if line.note]
         parts.append("\n".join(f"% {comment}" for comment in comments))
@@ -293,17 +304,23 @@ def plot(table: ResultTable) -> Image.Image | None:
     return as_image(bar_figure(values, table.title, "percent", whiskers, table.reference))
 
 
-def as_html(tables: Sequence[ResultTable], heading: str, remarks: Sequence[str] = ()) -> str:
+def as_html(
+    tables: Sequence[ResultTable],
+    heading: str,
+    remarks: Sequence[str] = (),
+    figures: Mapping[str, Figure] | None = None,
+) -> str:
     """The page: no outside file, font or script; plots are PNG inside it. The first remark is set off as the warning it is."""
     sections = [
-        {"table": table, "layout": layout(table), "plot": _plot_data(table), "grid": _shaded(table)} for table in tables
+        {"table": table, "layout": layout(table), "plot": _plot_data(table, figures or {}), "grid": _shaded(table)}
+        for table in tables
     ]
     return str(render("tables.html", sections=sections, heading=heading, remarks=remarks, numbers=_NUMBERS))
 
 
-def _plot_data(table: ResultTable) -> dict[str, object] | None:
+def _plot_data(table: ResultTable, figures: Mapping[str, Figure]) -> dict[str, object] | None:
     """The plot as base64 PNG with its size in pixels, or None."""
-    image = plot(table)
+    image = as_image(figures[table.key]) if table.key in figures else plot(table)
     if image is None:
         return None
     buffer = io.BytesIO()
@@ -311,9 +328,20 @@ def _plot_data(table: ResultTable) -> dict[str, object] | None:
     return {"data": base64.b64encode(buffer.getvalue()).decode("ascii"), "width": image.width, "height": image.height}
 
 
-def _shaded(table: ResultTable) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The grid's rows: name, and each cell with a background that is the darker the larger its percentage."""
-    return [(name, [(text, _shade(text)) for text in cells]) for name, *cells in table.grid[1:]]
+def _shaded(table: ResultTable) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """The grid's rows: name, and each cell with its background and whether it is a number.
+
+    A matrix beside rows (a confusion matrix) is the darker the larger its percentages; a grid that stands alone is plain.
+    """
+    return [
+        (name, [(text, _shade(text) if table.rows else "", _is_number(text)) for text in cells])
+        for name, *cells in table.grid[1:]
+    ]
+
+
+def _is_number(text: str) -> bool:
+    """Whether a cell is a number, perhaps with its interval, or empty."""
+    return not text.strip("0123456789.,-+[] ") or text == "nan"
 
 
 def _shade(percent: str) -> str:

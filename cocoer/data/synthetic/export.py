@@ -79,7 +79,9 @@ def write_emotic(
         ):
             row = _image_row(drawn)
             rows.append(row)
-            lines += _index_lines(drawn, [(p.combined_categories, p.combined_continuous) for p in row.persons])
+            lines += _index_lines(
+                drawn, [(p.combined_categories, p.combined_continuous) for p in row.persons], described=True
+            )
         splits[split], index[split] = rows, lines
     trapped = add_traps(splits) if traps else []
     write_annotations(root / "Annotations" / "Annotations.mat", splits)
@@ -197,8 +199,9 @@ def _person_row(job: Job, number: int, person: Person) -> PersonRow:
 
 
 def _index_lines(
-    drawn: Drawn, truth: list[tuple[tuple[str, ...], tuple[float, float, float] | None]]
+    drawn: Drawn, truth: list[tuple[tuple[str, ...], tuple[float, float, float] | None]], described: bool = False
 ) -> list[dict[str, Any]]:
+    """The index's lines; described: with gender and age, which EMOTIC's annotations have and CAER-S lacks."""
     lines = []
     for i, (person, (labels, vad)) in enumerate(zip(drawn.people, truth, strict=True)):
         shown = dict(zip(LEVELS, person.plan.archetypes, strict=True))
@@ -214,6 +217,7 @@ def _index_lines(
                 "labels": list(labels),
                 "vad": None if vad is None else list(vad),
                 "split": drawn.job.split,
+                **({"gender": person.plan.gender, "age": person.plan.age} if described else {}),
                 "synthetic": {
                     "contradicted_level": person.plan.contradicted_level,
                     "archetypes": shown,

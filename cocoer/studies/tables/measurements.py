@@ -22,8 +22,7 @@ from tqdm import tqdm
 from cocoer.config import Config, change_config, check_classes
 from cocoer.data.array_file import read_arrays
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import image_path
-from cocoer.data.index import read_index
+from cocoer.data.index import data_lines, read_index
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.datasets import DatasetEntry, find_dataset
 from cocoer.errors import TableError
@@ -110,15 +109,13 @@ def open_target(root: str | Path, dataset: str, split: str = "test", limit: int 
             " prepare the data again with their annotations, or choose another split"
         )
     found = hashlib.sha256(json.dumps([_FORMAT, entry.name, split, limit]).encode())
-    for record in records:
-        found.update(record.to_line().encode())
-    for name in sorted({r.image for r in records}):
-        try:
-            found.update(f"{name} {image_path(root, name).stat().st_size}".encode())
-        except OSError as err:
-            raise TableError(
-                f"{root / name}: named in the index, but {err.strerror}; DATA must be the images' root"
-            ) from None
+    try:
+        for line in data_lines(records, root):
+            found.update(line)
+    except OSError as err:
+        raise TableError(
+            f"{err.filename}: named in the index, but {err.strerror}; DATA must be the images' root"
+        ) from None
     return Target(entry, root, split, tuple(records), found.hexdigest(), limit)
 
 

@@ -1,7 +1,7 @@
 """The paper's tables from measured runs: each row with its seeds, persons, definition, selection split, commit and command.
 
-The paper's figures come from `cocoer.paper`, what others published on the same data from `PUBLISHED`. Rows whose weights are
-not there are present all the same; no figure is made up.
+The paper's figures and what others published on the same data come from `cocoer.paper`. Rows whose weights are not there are
+present all the same; no figure is made up.
 """
 
 from __future__ import annotations
@@ -16,27 +16,11 @@ from cocoer.evaluation.evaluate import LATE_FUSION
 from cocoer.evaluation.metrics import DEFINITIONS
 from cocoer.names import LEVELS
 from cocoer.outputs import ResultTable, TableRow
-from cocoer.paper import paper_table
+from cocoer.paper import PUBLISHED, paper_table
 from cocoer.studies.tables.baselines import single_level_table, zero_shot_table
 from cocoer.studies.tables.measurements import Measurement, check_weights
 from cocoer.studies.tables.study import Study, at, gain, needs_training, row, untrained, variant_row
 from cocoer.studies.tables.variants import STUDIES
-
-PUBLISHED: dict[str, tuple[tuple[str, float, str], ...]] = {
-    "emotic": (
-        ("EMOTIC baseline, as published", 27.38, "the EMOTIC paper (arXiv 2003.13401); AP definition as its authors'"),
-        ("EMOTIC baseline, re-implemented, best", 26.02, "Tandon-A/emotic"),
-        ("EMOTIC baseline, re-implemented, its notebook's test figure", 25.27, "Tandon-A/emotic, notebook"),
-        ("EMOTIC baseline, re-implemented, as users got it", 20.6, "Tandon-A/emotic, issues"),
-        ("EMOTIC authors' model, scored with scikit-learn", 18.81, "rkosti/emotic, issues"),
-    ),
-    "caers": (
-        ("CAER-Net-S, as published", 73.51, "the CAER-Net paper (ICCV 2019)"),
-        ("CAER-Net-S, community code", 76.81, "ndkhanh360/CAER; a test list of 13,942 images"),
-        ("CAER-Net-S, duplicate-free validation list", 77.0, "community figure, +- 1.3; validation, not test"),
-    ),
-}
-"""Data set -> (row, percent, who published it): what others reported, as collected for the data formats of this project."""
 
 SOURCE_NAMES = {
     "pred": "CocoER, fused answer",

@@ -1,0 +1,118 @@
+"""The leaderboard: results (`result.json`) side by side where they are of the same persons, and what others published."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cocoer.errors import TableError
+from cocoer.outputs import ResultTable, TableRow
+from cocoer.paper import PUBLISHED
+
+Result = dict[str, Any]
+
+_FORMAT = 1
+_NEEDED = (
+    "name",
+    "synthetic",
+    "data",
+    "model",
+    "metric",
+    "definition",
+    "interval",
+    "command",
+    "versions",
+    "revision",
+    "numbers",
+)
+
+
+def read_result(path: str | Path) -> Result:
+    """A `result.json` of `cocoer evaluate`. Raises TableError for anything else, and says what it is."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as err:
+        raise TableError(
+            f"{path}: cannot be read as a result ({' '.join(str(err).split())}); `cocoer evaluate` writes it"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        got = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise TableError(f"{path}: wanted a result.json of `cocoer evaluate` (format {_FORMAT}), got format {got!r}")
+    if missing := [name for name in _NEEDED if name not in content]:
+        raise TableError(f"{path}: a result without {', '.join(missing)}; evaluate again")
+    try:
+        values = [content["numbers"]["headline"][end] for end in ("low", "value", "high")]
+        facts = [content["data"][name] for name in ("dataset", "split", "persons", "sha256")]
+        if (
+            not all(isinstance(v, int | float) for v in values)
+            or not values[0] <= values[1] <= values[2]
+            or None in facts
+        ):
+            raise ValueError(f"headline {values}")
+    except (KeyError, TypeError, ValueError) as err:
+        raise TableError(f"{path}: a damaged result ({err}); evaluate again") from None
+    return content
+
+
+def leaderboard(results: Sequence[Result]) -> list[ResultTable]:
+    """One table for each data set, split and hash of the data; best first. Seeds of one setting become one row.
+
+    Below, what others published on each data set, quoted. Raises TableError where one result is given twice.
+    """
+    places: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        data = result["data"]
+        places.setdefault((data["dataset"], data["split"], data["sha256"], result["metric"]), []).append(result)
+    tables = [_table(number, here) for number, here in enumerate(places.values(), start=1)]
+    for dataset in dict.fromkeys(result["data"]["dataset"] for result in results):
+        if dataset in PUBLISHED:
+            tables.append(published_table(dataset, [r for r in results if r["data"]["dataset"] == dataset]))
+    return tables
+
+
+def _table(number: int, results: Sequence[Result]) -> ResultTable:
+    """The rows of results of the same persons."""
+    data, metric = results[0]["data"], results[0]["metric"]
+    synthetic = any(result["synthetic"] for result in results)
+    runs: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        runs.setdefault((result["name"], result["model"]["settings"]), []).append(result)
+    rows = sorted((_row(name, found) for (name, _), found in runs.items()), key=lambda row: -(row.ours or 0.0))
+    title = f"{'SYNTHETIC: ' if synthetic else ''}{data['title'] or data['dataset']}, {data['split']}: {metric}"
+    caption = f"{results[0]['definition'].capitalize()}. Hash of the data {data['sha256'][:16]}."
+    return ResultTable(f"leaderboard-{number}", title, caption, tuple(rows), plotted=True)
+
+
+def _row(name: str, runs: Sequence[Result]) -> TableRow:
+    seeds = [run["model"]["seed"] for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise TableError(
+            f"results: {name!r} with seed {max(seeds, key=seeds.count)} is there twice on the same persons; give it once, or"
+            " another name (`cocoer evaluate --name`)"
+        )
+    headlines = [run["numbers"]["headline"] for run in runs]
+    values = [100 * headline["value"] for headline in headlines]
+    alone = len(runs) == 1
+    return TableRow(
+        name,
+        ours=statistics.fmean(values),
+        deviation=None if alone else statistics.stdev(values),
+        interval=(100 * headlines[0]["low"], 100 * headlines[0]["high"]) if alone else None,
+        seeds=len(runs),
+        persons=runs[0]["data"]["persons"],
+        selection=", ".join(dict.fromkeys(str(run["model"]["selected_on"] or "nothing") for run in runs)),
+        commit=", ".join(dict.fromkeys(run["revision"] for run in runs)),
+        command=runs[0]["command"],
+    )
+
+
+def published_table(dataset: str, results: Sequence[Result]) -> ResultTable:
+    """What others published on a data set, quoted with its source."""
+    synthetic = all(result["synthetic"] for result in results)
+    rows = tuple(TableRow(name, paper=figure, source=source) for name, figure, source in PUBLISHED[dataset])
+    caption = "Figures of other people's runs, quoted from those named; none was measured here."
+    caption += " They are of photographs: no synthetic row can be held against them." if synthetic else ""
+    return ResultTable(f"published-{dataset}", f"Published on {results[0]['data']['title'] or dataset}", caption, rows)

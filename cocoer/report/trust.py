@@ -1,0 +1,228 @@
+"""One evaluation's groups, calibration and robustness as tables and figures, from its `result.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from cocoer.files import write_text
+from cocoer.names import LEVELS
+from cocoer.outputs import SYNTHETIC, ResultTable
+from cocoer.report.evaluation import percent, spread
+from cocoer.report.plots import Panel, line_figure, save, with_note
+from cocoer.report.tables import as_html
+
+Result = Mapping[str, Any]
+Grid = tuple[tuple[str, ...], ...]
+
+_WHEN = {"before": "as the model says it", "after": "calibrated"}
+
+
+def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict[str, Figure]]:
+    """Tables of one result, and the figures by the key of their table. key: before every key, to tell results apart."""
+    numbers, name = result["numbers"], result["name"]
+    note = SYNTHETIC if result["synthetic"] else ""
+    tables = [_table(f"{key}protocol", f"{name}: how it was measured", "", protocol_grid(result))]
+    figures: dict[str, Figure] = {}
+    for column, found in numbers.get("groups", {}).items():
+        tables.append(
+            _table(f"{key}groups-{column}", f"{name}: by {column}", group_caption(found), group_grid(column, found))
+        )
+    if "calibration" in numbers:
+        found = numbers["calibration"]
+        tables.append(
+            _table(f"{key}calibration", f"{name}: calibration", calibration_caption(found), calibration_grid(found))
+        )
+        figures[f"{key}calibration"] = with_note(reliability_figure(found), note)
+    if "robustness" in numbers:
+        found = numbers["robustness"]
+        tables.append(
+            _table(f"{key}robustness", f"{name}: damaged persons", robustness_caption(found), robustness_grid(found))
+        )
+        figures[f"{key}robustness"] = with_note(robustness_figure(found), note)
+    return tables, figures
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """`result.json`, the page `evaluation.html`, and its figures as PNG and PDF. Raises OutputError."""
+    write_text(folder / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    tables, figures = trust_tables(result)
+    page = as_html(tables, f"{result['name']}: evaluation", remarks([result]), figures)
+    write_text(folder / "evaluation.html", page)
+    for key, figure in figures.items():
+        save(figure, folder / f"{key}.png")
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """What must be known to read a page of results; a warning comes first."""
+    out = []
+    if any(result["synthetic"] for result in results):
+        out.append(
+            "SYNTHETIC DATA: drawn scenes, a demonstration. No figure here says anything about EMOTIC, CAER-S or photographs."
+        )
+    if any(result["model"]["selected_on"] == "test" for result in results):
+        out.append("Weights that were selected on test have optimistic test figures: see the column 'selected on'.")
+    return out or ["Each number with its interval; what it was measured on and how stands below."]
+
+
+def _table(key: str, title: str, caption: str, grid: Grid) -> ResultTable:
+    return ResultTable(key, title, caption, (), grid=grid)
+
+
+def protocol_grid(result: Result) -> Grid:
+    """What was measured, on what, and how; one line each."""
+    data, model, numbers, interval = result["data"], result["model"], result["numbers"], result["interval"]
+    made = "SYNTHETIC scenes in its format" if result["synthetic"] else "the real images"
+    lines = [
+        (result["metric"], f"{spread(numbers['headline'])}"),
+        ("definition", result["definition"]),
+        ("interval", f"95 % {interval['kind']}, {interval['resamples']} draws of seed {interval['seed']}"),
+        ("data", f"{data['title'] or data['dataset']}, {made}, split {data['split']}"),
+        ("persons, images", f"{data['persons']}, {data['images']}"),
+        ("hash of the data", data["sha256"]),
+        ("weights", f"{numbers['weights']['file']}, seed {model['seed']}, selected on {model['selected_on'] or 'nothing'}"),
+        ("mode, settings", f"{model['mode']}, {model['settings']}"),
+        ("code", result["revision"]),
+        ("versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())),
+        ("command", result["command"]),
+    ]  # fmt: skip
+    return (("what", "value"), *lines)
+
+
+def group_caption(found: Mapping[str, Any]) -> str:
+    """What the numbers of one column mean, and of which groups nothing is said."""
+    text = "Percent; intervals over images. A difference of mAP is over the classes that both groups have."
+    if found["too_few"]:
+        few = ", ".join(f"{group} ({count})" for group, count in found["too_few"].items())
+        text += f" Fewer than {found['least_persons']} persons, so nothing is said: {few}."
+    return text
+
+
+def group_grid(column: str, found: Mapping[str, Any]) -> Grid:
+    """Every group's numbers, then each group minus the largest one."""
+    first: Mapping[str, Any] = next(iter(found["groups"].values()), {})
+    names = [name for name in first if name not in ("persons", "images", "chance")]
+    head = (column, "persons", "images", "chance", *(name.replace("_", " ") for name in names))
+    rows = [
+        (group, str(by["persons"]), str(by["images"]), percent(by["chance"]), *(spread(by[name]) for name in names))
+        for group, by in found["groups"].items()
+    ]
+    rows += [
+        (f"{group} - {found['reference']}", "", "", "", *(spread(by[name]) for name in names))
+        for group, by in found.get("differences", {}).items()
+    ]
+    return (head, *rows)
+
+
+def calibration_caption(found: Mapping[str, Any]) -> str:
+    """Where the calibration comes from."""
+    if "fitted_on" not in found:
+        return "The weights carry no calibration; `cocoer calibrate` fits one on val. Percent; intervals over images."
+    return f"Fitted on {found['fitted_persons']} persons of {found['fitted_on']}. Percent; intervals over images."
+
+
+def calibration_grid(found: Mapping[str, Any]) -> Grid:
+    """Calibration error and log-loss, raw, calibrated, and the difference."""
+    rows = [
+        (when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"]))
+        for when in (*_WHEN, "difference")
+        if when in found
+    ]
+    return (("", "calibration error", "log-loss x 100"), *rows)
+
+
+def reliability_figure(found: Mapping[str, Any]) -> Figure:
+    """Share that is true over what was said, per bin of a fifteenth, with intervals over images; raw and calibrated."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    intervals: dict[str, list[tuple[float, float]]] = {}
+    for when, words in _WHEN.items():
+        if when in found:
+            points = found[when]["reliability"]
+            lines[words] = [(100 * p["confidence"], 100 * p["correct"]) for p in points]
+            intervals[words] = [(100 * p["low"], 100 * p["high"]) for p in points]
+    return line_figure([Panel("Reliability", "said (%)", "true (%)", lines, intervals, diagonal="as said")])
+
+
+def robustness_caption(found: Mapping[str, Any]) -> str:
+    """How to read the table of damages."""
+    text = (
+        "Percent; intervals over images. Strengths 1 to 5. Where one level is damaged alone, it is known which one should leave"
+        " first; a level that leaves at random does in 33.33. The next column is how much more often that is than undamaged."
+    )
+    if "consistent_persons" in found:
+        text += f" The last column: of the {found['consistent_persons']} persons whom no level contradicts."
+    return text
+
+
+_LEAVING = ("damaged_first", "damaged_first_gain", "damaged_first_consistent")
+
+
+def robustness_grid(found: Mapping[str, Any]) -> Grid:
+    """One row a damage: the headline, its change, who leaves first, and whether that is the damaged level."""
+    told = [name for name in _LEAVING if any(name in by for by in found["conditions"])]
+    words = dict(zip(_LEAVING, ("damaged level first", "more than undamaged", "of consistent persons"), strict=True))
+    head = (
+        "damage",
+        "where",
+        found["metric"],
+        "change",
+        *(f"{m} first" for m in LEVELS),
+        *(words[name] for name in told),
+    )
+    clean = found["clean"]
+    rows = [("none", "", spread(clean["headline"]), "", *_shares(clean), *("" for _ in told))]
+    for by in found["conditions"]:
+        leaving = (spread(by[name]) if name in by else "" for name in told)
+        change = (spread(by["headline"]), spread(by["difference"]))
+        rows.append((f"{by['kind']} {by['strength']}", by["where"], *change, *_shares(by), *leaving))
+    return (head, *rows)
+
+
+def _shares(numbers: Mapping[str, Any]) -> list[str]:
+    return [percent(numbers["first"][level]["value"]) if numbers["first"] else "" for level in LEVELS]
+
+
+def robustness_figure(found: Mapping[str, Any]) -> Figure:
+    """The headline over the strength, whole image damaged; and per level damaged alone, how often it leaves first."""
+    panels = []
+    for where in dict.fromkeys(by["where"] for by in found["conditions"]):
+        here = [by for by in found["conditions"] if by["where"] == where]
+        what = "damaged_first" if where != "image" and "damaged_first" in here[0] else "headline"
+        lines, intervals = _by_kind(here, what)
+        if what == "headline":
+            start = found["clean"]["headline"]
+            lines = {kind: [(0.0, 100 * start["value"]), *points] for kind, points in lines.items()}
+            ends = (100 * start["low"], 100 * start["high"])
+            intervals = {kind: [ends, *pairs] for kind, pairs in intervals.items()}
+            title = f"{'Whole image' if where == 'image' else where.capitalize()} damaged"
+            panels.append(Panel(title, "strength", f"{found['metric']} (%)", lines, intervals))
+        else:
+            label = f"{where} leaves first (%)"
+            panels.append(
+                Panel(
+                    f"{where.capitalize()} damaged alone",
+                    "strength",
+                    label,
+                    lines,
+                    intervals,
+                    True,
+                    ("chance", 100 / 3),
+                )
+            )
+    return line_figure(panels)
+
+
+def _by_kind(
+    conditions: Sequence[Mapping[str, Any]], what: str
+) -> tuple[dict[str, list[tuple[float, float]]], dict[str, list[tuple[float, float]]]]:
+    """Kind -> (strength, value) points, and their intervals; in percent."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    intervals: dict[str, list[tuple[float, float]]] = {}
+    for by in conditions:
+        lines.setdefault(by["kind"], []).append((by["strength"], 100 * by[what]["value"]))
+        intervals.setdefault(by["kind"], []).append((100 * by[what]["low"], 100 * by[what]["high"]))
+    return lines, intervals

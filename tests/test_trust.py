@@ -1,0 +1,189 @@
+"""Results on disk and side by side: everything that repeats a number is there, and a row is the number of its file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from training_world import make_world, read, script, train
+
+from cocoer.config import change_config
+from cocoer.data.loaders import build_dataset
+from cocoer.errors import TableError
+from cocoer.evaluation.protocol import settings_id
+from cocoer.names import LEVELS
+from cocoer.paper import PUBLISHED
+from cocoer.report import leaderboard as board
+from cocoer.report import trust
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = make_world(tmp_path_factory.mktemp("trust"), other=8)
+    assert train(config, settings=["run.max_steps=2"]) == 0
+    return config
+
+
+def evaluate(world: Path, output: Path, *more: str) -> dict[str, Any]:
+    weights = world.parent / "run/best.safetensors"
+    given = ["--checkpoint", str(weights), "--device", "cpu", "--resamples", "20", "--output", str(output), *more]
+    assert script("evaluate").main(given) == 0
+    content: dict[str, Any] = json.loads((output / "result.json").read_text())
+    return content
+
+
+def test_a_result_holds_what_repeats_it(world: Path, tmp_path: Path) -> None:
+    result = evaluate(world, tmp_path, "--groups", "head_source", "--name", "Ours")
+    config, people = read(world), build_dataset(read(world).data, "test")
+    lines = [record.to_line().encode() for record in people.records]
+    sizes = sorted((r.image, (world.parent / "root" / r.image).stat().st_size) for r in people.records)
+    wanted = hashlib.sha256(b"".join([*lines, *(f"{name} {size}".encode() for name, size in sizes)])).hexdigest()
+    data = result["data"]
+    assert data["sha256"] == wanted and data["persons"] == data["images"] == 8 and data["split"] == "test"
+    assert data["classes"] == list(config.classes) and result["synthetic"] is True and result["name"] == "Ours"
+    assert result["model"]["seed"] == 3 and result["model"]["selected_on"] == "val"
+    assert result["metric"] == "mAP" and "non-interpolated" in result["definition"]
+    assert result["interval"] == {"level": 0.95, "kind": "bootstrap", "resamples": 20, "seed": 0}
+    assert result["command"].startswith("cocoer evaluate --checkpoint") and "--groups head_source" in result["command"]
+    assert {"python", "torch", "cocoer"} <= set(result["versions"]) and result["revision"]
+    assert result["numbers"] == json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(result["numbers"]["calibration"]) == {"before"} and "head_source" in result["numbers"]["groups"]
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "SYNTHETIC" in page and page.count("data:image/png;base64,") == 1 and "by head_source" in page
+    for name in ("calibration.png", "calibration.pdf"):
+        assert (tmp_path / name).stat().st_size > 1000
+    with Image.open(tmp_path / "calibration.png") as image:
+        assert image.width > 500
+
+
+def test_settings_are_the_same_for_seeds_and_places_and_another_for_another_model(world: Path) -> None:
+    config = read(world)
+    same = [
+        ["run.seed=9", "run.dir=elsewhere"],
+        ["data.root=x", "data.index=y", "data.workers=3"],
+        ["inference.thresholds.fused=0.4"],
+    ]
+    for changes in same:
+        assert settings_id(change_config(config, changes)) == settings_id(config)
+    for change in ("optim.lr=0.5", "model.coordination.update=none", "data.augment.flip=0.1", "loss.alpha=0.3"):
+        assert settings_id(change_config(config, [change])) != settings_id(config)
+
+
+def made_up(name: str = "a", seed: int = 0, value: float = 0.5, sha: str = "ab" * 32, **changes: Any) -> dict[str, Any]:
+    headline = {"value": value, "low": value - 0.1, "high": value + 0.1}
+    return {
+        "format": 1, "name": name, "synthetic": False, "metric": "mAP", "definition": "d", "command": f"run {name} {seed}",
+        "data": {"dataset": "emotic", "title": "EMOTIC", "split": "test", "persons": 7, "images": 5, "sha256": sha},
+        "model": {"settings": "s", "mode": "paper", "seed": seed, "selected_on": "val"},
+        "interval": {"level": 0.95, "kind": "bootstrap", "resamples": 10, "seed": 0}, "versions": {"torch": "2"},
+        "revision": "r" * 40, "numbers": {"headline": headline, "weights": {"file": "w"}, "split": "test"},
+    } | changes  # fmt: skip
+
+
+def test_rows_are_of_the_same_persons_and_seeds_become_one_row() -> None:
+    results = [
+        made_up("worse", 0, 0.3),
+        made_up("a", 0, 0.5),
+        made_up("a", 1, 0.6),
+        made_up("other data", 0, 0.9, sha="cd" * 32),
+    ]
+    first, second, quoted = board.leaderboard(results)
+    assert [row.name for row in first.rows] == ["a", "worse"] and [row.name for row in second.rows] == ["other data"]
+    both, one = first.rows
+    assert both.ours == pytest.approx(55) and both.deviation == pytest.approx(50**0.5) and both.seeds == 2
+    assert both.interval is None and one.interval == pytest.approx((20, 40)) and one.seeds == 1
+    assert first.title == "EMOTIC, test: mAP" and "abab" in first.caption and one.command == "run worse 0"
+    assert {(r.name, r.paper, r.source) for r in quoted.rows} == set(PUBLISHED["emotic"])
+    assert all(r.ours is None for r in quoted.rows) and ("ResNet-18 body + CLIP ViT-B/16 scene", 34.52) in {
+        (r.name, r.paper) for r in quoted.rows
+    }
+    drawn, told = board.leaderboard([made_up(synthetic=True)])
+    assert drawn.title.startswith("SYNTHETIC") and "no synthetic row can be held against them" in told.caption
+
+
+def test_a_result_twice_and_what_is_no_result_are_said(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"'a' with seed 0 is there twice.*--name"):
+        board.leaderboard([made_up(), made_up()])
+    file = tmp_path / "r.json"
+    broken = made_up()
+    broken["numbers"]["headline"]["low"] = 0.8
+    for content, words in (
+        ("{", "cannot be read as a result"), ("[1]", "got format 'list'"), ('{"format": 9}', "format 1.*got format 9"),
+        ('{"format": 1, "name": "x"}', "without synthetic, data"), (json.dumps(broken), "a damaged result"),
+    ):  # fmt: skip
+        file.write_text(content)
+        with pytest.raises(TableError, match=words):
+            board.read_result(file)
+    with pytest.raises(TableError, match="No such file"):
+        board.read_result(tmp_path / "none.json")
+
+
+def test_the_command_makes_one_page_of_several_results(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--corrupt", "blur,occlude-head", "--groups", "persons_in_image")
+    evaluate(world, tmp_path / "a", "--name", "first", *more)
+    evaluate(world, tmp_path / "b", "--name", "second", "--set", "model.coordination.update=none")
+    files = [str(tmp_path / name / "result.json") for name in "ab"]
+    capsys.readouterr()
+    assert script("tables").main(["--from", *files, "--output", str(tmp_path / "board")]) == 0
+    written = [Path(line) for line in capsys.readouterr().out.split()]
+    assert {p.name for p in written} >= {
+        "tables.html",
+        "tables.md",
+        "1-calibration.pdf",
+        "1-robustness.png",
+        "2-calibration.png",
+    }
+    assert all(path.is_file() for path in written)
+    page = (tmp_path / "board/tables.html").read_text()
+    assert (
+        page.count("data:image/png;base64,") == 4
+    )  # bars of the leaderboard, two reliability diagrams, one robustness
+    rows = {row["row"]: row for row in csv.DictReader((tmp_path / "board/tables.csv").read_text().splitlines())}
+    told = json.loads((tmp_path / "a/result.json").read_text())["numbers"]
+    assert float(rows["first"]["ours"]) == pytest.approx(100 * told["headline"]["value"])
+    text = (tmp_path / "board/tables.md").read_text()
+    (blur,) = [
+        by
+        for by in told["robustness"]["conditions"]
+        if (by["kind"], by["where"], by["strength"]) == ("blur", "head", 4)
+    ]
+    (line,) = [x for x in text.splitlines() if x.startswith("| blur 4 | head")]
+    assert line.split(" | ")[2].startswith(f"{100 * blur['headline']['value']:.2f} [")
+    assert len(re.findall(r"^\| (?:blur|occlude-head) \d", text, re.M)) == 4 * 5 + 2 * 5
+    assert script("tables").main(["--from", str(tmp_path / "none.json")]) == 1
+    assert "cannot be read as a result" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        script("tables").main([])
+    assert "--dataset, or --from" in capsys.readouterr().err
+
+
+def test_figures_show_the_numbers() -> None:
+    points = [{"confidence": 0.1, "correct": 0.2, "low": 0.1, "high": 0.3, "count": 5}]
+    figure = trust.reliability_figure({"before": {"reliability": points}, "after": {"reliability": points}})
+    (axes,) = figure.axes
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(names) == ["as said", "as the model says it", "calibrated"]
+    raw, *_ = (line for line in axes.get_lines() if list(line.get_xdata()) == [10.0])  # at what was said, not beside it
+    assert list(raw.get_ydata()) == [20.0]
+    found = {
+        "metric": "mAP", "clean": {"headline": {"value": 0.9, "low": 0.8, "high": 1.0}, "first": {}},
+        "conditions": [
+            {"kind": "dark", "strength": s, "where": where, "level": None, "first": {}}
+            | {key: {"value": s / 10, "low": s / 20, "high": s / 5} for key in ("headline", "difference", "damaged_first")}
+            for where in ("image", *LEVELS) for s in (1, 2, 3, 4, 5)
+        ],
+    }  # fmt: skip
+    panels = trust.robustness_figure(found).axes
+    assert [axes.get_title() for axes in panels] == [
+        "Whole image damaged",
+        *(f"{m.capitalize()} damaged alone" for m in LEVELS),
+    ]
+    assert "dark 3" in {row[0] for row in trust.robustness_grid(found)} and len(trust.robustness_grid(found)) == 22
