@@ -182,7 +182,7 @@ def test_figures_show_the_numbers() -> None:
         ],
     }  # fmt: skip
     panels = trust.robustness_figure(found).axes
-    assert [axes.get_title() for axes in panels] == [
+    assert [axes.get_title(loc="left") for axes in panels] == [
         "Whole image damaged",
         *(f"{m.capitalize()} damaged alone" for m in LEVELS),
     ]
