@@ -68,6 +68,10 @@ test-lowest: $(STAMP) ## all tests with the oldest versions that pyproject.toml 
 	$(VENV)/bin/uv pip install -q --python "$$fresh/venv/bin/python" --resolution lowest-direct '.[dev]'; \
 	OMP_NUM_THREADS=1 "$$fresh/venv/bin/python" -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
 
+mutants: export OMP_NUM_THREADS := 1
+mutants: $(STAMP) ## would the tests notice? small changes in model, data and evaluation, sampled (hours; ARGS="--sample 20")
+	@$(PY) scripts/mutants.py $(ARGS)
+
 lint: $(STAMP) ## ruff (rules and format), mypy, direction of imports, dead code
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .

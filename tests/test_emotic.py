@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -446,3 +447,11 @@ def test_faulty_head_files_are_refused_by_row(tmp_path: Path, name: str, content
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         read_head_file(tmp_path / name)
+
+
+def test_every_label_of_a_kept_person_is_counted_once(tmp_path: Path) -> None:
+    rows = [image("a.jpg", [person(labels=[["Peace", "Pleasure"]]), person(labels=[["Peace"]])])]
+    index = build_rows(tmp_path, rows)
+    counted = {name: count for name, count in index.sidecar["labels"]["train"].items() if count}
+    assert counted == {"Peace": 2, "Pleasure": 1}
+    assert counted == dict(Counter(label for r in index.records if r.split == "train" for label in r.labels))

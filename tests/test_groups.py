@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,30 @@ def test_records_must_be_the_evaluated_persons(tmp_path: Path) -> None:
     assert found["head_source"]["too_few"] == {"annotated": 3} and found["head_source"]["groups"] == {}
     with pytest.raises(ScoreError, match="evaluated persons in their order"):
         g.by_groups(result, people[::-1], ["head_source"], multi_label=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ((500.0, 300.0, 590.0, 390.0), "below 96 px"),  # side 90: a sum of corners would be over a thousand
+        ((10.0, 20.0, 106.0, 116.0), "96 to 224 px"),  # side 96
+        ((0.0, 0.0, 10.0, 400.0), "below 96 px"),  # side 63, whatever is long
+        ((100.0, 50.0, 324.0, 274.0), "224 px or more"),  # side 224
+    ],
+)
+def test_the_size_of_a_body_is_the_side_of_its_box(body: tuple[float, float, float, float], wanted: str) -> None:
+    assert g.derived_columns([replace(record(0), body=body)])["body_size"] == [wanted]
+
+
+def test_nothing_is_said_below_the_least_count_and_something_at_it() -> None:
+    some = facts(59, per_image=1)
+    names = ["a"] * 30 + ["b"] * 29
+    found = g.group_numbers(some, names, resamples=20)
+    assert set(found["groups"]) == {"a"} and found["too_few"] == {"b": 29} and found["least_persons"] == 30
+    assert "differences" not in found and found["groups"]["a"]["images"] == 30
+
+
+def test_a_data_set_of_three_persons_has_no_groups_and_says_so() -> None:
+    some = facts(3, per_image=1)
+    found = g.group_numbers(some, ["a", "a", "b"], resamples=20)
+    assert found["groups"] == {} and found["too_few"] == {"a": 2, "b": 1} and "reference" not in found

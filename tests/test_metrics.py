@@ -215,3 +215,18 @@ def test_the_interval_of_a_mean_average_precision_never_leaves_what_it_can_be() 
         value = m.mean_over_classes(m.average_precision(scores, targets))
         interval = m.interval_of(value, m.bootstrap_mean_average_precision(scores, targets, 300), 0.0, 1.0)
         assert 0.0 <= interval.low <= value <= interval.high <= 1.0
+
+
+def test_the_ends_of_an_interval_are_the_percentiles_of_its_draws() -> None:
+    draws = np.random.default_rng(4).exponential(
+        size=4001
+    )  # 2.5 and 97.5 percent of 4000 steps are whole numbers of draws
+    ordered = np.sort(draws - draws.mean())
+    found = m.interval_of(2.0, draws)
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2.0 + ordered[100], 2.0 + ordered[3900]))
+    tenth = m.interval_of(2.0, draws, level=0.8)
+    assert (tenth.low, tenth.high) == pytest.approx((2.0 + ordered[400], 2.0 + ordered[3600]))
+    values = np.random.default_rng(5).random(30)
+    own = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=4001) @ values / 30
+    share = m.mean_interval(values, 4001)
+    assert (share.low, share.high) == pytest.approx((np.sort(own)[100], np.sort(own)[3900]))

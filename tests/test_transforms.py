@@ -205,3 +205,21 @@ def test_the_imagenet_statistics_are_those_of_torchvision_and_open_clip() -> Non
     preset = ResNet50_Weights.IMAGENET1K_V2.transforms()
     assert tuple(preset.mean) == IMAGENET_MEAN == tuple(open_clip.constants.IMAGENET_MEAN)
     assert tuple(preset.std) == IMAGENET_STD == tuple(open_clip.constants.IMAGENET_STD)
+
+
+def test_random_changes_are_as_large_as_the_config_says() -> None:
+    """Against the same numbers drawn again: a factor in 1 - jitter .. 1 + jitter, a side moved by up to its share of the box."""
+    augment = AugmentConfig(flip=0.0, crop=0.0, jitter=0.3, box_shift=0.1)
+    crops = crop_levels(noise(), (10, 5, 80, 55), (30, 5, 50, 25), SIZE)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rng.random()  # of the flip
+        factors = 1.0 + 0.3 * (2.0 * rng.random(3) - 1.0)
+        made = augment_crops(crops, augment, np.random.default_rng(seed))
+        np.testing.assert_array_equal(made.pixels, jitter_pixels(crops.pixels, *factors))
+        rng = np.random.default_rng(seed)
+        rng.random((2, 2))  # of the crop
+        shifts = 0.1 * (2.0 * rng.random((2, 4)) - 1.0)
+        _, body, head = augment_image(noise(), (20, 10, 70, 50), (30, 15, 50, 25), augment, np.random.default_rng(seed))
+        np.testing.assert_allclose(body, np.array([20, 10, 70, 50]) + shifts[0] * [50, 40, 50, 40], rtol=1e-12)
+        np.testing.assert_allclose(head, np.array([30, 15, 50, 25]) + shifts[1] * [20, 10, 20, 10], rtol=1e-12)

@@ -178,3 +178,8 @@ def test_prompts_become_unit_vectors_that_tell_emotions_apart() -> None:
     assert torch.equal(text[0], text[2])
     assert not torch.allclose(text[0], text[1])
     assert text.dtype == torch.float32
+
+
+def test_a_class_at_the_threshold_is_no_label_and_one_just_above_it_is() -> None:
+    logits = torch.tensor([[0.0, 1e-6, -1e-6]], dtype=torch.float64)  # sigmoid(0) is 0.5 exactly
+    assert pseudo_label(logits, True, 0.5).tolist() == [[0.0, 1.0, 0.0]]

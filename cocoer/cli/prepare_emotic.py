@@ -2,6 +2,7 @@
 
     cocoer prepare emotic --root data/emotic --output data/emotic/index
     cocoer prepare emotic --root data/emotic --output data/emotic/index --heads boxes my_heads.csv --drop-overlap
+    cocoer prepare emotic --root data/emotic --output data/emotic/index --drop near       # images that look alike, too
 
 --root is the folder that holds `emotic` (or `cvpr_emotic`) and `Annotations`; a level too high or too low is found too.
 --heads: `detect` finds faces and gives each body at most one (needs the detectors, see cocoer weights), `boxes FILE`
@@ -23,8 +24,14 @@ from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_opt
 from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
 from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.prepare.heads import read_head_file
+<<<<<<< HEAD
 from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, OutputError, StrictError
 from cocoer.files import file_sha256, hold_folder
+=======
+from cocoer.data.prepare.near_duplicates import NEAR
+from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, StrictError
+from cocoer.files import file_sha256
+>>>>>>> 93f6f3d (EMOTIC's near-duplicates across splits: counted, marked, dropped from train (--near, --drop near); scripts/mutants.py; tests of what mutants showed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +48,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--heads", nargs="+", default=["detect"], metavar=("detect|boxes|estimate", "FILE"),
                         help="where head boxes come from; default detect")  # fmt: skip
     parser.add_argument("--rule", choices=tuple(RULES), default="one_to_one", help="how faces go to bodies")
-    parser.add_argument("--drop-overlap", action="store_true", help="leave out of train what is also in val or test")
+    parser.add_argument(
+        "--drop-overlap",
+        action="append_const",
+        const="overlap",
+        dest="drop",
+        default=[],
+        help="the same as --drop overlap",
+    )
+    parser.add_argument(
+        "--near", type=int, nargs="?", const=NEAR, metavar="BITS",
+        help=f"count images that look like another split's, and mark their persons (near_train); bits of 64, {NEAR} unless given",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drop", choices=("overlap", "near"), action="append", default=[],
+        help="leave out of train what is also in val or test: the same image, or one that looks like it (implies --near)",
+    )  # fmt: skip
     parser.add_argument(
         "--require-vad", action="store_true", help="leave out persons without valid VAD, as the usual converter"
     )
@@ -72,10 +94,24 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
+    near = NEAR if args.near is None and "near" in args.drop else args.near
+    if near is not None and not 0 <= near < 32:
+        parser.error(f"--near: wanted 0..31 bits, got {near}")
     try:
+<<<<<<< HEAD
         with hold_folder(args.output):
             return _prepare(parser, args)
     except (StrictError, OutputError) as err:
+=======
+        tree = find_tree(args.root, args.release)
+        source, detector = _head_source(parser, args, tree)
+        print(f"annotations: {tree.annotations} ({tree.release})\nimages: {tree.images}")
+        images = load_annotations(tree.annotations)
+        index = build_emotic_index(
+            images, tree, source, "overlap" in args.drop, args.require_vad, args.strict, near, "near" in args.drop
+        )
+    except StrictError as err:
+>>>>>>> 93f6f3d (EMOTIC's near-duplicates across splits: counted, marked, dropped from train (--near, --drop near); scripts/mutants.py; tests of what mutants showed)
         print(f"prepare_emotic: {err}", file=sys.stderr)
         return 1
     except (AnnotationError, HeadFileError, MissingWeights, DetectorError) as err:
@@ -95,7 +131,13 @@ def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     made = {
         "cocoer": cocoer.__version__,
         "annotations": {"file": tree.annotations.name, "sha256": file_sha256(tree.annotations)},
-        "options": {"drop_overlap": args.drop_overlap, "require_vad": args.require_vad, "strict": args.strict},
+        "options": {
+            "drop_overlap": "overlap" in args.drop,
+            "drop_near": "near" in args.drop,
+            "near": near,
+            "require_vad": args.require_vad,
+            "strict": args.strict,
+        },
         "detector": detector,
     }
     written = write_index(args.output, index.records, made | index.sidecar | {"data_root": str(tree.data_root)})
@@ -126,6 +168,11 @@ def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
             )
             by_path, by_content = found["images_by_path"], found["images_by_content"]
             print(f"overlap {pair}: {by_path} images by path, {by_content} by content, with {inside}")
+    for pair, found in sidecar.get("near_duplicates", {}).get("pairs", {}).items():
+        inside = " and ".join(
+            f"{found[f'{s}_images']} images with {found[f'{s}_persons']} persons of {s}" for s in pair.split("/")
+        )
+        print(f"near-duplicates {pair}: {inside}")
     for name, by_split in sidecar["against_published"]["counts"].items():
         text = ", ".join(f"{s} {c['here']} ({c['difference']:+d})" for s, c in by_split.items())
         print(f"{name}, and the difference to the published counts of {tree.release}: {text}")

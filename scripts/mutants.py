@@ -1,0 +1,197 @@
+"""Would the tests notice? One change at a time in the code, seeded and sampled, and the tests of the changed module.
+
+    python scripts/mutants.py --sample 60 --seed 0            # or: make mutants ARGS="--sample 60"
+    python scripts/mutants.py --only cocoer/model/losses.py --sample 20
+
+A change is a constant plus one, a comparison with its edge moved or turned round, or an operator exchanged. Each runs in a child
+process, forked after torch is loaded, against the test files that import the module, quickest first, until one fails. A change
+that no test notices is a survivor; those that change nothing stand in scripts/mutants_equal.txt with the reason, and are told
+apart. Exit code 0: at least 90 of 100 noticed. 1: fewer. 2: wrong usage, or a test fails without any change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import copy
+import importlib.machinery
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("cocoer/model", "cocoer/data", "cocoer/evaluation")
+EQUAL = Path(__file__).with_name("mutants_equal.txt")
+WANTED = 0.9
+_WAITING = 20
+OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change. number: of the node, in the order of `ast.walk`."""
+
+    file: str
+    number: int
+    line: int
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.before} -> {self.after}"
+
+
+def changed(node: ast.AST) -> bool:
+    """Change the node in place; False where it is nothing that is changed."""
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        node.value += 1
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in OPERATORS:
+        node.ops = [OPERATORS[type(node.ops[0])]()]  # type: ignore[list-item]
+    elif isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in OPERATORS:
+        node.op = OPERATORS[type(node.op)]()  # type: ignore[assignment]
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node.op = ast.UAdd()
+    else:
+        return False
+    return True
+
+
+def mutants_of(file: str) -> Iterator[Mutant]:
+    """Every change of a module. Annotations are left out: nothing reads them when the code runs."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    said = [getattr(node, name, None) for node in ast.walk(tree) for name in ("annotation", "returns")]
+    words = {id(inner) for node in said if isinstance(node, ast.AST) for inner in ast.walk(node)}
+    for number, node in enumerate(ast.walk(tree)):
+        other = copy.deepcopy(node) if id(node) not in words else ast.Pass()
+        with contextlib.suppress(ValueError):
+            if changed(other):
+                yield Mutant(file, number, getattr(node, "lineno", 0), ast.unparse(node), ast.unparse(other))
+
+
+def tests_of(file: str) -> list[str]:
+    """The test files that import the module or name from it; where there is none, those that import its package's users."""
+    module = file.removesuffix(".py").replace("/", ".")
+    found = []
+    for test in sorted((ROOT / "tests").glob("test_*.py")):
+        text = test.read_text(encoding="utf-8")
+        package, _, name = module.rpartition(".")
+        if f"{module} import" in text or f"import {module}" in text or f"from {package} import {name}" in text:
+            found.append(f"tests/{test.name}")
+    named = f"tests/test_{Path(file).stem}.py"
+    return found + [named] * (named not in found and (ROOT / named).is_file())
+
+
+def in_child(work: Callable[[], int], limit: int) -> tuple[int, float]:
+    """`work`'s exit code in a forked child, and the seconds it computed; -1 where it was stopped at the limit.
+
+    What counts is computing, not waiting, so a busy machine changes nothing; one that only waits is stopped too, later.
+    """
+    start = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        code = 3
+        with contextlib.suppress(BaseException):
+            code = work()
+        os._exit(code)
+    while True:
+        done, status, used = os.wait4(child, os.WNOHANG)
+        if done:
+            return max(-1, os.waitstatus_to_exitcode(status)), used.ru_utime + used.ru_stime
+        if time.monotonic() - start > _WAITING * limit:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return -1, float(limit)
+        time.sleep(0.05)
+
+
+def run_tests(files: list[str], mutant: Mutant | None) -> int:
+    """pytest's exit code on the files, with the mutant in place of its module; 0 = all pass, so nothing was noticed."""
+    import pytest
+
+    if mutant is not None:
+        tree = ast.parse((ROOT / mutant.file).read_text(encoding="utf-8"))
+        changed(next(node for number, node in enumerate(ast.walk(tree)) if number == mutant.number))
+        code = compile(ast.fix_missing_locations(tree), str(ROOT / mutant.file), "exec")
+        real: Any = importlib.machinery.SourceFileLoader.get_code
+
+        def get_code(self: Any, name: str) -> Any:
+            return code if Path(self.path) == ROOT / mutant.file else real(self, name)
+
+        importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    return int(pytest.main(["-q", "-x", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", *files]))
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=80, help="how many changes (default: 80)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", metavar="FILE", help=f"modules; default: all of {', '.join(PACKAGES)}")
+    parser.add_argument("--limit", type=int, default=120, help="CPU seconds for the tests of one change (default: 120)")
+    parser.add_argument(
+        "--most", type=float, default=60.0, help="test files slower than this, in seconds, are left out"
+    )
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    files = args.only or [f.relative_to(ROOT).as_posix() for p in PACKAGES for f in sorted((ROOT / p).rglob("*.py"))]
+    everything = [mutant for file in files for mutant in mutants_of(file) if tests_of(file)]
+    untested = [file for file in files if not tests_of(file) and any(mutants_of(file))]
+    chosen = random.Random(args.seed).sample(everything, min(args.sample, len(everything)))
+    print(
+        f"{len(chosen)} of {len(everything)} changes in {len(files)} modules; no test imports {', '.join(untested) or 'none'}"
+    )
+    for library in ("torch", "torchvision", "open_clip", "sklearn.metrics", "scipy.optimize", "PIL.Image", "pytest"):
+        importlib.import_module(library)
+    equal = (
+        {line.split(" | ")[0] for line in EQUAL.read_text().splitlines() if " | " in line} if EQUAL.is_file() else set()
+    )
+    quick: dict[str, float] = {}
+    survivors: list[Mutant] = []
+    same = 0
+    for place, mutant in enumerate(chosen, start=1):
+        for test in tests_of(mutant.file):
+            if test not in quick:
+                code, quick[test] = in_child(lambda test=test: run_tests([test], None), args.limit)  # type: ignore[misc]
+                if code > 0:
+                    print(f"{test} fails without any change (pytest's exit code {code})", file=sys.stderr)
+                    return 2
+        tests = sorted(
+            (test for test in tests_of(mutant.file) if quick[test] < args.most), key=lambda test: quick[test]
+        )
+        code, seconds = in_child(lambda m=mutant, t=tests: run_tests(t, m), args.limit)  # type: ignore[misc]
+        noticed = code != 0 and bool(tests)
+        word = "noticed" if noticed else "changes nothing" if str(mutant) in equal else "SURVIVED"
+        same += word == "changes nothing"
+        survivors += [mutant] if word == "SURVIVED" else []
+        print(
+            f"{place:3} {word:15} {seconds:5.1f} s  {mutant.file}:{mutant.line}: {mutant.before} -> {mutant.after}",
+            flush=True,
+        )
+    counted = len(chosen) - same
+    share = 1 - len(survivors) / counted if counted else 1.0
+    print(
+        f"{counted - len(survivors)} of {counted} noticed ({share:.0%}); {same} more change nothing (scripts/mutants_equal.txt)"
+    )
+    return 0 if share >= WANTED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
