@@ -24,14 +24,9 @@ from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_opt
 from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
 from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.prepare.heads import read_head_file
-<<<<<<< HEAD
+from cocoer.data.prepare.near_duplicates import NEAR
 from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, OutputError, StrictError
 from cocoer.files import file_sha256, hold_folder
-=======
-from cocoer.data.prepare.near_duplicates import NEAR
-from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, StrictError
-from cocoer.files import file_sha256
->>>>>>> 93f6f3d (EMOTIC's near-duplicates across splits: counted, marked, dropped from train (--near, --drop near); scripts/mutants.py; tests of what mutants showed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,24 +89,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    near = NEAR if args.near is None and "near" in args.drop else args.near
-    if near is not None and not 0 <= near < 32:
-        parser.error(f"--near: wanted 0..31 bits, got {near}")
+    args.near = NEAR if args.near is None and "near" in args.drop else args.near
+    if args.near is not None and not 0 <= args.near < 32:
+        parser.error(f"--near: wanted 0..31 bits, got {args.near}")
     try:
-<<<<<<< HEAD
         with hold_folder(args.output):
             return _prepare(parser, args)
     except (StrictError, OutputError) as err:
-=======
-        tree = find_tree(args.root, args.release)
-        source, detector = _head_source(parser, args, tree)
-        print(f"annotations: {tree.annotations} ({tree.release})\nimages: {tree.images}")
-        images = load_annotations(tree.annotations)
-        index = build_emotic_index(
-            images, tree, source, "overlap" in args.drop, args.require_vad, args.strict, near, "near" in args.drop
-        )
-    except StrictError as err:
->>>>>>> 93f6f3d (EMOTIC's near-duplicates across splits: counted, marked, dropped from train (--near, --drop near); scripts/mutants.py; tests of what mutants showed)
         print(f"prepare_emotic: {err}", file=sys.stderr)
         return 1
     except (AnnotationError, HeadFileError, MissingWeights, DetectorError) as err:
@@ -127,14 +111,15 @@ def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     source, detector = _head_source(parser, args, tree)
     print(f"annotations: {tree.annotations} ({tree.release})\nimages: {tree.images}")
     images = load_annotations(tree.annotations)
-    index = build_emotic_index(images, tree, source, args.drop_overlap, args.require_vad, args.strict)
+    overlap, alike = ("overlap" in args.drop), ("near" in args.drop)
+    index = build_emotic_index(images, tree, source, overlap, args.require_vad, args.strict, args.near, alike)
     made = {
         "cocoer": cocoer.__version__,
         "annotations": {"file": tree.annotations.name, "sha256": file_sha256(tree.annotations)},
         "options": {
-            "drop_overlap": "overlap" in args.drop,
-            "drop_near": "near" in args.drop,
-            "near": near,
+            "drop_overlap": overlap,
+            "drop_near": alike,
+            "near": args.near,
             "require_vad": args.require_vad,
             "strict": args.strict,
         },
