@@ -11,6 +11,7 @@ from typing import Any
 from cocoer.config import Config
 from cocoer.data.index import data_lines
 from cocoer.data.loaders import PersonDataset
+from cocoer.files import file_sha256
 from cocoer.model.checkpoint import Loaded
 from cocoer.provenance import git_revision, library_versions, says_synthetic
 
@@ -52,6 +53,7 @@ def result_of(
             "sha256": found.hexdigest(),
         },
         "model": {
+            "sha256": file_sha256(loaded.path) if loaded.path.is_file() else None,
             "settings": settings_id(config),
             "mode": config.model.mode,
             "seed": config.run.seed,
