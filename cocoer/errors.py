@@ -125,6 +125,10 @@ class ConflictError(CocoerError, ValueError):
     """Scenes, weights or stored results of the benchmark that cannot be used; the text says wanted, got and remedy."""
 
 
+class ScaleError(CocoerError, ValueError):
+    """An input, an output or an engine of `cocoer annotate` that cannot be used; the text says wanted, got and remedy."""
+
+
 class OutputError(CocoerError, OSError):
     """A file or folder that cannot be written; the text says which, why, what has been kept, and the remedy."""
 

@@ -22,6 +22,7 @@ from cocoer.names import nearest
 
 COMMANDS = {
     "predict": "emotions of the people in images and videos",
+    "annotate": "an archive of images into a Parquet data set, on one machine or many",
     "train": "train a model from a config",
     "evaluate": "weights on a split: mAP or accuracy with intervals, exclusions",
     "prepare": "build a person index: emotic, caers, table, demo",

@@ -28,6 +28,8 @@ BODY_KEYS = ("body", "bbox", "person_box", "person")
 HEAD_KEYS = ("head", "face")
 TRACK_KEYS = ("id", "track", "track_id")
 
+_WANTED = 'wanted JSON like {"persons": [{"body": [x1, y1, x2, y2], "head": [x1, y1, x2, y2]}]}'
+
 _LEAST_INSIDE = 0.5
 """Share of a given box that must lie in the image; detectors go a little over the border, boxes of another scale far."""
 
@@ -37,17 +39,22 @@ LARGEST_FILE = 512 * 1024 * 1024
 def read_boxes_file(path: str | Path) -> Any:
     """The JSON in a boxes file. Raises BoxesError for a missing, unreadable, too large or malformed file."""
     path = Path(path)
-    remedy = 'wanted JSON like {"persons": [{"body": [x1, y1, x2, y2], "head": [x1, y1, x2, y2]}]}'
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise BoxesError(f"boxes file {path}: larger than {LARGEST_FILE >> 20} MB; split it")
-        return read_label_studio(json.loads(path.read_bytes().decode("utf-8-sig")))
+        return parse_boxes(path.read_bytes(), f"boxes file {path}")
     except FileNotFoundError:
-        raise BoxesError(f"boxes file {path}: no such file; {remedy}") from None
+        raise BoxesError(f"boxes file {path}: no such file; {_WANTED}") from None
     except OSError as err:
         raise BoxesError(f"boxes file {path}: cannot be read: {err.strerror or err}") from None
+
+
+def parse_boxes(data: bytes, where: str) -> Any:
+    """The JSON of boxes, Label Studio's put into ours. where: begins the message. Raises BoxesError."""
+    try:
+        return read_label_studio(json.loads(data.decode("utf-8-sig")))
     except (ValueError, RecursionError, MemoryError) as err:  # also an integer of more digits than Python reads
-        raise BoxesError(f"boxes file {path}: is not JSON ({err}); {remedy}") from None
+        raise BoxesError(f"{where}: is not JSON ({err}); {_WANTED}") from None
 
 
 def boxes_beside(image: Path) -> Path | None:
@@ -299,14 +306,16 @@ class GivenBoxes:
         beside = boxes_beside(path) if path is not None else None
         if beside is None:
             return None
-        tree = read_boxes_file(beside)
-        coco = read_coco(tree, str(beside))
-        found = persons_for(
-            tree if coco is None else coco.people, name, path, frame, coco is not None and coco.numbered
-        )
-        if found is None:
-            raise BoxesError(f'boxes file {beside}: does not mention {name}; wanted {{"persons": [...]}}')
-        return found
+        return persons_of_one(read_boxes_file(beside), name, path, f"boxes file {beside}", frame)
+
+
+def persons_of_one(tree: Any, name: str, path: Path | None, where: str, frame: int | None = None) -> list[Any]:
+    """The persons that boxes beside an image (or given with it) list for it. where: begins the message. Raises BoxesError."""
+    coco = read_coco(tree, where.removeprefix("boxes file "))
+    found = persons_for(tree if coco is None else coco.people, name, path, frame, coco is not None and coco.numbered)
+    if found is None:
+        raise BoxesError(f'{where}: does not mention {name}; wanted {{"persons": [...]}}')
+    return found
 
 
 def _some(keys: Sequence[str], most: int = 3) -> str:

@@ -1,0 +1,212 @@
+"""Emotions of the people in an archive of images, on one machine or many: `cocoer annotate INPUT --output OUT`.
+
+INPUT: a folder, a bucket (s3://, gs://, ...), a Parquet manifest (columns id, uri and perhaps boxes), WebDataset .tar shards.
+OUT: a Parquet data set with one row an image and its persons nested. The same command again goes on where a run stopped, whatever
+stopped it, and every image stands in OUT once. `cocoer annotate flatten OUT --table people.csv` makes a table of people.
+Exit 0: all done. 1: some images have errors (their rows say which), or the run stopped. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cocoer.cli.talk import shortened
+
+if TYPE_CHECKING:
+    from cocoer.inference.recognizer import Recognizer
+    from cocoer.scale.dataset import Totals
+    from cocoer.scale.worker import Job
+
+CHUNK = 256
+
+EPILOG = """examples:
+  cocoer annotate photos/ --output outputs/photos
+  torchrun --nproc-per-node 4 -m cocoer annotate photos/ --output outputs/photos
+  cocoer annotate 's3://bucket/shards/{0000..0199}.tar' --output s3://bucket/emotions --engine ray --address auto --actors 16
+  cocoer annotate flatten outputs/photos --table people.csv
+"""
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line. Leaves the program with code 2 on wrong usage."""
+    p = argparse.ArgumentParser(
+        prog="cocoer annotate",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="folder, bucket, manifest.parquet, shards (.tar), or image"
+    )
+    p.add_argument("--output", required=True, metavar="OUT", help="folder or bucket of the data set")
+    p.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="default: local (alone, or under torchrun)"
+    )
+    p.add_argument("--actors", type=int, default=1, metavar="N", help="ray: recognisers at work (default: 1)")
+    p.add_argument("--address", help="ray: the cluster, e.g. auto (default: $RAY_ADDRESS, else one is started here)")
+    p.add_argument(
+        "--gpus-per-actor", type=float, default=0.0, metavar="G", help="ray: may be a part, e.g. 0.5 (default: 0)"
+    )
+    p.add_argument(
+        "--chunk", type=int, default=CHUNK, metavar="N", help="images of one task and one file (default: %(default)s)"
+    )
+    p.add_argument("--retry-errors", action="store_true", help="do the images again whose rows have an error")
+    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
+    p.add_argument("--checkpoint", help="weights, as for cocoer predict; an exported .onnx (int8 too) needs no torch")
+    p.add_argument("--detector", help="what finds the people, as for cocoer predict")
+    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
+    p.add_argument(
+        "--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides",
+        help="config values, e.g. inference.batch_size=64 inference.precision=bf16",
+    )  # fmt: skip
+    p.add_argument(
+        "--no-verify", action="store_true", help="read weights whose content is not what their checksums say"
+    )
+    p.add_argument("--quiet", action="store_true", help="print errors only")
+    args = p.parse_intermixed_args(argv)
+    if args.actors < 1 or args.chunk < 1 or args.gpus_per_actor < 0:
+        p.error("--actors and --chunk want a whole number of at least 1, --gpus-per-actor 0 or more")
+    if args.engine == "ray" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        p.error("--engine ray starts its own processes: leave torchrun out")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["flatten"]:
+        return flattened(words[1:])
+    args = parse(words)
+    from cocoer.errors import CheckpointError, ConfigError, OutputError, ScaleError
+
+    try:
+        return run(args)
+    except (ScaleError, ConfigError, CheckpointError, OutputError, FileNotFoundError, ValueError) as err:
+        print(f"cocoer annotate: error: {shortened(str(err))}", file=sys.stderr)
+        return 1 if isinstance(err, OutputError) or "run the same command" in str(err) else 2
+    except KeyboardInterrupt:
+        print("cocoer annotate: stopped; the same command continues", file=sys.stderr)
+        return 130
+
+
+def flattened(words: Sequence[str]) -> int:
+    """`cocoer annotate flatten`."""
+    p = argparse.ArgumentParser(prog="cocoer annotate flatten", description="The table of people of a data set.")
+    p.add_argument("dataset", type=Path, metavar="OUT", help="folder that cocoer annotate wrote")
+    p.add_argument("--table", type=Path, required=True, metavar="FILE", help=".parquet or .csv, one line a person")
+    args = p.parse_args(words)
+    from cocoer.errors import OutputError
+    from cocoer.report.flatten import flatten
+
+    try:
+        lines = flatten(args.dataset, args.table)
+    except (OutputError, ValueError) as err:
+        print(f"cocoer annotate flatten: error: {err}", file=sys.stderr)
+        return 1 if isinstance(err, OutputError) else 2
+    print(f"{lines} lines in {args.table}", file=sys.stderr)
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the input, leave out what is done, answer the rest, count."""
+    from cocoer.cli.predict import announce, processes
+    from cocoer.files import hold_folder
+    from cocoer.inference.recognizer import Recognizer
+    from cocoer.scale import dataset
+    from cocoer.scale.listing import list_inputs
+    from cocoer.scale.places import place_of
+    from cocoer.scale.worker import Job
+
+    out = place_of(args.output)
+    with ExitStack() as stack:
+        runtime = stack.enter_context(processes(args))
+        device = str(runtime.device) if args.engine == "local" else args.device
+        options = (
+            _whole(args.config),
+            _whole(args.checkpoint),
+            device,
+            tuple(args.overrides),
+            args.detector,
+            not args.no_verify,
+        )
+        recognizer = Recognizer.from_options(*options)
+        say(args, announce(recognizer, args.device), runtime.is_main)
+        facts = dataset.run_facts(recognizer, args.inputs)
+        roots = () if recognizer.config.data.allow_outside else _roots(args.inputs)
+        note = {"cocoer": _json(facts)}
+        job = Job(out.uri, options, recognizer.about["sha256"], roots, note)
+        manifest, chunks = None, 0
+        if runtime.is_main:
+            if out.local is not None:
+                stack.enter_context(hold_folder(out.local))
+            manifest, videos = list_inputs(args.inputs)
+            say(args, f"{videos} videos are left out; cocoer predict reads them" if videos else "", True)
+            dataset.begin(out, facts)
+            done, remarks = dataset.settle(out, args.retry_errors)
+            chunks, left = dataset.plan(manifest, done, args.chunk, job.todo)
+            for remark in [*remarks, f"{manifest.num_rows} images, {left} to do, in {chunks} chunks"]:
+                say(args, remark, True)
+        chunks = runtime.from_main(chunks)
+        answer(args, job, chunks, recognizer, runtime)
+        runtime.gather(None)  # until every process has written
+        if manifest is None:
+            return 0
+        totals = dataset.finish(out, manifest)
+        say(args, summary(totals, args.output), True)
+        return 1 if totals.failed else 0
+
+
+def answer(args: argparse.Namespace, job: Job, chunks: int, recognizer: Recognizer, runtime: Any) -> None:
+    """The chunks through the engine that was asked for."""
+    from tqdm import tqdm
+
+    from cocoer.scale.local import annotate_locally
+
+    if not chunks:
+        return
+    talk = not args.quiet and runtime.is_main and sys.stderr.isatty()
+    if args.engine == "ray":
+        from cocoer.scale.ray_engine import Pool, annotate_on_ray
+
+        del recognizer  # each actor has its own
+        annotate_on_ray(job, chunks, Pool(args.actors, args.address, args.gpus_per_actor), talk)
+        return
+    with tqdm(unit="image", disable=not talk, delay=2) as bar:
+        for images in annotate_locally(job, chunks, recognizer, (runtime.rank, runtime.world_size)):
+            bar.update(images)
+
+
+def _whole(path: str | None) -> str | None:
+    """A path as other processes can use it; a name that is no file stays."""
+    return str(Path(path).absolute()) if path and Path(path).exists() else path
+
+
+def _roots(inputs: Sequence[str]) -> tuple[str, ...]:
+    """Where the images that a manifest names may lie on this machine: below the inputs' folders and the working folder."""
+    local = [Path(text) for text in inputs if "://" not in text]
+    return tuple(str(p) for p in {Path.cwd(), *((p if p.is_dir() else p.parent).resolve() for p in local)})
+
+
+def _json(tree: Any) -> str:
+    import json
+
+    return json.dumps(tree, ensure_ascii=True)
+
+
+def summary(totals: Totals, output: str) -> str:
+    """The last line."""
+    failed = f", {totals.failed} with errors" if totals.failed else ""
+    return f"{totals.images} images, {totals.persons} persons{failed}; data set in {output}"
+
+
+def say(args: argparse.Namespace, text: str, aloud: bool) -> None:
+    """A remark for people, on standard error."""
+    if text and aloud and not args.quiet:
+        print(text, file=sys.stderr)

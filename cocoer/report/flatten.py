@@ -1,0 +1,92 @@
+"""The table of people from a data set that `cocoer annotate` wrote: Parquet or CSV, the columns of `cocoer predict --format`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cocoer.errors import MissingExtra, OutputError
+from cocoer.files import write_file
+from cocoer.report.exchange import write_parquet
+from cocoer.report.results import table_columns, table_line
+from cocoer.spreadsheet import cell
+
+
+def flatten(dataset: Path, table: Path) -> int:
+    """Write the table, one line a person; an image without one, or that failed, has one line without. Returns the lines.
+
+    table: `.parquet` or `.csv`. Lines come in the order of the files. Raises OutputError, ValueError, MissingExtra.
+    """
+    if table.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"{table}: wanted a name that ends in .parquet or .csv")
+    try:
+        classes = json.loads((dataset / "_cocoer" / "run.json").read_text(encoding="utf-8"))["classes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ValueError(
+            f"{dataset}: wanted a folder that `cocoer annotate` wrote, found no _cocoer/run.json in it"
+        ) from None
+    header = table_columns(classes)
+    count = 0
+
+    def lines() -> Iterator[dict[str, Any]]:
+        nonlocal count
+        for row in dataset_rows(dataset):
+            for person in row["persons"] or [None]:
+                count += 1
+                yield table_line(row, person)
+
+    def fill(unfinished: Path) -> None:
+        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
+            writer.writerow({name: cell(name) for name in header})
+            writer.writerows({name: cell(value) for name, value in line.items()} for line in lines())
+
+    if table.suffix == ".csv":
+        write_file(table, fill)
+    else:
+        write_parquet(lines(), header, table)
+    return count
+
+
+def dataset_rows(dataset: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a data set as `ImageResult.to_dict` writes images, a batch in memory. Raises OutputError for a torn file."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as err:
+        raise MissingExtra("table", err) from None
+    for part in sorted(dataset.glob("[!._]*.parquet")):
+        try:
+            with pyarrow.parquet.ParquetFile(part) as file:
+                for batch in file.iter_batches(batch_size=512):
+                    yield from map(_image, batch.to_pylist())
+        except pyarrow.ArrowInvalid as err:
+            raise OutputError(
+                f"{part}: cannot be read ({err}); run `cocoer annotate` again, which puts it right"
+            ) from None
+
+
+def _image(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "image": row["id"], "persons": [_person(person) for person in row["persons"]]}
+
+
+def _person(person: Mapping[str, Any]) -> dict[str, Any]:
+    """A person as `PersonPrediction.to_dict` has it: numbers of the width in which they were rounded, empty for null."""
+    boxes, probabilities = person["boxes"], person["probabilities"] or {}
+    return {
+        **{name: "" if value is None else value for name, value in person.items()},
+        "losses": _rounded(person["losses"] or {}, 6),
+        "probabilities": {s: _rounded(by, 6) for s, by in probabilities.items() if by is not None},
+        "boxes": None
+        if boxes is None
+        else boxes
+        | {name: [round(v, 2) for v in boxes[name]] for name in ("body", "head")}
+        | _rounded({name: boxes[name] for name in ("body_score", "head_score")}, 6),
+    }
+
+
+def _rounded(values: Mapping[str, float | None], digits: int) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, digits) for name, value in values.items()}
