@@ -11,10 +11,11 @@ a temperature. Never fitted on test. Exit code 0: done. 1: weights or data canno
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+from cocoer.cli.faults import reports
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,21 +37,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@reports("calibrate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
-    from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, OutputError, ScoreError
     from cocoer.files import hold_file
 
-    try:
-        with hold_file(args.output):
-            print(calibrate(args))
-    except ConfigError as err:
-        print(f"cocoer calibrate: {err}", file=sys.stderr)
-        return 2
-    except (CheckpointError, IndexFileError, ImageError, OutputError, ScoreError, OSError, ValueError) as err:
-        print(f"cocoer calibrate: {err}", file=sys.stderr)
-        return 1
+    with hold_file(args.output):
+        print(calibrate(args))
     return 0
 
 

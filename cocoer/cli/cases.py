@@ -7,11 +7,11 @@ panel of each person. Exit 0: done. 1: the data or weights cannot be used. 2: wr
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cocoer.cli.faults import reports
 from cocoer.names import SPLITS
 
 if TYPE_CHECKING:
@@ -46,17 +46,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@reports("cases", usage=())
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
     from cocoer.files import hold_folder
 
-    try:
-        with hold_folder(args.output):
-            run(args)
-    except (ValueError, OSError) as err:  # config, checkpoint, index and image errors are ValueErrors
-        print(f"cocoer cases: error: {err}", file=sys.stderr)
-        return 1
+    with hold_folder(args.output):
+        run(args)
     return 0
 
 

@@ -16,7 +16,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from cocoer.errors import CheckpointError, ConfigError, ConflictError, ImageError, IndexFileError, TrainingError
+from cocoer.cli.faults import reports
 from cocoer.files import hold_folder
 from cocoer.report.conflict import publish_conflict, write_conflict
 from cocoer.runtime import start_runtime
@@ -48,31 +48,20 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@reports("conflict", interrupted="the same command continues")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     given = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     output: Path = args.output or Path("outputs/conflict_quick" if args.quick else "outputs/conflict")
     benchmark = Benchmark(output, QUICK if args.quick else Sizes(), args.config, tuple(args.set))
-    try:
-        with hold_folder(output), start_runtime(args.device) as runtime:
-            facts = run_benchmark(benchmark, runtime, args.device, args.jobs)
-            command = shlex.join(["cocoer", "conflict", *given])
-            points = over_models(facts["seeds"])
-            paths = write_conflict(points, facts, output, command)
-            if args.publish:
-                paths += publish_conflict(points, facts, args.publish, command)
-    except ConfigError as err:
-        print(f"cocoer conflict: {err}", file=sys.stderr)
-        return 2
-    except (
-        CheckpointError, ConflictError, TrainingError, IndexFileError, ImageError, OSError, ValueError,
-    ) as err:  # fmt: skip
-        print(f"cocoer conflict: {err}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("cocoer conflict: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 1
+    with hold_folder(output), start_runtime(args.device) as runtime:
+        facts = run_benchmark(benchmark, runtime, args.device, args.jobs)
+        command = shlex.join(["cocoer", "conflict", *given])
+        points = over_models(facts["seeds"])
+        paths = write_conflict(points, facts, output, command)
+        if args.publish:
+            paths += publish_conflict(points, facts, args.publish, command)
     for path in paths:
         print(path.as_posix())
     return 0

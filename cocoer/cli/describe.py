@@ -9,15 +9,15 @@ Takes seconds, little memory and no weights: nothing but shapes is worked out.
 from __future__ import annotations
 
 import argparse
-import sys
 
+from cocoer.cli.faults import reports
 from cocoer.config import load_config
-from cocoer.errors import ConfigError
 from cocoer.report.text import table
 
 _BYTES = 4  # of a float32 weight
 
 
+@reports("describe", usage=(ValueError,), failed=())
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables; 0 = done, 2 = a config that cannot be used."""
     parser = argparse.ArgumentParser(prog="cocoer describe", description=(__doc__ or "").split("\n")[0])
@@ -27,14 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--folded", action="store_true", help="the model as it is after model.fold()")
     options = parser.parse_args(arguments)
-    try:
-        config = load_config(options.config, options.set)
-        from cocoer.model.describe import describe  # torch takes seconds to load, and a wrong config needs none
+    config = load_config(options.config, options.set)
+    from cocoer.model.describe import describe  # torch takes seconds to load, and a wrong config needs none
 
-        description = describe(config, options.folded)
-    except (ConfigError, ValueError) as err:
-        print(f"describe: {err}", file=sys.stderr)
-        return 2
+    description = describe(config, options.folded)
 
     rows = [
         [part.name, f"{part.parameters:,}", f"{part.trainable:,}", f"{part.multiply_adds / 1e6:,.1f}"]

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from cocoer.calibration import calibration_of
+from cocoer.cli.faults import reports
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.damage import KINDS, PLACES, all_damages
 from cocoer.data.loaders import PersonDataset, build_dataset, build_loader
 from cocoer.datasets import dataset_of
 from cocoer.description import SKIPPED, VERIFIED
-from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, ScoreError
+from cocoer.errors import ConfigError
 from cocoer.evaluation.calibration import before_and_after
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.files import compared, write_evaluation
@@ -107,59 +108,53 @@ def words(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
+@reports("evaluate")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     args = arguments(argv)
-    try:
-        overrides = list(args.set)
-        overrides += [f"data.root={args.root}"] if args.root else []
-        overrides += [f"data.index={args.index}"] if args.index else []
-        data = load_config(args.config, overrides).data if args.config else None
-        with start_runtime(args.device) as runtime, hold_folder(args.output) if runtime.is_main else nullcontext():
-            any_data = is_zero_shot(args.checkpoint)
-            loaded = load(
-                Path(args.checkpoint),
-                runtime,
-                lambda stored: configured(stored, overrides, data, any_data),
-                not args.no_verify,
-            )
-            persons = build_dataset(loaded.config.data, args.split)
-            people = list(persons.records)
-            for column in args.groups:
-                column_values(people, column)  # a column that nobody has is said before anything is computed
-            result = run(loaded, persons, args.split, args.batch_size, runtime)
-            damaged = {
-                damage: run(loaded, persons.damaged(damage), args.split, args.batch_size, runtime)
-                for damage in all_damages(args.corrupt, args.corrupt_where)
-            }
-            if runtime.is_main:
-                numbers = study(result, [contradicted_level(r) for r in people], loaded, args.split, args.resamples)
-                numbers["calibration"] = before_and_after(
-                    result, people, calibration_of(loaded.metadata.get("calibration"), f"weights {loaded.path}"),
-                    loaded.config.classes, multi_label=loaded.config.multi_label, resamples=args.resamples,
-                )  # fmt: skip
-                if args.groups:
-                    multi_label = loaded.config.multi_label
-                    numbers["groups"] = by_groups(result, people, args.groups, multi_label, args.resamples)
-                if damaged:
-                    multi_label = loaded.config.multi_label
-                    numbers["robustness"] = robustness(
-                        result, list(damaged), damaged.__getitem__, people, multi_label, args.resamples
-                    )
-                if args.against:
-                    numbers["against"] = compared(result, Path(args.against), loaded.config.multi_label, args.resamples)
-                text = as_text(numbers, loaded.config.classes)
-                print(text)
-                write_evaluation(Path(args.output), text, numbers, result, loaded, args.persons)
-                command = shlex.join(["cocoer", "evaluate", *(sys.argv[2:] if argv is None else argv)])
-                name = args.name or loaded.path.stem
-                write_result(Path(args.output), result_of(numbers, loaded, persons, name, command, args.resamples))
-    except ConfigError as err:
-        print(f"cocoer evaluate: {err}", file=sys.stderr)
-        return 2
-    except (CheckpointError, IndexFileError, ImageError, ScoreError, OSError, ValueError) as err:
-        print(f"cocoer evaluate: {err}", file=sys.stderr)
-        return 1
+    overrides = list(args.set)
+    overrides += [f"data.root={args.root}"] if args.root else []
+    overrides += [f"data.index={args.index}"] if args.index else []
+    data = load_config(args.config, overrides).data if args.config else None
+    with start_runtime(args.device) as runtime, hold_folder(args.output) if runtime.is_main else nullcontext():
+        any_data = is_zero_shot(args.checkpoint)
+        loaded = load(
+            Path(args.checkpoint),
+            runtime,
+            lambda stored: configured(stored, overrides, data, any_data),
+            not args.no_verify,
+        )
+        persons = build_dataset(loaded.config.data, args.split)
+        people = list(persons.records)
+        for column in args.groups:
+            column_values(people, column)  # a column that nobody has is said before anything is computed
+        result = run(loaded, persons, args.split, args.batch_size, runtime)
+        damaged = {
+            damage: run(loaded, persons.damaged(damage), args.split, args.batch_size, runtime)
+            for damage in all_damages(args.corrupt, args.corrupt_where)
+        }
+        if runtime.is_main:
+            numbers = study(result, [contradicted_level(r) for r in people], loaded, args.split, args.resamples)
+            numbers["calibration"] = before_and_after(
+                result, people, calibration_of(loaded.metadata.get("calibration"), f"weights {loaded.path}"),
+                loaded.config.classes, multi_label=loaded.config.multi_label, resamples=args.resamples,
+            )  # fmt: skip
+            if args.groups:
+                multi_label = loaded.config.multi_label
+                numbers["groups"] = by_groups(result, people, args.groups, multi_label, args.resamples)
+            if damaged:
+                multi_label = loaded.config.multi_label
+                numbers["robustness"] = robustness(
+                    result, list(damaged), damaged.__getitem__, people, multi_label, args.resamples
+                )
+            if args.against:
+                numbers["against"] = compared(result, Path(args.against), loaded.config.multi_label, args.resamples)
+            text = as_text(numbers, loaded.config.classes)
+            print(text)
+            write_evaluation(Path(args.output), text, numbers, result, loaded, args.persons)
+            command = shlex.join(["cocoer", "evaluate", *(sys.argv[2:] if argv is None else argv)])
+            name = args.name or loaded.path.stem
+            write_result(Path(args.output), result_of(numbers, loaded, persons, name, command, args.resamples))
     return 0
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cocoer.cli.faults import reports
 from cocoer.cli.talk import add_detector
 
 if TYPE_CHECKING:
@@ -43,18 +44,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return p.parse_args(argv)
 
 
+@reports("explain", usage=(ValueError, OSError, RuntimeError), failed=())
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
-    from cocoer.errors import OutputError
     from cocoer.files import hold_folder
 
-    try:
-        with hold_folder(args.output):
-            return run(args)
-    except (ValueError, OSError, RuntimeError) as err:  # configs, weights, images, boxes, detectors
-        print(f"cocoer explain: error: {err}", file=sys.stderr)
-        return 1 if isinstance(err, OutputError) else 2
+    with hold_folder(args.output):
+        return run(args)
 
 
 def run(args: argparse.Namespace) -> int:

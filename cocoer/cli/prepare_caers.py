@@ -12,17 +12,17 @@ Exit code 0: done. 1: images were dropped as faulty, or --strict refused them. 2
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import cocoer
+from cocoer.cli.faults import reports
 from cocoer.data.index import write_index
 from cocoer.data.prepare.caers import find_caers, read_face_lists, read_tree
 from cocoer.data.prepare.caers_index import FAULTS, build_caers_index
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.prepare.near_duplicates import NEAR
-from cocoer.errors import CaersError, DetectorError, MissingWeights, OutputError, StrictError
+from cocoer.errors import CaersError, DetectorError, MissingWeights, StrictError
 from cocoer.files import hold_folder
 
 
@@ -48,23 +48,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports(
+    "prepare caers",
+    usage=(CaersError, MissingWeights, DetectorError),
+    failed=(StrictError,),
+    hint="Without detectors: --boxes estimate.",
+)
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
     if not 0 <= args.near < 32 or args.seed < 0:
         parser.error(f"--near: wanted 0..31 bits, and --seed 0 or more, got {args.near} and {args.seed}")
-    try:
-        with hold_folder(args.output):
-            return _prepare(parser, args)
-    except (StrictError, OutputError) as err:
-        print(f"prepare_caers: {err}", file=sys.stderr)
-        return 1
-    except (CaersError, MissingWeights, DetectorError) as err:
-        print(f"prepare_caers: {err}", file=sys.stderr)
-        if isinstance(err, MissingWeights):
-            print("Without detectors: --boxes estimate.", file=sys.stderr)
-        return 2
+    with hold_folder(args.output):
+        return _prepare(parser, args)
 
 
 def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:

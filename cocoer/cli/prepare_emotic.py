@@ -13,11 +13,11 @@ Exit code 0: done. 1: persons were dropped for faulty files or boxes, or --stric
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import cocoer
+from cocoer.cli.faults import reports
 from cocoer.data.index import write_index
 from cocoer.data.people import RULES
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
@@ -25,7 +25,7 @@ from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
 from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.prepare.heads import read_head_file
 from cocoer.data.prepare.near_duplicates import NEAR
-from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, OutputError, StrictError
+from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, StrictError
 from cocoer.files import file_sha256, hold_folder
 
 
@@ -85,6 +85,12 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, tree
     return HeadSource(detect=detector, rule=args.rule), {"heads": "detect", "rule": args.rule} | detector.settings
 
 
+@reports(
+    "prepare emotic",
+    usage=(AnnotationError, HeadFileError, MissingWeights, DetectorError),
+    failed=(StrictError,),
+    hint="Without detectors: --heads estimate, or --heads boxes FILE.",
+)
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
@@ -92,17 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     args.near = NEAR if args.near is None and "near" in args.drop else args.near
     if args.near is not None and not 0 <= args.near < 32:
         parser.error(f"--near: wanted 0..31 bits, got {args.near}")
-    try:
-        with hold_folder(args.output):
-            return _prepare(parser, args)
-    except (StrictError, OutputError) as err:
-        print(f"prepare_emotic: {err}", file=sys.stderr)
-        return 1
-    except (AnnotationError, HeadFileError, MissingWeights, DetectorError) as err:
-        print(f"prepare_emotic: {err}", file=sys.stderr)
-        if isinstance(err, MissingWeights):
-            print("Without detectors: --heads estimate, or --heads boxes FILE.", file=sys.stderr)
-        return 2
+    with hold_folder(args.output):
+        return _prepare(parser, args)
 
 
 def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 import cocoer
+from cocoer.cli.faults import reports
 from cocoer.data.index import write_index
 from cocoer.data.people import RULES
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
@@ -41,7 +42,6 @@ from cocoer.errors import (
     DetectorError,
     HeadFileError,
     MissingWeights,
-    OutputError,
     StrictError,
 )
 from cocoer.files import file_sha256, hold_folder, write_text
@@ -120,20 +120,17 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace) -> t
     return HeadSource(detect=detector, rule=args.rule), {"heads": kind, "rule": args.rule} | detector.settings
 
 
+@reports(
+    "prepare table",
+    usage=(AnnotationError, DatasetError, HeadFileError, MissingWeights, DetectorError),
+    failed=(StrictError,),
+    hint="Without detectors: --heads estimate, or --heads boxes FILE.",
+)
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser, args = _arguments(argv)
-    try:
-        with hold_folder(args.output):
-            return _prepare(parser, args)
-    except (StrictError, OutputError) as err:
-        print(f"prepare table: {err}", file=sys.stderr)
-        return 1
-    except (AnnotationError, DatasetError, HeadFileError, MissingWeights, DetectorError) as err:
-        print(f"prepare table: {err}", file=sys.stderr)
-        if isinstance(err, MissingWeights):
-            print("Without detectors: --heads estimate, or --heads boxes FILE.", file=sys.stderr)
-        return 2
+    with hold_folder(args.output):
+        return _prepare(parser, args)
 
 
 def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:

@@ -11,10 +11,9 @@ Exit code 0: done. 1: something cannot be used. 2: usage.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from cocoer.errors import CocoerError
+from cocoer.cli.faults import reports
 from cocoer.files import hold_folder, write_text
 from cocoer.report.readings import page
 from cocoer.report.table_summary import publish
@@ -40,27 +39,21 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@reports("readings", usage=(), interrupted="the same command continues")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     args = arguments(argv)
     output: Path = args.output or Path("outputs/readings_quick" if args.quick else "outputs/readings")
     study = ReadingStudy(output, QUICK if args.quick else Sizes(), places.SHIPPED / "configs")
-    try:
-        with hold_folder(output), start_runtime(args.device, args.threads) as runtime:
-            results = run_study(study, runtime)
-            found = by_reading(results)
-            text = page(
-                rule_rows(found), loss_rows(found), study.sizes.to_dict(), "cocoer readings --publish docs/method.md"
-            )
-            file = output / "readings.md"
-            write_text(file, text + "\n")
-            if args.publish:
-                publish(args.publish, "readings", text)
-    except (CocoerError, OSError, ValueError) as err:
-        print(f"cocoer readings: {err}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("cocoer readings: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 1
+    with hold_folder(output), start_runtime(args.device, args.threads) as runtime:
+        results = run_study(study, runtime)
+        found = by_reading(results)
+        text = page(
+            rule_rows(found), loss_rows(found), study.sizes.to_dict(), "cocoer readings --publish docs/method.md"
+        )
+        file = output / "readings.md"
+        write_text(file, text + "\n")
+        if args.publish:
+            publish(args.publish, "readings", text)
     print(file.as_posix())
     return 0

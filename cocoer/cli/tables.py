@@ -21,17 +21,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cocoer.cli.faults import FAILED, reports
 from cocoer.data.files import available_cores
 from cocoer.datasets import find_dataset, shipped_datasets
 from cocoer.errors import (
-    CheckpointError,
-    ConfigError,
     DatasetError,
-    ImageError,
-    IndexFileError,
-    ScoreError,
-    TableError,
-    TrainingError,
 )
 from cocoer.files import file_sha256, hold_folder
 from cocoer.model.zero_shot import Tower
@@ -145,32 +139,25 @@ def _seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
+@reports(
+    "tables",
+    usage=(UsageError,),
+    failed=(*FAILED, subprocess.CalledProcessError),
+    interrupted="the same command continues",
+)
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     given = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
-    try:
-        if args.results:
-            found = [read_result(path) for path in args.results]
-            print("\n".join(path.as_posix() for path in write_leaderboard(found, args.output)))
-            return 0
-        target = open_target(data_root(args), args.dataset, args.split, args.limit)
-        output = Path(args.output or f"outputs/tables/{target.dataset}{'_demo' if target.synthetic else ''}")
-        with hold_folder(output):
-            paths = measure(args, target, output, shlex.join(["cocoer", "tables", *given]))
-        print("\n".join(path.as_posix() for path in paths))
-    except UsageError as err:
-        print(f"cocoer tables: {err}", file=sys.stderr)
-        return 2
-    except (
-        CheckpointError, ConfigError, IndexFileError, ImageError, ScoreError, TableError, TrainingError, OSError, ValueError,
-        subprocess.CalledProcessError,
-    ) as err:  # fmt: skip
-        print(f"cocoer tables: {err}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("cocoer tables: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 1
+    if args.results:
+        found = [read_result(path) for path in args.results]
+        print("\n".join(path.as_posix() for path in write_leaderboard(found, args.output)))
+        return 0
+    target = open_target(data_root(args), args.dataset, args.split, args.limit)
+    output = Path(args.output or f"outputs/tables/{target.dataset}{'_demo' if target.synthetic else ''}")
+    with hold_folder(output):
+        paths = measure(args, target, output, shlex.join(["cocoer", "tables", *given]))
+    print("\n".join(path.as_posix() for path in paths))
     return 0
 
 

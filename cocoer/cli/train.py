@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+from cocoer.cli.faults import reports
 from cocoer.config import Config, load_config, save_config
 from cocoer.data.decode import decode_record
-from cocoer.errors import CheckpointError, ConfigError, ImageError, IndexFileError, NonFiniteLoss, OutputError
+from cocoer.errors import CheckpointError, OutputError
 from cocoer.files import hold_folder, write_text
 from cocoer.outputs import ImageResult
 from cocoer.report.draw import draw_result
@@ -58,27 +59,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@reports("train")
 def main(argv: list[str] | None = None) -> int:
     """Run every seed; returns the exit code."""
     args = arguments(argv)
-    try:
-        config = load_config(args.config, args.set)
-        with start_runtime(args.device, config.run.threads) as runtime:
-            return run_seeds(config, runtime, args)
-    except ConfigError as err:
-        print(f"cocoer train: {err}", file=sys.stderr)
-        return 2
-    except (
-        CheckpointError,
-        OutputError,
-        NonFiniteLoss,
-        IndexFileError,
-        ImageError,
-        FileNotFoundError,
-        ValueError,
-    ) as err:
-        print(f"cocoer train: {err}", file=sys.stderr)
-        return 1
+    config = load_config(args.config, args.set)
+    with start_runtime(args.device, config.run.threads) as runtime:
+        return run_seeds(config, runtime, args)
 
 
 def run_seeds(config: Config, runtime: Runtime, args: argparse.Namespace) -> int:

@@ -21,7 +21,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cocoer.cli.faults import reports
 from cocoer.cli.talk import add_detector
+from cocoer.errors import DetectorError
 from cocoer.names import SPLITS
 from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_sets, read_wordings, wording_of
 
@@ -83,24 +85,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@reports(
+    "vlm",
+    usage=(ValueError, OSError, DetectorError),
+    failed=(RuntimeError,),
+    interrupted="the same command continues from the cache",
+)
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
-    from cocoer.errors import EndpointError, OutputError
     from cocoer.files import hold_folder
 
-    try:
-        with hold_folder(args.output):
-            return run(args)
-    except EndpointError as err:
-        print(f"cocoer vlm: {err}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError, RuntimeError) as err:  # config, weights, image, index, boxes and wordings errors
-        print(f"cocoer vlm: error: {err}", file=sys.stderr)
-        return 1 if isinstance(err, OutputError) else 2
-    except KeyboardInterrupt:
-        print("cocoer vlm: stopped; the same command goes on from the cache", file=sys.stderr)
-        return 130
+    with hold_folder(args.output):
+        return run(args)
 
 
 def run(args: argparse.Namespace) -> int:
