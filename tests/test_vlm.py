@@ -586,7 +586,7 @@ def test_the_command_reports_every_variant(
     (out / "answers.jsonl").unlink()
     with monkeypatch.context() as stopped:
         stopped.setattr("cocoer.vlm.client.ChatClient.ask", interrupt)
-        assert program.main(asked) == 130 and "the same command goes on" in capsys.readouterr().err
+        assert program.main(asked) == 130 and "the same command continues" in capsys.readouterr().err
     assert program.main(asked) == 0 and len(server.requests) == 16  # nothing was lost
     server.acts = [say("nope", 401)]
     assert program.main([*asked, "--num", "1", "--seed", "3", "--model", "other"]) == 1

@@ -27,6 +27,8 @@ def reports(
     Every other exception is passed on, and so is a missing extra, which `cocoer.cli.main` reports.
     """
 
+    expected: Kinds = (*usage, *failed, OutputError)
+
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +36,7 @@ def reports(
                 return main(argv)
             except MissingExtra:
                 raise
-            except (*usage, *failed, OutputError) as err:
+            except expected as err:
                 print(f"cocoer {command}: error: {shortened(str(err))}", file=sys.stderr)
                 if hint and isinstance(err, MissingWeights):
                     print(hint, file=sys.stderr)
