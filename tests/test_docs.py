@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -81,13 +82,23 @@ def test_no_text_cites_a_document_that_is_not_here(words: str) -> None:
     ]
 
 
-def test_the_walks_pass_through_six_files_at_most_and_never_back() -> None:
-    block = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```walks\n")[1].split("```")[0]
-    walks = [[part.split()[0] for part in line.split(": ", 1)[1].split(" -> ")] for line in block.splitlines()]
+def functions(module: Path) -> set[str]:
+    """Its functions by name, methods as Class.method."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = {f"{c.name}.{f.name}" for c in classes for f in c.body if isinstance(f, ast.FunctionDef)}
+    return methods | {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_walks_name_functions_of_six_files_at_most_and_never_go_back() -> None:
+    figure = (ROOT / "docs/method.md").read_text(encoding="utf-8").split("```mermaid\n")[1].split("```")[0]
+    walks = [re.findall(r'"([\w.]+)<br/>([\w/]+\.py)"', part) for part in figure.split("subgraph")[1:]]
     assert len(walks) == 4
     for walk in walks:
-        assert 2 <= len(walk) <= 6 and len(set(walk)) == len(walk)
-        assert all((ROOT / "cocoer" / name).is_file() for name in walk), walk
+        files = [file for _, file in walk]
+        assert 2 <= len(files) <= 6 and len(set(files)) == len(files), files
+        for function, file in walk:
+            assert function in functions(ROOT / "cocoer" / file), f"{file} has no {function}"
 
 
 def test_every_step_of_the_method_is_where_its_table_says() -> None:

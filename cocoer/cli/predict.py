@@ -45,8 +45,8 @@ EPILOG = """examples:
 """
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line. Leaves the program with code 2 on wrong usage."""
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     p = argparse.ArgumentParser(
         prog="cocoer predict",
         description=__doc__,
@@ -105,6 +105,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument("--no-verify", action="store_true", help="read weights even if their checksums do not match")
     p.add_argument("--quiet", action="store_true", help="print errors only")
     p.add_argument("--debug", action="store_true", help="show the traceback of every fault")
+    return p
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line. Leaves the program with code 2 on wrong usage."""
+    p = parser()
     args = p.parse_args(argv)
     args.input = [*args.images, *args.input]
     if not args.input:

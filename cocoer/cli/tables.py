@@ -53,8 +53,8 @@ class UsageError(ValueError):
     """Something that the caller has to give; the text says what."""
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+def options() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
         prog="cocoer tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -102,6 +102,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resamples", type=int, default=500, help="bootstrap draws for the intervals")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
+    return parser
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = options()
     args = parser.parse_intermixed_args(argv)
     if args.results:
         return args
