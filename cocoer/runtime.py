@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import random
-import resource
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -171,8 +170,18 @@ def memory_gib(device: torch.device) -> float:
     """Peak memory so far, GiB: of the GPU, or of this process on the CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device) / 2**30)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak / (2**30 if sys.platform == "darwin" else 2**20))
+    return peak_memory_bytes() / 2**30
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process had so far; 0 on Windows, where Python itself cannot tell."""
+    if sys.platform == "win32":
+        peak = 0
+    else:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak
 
 
 def environment(runtime: Runtime) -> dict[str, Any]:

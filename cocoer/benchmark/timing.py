@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 import torch
 
 from cocoer.files import read_lines
+from cocoer.runtime import peak_memory_bytes
 
 Task = Callable[[], object]
 Clock = Callable[[], float]
@@ -101,15 +100,14 @@ def peak_mb(task: Task, device: torch.device) -> float:
     task()
     if clear_refs.exists():
         return memory_mb("VmHWM")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+    return peak_memory_bytes() / 1e6
 
 
 def memory_mb(entry: str = "VmRSS") -> float:
     """This process's memory now (or at its highest, `VmHWM`), MB; Linux's /proc says it, elsewhere the peak so far."""
     status = Path("/proc/self/status")
     if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        return peak_memory_bytes() / 1e6
     line = next(line for line in read_lines(status) if line.startswith(entry + ":"))
     return int(line.split()[1]) * 1024 / 1e6
 

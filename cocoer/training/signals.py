@@ -10,7 +10,10 @@ from typing import Any
 EXIT_STOPPED = 75
 """Exit code of a run that a signal stopped; what it saved is whole (sysexits' EX_TEMPFAIL: start it again)."""
 
-CAUGHT = (signal.SIGTERM, signal.SIGUSR1)
+if sys.platform == "win32":
+    CAUGHT: tuple[signal.Signals, ...] = (signal.SIGTERM,)
+else:
+    CAUGHT = (signal.SIGTERM, signal.SIGUSR1)
 
 
 def leave_on_signals() -> None:
@@ -52,4 +55,5 @@ def shield_worker(_worker: int) -> None:
 
     The main process then ends its workers itself, after it has saved.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)

@@ -12,6 +12,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from importlib.resources import files
 from pathlib import Path
@@ -39,8 +40,17 @@ def roots() -> tuple[Path, ...]:
     try:
         usual = platformdirs.user_cache_path("cocoer", appauthor=False)
     except RuntimeError:  # a user without a home
-        usual = Path(tempfile.gettempdir()) / f"cocoer-{os.getuid()}"
+        usual = Path(tempfile.gettempdir()) / f"cocoer-{_user()}"
     return (*chosen, *([CLONE] if CLONE else []), usual)
+
+
+def _user() -> str:
+    """What tells this user from others where nothing names one."""
+    if sys.platform == "win32":
+        user = os.environ.get("USERNAME", "user")
+    else:
+        user = str(os.getuid())
+    return user
 
 
 def _expanded(name: str | Path) -> Path:
