@@ -72,10 +72,11 @@ mutants: export OMP_NUM_THREADS := 1
 mutants: $(STAMP) ## would the tests notice? small changes in model, data and evaluation, sampled (hours; ARGS="--sample 20")
 	@$(PY) scripts/mutants.py $(ARGS)
 
-lint: $(STAMP) ## ruff (rules and format), mypy, direction of imports, dead code
+lint: $(STAMP) ## ruff (rules and format), mypy (Windows too), direction of imports, dead code
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(PY) -m mypy --platform win32 --cache-dir .mypy_cache/win32
 	@$(VENV)/bin/lint-imports
 	@$(PY) -m vulture
 

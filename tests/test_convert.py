@@ -27,8 +27,10 @@ from release_files import (
 )
 from torch import Tensor
 
-from cocoer.config import Config, load_config
+from cocoer.cli.weights import main as weights_command
+from cocoer.config import Config, load_config, save_config
 from cocoer.errors import CheckpointError
+from cocoer.export.twin import open_twin
 from cocoer.model.checkpoint import load_weights, read_tensors
 from cocoer.model.cocoer import CocoER
 from cocoer.model.release.convert import Conversion, convert_release
@@ -353,3 +355,13 @@ def test_full_size_from_the_published_layout_to_the_published_answers(tmp_path: 
     np.testing.assert_allclose(output.fused_features.numpy(), golden["workspace"], rtol=0, atol=1e-4)
     assert output.competition is not None
     assert output.competition.exclusion.tolist() == golden["exclusion"].tolist()
+
+
+def test_a_conversion_leaves_the_twin_that_it_was_asked_for(
+    tmp_path: Path, config: Config, release: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_config(config, tmp_path / "small.yaml")
+    files = ["--release", str(release), "--clip", str(clip), "--config", str(tmp_path / "small.yaml")]
+    assert weights_command(["convert", *files, "--output", str(tmp_path / "out"), "--onnx"]) == 0
+    assert "model.onnx: its ONNX twin; differs from PyTorch by at most" in capsys.readouterr().out
+    assert open_twin(tmp_path / "out", "cpu", None, ["inference.backend=onnx"]) is not None

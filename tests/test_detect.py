@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_recognizer import lamp_detector, lamp_image
+from tiny_recognizer import ROOT, lamp_detector, lamp_image
 
 from cocoer.config import DetectorConfig
 from cocoer.data import detect
@@ -173,3 +174,19 @@ def test_the_shipped_demo_detectors_find_the_people_of_unseen_scenes() -> None:
             there, said = there + len(wanted), said + len(found)
     assert hits / there >= 0.9
     assert hits / said >= 0.9
+
+
+def test_detectors_load_without_what_insightface_brings_for_others() -> None:
+    code = """
+import sys
+from cocoer.data.detect import PeopleDetector
+from cocoer.weights.catalog import DEMO_FACE, DEMO_PERSON
+PeopleDetector(DEMO_FACE, DEMO_PERSON, device="cpu", threads=1)
+assert not {"scipy", "insightface.app"} & sys.modules.keys()
+import insightface
+assert not hasattr(insightface, "app")
+from insightface.app import FaceAnalysis
+assert FaceAnalysis.__module__.startswith("insightface.app") and insightface.app.FaceAnalysis is FaceAnalysis
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -100,6 +100,16 @@ def test_on_a_cpu_the_twin_runs_and_says_so(weights: Path, image: Path) -> None:
         assert one.probabilities["pred"] == pytest.approx(other.probabilities["pred"], abs=1e-4)
 
 
+def test_the_twin_answers_without_loading_what_it_does_not_need(weights: Path, image: Path, tmp_path: Path) -> None:
+    """Each of these takes as long to load as the answer itself."""
+    command = ["predict", str(image), "--checkpoint", str(weights), "--device", "cpu", "--output", str(tmp_path / "o")]
+    heavy = ("torch", "matplotlib", "scipy", "insightface", "pandas")
+    code = f"import sys; from cocoer.cli.main import main; main({command}); print(*[m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "its ONNX twin in onnxruntime" in done.stdout + done.stderr, done.stderr
+    assert done.stdout.splitlines()[-1] == "" and (tmp_path / "o" / "a.png").is_file()
+
+
 @pytest.mark.parametrize("override", ["model.coordination.update=none", "inference.precision=bf16"])
 def test_a_twin_that_cannot_do_what_is_asked_is_left_alone(weights: Path, override: str) -> None:
     assert isinstance(Recognizer.from_checkpoint(weights, "cpu", [override]).model, CocoER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from training_world import make_world, read, script, train
 from cocoer.config import LossConfig, load_config
 from cocoer.data.batch import Batch, targets_of
 from cocoer.data.loaders import build_loader
+from cocoer.errors import MissingExtra
+from cocoer.export.twin import open_twin
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights
 from cocoer.model.losses import class_weights
@@ -102,6 +105,30 @@ def test_stages_apart_give_the_run_of_both(
     assert not (tmp_path / "run/best.safetensors").exists()
     assert train(world, "--stage", "recognition", settings=settings) == 0
     assert script("scripts/compare_runs.py").main([str(run), str(tmp_path / "run")]) == 0
+
+
+def test_a_training_leaves_the_twin_that_it_was_asked_for(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [f"run.dir={tmp_path}/run", "run.max_steps=1"]
+    assert train(world, "--onnx", settings=settings) == 0
+    twin = open_twin(tmp_path / "run/best.safetensors", "cpu", None, ["inference.backend=onnx"])
+    assert twin is not None and twin.weights == tmp_path / "run/best.safetensors"
+    assert f"{tmp_path}/run/best.onnx: their ONNX twin" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # said before the training, not after hours of it
+    with pytest.raises(MissingExtra, match=r"pip install 'cocoer\[onnx\]'"):
+        train(world, "--onnx", settings=[f"run.dir={tmp_path}/other"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_twin_that_no_file_can_hold_is_refused_before_the_training(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(world, "--onnx", settings=[f"run.dir={tmp_path}/run", "model.vocabulary.enabled=false"]) == 1
+    assert "model.vocabulary.enabled: false disables the competition" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SystemExit, match="2"):
+        train(world, "--onnx", "--stage", "vocabulary")
 
 
 def test_selection_on_test_is_said_in_every_result(world: Path, tmp_path: Path) -> None:

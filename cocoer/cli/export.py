@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if options.int8 and (options.format != "onnx" or options.persons < 1):
         parser.error("--int8 wants --format onnx and at least one of --persons")
-    from cocoer.config import change_config, config_to_dict
+    from cocoer.config import change_config
     from cocoer.errors import (
         CheckpointError,
         ConfigError,  # behind the parser: torch takes seconds
@@ -68,23 +68,22 @@ def main(arguments: list[str] | None = None) -> int:
         IndexFileError,
         OutputError,
     )
-    from cocoer.export.onnx_export import export_model
-    from cocoer.export.twin import TWIN_KEY, twin_path
-    from cocoer.files import file_sha256, hold_file
+    from cocoer.export.onnx_export import described_export, export_model, write_twin
+    from cocoer.files import hold_file
     from cocoer.model.checkpoint import load_weights
     from cocoer.report.text import human_size
 
     try:
-        loaded = load_weights(options.checkpoint, change=lambda config: change_config(config, options.set))
-        metadata = {**loaded.metadata, "config": config_to_dict(loaded.config), "exported_from": loaded.path.name}
-        options.output = options.output or twin_path(loaded.path)
-        if not options.int8 and not options.set:
-            metadata[TWIN_KEY] = file_sha256(loaded.path)
-        with hold_file(options.output):
-            if options.int8:
-                difference = export_int8(loaded, metadata, options)
-            else:
-                difference = export_model(loaded.model, loaded.config, metadata, options.output, options.format)
+        if options.output is None:
+            options.output, difference = write_twin(options.checkpoint)
+        else:
+            loaded = load_weights(options.checkpoint, change=lambda config: change_config(config, options.set))
+            metadata = described_export(loaded, changed=bool(options.int8 or options.set))
+            with hold_file(options.output):
+                if options.int8:
+                    difference = export_int8(loaded, metadata, options)
+                else:
+                    difference = export_model(loaded.model, loaded.config, metadata, options.output, options.format)
     except (CheckpointError, OutputError, ConfigError, ExportError, IndexFileError, ImageError) as err:
         print(f"cocoer export: error: {err}", file=sys.stderr)
         return 2

@@ -197,7 +197,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class OneProcess:
-    """This process alone, in place of `Runtime`: an exported file runs in onnxruntime, and torch takes seconds to load."""
+    """This process alone, on the CPU, in place of `Runtime`: exported files and twins run in onnxruntime, without torch."""
 
     rank, world_size, is_main, device = 0, 1, True, "cpu"
 
@@ -212,7 +212,7 @@ class OneProcess:
 
 def processes(args: argparse.Namespace) -> AbstractContextManager[Any]:
     """This process among those of the run."""
-    if str(args.checkpoint).endswith(".onnx") and "WORLD_SIZE" not in os.environ:
+    if "WORLD_SIZE" not in os.environ and (args.device == "cpu" or str(args.checkpoint).endswith(".onnx")):
         return nullcontext(OneProcess())
     from cocoer.runtime import start_runtime
 

@@ -20,6 +20,7 @@ from cocoer.cli.faults import reports
 from cocoer.config import Config, load_config, save_config
 from cocoer.data.decode import decode_record
 from cocoer.errors import CheckpointError, OutputError
+from cocoer.export.onnx_export import check_twin_can_be_written, write_twin
 from cocoer.files import hold_folder, write_text
 from cocoer.outputs import ImageResult
 from cocoer.report.draw import draw_result
@@ -53,7 +54,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--tower-dtype", choices=["fp32", "fp16"], default="fp32", help="how weights store the CLIP tower"
     )
+    parser.add_argument(
+        "--onnx",
+        action="store_true",
+        help="at the end leave best.onnx, which prediction on a CPU takes, beside the weights",
+    )
     args = parser.parse_args(argv)
+    if args.onnx and args.stage == "vocabulary":
+        parser.error("--onnx wants weights of the recognition stage; --stage vocabulary leaves none")
     if args.resume and args.overwrite:
         parser.error("--resume goes on with a run and --overwrite removes it; choose one")
     return args
@@ -64,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run every seed; returns the exit code."""
     args = arguments(argv)
     config = load_config(args.config, args.set)
+    if args.onnx:
+        check_twin_can_be_written(config)
     with start_runtime(args.device, config.run.threads) as runtime:
         return run_seeds(config, runtime, args)
 
@@ -122,6 +132,9 @@ def run_one(config: Config, runtime: Runtime, args: argparse.Namespace) -> FitRe
             runtime,
             f"best {name} on {split}: {100 * result.best:.2f} %, weights in {folder}/best.safetensors, see {report}",
         )
+        if args.onnx:
+            twin, difference = write_twin(folder / "best.safetensors")
+            say(runtime, f"{twin}: their ONNX twin; differs from PyTorch by at most {difference:.1e}")
     return result
 
 

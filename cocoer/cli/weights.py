@@ -4,7 +4,7 @@
     cocoer weights fetch buffalo_l scrfd_person_2.5g
     cocoer weights fetch resnet50 --from /media/stick/resnet50-0676ba61.pth
     cocoer weights verify
-    cocoer weights convert --release GWT.pth --clip checkpoints/clip/RN50.pt --output checkpoints/release
+    cocoer weights convert --release GWT.pth --clip checkpoints/clip/RN50.pt --output checkpoints/release --onnx
     cocoer weights pack outputs/run/best.safetensors --output small.safetensors
 
 Exit code 0: done. 1: a file could not be had, or is wrong. 2: wrong usage.
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     converts.add_argument("--config", type=Path, default=places.SHIPPED / "configs" / "emotic_release.yaml")
     converts.add_argument("--output", type=Path, default=places.home() / "checkpoints" / "release", metavar="FOLDER")
     converts.add_argument("--force", action="store_true", help="replace an earlier conversion")
+    converts.add_argument("--onnx", action="store_true", help="also its ONNX twin, which prediction on a CPU takes")
     packs = commands.add_parser(
         "pack", help="store trained weights as a smaller file with the same predictions, for inference"
     )
@@ -176,23 +177,30 @@ def verify_checkpoint(path: Path) -> bool:
 def run_convert(args: argparse.Namespace) -> int:
     """Hand over to `cocoer.model.release.convert`, which prints what became of every key."""
     from cocoer.config import load_config
-    from cocoer.errors import CheckpointError, OutputError
+    from cocoer.errors import CheckpointError, ExportError, OutputError
+    from cocoer.export.onnx_export import check_twin_can_be_written, write_twin
     from cocoer.files import hold_folder
     from cocoer.model.release.convert import convert_release
 
+    config = load_config(args.config)
     try:
+        if args.onnx:
+            check_twin_can_be_written(config)
         with hold_folder(args.output):
             done = convert_release(
                 args.release,
                 args.output,
-                load_config(args.config),
+                config,
                 clip=args.clip,
                 vocabulary=args.vocabulary,
                 force=args.force,
             )
-    except (CheckpointError, OutputError, FileNotFoundError) as err:
+            twin = write_twin(done.file) if args.onnx else None
+    except (CheckpointError, ExportError, OutputError, FileNotFoundError) as err:
         print(f"cocoer weights: error: {err}", file=sys.stderr)
         return 1
+    if twin is not None:
+        print(f"{twin[0]}: its ONNX twin; differs from PyTorch by at most {twin[1]:.1e}")
     print(f"{done.file}: ready for `python inference.py --checkpoint {args.output} --input IMAGE`")
     return 0
 

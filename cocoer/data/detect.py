@@ -7,10 +7,13 @@ insightface (and onnxruntime with it) is imported when the first detector is bui
 
 from __future__ import annotations
 
+import importlib
 import math
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +35,8 @@ DEMO_KEY = "cocoer_synthetic"
 
 FACE_NMS = 0.4
 """insightface's own value for faces."""
+
+_APP = "insightface.app"
 
 
 @dataclass(frozen=True)
@@ -166,8 +171,8 @@ def _load(
     """One detector, by insightface's loader, ready for images."""
     _there(path, kind)
     import onnxruntime
-    from insightface import model_zoo
 
+    model_zoo = _model_zoo()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # onnxruntime's hints about graph shapes are not for users of this program
@@ -187,6 +192,25 @@ def _load(
         )
     model.prepare(0, input_size=(input_size, input_size), det_thresh=threshold, nms_thresh=nms)
     return model
+
+
+def _model_zoo() -> ModuleType:
+    """insightface's loader of detectors.
+
+    The package imports its `app` by itself, which nothing here uses and which brings in SciPy and scikit-image: three
+    quarters of a second of the first answer. So an empty module stands in its place meanwhile; whoever imports it later gets it.
+    """
+    if _APP in sys.modules or "insightface" in sys.modules:
+        return importlib.import_module("insightface.model_zoo")
+    sys.modules[_APP] = stand_in = ModuleType(_APP)
+    try:
+        found = importlib.import_module("insightface.model_zoo")
+    finally:
+        del sys.modules[_APP]
+    package = sys.modules["insightface"]
+    if getattr(package, "app", None) is stand_in:
+        del package.app
+    return found
 
 
 class Finder(Protocol):

@@ -22,11 +22,13 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
-from cocoer.config import Config
+from cocoer.config import Config, config_to_dict
 from cocoer.description import METADATA_KEY
 from cocoer.errors import ExportError, MissingExtra
 from cocoer.export.onnx_file import INPUTS, OUTPUTS, OnnxFile, sealed
-from cocoer.files import write_file
+from cocoer.export.twin import TWIN_KEY, twin_path
+from cocoer.files import file_sha256, hold_file, write_file
+from cocoer.model.checkpoint import Loaded, load_weights
 from cocoer.model.level_model import LevelModel
 from cocoer.names import LEVELS
 
@@ -89,15 +91,7 @@ def export_model(
     """
     if file_format not in FORMATS:
         raise ExportError(f"format: wanted one of {', '.join(FORMATS)}, got {file_format!r}")
-    if config.model.level_head.mapping != "linear":
-        raise ExportError(
-            f"model.level_head.mapping: {config.model.level_head.mapping!r} takes its step by autograd, which no file can"
-            " hold; export a model with the linear mapping"
-        )
-    if not config.model.vocabulary.enabled:
-        raise ExportError(
-            "model.vocabulary.enabled: false disables the competition; export a model with the V-I branch"
-        )
+    check_exportable(config)
     out = Path(out)
     model.fold()
     wrapped = Exportable(model, config.multi_label).eval()
@@ -115,6 +109,48 @@ def export_model(
 
     write_file(out, write)
     return worst
+
+
+def check_exportable(config: Config) -> None:
+    """Raises ExportError for a model that no file can hold."""
+    if config.model.level_head.mapping != "linear":
+        raise ExportError(
+            f"model.level_head.mapping: {config.model.level_head.mapping!r} takes its step by autograd, which no file can"
+            " hold; export a model with the linear mapping"
+        )
+    if not config.model.vocabulary.enabled:
+        raise ExportError(
+            "model.vocabulary.enabled: false disables the competition; export a model with the V-I branch"
+        )
+
+
+def check_twin_can_be_written(config: Config) -> None:
+    """What `write_twin` needs, asked before the work whose weights are to get one. Raises ExportError, MissingExtra."""
+    check_exportable(config)
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as err:
+        raise MissingExtra("onnx", err) from None
+
+
+def write_twin(weights: str | Path) -> tuple[Path, float]:
+    """Export a weights file beside itself, as its ONNX twin (`export.twin`); returns the twin's path and `export_model`'s answer.
+
+    Raises CheckpointError for weights that cannot be read, and as `export_model` does.
+    """
+    loaded = load_weights(weights)
+    out = twin_path(loaded.path)
+    with hold_file(out):
+        return out, export_model(loaded.model, loaded.config, described_export(loaded), out)
+
+
+def described_export(loaded: Loaded, changed: bool = False) -> dict[str, Any]:
+    """What an exported file says of itself: what its weights say, their config and their file's name.
+
+    And their checksum, which makes it their twin, unless it answers otherwise than they do (changed).
+    """
+    about = {**loaded.metadata, "config": config_to_dict(loaded.config), "exported_from": loaded.path.name}
+    return about if changed else about | {TWIN_KEY: file_sha256(loaded.path)}
 
 
 def _content(program: torch.export.ExportedProgram, metadata: str, file_format: str) -> bytes:

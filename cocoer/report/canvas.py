@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib.resources import files
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def typeface(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
     Raises RuntimeError where Pillow was built without FreeType.
     """
-    file = Path(str(files("matplotlib"))) / "mpl-data" / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
+    file = _typefaces() / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
     try:
         # The other layout engine depends on a library of the system, so its spacing differs from machine to machine.
         return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
@@ -62,6 +62,15 @@ def typeface(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
         raise RuntimeError(
             "drawing labels wants Pillow with FreeType, this Pillow was built without it; install Pillow's own wheel"
         ) from None
+
+
+@cache
+def _typefaces() -> Path:
+    """The folder of matplotlib's typefaces; found without importing matplotlib, which takes as long as recognising a person."""
+    found = find_spec("matplotlib")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+    return Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 
 def text_width(text: str, size: int, bold: bool = False) -> int:
