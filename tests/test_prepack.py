@@ -10,6 +10,7 @@ from tiny_models import tiny_config, tiny_model
 from torch import nn
 
 from cocoer.benchmark.variants import person_batch
+from cocoer.inference import onednn
 from cocoer.inference.onednn import PackedConv2d, PackedLinear, can_prepack, prepacked
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.backbone import build_backbone
@@ -98,3 +99,9 @@ def test_the_recogniser_says_the_same_with_and_without(precision: str) -> None:
 def test_a_gpu_has_no_use_for_it() -> None:
     assert not can_prepack(torch.device("cuda"), torch.float32)
     assert not can_prepack(CPU, torch.float16)
+
+
+def test_a_torch_that_lacks_an_operator_runs_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operators are torch's own and undocumented; `prepack: true` then means what `false` does."""
+    monkeypatch.setattr(onednn, "_OPERATORS", (*onednn._OPERATORS, "_no_such_operator"))
+    assert not can_prepack(CPU, torch.float32)

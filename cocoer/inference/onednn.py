@@ -13,6 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_OPERATORS = (
+    "_reorder_convolution_weight", "_convolution_pointwise", "_reorder_linear_weight", "_linear_pointwise",
+    "_is_mkldnn_bf16_supported",
+)  # fmt: skip
+
 _PLAIN: tuple[str, list[Any], str] = ("none", [], "")  # no activation after the layer
 
 
@@ -64,8 +69,13 @@ class PackedLinear(nn.Linear):
 
 
 def can_prepack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this machine has oneDNN for such weights: CPUs that PyTorch was built with it for; bfloat16 wants AVX-512."""
+    """Whether this machine has oneDNN for such weights: CPUs that PyTorch was built with it for; bfloat16 wants AVX-512.
+
+    torch does not document the operators, so a version that lacks one of them runs without.
+    """
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
