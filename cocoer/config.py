@@ -212,6 +212,9 @@ class ModelConfig:
     coordination: CoordinationConfig = field(default_factory=CoordinationConfig)
     fusion: FusionName = "ffn"  # FFN2 of the paper, or a plugin's
     initial: str | None = None  # weights to start training from; what does not fit begins anew, see docs/training.md
+    two_stream: Literal["backbone", "clip"] | None = (
+        None  # baseline: body and scene alone, the scene seen by a second backbone or by CLIP (vocabulary.tower, frozen)
+    )
     single_level: Literal["head", "body", "context"] | None = (
         None  # baseline: this level's backbone, tokens and head alone; needs vocabulary and attention off
     )

@@ -38,6 +38,13 @@ def check_together(config: Config, where: str) -> None:
             f"{where}: model.single_level: {model.single_level!r} has no other level to attend to and no V-I; "
             f"set model.vocabulary.enabled and model.attention.enabled to false"
         )
+    if model.two_stream is not None and (
+        model.single_level is not None or model.vocabulary.enabled or model.attention.enabled
+    ):
+        raise ConfigError(
+            f"{where}: model.two_stream: {model.two_stream!r} is body and scene and nothing else; set"
+            " model.vocabulary.enabled and model.attention.enabled to false, and model.single_level to null"
+        )
     if model.competition.vote and not model.vocabulary.enabled:
         raise ConfigError(
             f"{where}: model.competition.vote: without V-I there is no competition, so no remaining levels can vote; "

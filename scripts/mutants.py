@@ -15,6 +15,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import functools
 import importlib.machinery
 import os
 import random
@@ -80,6 +81,7 @@ def mutants_of(file: str) -> Iterator[Mutant]:
                 yield Mutant(file, number, getattr(node, "lineno", 0), ast.unparse(node), ast.unparse(other))
 
 
+@functools.cache
 def tests_of(file: str) -> list[str]:
     """The test files that import the module or name from it; where there is none, those that import its package's users."""
     module = file.removesuffix(".py").replace("/", ".")

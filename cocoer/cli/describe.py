@@ -2,16 +2,22 @@
 
     cocoer describe --config configs/emotic.yaml
     cocoer describe --config configs/emotic.yaml --folded        # as it is after model.fold()
+    cocoer describe --card W.safetensors --from outputs/evaluation/result.json --output CARD.md
 
 Takes seconds, little memory and no weights: nothing but shapes is worked out.
+--card writes the model card of a weights file instead, with the given evaluations of these weights (`result.json`).
+Exit code 0: done. 1: weights or a result cannot be used. 2: wrong usage, or a config that cannot be used.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cocoer.cli.faults import reports
 from cocoer.config import load_config
+from cocoer.errors import TableError
+from cocoer.files import file_sha256, write_text
 from cocoer.report.text import table
 
 _BYTES = 4  # of a float32 weight
@@ -20,13 +26,22 @@ _BYTES = 4  # of a float32 weight
 @reports("describe", usage=(ValueError,), failed=())
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables; 0 = done, 2 = a config that cannot be used."""
-    parser = argparse.ArgumentParser(prog="cocoer describe", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="cocoer describe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", default="configs/emotic.yaml", help="a run config (default: %(default)s)")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a key of the config"
     )
     parser.add_argument("--folded", action="store_true", help="the model as it is after model.fold()")
+    parser.add_argument("--card", type=Path, metavar="WEIGHTS", help="write the model card of this file")
+    parser.add_argument("--from", nargs="+", default=[], dest="results", metavar="RESULT", help="its result.json files")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the card goes; default: the terminal")
     options = parser.parse_args(arguments)
+    if options.card is None and (options.results or options.output):
+        parser.error("--from and --output belong to a model card: name its weights with --card")
+    if options.card is not None:
+        return write_card(options)
     config = load_config(options.config, options.set)
     from cocoer.model.describe import describe  # torch takes seconds to load, and a wrong config needs none
 
@@ -48,4 +63,29 @@ def main(arguments: list[str] | None = None) -> int:
             ["tensor, one person", "shape"], [[name, " x ".join(map(str, shape))] for name, shape in description.shapes]
         )
     )
+    return 0
+
+
+@reports("describe", usage=())
+def write_card(options: argparse.Namespace) -> int:
+    """The model card of a weights file, to a file or the terminal; 0 = done."""
+    from cocoer.inference.hub import model_card
+    from cocoer.model.checkpoint import find_weights, read_metadata
+    from cocoer.report.leaderboard import read_result
+    from cocoer.report.trust import card_sections
+
+    weights = find_weights(options.card)
+    checksum = file_sha256(weights)
+    results = [read_result(path) for path in options.results]
+    for path, result in zip(options.results, results, strict=True):
+        if result["model"].get("sha256") != checksum:
+            raise TableError(
+                f"{path}: is of other weights than {weights}; evaluate these, or name the weights that it is of"
+            )
+    card = model_card(read_metadata(weights), results, card_sections(results) if results else "")
+    if options.output is None:
+        print(card, end="")
+    else:
+        write_text(options.output, card)
+        print(options.output.as_posix())
     return 0

@@ -154,13 +154,13 @@ def _share(weights: Array, yes: Array) -> Array:
 
 def measures(facts: Facts) -> dict[str, Callable[[Array], Array]]:
     """Name -> the number under person weights [R, n] -> [R]: headline, calibration error, shares of detected and estimated heads
-    (numbers that depend on a detector) and of the level that leaves first.
+    (numbers that depend on a detector; only where somebody's head is) and of the level that leaves first.
     """
     out: dict[str, Callable[[Array], Array]] = {
         "mAP" if facts.multi_label else "accuracy": lambda w: weighted_headline(facts, w),
         "calibration_error": lambda w: weighted_calibration_error(facts, w),
     }
-    for source in HEAD_SOURCES[1:]:
+    for source in (source for source in HEAD_SOURCES[1:] if (facts.sources == source).any()):
         came = (facts.sources == source).astype(np.float64)
         out[f"head_{source}"] = lambda w, came=came: _share(w, came)  # type: ignore[misc]
     if facts.first is not None:

@@ -155,14 +155,18 @@ def push(
     return str(done.commit_url)
 
 
-def model_card(metadata: Mapping[str, Any]) -> str:
-    """The card of a weights file: a YAML header that the Hub reads (data set, licence, metrics), then what it is not for."""
+def model_card(metadata: Mapping[str, Any], results: Sequence[Mapping[str, Any]] = (), sections: str = "") -> str:
+    """The card of a weights file: a YAML header that the Hub reads (data set, licence, metrics), then what it is not for.
+
+    results: evaluations of these weights (`result.json`), whose headlines stand in the header beside the training's own.
+    sections: Markdown about them, put before the last line.
+    """
     config, metrics = metadata["config"], metadata.get("metrics", {})
     dataset, note = str(config["data"]["dataset"]), str(metadata.get("note", ""))
     synthetic = "synthetic" in note
     numbers = {name: value for name, value in metrics.items() if name in ("mAP", "accuracy") and value is not None}
     of = "a synthetic split in the format of " if synthetic else ""
-    results = [
+    trained = [
         {"type": "mean_average_precision" if name == "mAP" else name, "value": round(float(value), 4), "name": name}
         for name, value in numbers.items()
     ]
@@ -176,10 +180,11 @@ def model_card(metadata: Mapping[str, Any]) -> str:
     }
     if not synthetic:
         header |= {"license_name": "terms-of-the-data-set", "datasets": [dataset]}
-    if results:
-        header["metrics"] = [result["type"] for result in results]
-        entry = {"name": "CocoER", "results": [{"task": task, "dataset": about_data, "metrics": results}]}
-        header["model-index"] = [entry]
+    told = [{"task": dict(task), "dataset": about_data, "metrics": trained}] if trained else []
+    told += [{"task": dict(task)} | _evaluated(result) for result in results]
+    if told:
+        header["metrics"] = list(dict.fromkeys(metric["type"] for one in told for metric in one["metrics"]))
+        header["model-index"] = [{"name": "CocoER", "results": told}]
     shown = "\n".join(f"- {name} {100 * float(value):.2f} % on {of}{dataset}" for name, value in numbers.items())
     return f"""---
 {yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---
@@ -199,9 +204,30 @@ recognizer = Recognizer.from_pretrained("USER/REPOSITORY")
 Mode `{config["model"]["mode"]}`, {len(metadata["classes"])} classes: {", ".join(metadata["classes"])}.
 
 {shown}
-
+{
+        sections
+        and f'''
+{sections.strip()}
+'''
+    }
 Trained weights are subject to the terms of the data they were trained on.
 """
+
+
+def _evaluated(result: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation as the Hub's model index has it: the data with their hash, the headline with its interval in its name."""
+    data, metric, headline = result["data"], result["metric"], result["numbers"]["headline"]
+    of = "a synthetic split in the format of " if result["synthetic"] else ""
+    low, high = (round(float(headline[end]), 4) for end in ("low", "high"))
+    dataset = {
+        "type": data["dataset"],
+        "name": f"{of}{data['dataset']}",
+        "split": data["split"],
+        "args": {"sha256": data["sha256"]},
+    }
+    kind = "mean_average_precision" if metric == "mAP" else metric
+    name = f"{metric}, 95 % interval {low} to {high}"
+    return {"dataset": dataset, "metrics": [{"type": kind, "value": round(float(headline["value"]), 4), "name": name}]}
 
 
 class HubMethods:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cocoer import ideas
-from cocoer.config import CompetitionConfig, Config, ModelConfig
+from cocoer.config import CompetitionConfig, Config, ModelConfig, VocabularyConfig
 from cocoer.config_checks import reads_levels
+from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cocoer.errors import CheckpointError
 from cocoer.model.agreement import AgreementRule
 from cocoer.model.attention import AttentionBlock
 from cocoer.model.backbone import Backbone, TimmBackbone, build_backbone
-from cocoer.model.clip_tower import build_clip, text_embeddings
+from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, text_embeddings
 from cocoer.model.cocoer import CocoER, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
 from cocoer.model.foreign_weights import read_foreign_weights
@@ -28,7 +29,8 @@ from cocoer.model.level_model import LevelModel, LevelParts
 from cocoer.model.mappings import ResNetMapping, TransformerMapping
 from cocoer.model.release.positions import RegionPositions
 from cocoer.model.single_level import SingleLevel
-from cocoer.model.vocabulary import VocabularyBranch, build_pseudo_label
+from cocoer.model.two_stream import TwoStream
+from cocoer.model.vocabulary import ClipReader, VocabularyBranch, build_pseudo_label
 from cocoer.model.vote import survivors_vote
 from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
@@ -39,7 +41,12 @@ VIT_MAPPING_BLOCKS = 2
 
 
 def build_model(config: Config, pretrained: bool = True, folded: bool = False) -> LevelModel:
-    """The model of a config: `CocoER`, or the baseline of `model.single_level`. Arguments and errors as `build_cocoer`."""
+    """The model of a config: `CocoER`, or a baseline (`model.single_level`, `model.two_stream`).
+
+    Arguments and errors as `build_cocoer`.
+    """
+    if config.model.two_stream is not None:
+        return _two_stream(config, pretrained)
     level = config.model.single_level
     if level is None:
         return build_cocoer(config, pretrained, folded)
@@ -58,6 +65,10 @@ def build_cocoer(config: Config, pretrained: bool = True, folded: bool = False) 
     model, size = config.model, config.data.image_size
     if model.single_level is not None:
         raise ValueError(f"model.single_level: {model.single_level} builds one level; wanted a config of three (null)")
+    if model.two_stream is not None:
+        raise ValueError(
+            f"model.two_stream: {model.two_stream} builds body and scene; wanted a config of three levels (null)"
+        )
     levels, num_tokens, grid = _levels(config, LEVELS, pretrained)
     features = model.level_head.feature_size
     vocabulary = _vocabulary(config, pretrained, folded) if model.vocabulary.enabled else None
@@ -75,6 +86,24 @@ def build_cocoer(config: Config, pretrained: bool = True, folded: bool = False) 
     )
 
 
+def _two_stream(config: Config, pretrained: bool) -> TwoStream:
+    """The baseline of body and scene."""
+    model = config.model
+    chosen = ("body", "context") if model.two_stream == "backbone" else ("body",)
+    backbones = _backbones(model, chosen, pretrained)
+    inputs = sum(backbone.channels for backbone in backbones.values())
+    scene = None
+    if model.two_stream == "clip":
+        tower: Any = _clip(model.vocabulary, pretrained).visual
+        statistics = (
+            (CLIP_MEAN, CLIP_STD) if model.vocabulary.normalisation == "clip" else (IMAGENET_MEAN, IMAGENET_STD)
+        )
+        scene = ClipReader(tower, torch.zeros(1, tower.output_dim), statistics)
+        inputs += tower.output_dim
+    features = model.level_head.feature_size
+    return TwoStream(dict(backbones), scene, inputs, features, len(config.classes), config.data.image_size)
+
+
 def _agreement(spec: CompetitionConfig) -> AgreementRule:
     """Competition by agreement with the config's settings."""
     return AgreementRule(
@@ -85,17 +114,22 @@ def _agreement(spec: CompetitionConfig) -> AgreementRule:
 def _levels(config: Config, chosen: Sequence[str], pretrained: bool) -> tuple[list[LevelParts], int, int]:
     """The parts of the chosen levels, the number of a level's tokens, and the side of its feature map."""
     model = config.model
-    backbones = {
-        level: build_backbone(model.backbone.name, model.backbone.widths, model.backbone.timm) for level in chosen
-    }
-    if pretrained and model.backbone.weights is not None:
-        _load_backbones(backbones, model)
+    backbones = _backbones(model, chosen, pretrained)
     grid = backbones[chosen[0]].grid(config.data.image_size)
     tokens = {m: PatchTokens(b.channels, grid, model.tokens.patch, model.tokens.size) for m, b in backbones.items()}
     num_tokens = tokens[chosen[0]].num_tokens
     inputs, features = num_tokens * model.tokens.size, model.level_head.feature_size
     heads = {m: LevelHead(inputs, features, len(config.classes), _mapping(model, num_tokens)) for m in chosen}
     return [LevelParts(backbones[m], tokens[m], heads[m]) for m in chosen], num_tokens, grid
+
+
+def _backbones(model: ModelConfig, chosen: Sequence[str], pretrained: bool) -> dict[str, Backbone]:
+    """The chosen levels' networks, one copy each, with the weights that the config names."""
+    spec = model.backbone
+    backbones = {level: build_backbone(spec.name, spec.widths, spec.timm) for level in chosen}
+    if pretrained and spec.weights is not None:
+        _load_backbones(backbones, model)
+    return backbones
 
 
 def _fusion(name: str) -> Callable[[int, int, int], nn.Module]:
@@ -170,11 +204,7 @@ def _mapping(model: ModelConfig, num_tokens: int) -> nn.Module | None:
 
 def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBranch:
     spec = config.model.vocabulary
-    clip = build_clip(spec.tower, quick_gelu=spec.weights == "openai", with_text=pretrained)
-    if pretrained and spec.weights is not None:
-        name = f"checkpoints/clip/{spec.tower}.pt"
-        path = places.place_of(name) if spec.weights == "openai" else places.find(spec.weights) or Path(spec.weights)
-        load_clip(clip, read_foreign_weights(path, "CLIP weights"), str(path))
+    clip = _clip(spec, pretrained)
     visual: Any = clip.visual
     embed_size: int = visual.output_dim
     text = (
@@ -188,6 +218,16 @@ def _vocabulary(config: Config, pretrained: bool, folded: bool) -> VocabularyBra
     )
     branch.alignment.requires_grad_(spec.train_alignment)
     return branch
+
+
+def _clip(spec: VocabularyConfig, pretrained: bool) -> nn.Module:
+    """The CLIP that the config names, with its weights; without them it has no text tower."""
+    clip = build_clip(spec.tower, quick_gelu=spec.weights == "openai", with_text=pretrained)
+    if pretrained and spec.weights is not None:
+        name = f"checkpoints/clip/{spec.tower}.pt"
+        path = places.place_of(name) if spec.weights == "openai" else places.find(spec.weights) or Path(spec.weights)
+        load_clip(clip, read_foreign_weights(path, "CLIP weights"), str(path))
+    return clip
 
 
 def load_clip(clip: nn.Module, weights: dict[str, Tensor], path: str) -> None:

@@ -115,7 +115,8 @@ def _described(
 def _tower_config(config: Config) -> dict[str, Any] | None:
     """The content of the CLIP tower's own config file, where it is a file, so that weights need no second file."""
     tower = config.model.vocabulary.tower
-    return read_tower(tower) if config.model.vocabulary.enabled and tower.endswith(".json") else None
+    used = config.model.vocabulary.enabled or config.model.two_stream == "clip"
+    return read_tower(tower) if used and tower.endswith(".json") else None
 
 
 @contextmanager

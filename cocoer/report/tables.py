@@ -334,7 +334,7 @@ def _shaded(table: ResultTable) -> list[tuple[str, list[tuple[str, str, bool]]]]
     A matrix beside rows (a confusion matrix) is the darker the larger its percentages; a grid that stands alone is plain.
     """
     return [
-        (name, [(text, _shade(text) if table.rows else "", _is_number(text)) for text in cells])
+        (name, [(text, _shade(text) if table.rows else "", len(cells) > 1 and _is_number(text)) for text in cells])
         for name, *cells in table.grid[1:]
     ]
 

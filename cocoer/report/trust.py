@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from cocoer.files import write_text
 from cocoer.names import LEVELS
-from cocoer.outputs import SYNTHETIC, ResultTable
+from cocoer.outputs import ResultTable
 from cocoer.report.evaluation import percent, spread
-from cocoer.report.plots import Panel, line_figure, save, with_note
-from cocoer.report.tables import as_html
+from cocoer.report.plots import Panel, line_figure, save
+from cocoer.report.tables import as_html, as_markdown
 
 Result = Mapping[str, Any]
 Grid = tuple[tuple[str, ...], ...]
@@ -25,7 +25,7 @@ _WHEN = {"before": "as the model says it", "after": "calibrated"}
 def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict[str, Figure]]:
     """Tables of one result, and the figures by the key of their table. key: before every key, to tell results apart."""
     numbers, name = result["numbers"], result["name"]
-    note = SYNTHETIC if result["synthetic"] else ""
+    note = "SYNTHETIC: drawn scenes, nothing of photographs" if result["synthetic"] else ""
     tables = [_table(f"{key}protocol", f"{name}: how it was measured", "", protocol_grid(result))]
     figures: dict[str, Figure] = {}
     for column, found in numbers.get("groups", {}).items():
@@ -37,14 +37,21 @@ def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict
         tables.append(
             _table(f"{key}calibration", f"{name}: calibration", calibration_caption(found), calibration_grid(found))
         )
-        figures[f"{key}calibration"] = with_note(reliability_figure(found), note)
+        figures[f"{key}calibration"] = _noted(reliability_figure(found), note)
     if "robustness" in numbers:
         found = numbers["robustness"]
         tables.append(
             _table(f"{key}robustness", f"{name}: damaged persons", robustness_caption(found), robustness_grid(found))
         )
-        figures[f"{key}robustness"] = with_note(robustness_figure(found), note)
+        figures[f"{key}robustness"] = _noted(robustness_figure(found), note)
     return tables, figures
+
+
+def _noted(figure: Figure, note: str) -> Figure:
+    """The figure with a note above it, for a legend may stand below; as it is where the note is empty."""
+    if note:
+        figure.suptitle(note, fontsize="small", bbox={"facecolor": "#ffb000", "edgecolor": "none"}, wrap=True)
+    return figure
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -55,6 +62,16 @@ def write_result(folder: Path, result: Result) -> None:
     write_text(folder / "evaluation.html", page)
     for key, figure in figures.items():
         save(figure, folder / f"{key}.png")
+
+
+def card_sections(results: Sequence[Result]) -> str:
+    """Each result's protocol, groups, calibration and robustness as Markdown, for a model card; a warning comes first."""
+    tables = [table for result in results for table in trust_tables(result)[0]]
+    return (
+        as_markdown(tables, "Evaluation", remarks(results))
+        .replace("\n## ", "\n### ")
+        .replace("# Evaluation", "## Evaluation", 1)
+    )
 
 
 def remarks(results: Sequence[Result]) -> list[str]:
