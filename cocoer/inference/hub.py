@@ -180,7 +180,7 @@ def model_card(metadata: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
     }
     if not synthetic:
         header |= {"license_name": "terms-of-the-data-set", "datasets": [dataset]}
-    told = [{"task": dict(task), "dataset": about_data, "metrics": trained}] if trained else []
+    told: list[dict[str, Any]] = [{"task": dict(task), "dataset": about_data, "metrics": trained}] if trained else []
     told += [{"task": dict(task)} | _evaluated(result) for result in results]
     if told:
         header["metrics"] = list(dict.fromkeys(metric["type"] for one in told for metric in one["metrics"]))
