@@ -181,10 +181,10 @@ def test_the_release_in_every_form(form: str, release: Hosts, program: ModuleTyp
 
 @pytest.fixture(scope="module")
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The authors' files and CLIP's RN50 with every layer of the published size and random weights: 1.7 GB."""
+    """The authors' files and CLIP's RN50 with every layer of the published size and random weights: 1.3 GB."""
     folder = tmp_path_factory.mktemp("full")
     gwt, _ = written(folder, load_config(RELEASE_CONFIG))
-    assert gwt.stat().st_size > 1_300_000_000
+    assert gwt.stat().st_size > 1_050_000_000
     torch.manual_seed(0)
     clip = build_clip("RN50", quick_gelu=True, with_text=True).state_dict()
     write_torchscript(folder / "RN50.pt", {k: v.half() if v.is_floating_point() else v for k, v in clip.items()})

@@ -1,4 +1,4 @@
-"""Forty drawn people with five emotions of one's own, and their annotations (SYNTHETIC): python make_people.py FOLDER
+"""Forty drawn people with five emotions of one's own, and their annotations (SYNTHETIC): python make_people.py FOLDER [COUNT]
 
 Writes FOLDER/photos/000.png ... (each with its box in 000.boxes.json) and FOLDER/people.csv with file, x1, y1, x2, y2, feeling.
 """
@@ -37,14 +37,14 @@ def draw(rng: np.random.Generator, feeling: str) -> tuple[Image.Image, tuple[int
     return image, (x, y, x + 70, y + 122)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, count: int = 40) -> None:
     """Draw everything."""
     rng = np.random.default_rng(0)
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     with (folder / "people.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "x1", "y1", "x2", "y2", "feeling"])
-        for i in range(40):
+        for i in range(count):
             feeling = list(FEELINGS)[i % 5]
             image, box = draw(rng, feeling)
             image.save(folder / "photos" / f"{i:03d}.png")
@@ -54,4 +54,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
