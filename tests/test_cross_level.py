@@ -105,6 +105,16 @@ def test_attention_maps_are_shares(published: bool) -> None:
         assert (each > 0).all()
 
 
+def test_maps_are_of_the_tokens_with_their_positions_added() -> None:
+    module = PaperCrossLevel(blocks(), 4, 8)
+    placed = [t + module.position.detach() for t in levels()]
+    maps = module.attention_maps(levels(), *BOXES)
+    with torch.no_grad():
+        module.position.zero_()
+    for found, wanted in zip(maps, module.attention_maps(placed, *BOXES), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
 def test_without_cross_level_attention_a_level_keeps_to_itself() -> None:
     module = NoCrossLevel(4, 8)
     for before, after in zip(levels(), module(levels(), *BOXES), strict=True):

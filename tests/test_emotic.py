@@ -14,9 +14,10 @@ from PIL import Image
 from real_trees import NAN, image, person, save_annotations, save_image, save_tree, small_splits, struct
 from scipy.io import loadmat
 
+from cocoer.data.files import FileFacts
 from cocoer.data.people import HEAD_IN_BODY, Detections
-from cocoer.data.prepare.emotic import find_tree, load_annotations, read_annotations
-from cocoer.data.prepare.emotic_index import EmoticIndex, HeadSource, build_emotic_index
+from cocoer.data.prepare.emotic import RawImage, find_tree, load_annotations, read_annotations
+from cocoer.data.prepare.emotic_index import EmoticIndex, HeadSource, build_emotic_index, stored_sizes
 from cocoer.data.prepare.heads import Candidate, choose_heads, judge_head, match_faces, read_head_file
 from cocoer.errors import AnnotationError, StrictError
 
@@ -455,3 +456,13 @@ def test_every_label_of_a_kept_person_is_counted_once(tmp_path: Path) -> None:
     counted = {name: count for name, count in index.sidecar["labels"]["train"].items() if count}
     assert counted == {"Peace": 2, "Pleasure": 1}
     assert counted == dict(Counter(label for r in index.records if r.split == "train" for label in r.labels))
+
+
+def test_each_stored_size_is_judged_for_itself() -> None:
+    judged = {"equal": (80, 100), "swapped": (100, 80), "wrong": (80, 99), "missing": (0, 100)}
+    for word, stored in judged.items():
+        raw = RawImage("train", "a.jpg", "mscoco", (float(stored[0]), float(stored[1])), ())
+        facts = {"p/a.jpg": FileFacts(80, 100, "x")}
+        assert stored_sizes([raw], facts, Path("p")) == {"mscoco": {word: 1}}
+    square = RawImage("train", "a.jpg", "mscoco", (90.0, 90.0), ())
+    assert stored_sizes([square], {"p/a.jpg": FileFacts(90, 90, "x")}, Path("p")) == {"mscoco": {"square": 1}}
