@@ -41,6 +41,7 @@ from cocoer.report.agreement_words import (
     SETTING,
     SETTINGS,
     STRENGTH,
+    WHY,
 )
 from cocoer.report.plots import Panel, line_figure, save
 from cocoer.report.text import markdown_table
@@ -49,6 +50,7 @@ PAGE, POINTS = "agreement.md", "agreement.csv"
 PLOT = "agreement_strength.png"
 WANTED_TRAININGS = 5
 CHANCE = 100 / len(LEVELS)
+BASE = "all"
 
 
 def write_agreement(
@@ -222,8 +224,8 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
         "## The numbers that were to be reached",
         _reached(table),
     ]
-    if facts.get("verdict"):
-        parts.append(str(facts["verdict"]))
+    if {"short", "long"} <= set(table.settings):
+        parts.append(_why(table))
     for setting in table.settings:
         count = table.trainings(setting)
         parts += [
@@ -248,6 +250,26 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
         METHOD.format(**facts),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _why(table: Table) -> str:
+    """Why the gains after long training are small, in the study's own numbers."""
+
+    def both(name: str, setting: str = "long") -> str:
+        """Gain of all and of the contradicted persons."""
+        return " / ".join(gain(table(setting, "fresh_gain", name, c)) for c in ("all", "contradicted"))
+
+    levels, control = table("long", "fresh_gain", "late_fusion", "contradicted"), both("late_vote_all")
+    return WHY.format(
+        truth=both("exclude_truth"), others=_lost(table, "gate"), mask=both("exclude"), mean=gain(levels), control=control,
+        vote=both("vote_one"), combined=both("gate_vote_two"), heads=both("gate_heads"),
+    )  # fmt: skip
+
+
+def _lost(table: Table, name: str) -> str:
+    """What a variant changes after long training for persons without a contradicting level."""
+    one, base = (table("long", "fresh", what, "others") for what in (name, BASE))
+    return "-" if one is None or base is None else f"{one.mean - base.mean:+.2f}"
 
 
 def _when_it_holds(table: Table, setting: str, images: str) -> list[str]:

@@ -48,6 +48,18 @@ zero-shot` ([inference.md](inference.md)). This page is written by
 which goes on where it was interrupted and counts whatever trainings are there. Intervals are 95 % over the trainings
 (Student's t, paired by training); a gain is one only where its interval lies above 0."""
 
+WHY = """After long training the gate reaches less than was wanted, and no other variant that was tried reaches more
+(gains of all / of contradicted persons):
+
+- A well trained fusion copes with most contradictions by itself. Even if the contradicting level is known and masked, the gain is
+  {truth}; that bounds what an exclusion can bring.
+- Two thirds of the persons have no contradicting level, and every exclusion costs them something: masking gives {mask}. The
+  gate keeps most of that back ({others} for these persons).
+- The levels by themselves are then far behind the fusion (their mean {mean} on contradicted persons), so leaving half of the
+  answer to them no longer pays: with all three levels it gives {control}.
+- Coordination towards the vote gives {vote}, the best combination (type two towards the vote, then the gate) {combined}, and
+  a gate read from the level heads instead of CLIP {heads}. A learned slope and threshold stay where they start."""
+
 SETTING = {
     "short": "{persons}. Trainings: {count}, of 2,400 persons and 4 epochs. Gains: over all three levels in the same training.",
     "long": "{persons}. Trainings: {count}, of 6,000 persons and 6 epochs, as the shipped weights. Gains as above.",
