@@ -129,6 +129,10 @@ class ScaleError(CocoerError, ValueError):
     """An input, an output or an engine of `cocoer annotate` that cannot be used; the text says wanted, got and remedy."""
 
 
+class EngineError(CocoerError, RuntimeError):
+    """An engine that ended before its work was done; what is written stays, and the text says what ended it and how to go on."""
+
+
 class OutputError(CocoerError, OSError):
     """A file or folder that cannot be written; the text says which, why, what has been kept, and the remedy."""
 

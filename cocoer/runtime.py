@@ -114,10 +114,12 @@ def _join(backend: str) -> None:
     """Meet the other processes, in a part of torchrun's store that belongs to this start of them.
 
     After an elastic restart the store still holds the addresses of the processes that died (torch 2.15; pytorch issue 135712),
-    and gloo would wait for them for half an hour.
+    and gloo would wait for them for half an hour. Where torchrun's store is not shared (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1),
+    each start has a new one, and the counts of a machine that came back and of one that stayed need not agree.
     """
     store, rank, world_size = next(iter(rendezvous("env://")))
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if shared else "0"
     own = PrefixStore(f"start {attempt}", store)
     dist.init_process_group(backend, store=own, rank=rank, world_size=world_size)
 

@@ -15,7 +15,9 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+import yaml
 from archive_world import assert_same, image, rows, run, weights, write_images, write_shard
+from tiny_recognizer import ROOT
 
 from cocoer.cli import annotate, predict
 from cocoer.errors import OutputError, ScaleError
@@ -468,3 +470,49 @@ def test_two_processes_share_the_chunks(
     done = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert_same(answers, rows(tmp_path / "out"))
+
+
+# The examples
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name)
+def test_a_shell_script_is_one(script: Path) -> None:
+    assert subprocess.run(["bash", "-n", str(script)], capture_output=True).stderr == b""
+
+
+def test_the_slurm_example_asks_ray_for_a_command_that_is_one(tmp_path: Path) -> None:
+    (tmp_path / "scontrol").write_text(
+        "#!/bin/sh\n[ $1 = show ] && printf 'node1\\nnode2\\n' || echo requeued $2 >> $WORDS\n"
+    )
+    srun = """#!/bin/sh
+printf "%s\\n" "$@" > $WORDS
+[ -z "$LATE" ] || { kill -USR1 $PPID; sleep 5; }
+exit 3
+"""
+    (tmp_path / "srun").write_text(srun)
+    for name in ("scontrol", "srun"):
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "7", "SLURM_NNODES": "2", "SLURM_CPUS_PER_TASK": "8"}
+    slurm |= {"SLURM_GPUS_ON_NODE": "4", "WORDS": str(tmp_path / "words"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["bash", str(ROOT / "scripts/slurm_annotate.sh"), "in put", "out", "--set", "inference.batch_size=64"]
+    assert subprocess.run(command, env=os.environ | slurm).returncode == 3
+    words = (tmp_path / "words").read_text().splitlines()
+    args = annotate.parse(words[words.index("annotate") + 1 :])
+    assert (args.inputs, args.output, args.engine, args.actors, args.gpus_per_actor) == (["in put"], "out", "ray", 8, 1)
+    assert args.address == "node1:20007" == words[words.index("--address") + 1]
+    assert subprocess.run(command, env=os.environ | slurm | {"LATE": "1"}).returncode == 0
+    assert (tmp_path / "words").read_text().endswith("requeued 7\n")
+    assert subprocess.run(command[:3], env=os.environ | slurm, capture_output=True).returncode == 2
+
+
+def test_the_kuberay_example_is_a_ray_job_with_a_command_that_is_one() -> None:
+    [job] = yaml.safe_load_all((ROOT / "docs/examples/kuberay_annotate.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    words = job["spec"]["entrypoint"].split()
+    assert words[:2] == ["cocoer", "annotate"]
+    args = annotate.parse(words[2:])
+    workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert args.engine == "ray" and args.actors == sum(group["replicas"] for group in workers)
+    for group in (job["spec"]["rayClusterSpec"]["headGroupSpec"], *workers):
+        [container] = group["template"]["spec"]["containers"]
+        assert container["resources"]["requests"] == container["resources"]["limits"]

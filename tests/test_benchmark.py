@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import mmap
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 from tiny_models import tiny_config
 from tiny_recognizer import load_program
 
+from cocoer.benchmark import archives
 from cocoer.benchmark.agreement import measure_agreement
 from cocoer.benchmark.backbones import as_one, measure_backbones, one_after_another
 from cocoer.benchmark.model import Floor, Row, random_model, workspace_task
@@ -204,6 +206,8 @@ def test_targets_are_held_against_the_rows(
     assert unmeasured == [
         "memory at the last image / when settled",
         "detection and recognition together / the slower",
+        "annotate, ray, 1 actor: images/s over local",
+        "annotate, ray, 2 actors: images/s over 1 actor",
     ]
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(json.dumps([row.to_dict() for row in speed_rows()]))
@@ -369,3 +373,33 @@ def test_wrong_usage_has_code_two(program: ModuleType, capsys: pytest.CaptureFix
         assert left.value.code == 2
     assert program.main(["--device", "cuda:77"]) == 2 or torch.cuda.is_available()
     assert "cuda" in capsys.readouterr().err or torch.cuda.is_available()
+
+
+ENGINE = """
+import sys, time
+from pathlib import Path
+out = Path(sys.argv[2])
+out.mkdir()
+for number in range(6):
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end and number % 2:
+        sum(range(1000))
+    time.sleep(max(0.0, end - time.monotonic()))
+    (out / f"{number}.parquet").touch()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_engine_is_measured_from_its_first_file_on(tmp_path: Path) -> None:
+    found = archives.measure_command(
+        [sys.executable, "-c", ENGINE, "annotate", str(tmp_path / "out")], tmp_path / "out", 60, 10, 1
+    )
+    assert 0 < found.rate <= 50 / (5 * 0.3) * 1.05 and found.start >= 0.3 and found.memory > 1
+    assert 0 < found.cpu <= 1.2 / found.rate
+    wall, processor = archives.archive_rows(archives.RAY_ONE, {archives.LOCAL: found, archives.RAY_ONE: found}, 60, 10)
+    assert wall.ratio == processor.ratio == 1 and processor.total_ms == pytest.approx(1000 * found.cpu)
+    met = {v.what: v.met for v in verdicts([wall, processor])}
+    assert met["annotate, ray, 1 actor: images/s over local"]
+    with pytest.raises(RuntimeError, match="ended with 3: *no"):
+        command = [sys.executable, "-c", "import sys; print('no'); sys.exit(3)"]
+        archives.measure_command(command, tmp_path / "none", 60, 10, 1)

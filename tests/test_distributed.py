@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +81,59 @@ def test_an_elastic_restart_goes_on_from_the_last_state(config: Path, done: Path
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "no complete training state; starting from the beginning" in finished.stderr
     assert f"going on from {tmp_path}/run/states/step-00000003: step 3" in finished.stderr
+    assert script("scripts/compare_runs.py").main([str(done / "whole"), str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.slow
+def test_two_machines_of_which_one_dies_and_comes_back_are_the_uninterrupted_two(
+    config: Path, done: Path, tmp_path: Path
+) -> None:
+    """Two torchruns on loopback, as on two machines; one is killed with its process and started again by hand."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [f"run.dir={tmp_path}/run", "run.checkpoint_every=1", "optim.batch_size=4", "optim.accumulate=2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    launch += [
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        f"127.0.0.1:{port}",
+        "--rdzv-id",
+        "run",
+        "--max-restarts",
+        "3",
+    ]
+    launch += ["--local-addr", "127.0.0.1", "tests/elastic_worker.py", str(config), *settings, "optim.ema=0.5"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    env |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+    def machine(name: str) -> subprocess.Popen[bytes]:
+        """The first hosts the meeting; the others die once."""
+        first = name == "one.log"
+        words = [*launch[:3], "--rdzv-conf", f"is_host={int(first)}", *launch[3:]]
+        mark = {} if first else {"KILLED": str(tmp_path / "killed")}
+        with open(tmp_path / name, "wb") as log:
+            return subprocess.Popen(words, cwd=ROOT, env=env | mark, stdout=log, stderr=log)
+
+    def said() -> str:
+        return "".join(log.read_text() for log in tmp_path.glob("*.log"))[-6000:]
+
+    running = [machine("one.log"), machine("two.log")]
+    end = time.monotonic() + 800
+    try:
+        while not any(m.poll() is not None for m in running):
+            assert time.monotonic() < end, said()
+            time.sleep(0.2)
+        assert sorted(m.poll() or 0 for m in running) == [-signal.SIGKILL, 0], said()
+        running = [m for m in running if m.poll() is None] + [machine("again.log")]
+        codes = [m.wait(max(1.0, end - time.monotonic())) for m in running]
+    finally:
+        for m in running:
+            m.kill()
+    assert codes == [0, 0], said()
+    logs = "".join(log.read_text() for log in tmp_path.glob("*.log"))
+    assert f"going on from {tmp_path}/run/states/step-00000003: step 3" in logs
     assert script("scripts/compare_runs.py").main([str(done / "whole"), str(tmp_path / "run")]) == 0
 
 

@@ -33,7 +33,7 @@ from cocoer.runtime import autocast
 class Row:
     """One measurement. Times in ms a forward pass (medians); None where a column does not apply.
 
-    what: model, workspace, train, data, memory, scaling. variant: what was switched on. batch: persons.
+    what: model, workspace, train, data, memory, scaling, archive. variant: what was switched on. batch: persons.
     ratio: median over the rounds of total / floor. eager_ratio: the same against the plain float32 floor.
     spread_ms: first to third quartile of the total. peak_mb: memory at its highest, of the process or the GPU.
     work: how much there was to do, in a series of rows that differ in that alone (persons, images or classes).

@@ -41,6 +41,9 @@ def verdicts(rows: Rows) -> Iterator[Verdict]:
         yield from _of_cpu(rows)
     yield Verdict("memory at the last image / when settled", 1.02, _largest(rows, _grown_memory))
     yield Verdict("detection and recognition together / the slower", 1.15, _largest(rows, _together))
+    for variant, base, wanted in (("ray, 1 actor", "local", 0.9), ("ray, 2 actors", "1 actor", 1.7)):
+        found = _largest(rows, _of_archive(variant))
+        yield Verdict(f"annotate, {variant}: images/s over {base}", wanted, found, at_least=True)
     for (variant, mode), points in series_of(rows).items():
         if len(points) > 1:
             exponent = straightness(*zip(*points, strict=True))
@@ -118,6 +121,10 @@ def _step(mode: str) -> Callable[[Row], float | None]:
 
 def _grown_memory(row: Row) -> float | None:
     return row.ratio if row.what == "memory" else None
+
+
+def _of_archive(variant: str) -> Callable[[Row], float | None]:
+    return lambda row: row.ratio if row.what == "archive" and row.variant == variant else None
 
 
 def _together(row: Row) -> float | None:

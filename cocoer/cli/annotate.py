@@ -84,13 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["flatten"]:
         return flattened(words[1:])
     args = parse(words)
-    from cocoer.errors import CheckpointError, ConfigError, OutputError, ScaleError
+    from cocoer.errors import CheckpointError, ConfigError, EngineError, OutputError, ScaleError
 
     try:
         return run(args)
-    except (ScaleError, ConfigError, CheckpointError, OutputError, FileNotFoundError, ValueError) as err:
+    except (ScaleError, ConfigError, CheckpointError, EngineError, OutputError, FileNotFoundError, ValueError) as err:
         print(f"cocoer annotate: error: {shortened(str(err))}", file=sys.stderr)
-        return 1 if isinstance(err, OutputError) or "run the same command" in str(err) else 2
+        return 1 if isinstance(err, EngineError | OutputError) else 2
     except KeyboardInterrupt:
         print("cocoer annotate: stopped; the same command continues", file=sys.stderr)
         return 130

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cocoer.config import Config
 
 PARTS = ("memory", "overlap", "data", "scaling", "model", "train")  # memory first, while the process is still small
-ASKED_FOR = ("agreement", "backbones", "profile")  # not among `all`
+ASKED_FOR = ("agreement", "backbones", "profile", "scale")  # not among `all`
 MODES = {"paper": "emotic.yaml", "release": "emotic_release.yaml"}
 SMALL = "demo_emotic.yaml"
 CPU_BATCHES = (1, 2, 4, 8)
@@ -46,14 +46,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         choices=(*PARTS, *ASKED_FOR, "all"),
         default=["all"],
-        help="default: all but the last three",
+        help="default: all but the last four",
     )
     parser.add_argument("--mode", choices=(*MODES, "both"), default="both", help="default: %(default)s")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="persons (default: 1 2 4 8; GPU: 1 to 512)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as torch chooses)")
     parser.add_argument("--seconds", type=float, default=6.0, help="least time per comparison (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=2000, help="images of the memory test (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=2000, help="images of memory and of scale (default: %(default)s)")
     parser.add_argument("--small", action="store_true", help="the demonstration's sizes instead of the full ones")
     parser.add_argument("--eager", action="store_true", help="leave out the variants that are compiled or exported")
     parser.add_argument("--full", action="store_true", help="every variant at every batch size (twice the time)")
@@ -157,6 +157,13 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
 
         images = sorted((places.SHIPPED / "test_imgs").glob("demo_*.jpg"))
         yield from measure_overlap(DEMO_CHECKPOINT, images, options.device, options.seconds)
+        return
+    if part == "scale":
+        from cocoer.benchmark.archives import measure_archives
+        from cocoer.weights.catalog import DEMO_CHECKPOINT
+
+        images = sorted((places.SHIPPED / "test_imgs").glob("demo_*.jpg"))
+        yield from measure_archives(DEMO_CHECKPOINT, images, options.images)
         return
     if part == "scaling":
         yield from measure_persons(small_config(), device, options.seconds, clock)

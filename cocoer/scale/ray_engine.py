@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow
 
-from cocoer.errors import MissingExtra, OutputError, ScaleError
+from cocoer.errors import EngineError, MissingExtra, OutputError, ScaleError
 from cocoer.scale.places import place_of
 from cocoer.scale.worker import Job, Worker
 
@@ -47,7 +47,7 @@ class Pool:
 def annotate_on_ray(job: Job, chunks: int, pool: Pool, progress: bool = False) -> None:
     """Answer all chunks and write them. progress: Ray's bars on standard error.
 
-    Raises MissingExtra without ray, OutputError on a full disk, ScaleError for what else ended the run; what is written stays.
+    Raises MissingExtra without ray, OutputError on a full disk, EngineError for what else ended the run; what is written stays.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     try:
@@ -119,7 +119,7 @@ def _start(ray: Any, pool: Pool) -> None:
                 ) from err
 
 
-def _told(job: Job, err: BaseException) -> OutputError | ScaleError:
+def _told(job: Job, err: BaseException) -> OutputError | EngineError:
     """What ended the run, for people: the innermost cause."""
     cause: BaseException = err
     while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None and inner is not cause:
@@ -129,6 +129,6 @@ def _told(job: Job, err: BaseException) -> OutputError | ScaleError:
         return OutputError(
             f"{job.out}: cannot be written ({said}); what is written stays: free space, then run the same command"
         )
-    return ScaleError(
+    return EngineError(
         f"Ray ended the run ({type(cause).__name__}: {said}); what is written is kept: run the same command again"
     )

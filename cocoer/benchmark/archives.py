@@ -1,0 +1,138 @@
+"""`cocoer annotate` by each engine on the same images: rate, time until the first file, memory of a worker.
+
+Whole commands in processes of their own, one after another, as a user types them; the demonstration's weights and images, because
+detection needs something to find. The rate is that of the files after each worker's first, by the times of their writing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cocoer.benchmark.model import Row
+
+LOCAL, TORCHRUN, RAY_ONE, RAY_TWO = "local", "torchrun, 2 processes", "ray, 1 actor", "ray, 2 actors"
+_LIMIT = 1800.0  # seconds of one command
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one command. start: seconds until the first file. rate: images/s from then on. memory: MB of its largest worker.
+
+    cpu: seconds of all workers' processor time an image, which a busy machine changes little.
+    """
+
+    start: float
+    rate: float
+    memory: float
+    cpu: float
+
+
+def measure_archives(checkpoint: Path, images: Sequence[Path], count: int = 640, chunk: int = 16) -> Iterator[Row]:
+    """`count` images by each engine: a row of wall time an image, whose `floor_ms` is the start, and one of processor time.
+
+    `ratio`: rate over that of local, of two actors over one. `batch`: images of a chunk.
+
+    Raises ValueError without images or with too few for a rate, RuntimeError where a command fails.
+    """
+    if not images or count < 4 * chunk:
+        raise ValueError(
+            f"scale: wanted demonstration images (test_imgs/demo_*.jpg) and at least {4 * chunk} copies, got {count}"
+        )
+    module = [sys.executable, "-m"]
+    commands = {
+        LOCAL: ([*module, "cocoer"], [], 1),
+        TORCHRUN: ([*module, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cocoer"], [], 2),
+        RAY_ONE: ([*module, "cocoer"], ["--engine", "ray", "--actors", "1"], 1),
+        RAY_TWO: ([*module, "cocoer"], ["--engine", "ray", "--actors", "2"], 2),
+    }
+    found: dict[str, Measured] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        photos = Path(folder) / "photos"
+        photos.mkdir()
+        for number in range(count):
+            (photos / f"{number:06d}.jpg").write_bytes(images[number % len(images)].read_bytes())
+        for name, (start, words, workers) in commands.items():
+            out = Path(folder) / "out"
+            words = [
+                "annotate",
+                str(photos),
+                "--output",
+                str(out),
+                "--checkpoint",
+                str(checkpoint),
+                "--device",
+                "cpu",
+                *words,
+            ]
+            found[name] = measure_command(
+                [*start, *words, "--chunk", str(chunk), "--quiet"], out, count, chunk, workers
+            )
+            shutil.rmtree(out)
+            yield from archive_rows(name, found, count, chunk)
+
+
+def archive_rows(name: str, found: Mapping[str, Measured], count: int, chunk: int) -> Iterator[Row]:
+    """Of the engine `name`: its wall time and its processor time, against the engine before it in `found`."""
+    mine, base = found[name], found[RAY_ONE if name == RAY_TWO else LOCAL]
+    first = Row("archive", name, "paper", "cpu", "float32", chunk, total_ms=1000 / mine.rate, work=count)
+    ratio = None if name == LOCAL else mine.rate / base.rate
+    yield replace(first, floor_ms=1000 * mine.start, ratio=ratio, peak_mb=mine.memory)
+    ratio = None if name == LOCAL else base.cpu / mine.cpu
+    yield replace(first, variant=f"{name}: processor time", total_ms=1000 * mine.cpu, ratio=ratio)
+
+
+def measure_command(command: Sequence[str], out: Path, count: int, chunk: int, workers: int) -> Measured:
+    """Run a command that writes `count` images' rows to `out`, a file a chunk, by so many workers. Raises RuntimeError."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    mark = b"ray::MapWorker" if "ray" in command else b"annotate"
+    begun, seen = time.time(), dict[int, tuple[float, float]]()
+    first = last = (0, 0.0)  # files, and seconds of the workers
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=env)
+        try:
+            while process.poll() is None:
+                if time.time() - begun > _LIMIT:
+                    raise RuntimeError(f"{' '.join(command)}: took longer than {_LIMIT:.0f} s")
+                files = len(list(out.glob("*.parquet")))
+                seen |= _workers(process.pid, mark)
+                if files > last[0]:
+                    last = files, sum(cpu for _, cpu in seen.values())
+                    first = last if first[0] < workers else first
+                time.sleep(0.1)
+        finally:
+            process.kill()
+        if process.wait():
+            said.seek(0)
+            end = said.read()[-1000:].decode(errors="replace")
+            raise RuntimeError(f"{' '.join(command)}: ended with {process.returncode}: {end}")
+    times = sorted(part.stat().st_mtime for part in out.glob("*.parquet"))
+    rate = (count - workers * chunk) / (times[-1] - times[workers - 1])
+    cpu = (last[1] - first[1]) / ((last[0] - first[0]) * chunk)
+    return Measured(times[0] - begun, rate, max(memory for memory, _ in seen.values()), cpu)
+
+
+def _workers(top: int, mark: bytes) -> dict[int, tuple[float, float]]:
+    """Highest memory (MB) and processor time (s) of the processes with `mark` in their command, `top` or below it; Linux."""
+    parents, found = dict[int, int](), dict[int, tuple[float, float]]()
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (place / "stat").read_text().rpartition(")")[2].split()
+            parents[int(place.name)] = int(stat[1])
+            if mark in (place / "cmdline").read_bytes():
+                memory = float((place / "status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+                found[int(place.name)] = memory, (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError):  # it has ended
+            continue
+
+    def below(number: int) -> bool:
+        return number == top or (number in parents and below(parents[number]))
+
+    return {number: facts for number, facts in found.items() if below(number)}
