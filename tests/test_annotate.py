@@ -20,6 +20,7 @@ from archive_world import assert_same, image, rows, run, weights, write_images, 
 from tiny_recognizer import ROOT
 
 from cocoer.cli import annotate, predict
+from cocoer.cli.main import main
 from cocoer.errors import OutputError, ScaleError
 from cocoer.scale import dataset
 from cocoer.scale.listing import list_inputs
@@ -470,6 +471,20 @@ def test_two_processes_share_the_chunks(
     done = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert_same(answers, rows(tmp_path / "out"))
+
+
+def test_what_is_not_installed_is_named(
+    photos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    words = ["annotate", str(photos), "--output", str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main([*words, "--engine", "ray"]) == 2
+    assert "pip install 'cocoer[ray]'" in capsys.readouterr().err
+    without = (
+        "import sys; sys.modules['pyarrow'] = None; from cocoer.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", without, *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "pip install 'cocoer[table]'" in done.stderr
 
 
 # The examples

@@ -11,13 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from cocoer.errors import MissingExtra, OutputError, ScaleError
-from cocoer.files import write_bytes
+from pyarrow import fs as arrow_fs
 
-try:
-    from pyarrow import fs as arrow_fs
-except ImportError as err:
-    raise MissingExtra("table", err) from None
+from cocoer.errors import OutputError, ScaleError
+from cocoer.files import write_bytes
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 _ARROW = frozenset({"s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"})
