@@ -16,9 +16,7 @@ SOURCES: tuple[str, ...] = ("pred", "VI", "head", "body", "ctx")
 """Whose labels and probabilities a result holds, in the release's words: the fused answer, the vocabulary branch,
 and the three levels."""
 
-SYNTHETIC = (
-    "SYNTHETIC DEMONSTRATION: these weights were trained on drawn scenes; predictions on photographs are meaningless"
-)
+SYNTHETIC = "SYNTHETIC DEMONSTRATION: weights trained on drawn scenes; predictions on photographs are meaningless"
 """What every image, page and table says of an answer whose weights were trained on synthetic data."""
 
 LEVEL_SOURCES: dict[str, str] = {"head": "head", "body": "body", "context": "ctx"}

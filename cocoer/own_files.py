@@ -1,6 +1,7 @@
 """Which files are cocoer's own answers, so that nothing else is ever written over: the mark they carry, and who they are about.
 
-An answer as JSON says so by its keys. A drawn image carries two notes: the program, and a checksum of the input's name.
+An answer as JSON is recognised by its keys. A drawn image, PNG or PDF, carries two notes: the program, and a checksum of the
+input's name.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ def note_of(key: str) -> PngInfo:
     return note
 
 
+def pdf_notes(key: str) -> dict[str, str | None]:
+    """The same notes as options of Pillow's PDF writer, without dates."""
+    return {"creator": "cocoer", "keywords": _checksum(key), "producer": None, "creationDate": None, "modDate": None}
+
+
 def is_own_image(path: Path) -> bool:
     """Whether a file is an image that cocoer drew."""
     return bool(_noted(path))
@@ -63,6 +69,9 @@ def is_own(path: Path, key: str) -> bool:
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return False
+        if path.suffix == ".pdf":
+            data = path.read_bytes()
+            return data.startswith(b"%PDF") and all(n.encode("utf-16-be") in data for n in ("cocoer", _checksum(key)))
         tree = json.loads(path.read_bytes())
         frame = tree.get("frame")
         return tree.keys() >= _KEYS and key == (tree["image"] if frame is None else f"{tree['image']}#{frame}")

@@ -100,6 +100,7 @@ def test_a_folder_gives_rows_and_a_table_and_the_same_bytes_twice(run: Run, fold
         "a.figure0.png",
         "a.figure1.png",
         "c.figure0.png",
+        "c.figure0.pdf",
     } <= first.keys()
     assert run("--input", folder, "--figure", out="again") == 0
     assert written(tmp_path / "again") == first

@@ -143,7 +143,13 @@ def test_boxes_config_and_foreign_files_in_the_output_folder_stay(run: Run, tmp_
     assert run("--input", photo, "--boxes", out / "photo.json", "--output", out, "--figure") == 0
     assert kept(before, out) and (out / "photo.figure0.png").is_dir()
     new = set(contents(out)) - set(before)
-    assert new == {"photo.cocoer.json", "photo.cocoer.png", "photo.cocoer.figure0.png", "config.cocoer.yaml"}
+    assert new == {
+        "photo.cocoer.json",
+        "photo.cocoer.png",
+        "photo.cocoer.figure0.png",
+        "photo.cocoer.figure0.pdf",
+        "config.cocoer.yaml",
+    }
     assert run("--input", photo, "--config", out / "config.cocoer.yaml", "--output", out) == 0
     assert set(contents(out)) - set(before) - new == {"config.cocoer2.yaml"}  # that one was read
 
@@ -203,7 +209,7 @@ def test_every_file_of_a_run_has_one_owner(run: Run, tmp_path: Path) -> None:
     assert sorted(json.loads(p.read_text())["image"] for p in answers) == sorted(r["image"] for r in found)
     for answer in answers:
         key = json.loads(answer.read_text())["image"]
-        for ending in (".png", ".figure0.png"):
+        for ending in (".png", ".figure0.png", ".figure0.pdf"):
             assert is_own(answer.with_name(answer.name.removesuffix(".json") + ending), key)
     assert not list(out.rglob("*.boxes.json"))  # nobody would take an answer for boxes
 

@@ -23,7 +23,7 @@ from cocoer.errors import OutputError
 from cocoer.files import cannot_write, write_bytes, write_file
 from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, ImageResult
-from cocoer.own_files import is_own, note_of
+from cocoer.own_files import is_own, note_of, pdf_notes
 from cocoer.report import exchange
 from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
@@ -283,6 +283,13 @@ def write_png(path: Path, image: Image.Image, key: str) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def write_pdf(path: Path, image: Image.Image, key: str) -> None:
+    """The image as a PDF of one page at 200 pixels per inch, with the notes of `write_png`. Raises OutputError."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PDF", resolution=200.0, quality=95, subsampling=0, **pdf_notes(key))
+    write_bytes(path, buffer.getvalue())
+
+
 IsInput = Callable[[Path], bool]
 """Whether a path is one of the files that the run reads; nothing is written there."""
 
@@ -337,7 +344,8 @@ class ResultFolder:
         png = image is not None and "png" in self._formats
 
         def names(stem: str) -> list[Path]:
-            endings = [".json"] * ("json" in self._formats) + [".png"] * png + [f".figure{n}.png" for n in persons]
+            endings = [".json"] * ("json" in self._formats) + [".png"] * png
+            endings += [f".figure{n}{suffix}" for n in persons for suffix in (".png", ".pdf")]
             return [self.folder / f"{stem}{ending}" for ending in endings]
 
         files = names(free_name(names, stem, lambda path: self._may_write(path, key)))
@@ -348,7 +356,9 @@ class ResultFolder:
             write_png(next(waiting), draw_result(image, result), key)
         if image is not None:
             for place in range(len(persons)):
-                write_png(next(waiting), draw_case_study(image, result, place), key)
+                panel = draw_case_study(image, result, place)
+                write_png(next(waiting), panel, key)
+                write_pdf(next(waiting), panel, key)
         if self._rows:
             self._rows.add(result, position)
         return files
