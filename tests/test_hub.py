@@ -12,6 +12,8 @@ import pytest
 import torch
 import yaml
 from hub_server import HubServer, hub_server
+from safetensors import safe_open
+from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from tiny_recognizer import tiny_checkpoint
 
@@ -107,6 +109,24 @@ def test_other_repositories_are_refused_by_name(server: HubServer, files: dict[s
     server.commit("bob/other", files)
     with pytest.raises(CheckpointError, match=said):
         Recognizer.from_pretrained("bob/other", device="cpu")
+
+
+def test_weights_of_another_architecture_are_refused_by_name(server: HubServer, tmp_path: Path) -> None:
+    """Tensors under other names than the config's model has; --no-verify's way past the checksum does not help them."""
+    weights = tiny_checkpoint(tmp_path)
+    with safe_open(weights, "pt") as file:
+        about = file.metadata()
+    tensors = {f"vit.{name}": tensor for name, tensor in load_file(weights).items()}
+    server.commit("bob/other", {"model.safetensors": safetensors_bytes(tensors, about)})
+    with pytest.raises(CheckpointError, match=r"^bob/other: weights .*model\.safetensors: backbones"):
+        Recognizer.from_pretrained("bob/other", device="cpu")
+
+
+def test_a_home_that_cannot_be_written_is_said_with_its_variable(server: HubServer, tmp_path: Path) -> None:
+    server.commit("anna/emotions", {"model.safetensors": b"never fetched"})
+    (tmp_path / "home").write_text("a file in the folder's place")
+    with pytest.raises(CheckpointError, match=r"home.*cannot be written \(.*\); .*COCOER_HOME"):
+        Recognizer.from_pretrained("anna/emotions", device="cpu")
 
 
 def test_what_the_hub_does_not_know_is_said(server: HubServer) -> None:

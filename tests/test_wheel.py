@@ -8,9 +8,11 @@ import resource
 import subprocess
 import sys
 import sysconfig
+import urllib.request
 import venv
 import zipfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,12 +26,19 @@ class Installed:
     programs: Path
     work: Path
 
-    def run(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def start(self, *command: str) -> subprocess.Popen[str]:
         """`cocoer COMMAND` as a user types it: no clone on the path, a home folder of its own."""
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "COCOER_HOME", "VIRTUAL_ENV")}
         environment |= {"HOME": str(self.work), "XDG_CACHE_HOME": str(self.work / "cache"), "OMP_NUM_THREADS": "1"}
         words = [str(self.programs / "cocoer"), *command]
-        done = subprocess.run(words, cwd=self.work, env=environment, capture_output=True, text=True, check=False)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(words, cwd=self.work, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """The same, to its end, with the exit code that is wanted."""
+        running = self.start(*command)
+        done = subprocess.CompletedProcess(command, 0, *running.communicate())
+        done.returncode = running.returncode
         assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -106,6 +115,26 @@ def test_predict_export_and_evaluate_run_without_the_clone(installed: Installed)
         "evaluate", "--config", "configs/demo_emotic.yaml", "--checkpoint", weights, *data, "--output", "score"
     )
     assert json.loads((installed.work / "score" / "evaluation.json").read_text())["persons"] == 12
+
+
+@pytest.mark.skipif(find_spec("gradio") is not None, reason="gradio is installed: the page starts")
+def test_the_page_without_its_extra_is_one_line(installed: Installed) -> None:
+    said = installed.run("app", code=2).stderr
+    assert said == "cocoer app: error: gradio is not installed: pip install 'cocoer[app]'\n"
+
+
+@pytest.mark.skipif(find_spec("gradio") is None, reason="wanted gradio: pip install 'cocoer[app]'")
+def test_the_page_starts_without_the_clone(installed: Installed) -> None:
+    running = installed.start("app", "--device", "cpu")
+    assert running.stdout is not None
+    try:
+        address = running.stdout.readline().split()[1]
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            assert answer.status == 200 and b"cocoer" in answer.read().lower()
+    finally:
+        running.terminate()
+        said = running.communicate()
+    assert running.returncode == 0, said
 
 
 def test_fetched_files_belong_to_the_users_cache(installed: Installed) -> None:

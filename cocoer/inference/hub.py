@@ -6,6 +6,7 @@ would write the configuration a second time, which the weights file holds alread
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 _OFFLINE = "COCOER_OFFLINE"
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+"""What a folder answers in which nothing can be written."""
+
 _UNFIT = """**Not for decisions about people.** A score says how alike an image is to images on which annotators chose that word;
 it does not measure what a person feels. Not for hiring, workplaces, schools, insurance, credit, policing, borders, courts,
 surveillance or diagnosis. Emotion recognition at work and in education is forbidden in the European Union."""
@@ -102,6 +106,9 @@ def download(
             f"{name}: the Hub has no such repository, or it is private; then pass token= or run `hf auth login`"
         ) from None
     except (HfHubHTTPError, OSError) as err:
+        if err.errno in _CLOSED and not isinstance(err, HfHubHTTPError):
+            where = err.filename or cache or "the Hub's own cache"
+            raise CheckpointError(f"{at}: {where} cannot be written ({err.strerror}); {places.ROOM}") from None
         raise CheckpointError(f"{at}: cannot be fetched from the Hub: {' '.join(str(err).split())[:200]}") from None
     path = Path(file)
     return path, path.parent.name  # .../snapshots/COMMIT/model.safetensors
@@ -254,7 +261,10 @@ class HubMethods:
             here: Recognizer = cls.from_checkpoint(name, device, overrides, detector)
             return here
         path, commit = download(str(name), revision, **hub)
-        made: Recognizer = cls.from_checkpoint(path, device, overrides, detector)
+        try:
+            made: Recognizer = cls.from_checkpoint(path, device, overrides, detector)
+        except CheckpointError as err:
+            raise CheckpointError(f"{name}: {err}") from None
         made._about |= {"weights": str(name), "revision": commit}
         return made
 
