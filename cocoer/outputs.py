@@ -310,7 +310,7 @@ class ResultTable:
     """Rows under one heading. key: for file names and links. reference: text and value of a line in the plot, such as chance.
 
     grid: a matrix of percentages as texts, such as a confusion matrix; first row and first column are its headings.
-    missing: what the rows without ours need, said once below the table.
+    missing: what the rows without ours need, said once below the table. quoted: the rows are other people's alone.
     """
 
     key: str
@@ -321,6 +321,7 @@ class ResultTable:
     reference: tuple[str, float] | None = None
     grid: tuple[tuple[str, ...], ...] = ()
     missing: str = ""
+    quoted: bool = False
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def test_rows_are_of_the_same_persons_and_seeds_become_one_row() -> None:
     both, one = first.rows
     assert both.ours == pytest.approx(55) and both.deviation == pytest.approx(50**0.5) and both.seeds == 2
     assert both.interval is None and one.interval == pytest.approx((20, 40)) and one.seeds == 1
-    assert first.title == "EMOTIC, test: mAP" and "abab" in first.caption and one.command == "run worse 0"
+    assert first.title == "EMOTIC, test, 7 persons: mAP" and "abab" in first.caption and one.command == "run worse 0"
     assert {(r.name, r.paper, r.source) for r in quoted.rows} == set(PUBLISHED["emotic"])
     assert all(r.ours is None for r in quoted.rows) and ("ResNet-18 body + CLIP ViT-B/16 scene", 34.52) in {
         (r.name, r.paper) for r in quoted.rows

@@ -81,7 +81,7 @@ def _table(number: int, results: Sequence[Result]) -> ResultTable:
     for result in results:
         runs.setdefault((result["name"], result["model"]["settings"]), []).append(result)
     rows = sorted((_row(name, found) for (name, _), found in runs.items()), key=lambda row: -(row.ours or 0.0))
-    title = f"{'SYNTHETIC: ' if synthetic else ''}{data['title'] or data['dataset']}, {data['split']}: {metric}"
+    title = f"{'SYNTHETIC: ' if synthetic else ''}{data['title'] or data['dataset']}, {data['split']}, {data['persons']} persons: {metric}"
     caption = f"{results[0]['definition'].capitalize()}. Hash of the data {data['sha256'][:16]}."
     return ResultTable(f"leaderboard-{number}", title, caption, tuple(rows), plotted=True)
 
@@ -115,4 +115,6 @@ def published_table(dataset: str, results: Sequence[Result]) -> ResultTable:
     rows = tuple(TableRow(name, paper=figure, source=source) for name, figure, source in PUBLISHED[dataset])
     caption = "Figures of other people's runs, quoted from those named; none was measured here."
     caption += " They are of photographs: no synthetic row can be held against them." if synthetic else ""
-    return ResultTable(f"published-{dataset}", f"Published on {results[0]['data']['title'] or dataset}", caption, rows)
+    return ResultTable(
+        f"published-{dataset}", f"Published on {results[0]['data']['title'] or dataset}", caption, rows, quoted=True
+    )

@@ -170,7 +170,7 @@ def _said(table: ResultTable, facts: dict[str, list[str]], done: bool) -> list[s
     )
     if "command" in alone:
         out.append(_COMMAND + alone["command"])
-    if not done and any(row.paper is not None for row in table.rows):
+    if not done and not table.quoted and any(row.paper is not None for row in table.rows):
         out.append("No results of ours are available yet.")
     return [*out, table.missing] if table.missing else out
 
