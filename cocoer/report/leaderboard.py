@@ -81,7 +81,8 @@ def _table(number: int, results: Sequence[Result]) -> ResultTable:
     for result in results:
         runs.setdefault((result["name"], result["model"]["settings"]), []).append(result)
     rows = sorted((_row(name, found) for (name, _), found in runs.items()), key=lambda row: -(row.ours or 0.0))
-    title = f"{'SYNTHETIC: ' if synthetic else ''}{data['title'] or data['dataset']}, {data['split']}, {data['persons']} persons: {metric}"
+    of = f"{data['title'] or data['dataset']}, {data['split']}, {data['persons']} persons"
+    title = f"{'SYNTHETIC: ' if synthetic else ''}{of}: {metric}"
     caption = f"{results[0]['definition'].capitalize()}. Hash of the data {data['sha256'][:16]}."
     return ResultTable(f"leaderboard-{number}", title, caption, tuple(rows), plotted=True)
 
