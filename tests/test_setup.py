@@ -179,6 +179,27 @@ def test_the_release_in_every_form(form: str, release: Hosts, program: ModuleTyp
     predicted(release.folder / "out", "release", "--checkpoint", "release")
 
 
+def test_the_release_behind_permissive_detectors(
+    release: Hosts, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    serve_permissive(release)
+    monkeypatch.setattr(catalog, "CATALOG", release.catalog())
+    assert program.main(["photos", "--with", "release", "permissive", "--yes", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "buffalo_l" not in said and "insightface's licence" not in said, (
+        "nothing that is for research only in the detectors"
+    )
+    assert routes.chosen() == routes.Route("release", "permissive")
+    predicted(release.folder / "out", "release")
+
+
+def serve_permissive(served: Hosts) -> None:
+    """YuNet's layout and torchvision's detector as they are published."""
+    served.serve("yunet", "/yunet/face_detection_yunet_2023mar.onnx", photo_files.yunet(served.folder / "yunet.onnx"))
+    persons = photo_files.coco_persons(served.folder / "coco.pth")
+    served.serve("coco-persons", "/coco-persons/fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth", persons)
+
+
 @pytest.fixture(scope="module")
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The authors' files and CLIP's RN50 with every layer of the published size and random weights: 1.3 GB."""
@@ -375,9 +396,7 @@ def test_zero_shot_and_permissive_at_the_real_sizes(
         name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in clip.state_dict().items()
     }
     setup.serve("clip-rn50", "/clip-rn50/RN50.pt", write_torchscript(setup.folder / "RN50.pt", state).read_bytes())
-    setup.serve("yunet", "/yunet/face_detection_yunet_2023mar.onnx", photo_files.yunet(setup.folder / "yunet.onnx"))
-    persons = photo_files.coco_persons(setup.folder / "coco.pth")
-    setup.serve("coco-persons", "/coco-persons/fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth", persons)
+    serve_permissive(setup)
     monkeypatch.setattr(catalog, "CATALOG", setup.catalog())
     assert program.main(["photos", "--with", "permissive", "--yes", "--device", "cpu"]) == 0
     said = capsys.readouterr().out

@@ -217,13 +217,14 @@ def test_the_command_writes_rows_a_film_and_a_timeline(tmp_path: Path, capsys: p
     assert "leave --resume" in capsys.readouterr().err
 
 
-def test_memory_is_flat_over_3000_frames() -> None:
-    """Tracker, timeline and drawing keep nothing of frames gone by."""
+def test_memory_and_time_are_flat_over_3000_frames() -> None:
+    """Tracker, timeline and drawing keep nothing of frames gone by, and no frame waits for them."""
+    import time
     import tracemalloc
 
     tracker, timeline = FrameTracker(RATE, RULE), Timeline(RATE)
     image = Image.new("RGB", (160, 120), (120, 40, 40))
-    held = []
+    held, spent = [], []
     tracemalloc.start()
     for number in range(3000):
         x = 30 + 20 * math.sin(number / 50)
@@ -232,5 +233,7 @@ def test_memory_is_flat_over_3000_frames() -> None:
         timeline.add(result)
         if number % 1000 == 999:
             held.append(tracemalloc.get_traced_memory()[0])
+            spent.append(time.process_time())
     tracemalloc.stop()
     assert held[2] < held[1] + 200_000, held
+    assert spent[2] - spent[1] < 2 * (spent[1] - spent[0]), spent
