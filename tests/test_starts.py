@@ -11,6 +11,7 @@ from training_world import make_world
 
 from cocoer.cli import train
 from cocoer.files import hold_folder
+from cocoer.weights import places
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
@@ -59,3 +60,19 @@ def test_a_second_training_in_a_folder_is_refused(config: Path, tmp_path: Path, 
     with hold_folder(run):
         assert train.main(["--config", str(config), "--device", "cpu", "--set", f"run.dir={run}"]) == 1
     assert f"process {os.getpid()} on" in capsys.readouterr().err and not run.exists()
+
+
+def test_training_from_another_folder_runs_on_what_the_project_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Relative names of a config mean the working folder first, then the project: weights, towers and data alike."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    config = make_world(project, train=4, other=2, optim={"epochs": 1})
+    text = config.read_text().replace(f"{project}/", "")
+    config.write_text(text)
+    assert str(project) not in text
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(places, "CLONE", project)
+    assert train.main(["--config", str(config), "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert (elsewhere / "run" / "best.safetensors").is_file() and not (project / "run").exists()

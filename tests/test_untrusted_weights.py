@@ -349,8 +349,10 @@ run("export", "--checkpoint", "w.safetensors", "--format", "torch", "--output", 
 read_sets(DEFAULT_WORDINGS)
 run("prepare", "demo", "--output", "world", "--train", 2, "--val", 1, "--test", 1, "--workers", 1)
 run("prepare", "emotic", "--root", "world", "--output", "index", "--heads", "estimate")
-records = read_records(Path("index/train.jsonl"))
-Path("t.csv").write_text("image,body,labels\\n" + "".join(f"{r.image},0 0 9 9,Happy\\n" for r in records))
+splits = {name: read_records(Path(f"index/{name}.jsonl")) for name in ("train", "val", "test")}
+records = splits["train"]
+rows = [f"{r.image},0 0 9 9,{label},{name}" for name in splits for r in splits[name] for label in ("Happy", "Sad")]
+Path("t.csv").write_text("\\n".join(["image,body,labels,split", *rows]))
 run("prepare", "table", "t.csv", "--root", "world", "--output", "own", "--heads", "estimate")
 find_dataset(str(next(Path("own").glob("*.yaml"))))
 load_config(SHIPPED / "configs/emotic.yaml")

@@ -32,6 +32,7 @@ from cocoer.training.recognition_stage import FitResult, Sink
 from cocoer.training.resume import Start, find_start, states_folder
 from cocoer.training.run import Stage, fit
 from cocoer.training.signals import EXIT_STOPPED
+from cocoer.weights import places
 
 EPILOG = """exit codes: 0 done; 1 the run failed (one line says why); 2 wrong usage;
 75 a signal (SIGTERM, SIGUSR1) stopped it, in training after its state was saved: start it again with --resume latest"""
@@ -174,7 +175,7 @@ class RunRecord:
         for i, person in enumerate(people):
             record = person.record
             result = ImageResult(record.image, record.width, record.height, (person.prediction,))
-            image = draw_result(decode_record(record, Path(data.root), data.allow_outside), result)
+            image = draw_result(decode_record(record, places.given(data.root), data.allow_outside), result)
             self.log.add_image(f"person {i}", image, step, "recognition")
 
     def close(self) -> None:

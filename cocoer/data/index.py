@@ -15,6 +15,7 @@ from cocoer.data.decode import image_path
 from cocoer.errors import IndexFileError
 from cocoer.files import read_lines, write_text
 from cocoer.names import SPLITS, canonical_class
+from cocoer.weights import places
 
 SIDECAR = "sidecar.json"
 
@@ -23,8 +24,8 @@ _ROUNDING = 0.01  # boxes are written with two decimals
 
 
 def split_path(index: str | Path, split: str) -> Path:
-    """The file of one split: `index` is a folder, or already the file."""
-    index = Path(index)
+    """The file of one split: `index` is a folder, or already the file; a relative one as `weights.places.given` finds it."""
+    index = places.given(index)
     return index if index.suffix == ".jsonl" else index / f"{split}.jsonl"
 
 
@@ -132,9 +133,11 @@ def is_synthetic(index: str | Path, root: str | Path | None = None) -> bool:
 
     index: folder with train.jsonl ..., or one .jsonl file. Missing sidecars say nothing.
     """
-    folders = [Path(index) if Path(index).is_dir() else Path(index).parent]
+    place = places.given(index)
+    folders = [place if place.is_dir() else place.parent]
     if root is not None:
-        folders += [Path(root), Path(root) / "index", Path(root).parent / "index"]
+        images = places.given(root)
+        folders += [images, images / "index", images.parent / "index"]
     return any(_sidecar(folder).get("synthetic") is True for folder in folders)
 
 

@@ -33,6 +33,7 @@ from cocoer.data.validate import checked_people
 from cocoer.datasets import dataset_of
 from cocoer.errors import IndexFileError
 from cocoer.names import canonical_class
+from cocoer.weights import places
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def build_dataset(data: DataConfig, split: str, seed: int = 0, train: bool = Fal
     """The persons of one split as `data` says; augmented when `train`, from the crop cache (built first) with `data.cache`."""
     classes = dataset_of(data).class_names
     records = checked_people(data, split)
-    root, size, outside = Path(data.root), data.image_size, data.allow_outside
+    root, size, outside = places.given(data.root), data.image_size, data.allow_outside
     cache = open_cache(data.cache, split, records, root, size, outside) if data.cache else None
     return PersonDataset(records, root, classes, size, data.augment if train else None, seed, cache, outside)
 

@@ -13,6 +13,7 @@ from cocoer.data.index import SIDECAR, read_index, split_path
 from cocoer.datasets import dataset_of, find_dataset, written_out
 from cocoer.errors import IndexFileError
 from cocoer.names import SPLITS, ClassNames
+from cocoer.weights import places
 
 _SHOWN = 10
 
@@ -29,7 +30,7 @@ def checked_people(data: DataConfig, split: str, images: bool = True) -> list[Pe
     faults = _label_faults(records, classes)
     if faults:
         raise IndexFileError(f"{where}: {len(faults)} persons have not exactly one label:\n  {_first(faults)}")
-    missing = _missing_images(records, Path(data.root)) if images and not data.cache else []
+    missing = _missing_images(records, places.given(data.root)) if images and not data.cache else []
     if missing:
         raise IndexFileError(
             f"{where}: {len(missing)} images are not below {data.root}; is data.root right?\n  {_first(missing)}"

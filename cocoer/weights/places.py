@@ -77,6 +77,11 @@ def find(name: str | Path) -> Path | None:
     return next((path for path in (given, *(root / given for root in (*roots(), SHIPPED))) if path.exists()), None)
 
 
+def given(name: str | Path) -> Path:
+    """The file or folder of this name where `find` sees one, else the name as it stands: a place of the working folder."""
+    return find(name) or Path(name)
+
+
 def nearest_existing(folder: Path) -> Path:
     """The folder itself, or the nearest one above it that exists: where what is yet to be made will lie."""
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())
