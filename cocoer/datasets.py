@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cocoer.errors import ConfigError, DatasetError
+from cocoer.files import read_file
 from cocoer.names import SPLITS, ClassNames, folded, nearest
 from cocoer.weights import places
 from cocoer.yaml_file import parse_yaml
@@ -109,7 +110,7 @@ def read_dataset(path: Path) -> DatasetEntry:
 def read_class_list(path: Path) -> list[str]:
     """Class names from a text file, one a line; empty lines and lines that begin with # say nothing. Raises DatasetError."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_file(path).decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as err:
         raise DatasetError(f"{path}: cannot be read as a list of classes: {err}") from None
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -27,6 +27,12 @@ from cocoer.errors import FolderInUse, OutputError
 
 LOCK_NAME = ".cocoer.lock"
 
+MOST_BYTES = 2**31
+"""Bytes of a file that is read at once; DSCT's annotations, the largest that are known, have some hundred million."""
+
+LONGEST_LINE = 2**26
+"""Bytes of a line; one of an index has some hundred."""
+
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
 """What file systems answer that cannot sync a folder (some network mounts, Windows)."""
 
@@ -153,14 +159,41 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def read_file(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """A file's bytes. Raises OSError, also for a device (which may never end) and for more than `most` bytes."""
+    with open(path, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise OSError(errno.EINVAL, "wanted a file, got a device", str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
+    return data
+
+
+def read_json(path: str | Path, most: int = MOST_BYTES) -> Any:
+    """What a JSON file holds, UTF-8 with or without a byte order mark.
+
+    Raises OSError as `read_file` does, and ValueError for what is no JSON, is nested too deeply, or has a number of more digits
+    than Python reads.
+    """
+    try:
+        return json.loads(read_file(path, most).decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_lines(path: str | Path, torn: bool = True) -> Iterator[str]:
     r"""The lines of a UTF-8 file, without their ends, cut at "\n" alone (JSON text may hold U+0085 and U+2028 as they are).
 
     A byte order mark and a "\r" before the "\n" are left out. torn: also a last line without "\n", which a killed run leaves.
-    Raises OSError, and UnicodeDecodeError that names the line.
+    Raises OSError, also for a line of more than `LONGEST_LINE` bytes (a device never ends), and UnicodeDecodeError that names the
+    line.
     """
     with open(path, "rb") as file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+            if len(raw) > LONGEST_LINE:
+                raise OSError(errno.EFBIG, f"line {number} has more than {LONGEST_LINE:,} bytes", str(path))
             if not raw.endswith(b"\n") and not torn:
                 return
             line = raw.removesuffix(b"\n").removesuffix(b"\r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from PIL import __version__ as PILLOW_VERSION
 
 from cocoer.data.decode import FORMATS, decode_image, image_size
+from cocoer.data.files import read_facts
 from cocoer.errors import ImageError
 
 PILLOW = int(PILLOW_VERSION.split(".")[0])
@@ -225,3 +227,14 @@ def test_a_damaged_file_is_a_image_or_one_named_error(form: str, edits: list[tup
         assert str(err).startswith("image: ")
     else:
         assert image.mode == "RGB" and np.asarray(image).shape[2] == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_what_never_ends_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "zero.jpg"):
+        for read in (decode_image, image_size):
+            with pytest.raises(ImageError, match=f"{name}: wanted an image file, got a pipe, socket or device"):
+                read(tmp_path / name)
+        assert "pipe or device" in read_facts(tmp_path / name).error

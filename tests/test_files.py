@@ -401,3 +401,50 @@ def test_no_command_writes_into_a_folder_that_another_process_writes_into(
         assert main(held_commands(folder)[command]) == 1
         assert f"process {os.getpid()} on {socket.gethostname()}" in capsys.readouterr().err
         assert os.listdir(folder) == [LOCK_NAME]
+
+
+# ---- files that never end ------------------------------------------------------------------------------------------
+
+needs_devices = pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no such device here")
+
+
+@needs_devices
+def test_a_device_or_a_file_that_is_too_large_is_an_error_and_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for read in (files.read_file, files.read_json):
+        with pytest.raises(OSError, match="wanted a file, got a device"):
+            read(tmp_path / "zero")
+    (tmp_path / "a").write_bytes(b"[1, 2]")
+    assert files.read_file(tmp_path / "a", 6) == b"[1, 2]" and files.read_json(tmp_path / "a") == [1, 2]
+    with pytest.raises(OSError, match="more than 5 bytes"):
+        files.read_file(tmp_path / "a", 5)
+    monkeypatch.setattr(files, "LONGEST_LINE", 1000)
+    with pytest.raises(OSError, match="line 1 has more than 1,000 bytes"):
+        list(read_lines(tmp_path / "zero"))
+    (tmp_path / "b").write_bytes(b"x" * 999 + b"\n" + b"y" * 1000)
+    assert [len(line) for line in read_lines(tmp_path / "b")] == [999, 1000]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000, "{", "", "\udc80"],
+    ids=["lists", "objects", "digits", "open", "empty", "bytes"],
+)
+def test_json_that_is_none_is_a_value_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match="nested too deeply|digits|Expecting|decode"):
+        files.read_json(tmp_path / "a")
+
+
+def test_annotations_of_others_are_read_by_the_readers_that_know_a_limit() -> None:
+    """Nothing in `cocoer/data` reads a whole file in another way than `files.read_file`, `read_json` and `read_lines`."""
+    for source in sorted((PACKAGE / "data").rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                said = ast.unparse(node)
+                assert node.func.attr not in ("read_text", "read_bytes") and "json.load(" not in said, (
+                    source,
+                    node.lineno,
+                )

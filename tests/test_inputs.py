@@ -223,3 +223,16 @@ def test_every_wants_a_positive_number(every: int) -> None:
         list(iterate_inputs(["a.jpg"], every=every))
     with pytest.raises(ValueError, match="no input"):
         list(iterate_inputs([]))
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are Unicode here")
+def test_names_that_are_no_utf_8_stay_apart_and_can_be_written(tmp_path: Path) -> None:
+    """Two names that differ in such bytes alone are two rows, so that --resume never takes one for the other."""
+    for byte in (b"\xff", b"\xfe"):
+        with open(os.fsencode(tmp_path) + b"/a" + byte + b".jpg", "wb") as file:
+            file.write(b"x")
+    items = list(iterate_inputs([str(tmp_path)]))
+    assert len({item.key for item in items}) == len({item.stem for item in items}) == 2
+    for item in items:
+        assert isinstance(item.source, Path) and item.source.read_bytes() == b"x"
+        (item.key + item.stem).encode("utf-8")

@@ -173,3 +173,88 @@ def test_an_index_without_its_images_does_not_complain_of_an_option_that_nobody_
     with pytest.raises(SystemExit):
         main(["data", "check", str(tmp_path / "index"), "--root", "nowhere"])
     assert "--root: wanted a folder, got nowhere" in capsys.readouterr().err
+
+
+# ---- advice without a whole command: an option, a key of the config, `--set KEY=VALUE` -------------------------------
+
+OTHERS = {"--golden", "--standalone", "--nproc-per-node", "--force-reinstall", "--porcelain", "--untracked-files", "--line",
+          "--whole-images", "--epochs"}  # fmt: skip
+"""Options of other programs: git, pip, torchrun, a style sheet, scripts/."""
+
+
+def messages_of_package() -> Iterator[tuple[str, str]]:
+    """`texts_of_package` without docstrings, and the pages that results become."""
+    for path in sorted((ROOT / "cocoer").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        silent: set[int] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and isinstance(node.body[0], ast.Expr):
+                silent.add(id(node.body[0].value))
+            elif isinstance(node, ast.JoinedStr):
+                silent.update(map(id, node.values))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node.value
+            elif isinstance(node, ast.JoinedStr):
+                parts = [str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values]
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", "".join(parts)
+    for path in sorted((ROOT / "cocoer").rglob("*.html")):
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+
+
+def all_options(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Every option of every command."""
+    found = {"--plugin", "--debug", "--version"}
+
+    def parse_args(self: argparse.ArgumentParser, *_: Any, **__: Any) -> Any:
+        waiting = [self]
+        for parser in waiting:
+            waiting += _subparsers(parser).values()
+            found.update(option for action in parser._actions for option in action.option_strings)
+        raise Parsed
+
+    for way in ("parse_args", "parse_intermixed_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, way, parse_args)
+    for name in [*(c for c in COMMANDS if c != "prepare"), *(f"prepare_{what}" for what in PREPARED)]:
+        with pytest.raises(Parsed):
+            importlib.import_module(f"cocoer.cli.{name}").main([])
+    return found
+
+
+def config_keys(tree: dict[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield above + key
+        if isinstance(value, dict):
+            yield from config_keys(value, f"{above}{key}.")
+
+
+def test_an_option_or_key_that_a_message_names_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cocoer.config import Config, change_config, config_to_dict
+    from cocoer.errors import ConfigError
+
+    tree = config_to_dict(Config())
+    options, keys = all_options(monkeypatch) | OTHERS, set(config_keys(tree))
+    key = re.compile(rf"(?<![\w./])((?:{'|'.join(tree)})(?:\.[a-z_]+)+)(?![\w/(])")
+    wrong, settings = [], 0
+    for place, text in messages_of_package():
+        wrong += [
+            f"{place}: no option {o}" for o in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text) if o not in options
+        ]
+        files = (".onnx", ".pkl", ".boxes_file", ".safetensors", ".md", ".py", ".html")  # `model.onnx` and the like
+        wrong += [f"{place}: no key {k}" for k in key.findall(text) if k not in keys and not k.endswith(files)]
+        for setting in re.findall(r"--set ([a-z_.]+=[^\s,;)'\"`]+)", text):
+            settings += 1
+            name, _, value = setting.partition("=")
+            try:
+                change_config(Config(), [f"{name}={'640' if value == 'X' else value}"])
+            except ConfigError as err:
+                wrong.append(f"{place}: --set {setting}: {err}")
+    assert not wrong, "\n".join(wrong)
+    assert settings > 5 and len(options) > 100
+
+
+@pytest.mark.parametrize("text", ["use --no-such-option", "set model.backbon.weights", "--set run.seeed=1"])
+def test_advice_that_is_none_is_found(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("test_remedies.messages_of_package", lambda: [("here", text)])
+    with pytest.raises(AssertionError, match="here: "):
+        test_an_option_or_key_that_a_message_names_is_one(monkeypatch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -28,6 +29,7 @@ from own_people import (
 from PIL import Image
 
 from cocoer.cli import prepare_table
+from cocoer.cli.main import main
 from cocoer.config import config_from_dict
 from cocoer.data.batch import PersonRecord
 from cocoer.data.index import read_records
@@ -507,3 +509,73 @@ def test_a_dataset_of_its_own_file(photos: tuple[Path, list[Annotated]], tmp_pat
     said = sidecar_of(tmp_path / "out")["against_published"]["paper"]["persons"]["train"]
     assert said == {"published": 32, "here": 30, "difference": -2}
     assert f"data.dataset: {tmp_path / 'mine.yaml'}" in capsys.readouterr().out
+
+
+# ---- files and names of anybody --------------------------------------------------------------------------------------
+
+
+def test_a_line_break_inside_a_cell_is_part_of_it_and_other_breaks_end_no_row(
+    photos: tuple[Path, list[Annotated]], tmp_path: Path
+) -> None:
+    r"""Rows end at \n, \r or \r\n outside quotes; U+0085, U+2028 and a break in quotes belong to the cell."""
+    root, people = photos
+    labels = ("calm\nlake", "odd\u2028line\u0085", "plain")
+    rows = [f'{p.file},"{labels[i % 3]}"' for i, p in enumerate(people)]
+    (tmp_path / "a.csv").write_text("\n".join(["image,labels", *rows]), encoding="utf-8", newline="")
+    assert prepare(tmp_path / "a.csv", root, tmp_path / "index") in (0, 1)
+    said = sidecar_of(tmp_path / "index")
+    assert len(records_of(tmp_path / "index")) + len(said["skipped"]) == len(people)
+    assert {" ".join(name.split()) for name in said["data"]["classes"]} == {" ".join(name.split()) for name in labels}
+
+
+def bold_folder(folder: Path, video: str) -> None:
+    """One annotated clip under a name of choice, its joints where that name leads to."""
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "joints").mkdir()
+    (folder / "videos").mkdir()
+    values = [video, "0", "0", "2", *["1.0"] * 26, *["5"] * 3, "", "", "", ""]
+    (folder / "annotations" / "train.csv").write_text(",".join(values) + "\n")
+    joints = np.zeros((3, 56))
+    joints[:, 0], joints[:, 2:] = range(3), np.tile([10.0, 20.0, 1.0, 30.0, 50.0, 1.0], 9)
+    place = folder / "joints" / Path(video).with_suffix(".npy")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    np.save(place, joints)
+
+
+@pytest.mark.parametrize("video", ["../../outside/001/a.mp4", "../stolen.mp4"])
+def test_a_clip_that_leads_out_of_its_folder_is_neither_read_nor_written(video: str, tmp_path: Path) -> None:
+    bold_folder(tmp_path / "a" / "bold", video)
+    before = sorted(tmp_path.rglob("*"))
+    (row,) = read_bold(tmp_path / "a" / "bold")
+    assert "leads out of the images' folder" in row.fault
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_devices_and_deep_json_end_as_rows_or_one_line(
+    photos: tuple[Path, list[Annotated]], tmp_path: Path, capsys: Any
+) -> None:
+    """A pipe waits for ever and a device never ends: neither is opened as an image, and a device not as annotations."""
+    root, people = photos
+    mine = tmp_path / "photos"
+    shutil.copytree(root, mine)
+    os.mkfifo(mine / "pipe.jpg")
+    (mine / "zero.jpg").symlink_to("/dev/zero")
+    rows = [f"{name},{label}" for name in ("pipe.jpg", "zero.jpg", *(p.file for p in people)) for label in CLASSES[:1]]
+    rows[3:] = [f"{p.file},{CLASSES[i % 2]}" for i, p in enumerate(people)]
+    (tmp_path / "a.csv").write_text("\n".join(["image,labels", *rows]))
+    assert prepare(tmp_path / "a.csv", mine, tmp_path / "index") == 1
+    faults = {row["where"]: row["reason"] for row in sidecar_of(tmp_path / "index")["skipped"]}
+    assert sum("pipe" in reason for reason in faults.values()) == 2, faults
+    for name in ("a.json", "b.jsonl", "c.csv"):
+        (tmp_path / name).symlink_to("/dev/zero")
+        assert main(["prepare", "table", str(tmp_path / name), "--root", str(mine), "--output", str(tmp_path / "i"),
+                     "--heads", "estimate"]) in (1, 2)  # fmt: skip
+        said = capsys.readouterr().err
+        assert ("device" in said or "more than" in said) and "shows where" not in said, said
+    for name, text in {"d.json": "[" * 100_000, "e.jsonl": "[" * 100_000, "f.json": '{"a":' * 100_000}.items():
+        (tmp_path / name).write_text(text)
+        assert main(["prepare", "table", str(tmp_path / name), "--root", str(mine), "--output", str(tmp_path / "i"),
+                     "--heads", "estimate"]) in (1, 2)  # fmt: skip
+        said = capsys.readouterr().err
+        assert "shows where" not in said and name in said, said

@@ -351,7 +351,7 @@ run("prepare", "demo", "--output", "world", "--train", 2, "--val", 1, "--test", 
 run("prepare", "emotic", "--root", "world", "--output", "index", "--heads", "estimate")
 splits = {name: read_records(Path(f"index/{name}.jsonl")) for name in ("train", "val", "test")}
 records = splits["train"]
-rows = [f"{r.image},0 0 9 9,{label},{name}" for name in splits for r in splits[name] for label in ("Happy", "Sad")]
+rows = [f"{r.image},{i} 0 {30 + i} 30,{('Happy', 'Sad')[i % 2]},{name}" for name in splits for i, r in enumerate(splits[name])]
 Path("t.csv").write_text("\\n".join(["image,body,labels,split", *rows]))
 run("prepare", "table", "t.csv", "--root", "world", "--output", "own", "--heads", "estimate")
 find_dataset(str(next(Path("own").glob("*.yaml"))))

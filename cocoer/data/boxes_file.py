@@ -10,7 +10,6 @@ rectangles are read too (`label_studio_boxes`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from pathlib import Path
@@ -22,6 +21,7 @@ from cocoer.data.inputs import VIDEO_SUFFIXES
 from cocoer.data.label_studio_boxes import read_label_studio
 from cocoer.data.people import complete_boxes
 from cocoer.errors import BoxesError
+from cocoer.files import parse_json, read_file
 from cocoer.outputs import PersonBoxes
 
 BODY_KEYS = ("body", "bbox", "person_box", "person")
@@ -40,9 +40,7 @@ def read_boxes_file(path: str | Path) -> Any:
     """The JSON in a boxes file. Raises BoxesError for a missing, unreadable, too large or malformed file."""
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise BoxesError(f"boxes file {path}: larger than {LARGEST_FILE >> 20} MB; split it")
-        return parse_boxes(path.read_bytes(), f"boxes file {path}")
+        return parse_boxes(read_file(path, LARGEST_FILE), f"boxes file {path}")
     except FileNotFoundError:
         raise BoxesError(f"boxes file {path}: no such file; {_WANTED}") from None
     except OSError as err:
@@ -52,8 +50,13 @@ def read_boxes_file(path: str | Path) -> Any:
 def parse_boxes(data: bytes, where: str) -> Any:
     """The JSON of boxes, Label Studio's put into ours. where: begins the message. Raises BoxesError."""
     try:
-        return read_label_studio(json.loads(data.decode("utf-8-sig")))
-    except (ValueError, RecursionError, MemoryError) as err:  # also an integer of more digits than Python reads
+        tree = parse_json(data.decode("utf-8-sig"))
+        if tree is None:
+            raise BoxesError("wanted a JSON object or a list, got null")
+        return read_label_studio(tree)
+    except BoxesError as err:
+        raise BoxesError(f"{where}: {err}") from None
+    except (ValueError, MemoryError) as err:
         raise BoxesError(f"{where}: is not JSON ({err}); {_WANTED}") from None
 
 

@@ -27,7 +27,7 @@ from cocoer.data.decode import decode_record
 from cocoer.data.files import in_threads
 from cocoer.data.transforms import LevelCrops, crop_levels
 from cocoer.errors import CacheError
-from cocoer.files import file_sha256, put_in_place, wait_for
+from cocoer.files import file_sha256, put_in_place, read_json, wait_for
 
 LAYOUT = 1
 """Raised whenever crops or files change their meaning; caches of another layout are built again."""
@@ -44,7 +44,7 @@ class CropCache:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
-            self.manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+            self.manifest: dict[str, Any] = read_json(self.folder / "manifest.json")
             self._boxes: NDArray[np.float32] = np.array(map_array(self.folder / "boxes.npy"))
             self._pixels = self._open()
         except (OSError, ValueError) as err:

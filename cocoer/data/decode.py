@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import struct
 import threading
 import warnings
@@ -209,6 +210,8 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
         source = io.BytesIO(source)
     elif not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
         raise ImageError(f"{name}: wanted {_WANTED}; got {type(source).__name__}")
+    elif not hasattr(source, "read") and _never_ends(source):
+        raise ImageError(f"{name}: wanted an image file, got a pipe, socket or device")
     try:
         # Pillow warns from 89 million pixels on; the limit that counts is ours, below. The lock is there because
         # catch_warnings puts back what it found: two threads inside it at once would leave the wrong filters behind.
@@ -237,6 +240,15 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
         with image:
             raise
     return image
+
+
+def _never_ends(path: str | os.PathLike[str]) -> bool:
+    """Whether a path leads to something that may wait or go on for ever. What is missing or no path at all is said later."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from cocoer.data.decode import decode_image, image_path, image_size
 from cocoer.errors import ImageError
+from cocoer.files import read_file
 
 _ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82")  # the last marker of a JPEG, the last chunk of a PNG
 _TAIL = 32  # bytes; some writers pad behind the end
@@ -42,7 +43,9 @@ def read_facts(path: Path) -> FileFacts:
     A JPEG or PNG that does not end as such files end may be truncated; only then, and for other formats, are all pixels decoded.
     """
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():
+            return FileFacts(0, 0, "", "unreadable file: wanted an image, got a folder, pipe or device")
+        data = read_file(path)
     except FileNotFoundError:
         return FileFacts(0, 0, "", "missing file")
     except OSError as err:

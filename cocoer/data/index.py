@@ -13,7 +13,7 @@ from typing import Any
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import image_path
 from cocoer.errors import IndexFileError
-from cocoer.files import read_lines, write_text
+from cocoer.files import read_json, read_lines, write_text
 from cocoer.names import SPLITS, canonical_class
 from cocoer.weights import places
 
@@ -144,7 +144,7 @@ def is_synthetic(index: str | Path, root: str | Path | None = None) -> bool:
 def _sidecar(folder: Path) -> dict[str, Any]:
     """What a folder's sidecar says; nothing where there is none that can be read."""
     try:
-        said = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
+        said = read_json(folder / SIDECAR)
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -382,13 +382,13 @@ def _plain(stem: str) -> str:
 def _short(part: str) -> str:
     raw = os.fsencode(part)
     if len(raw) <= LONGEST_STEM:
-        return _shown(part)
+        return raw.decode("utf-8", "replace")
     return raw[: LONGEST_STEM - 17].decode("utf-8", "ignore") + f"-{hash_of(part):016x}"
 
 
 def _shown(text: str) -> str:
-    """The text as JSON and terminals can take it: bytes that are no UTF-8 become the replacement character."""
-    return os.fsencode(text).decode("utf-8", "replace")
+    r"""The text as JSON and terminals can take it: bytes that are no UTF-8 are written out (\xff), so that two names stay two."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _exists(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.index import SIDECAR, read_index, split_path
 from cocoer.datasets import dataset_of, find_dataset, written_out
 from cocoer.errors import IndexFileError
+from cocoer.files import read_json
 from cocoer.names import SPLITS, ClassNames
 from cocoer.weights import places
 
@@ -57,7 +57,7 @@ def data_of_index(index: Path, root: Path, dataset: str | None = None) -> DataCo
     if dataset is None:
         folder = index if index.is_dir() else index.parent
         try:
-            said = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
+            said = read_json(folder / SIDECAR)
             dataset, own = said.get("dataset"), said.get("data")
         except (OSError, ValueError, AttributeError):
             dataset = own = None

@@ -51,7 +51,11 @@ def label_numbers(result: Evaluation, loaded: Loaded) -> dict[str, Any]:
     """F1 and Jaccard of the fused answer at the thresholds that the weights carry; several labels a person only."""
     fitted: Mapping[str, float] = loaded.thresholds.get("classes", {})
     default = loaded.config.inference.thresholds.fused
-    where = f"precision = recall on {loaded.thresholds['split']}" if fitted else f"threshold {default:g}"
+    where = (
+        f"precision = recall on {loaded.thresholds.get('split', 'a split that is not named')}"
+        if fitted
+        else f"threshold {default:g}"
+    )
     return s.label_quality(result, loaded.config.classes, fitted, default) | {"thresholds": where}
 
 

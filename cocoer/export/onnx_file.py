@@ -19,6 +19,7 @@ from cocoer.config import Config, InferenceConfig, change_config, check_classes,
 from cocoer.data.transforms import LevelCrops, normalised
 from cocoer.description import METADATA_KEY, SKIPPED, VERIFIED, described
 from cocoer.errors import ExportError
+from cocoer.files import read_file
 from cocoer.names import LEVELS
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class OnnxFile:
         path = Path(path)
         if not path.is_file():
             raise ExportError(f"{path}: no such file; write one with cocoer export --format onnx")
-        content = path.read_bytes()
+        content = read_file(path)
         if verify:
             _check_seal(content, path)
         self.checksums = VERIFIED if verify else SKIPPED

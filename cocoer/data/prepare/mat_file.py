@@ -11,6 +11,8 @@ import struct
 import zlib
 from pathlib import Path
 
+from cocoer.files import read_file
+
 LARGEST = 2**30
 """Bytes that a file may have when it is unpacked; EMOTIC's structs of structs shrink to about a twentieth."""
 
@@ -26,7 +28,7 @@ def check_mat_file(path: Path, largest: int = LARGEST) -> None:
 
     NotImplementedError for version 7.3, which is HDF5. What is damaged otherwise is left for scipy to say.
     """
-    data = path.read_bytes()
+    data = read_file(path, largest)
     if data[:8] == b"\x89HDF\r\n\x1a\n" or (len(data) > 128 and 2 in data[124:126] and data[124:126] != b"\x02\x02"):
         raise NotImplementedError
     if len(data) < 128 or data[126:128] not in (b"IM", b"MI"):

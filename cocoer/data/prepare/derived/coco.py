@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from cocoer.data.prepare.derived.reading import Reading, RowError, split_of, vad_or_none
 from cocoer.datasets import DatasetEntry, find_dataset
 from cocoer.errors import DerivedError
+from cocoer.files import read_json
 from cocoer.names import canonical_class
 
 
@@ -20,7 +20,7 @@ def read_coco_json(source: Path, reading: Reading, dataset: str) -> None:
     """
     split = split_of(source)
     try:
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = read_json(source)
         names = {image["id"]: str(image["file_name"]).replace("\\", "/") for image in content["images"]}
         rows = [(f"annotation {a.get('id', n)}", a) for n, a in enumerate(content["annotations"])]
         numbers = [a.get("category_id") for _, a in rows]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from cocoer.data.prepare.table.rows import Reading, Row, chosen_columns, table_rows
 from cocoer.errors import AnnotationError
+from cocoer.files import read_file
 
 
 def read_delimited(path: Path, reading: Reading) -> Iterator[Row]:
@@ -16,12 +18,12 @@ def read_delimited(path: Path, reading: Reading) -> Iterator[Row]:
     A line with more or fewer values than the header is a faulty row.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as err:
         raise AnnotationError(f"{path}: wanted UTF-8 text, got other bytes ({err.reason}); save it as UTF-8") from None
     header = text.partition("\n")[0]
     mark = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
-    lines = csv.reader(text.splitlines(), delimiter=mark)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)  # a line break in quotes stays
     try:
         names = [name.strip() for name in next(lines, [])]
         body = [(f"row {lines.line_num}", values) for values in lines if any(v.strip() for v in values)]

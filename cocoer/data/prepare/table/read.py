@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cocoer.data.prepare.table.label_studio import read_label_studio
 from cocoer.data.prepare.table.parquet import read_parquet
 from cocoer.data.prepare.table.rows import Reading, Row
 from cocoer.errors import AnnotationError
+from cocoer.files import read_json
 
 FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "parquet", "coco", "label-studio", "cvat", "bold", "heco")
 
@@ -68,6 +68,6 @@ def read_rows(path: Path, reading: Reading, form: str | None = None) -> list[Row
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return read_json(path)
     except (OSError, ValueError) as err:
         raise AnnotationError(f"{path}: cannot be read as JSON: {err}") from None
