@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cocoer.errors import CheckpointError
+from cocoer.files import parse_json
 
 FORMAT_VERSION = 1
 METADATA_KEY = "cocoer"
@@ -52,7 +52,7 @@ def described(text: str | None, where: str) -> dict[str, Any]:
     try:
         if len(text) > _MOST_BYTES:
             raise ValueError(f"larger than {_MOST_BYTES:,} bytes")
-        tree: dict[str, Any] = json.loads(text)
+        tree: dict[str, Any] = parse_json(text)
         version = tree.get("format_version")
     except (ValueError, AttributeError, RecursionError) as err:
         raise CheckpointError(f"{where}: its description is damaged ({err}); fetch or copy the file again") from None

@@ -174,11 +174,15 @@ def read_file(path: str | Path, most: int = MOST_BYTES) -> bytes:
 def read_json(path: str | Path, most: int = MOST_BYTES) -> Any:
     """What a JSON file holds, UTF-8 with or without a byte order mark.
 
-    Raises OSError as `read_file` does, and ValueError for what is no JSON, is nested too deeply, or has a number of more digits
-    than Python reads.
+    Raises OSError as `read_file` does, and ValueError as `parse_json` does.
     """
+    return parse_json(read_file(path, most).decode("utf-8-sig"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON text. Raises ValueError for what is none, is nested too deeply, or has a number of more digits than Python reads."""
     try:
-        return json.loads(read_file(path, most).decode("utf-8-sig"))
+        return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

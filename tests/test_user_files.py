@@ -17,9 +17,11 @@ from PIL import Image
 from tiny_recognizer import ROOT, load_program, tiny_checkpoint
 
 from cocoer.data.inputs import iterate_inputs, survey_inputs
+from cocoer.errors import OutputError
 from cocoer.files import hold_folder
 from cocoer.inference.recognizer import Recognizer
 from cocoer.own_files import is_own, is_own_image
+from cocoer.report.results import check_same_weights, start_over
 
 BOXES = {"persons": [{"body": [10, 5, 60, 90], "head": [25, 8, 45, 30]}]}
 Run = Callable[..., int]
@@ -366,3 +368,49 @@ def test_a_name_with_blanks_at_its_ends_is_found_through_a_list(tmp_path: Path) 
     (tmp_path / "plain.jpg").write_bytes(b"")
     lines = f"{tmp_path}/ a.jpg \r\n  {tmp_path}/plain.jpg  \n".encode()
     assert [item.fault for item in iterate_inputs(["-"], stdin=lines)] == ["", ""]
+
+
+GOOD_ROW = {"image": "a.jpg", "frame": None, "width": 9, "height": 9, "status": "ok", "message": "", "persons": []}
+BAD_ROWS = {
+    "no object": "[]",
+    "a number": "5",
+    "without an image": '{"persons": []}',
+    "an image that is a number": '{"image": 5, "persons": []}',
+    "not a number": '{"image": NaN, "persons": []}',
+    "without persons": '{"image": "a.jpg"}',
+    "persons that are none": '{"image": "a.jpg", "persons": [5]}',
+    "a person without sources": '{"image": "a.jpg", "persons": [{"boxes": null}]}',
+    "weights that are a list": '{"image": "a.jpg", "persons": [], "model": []}',
+    "deep": "[" * 100_000,
+    "many digits": '{"image": "a.jpg", "persons": [], "frame": ' + "9" * 5_000 + "}",
+    "no text": "\0",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ROWS)
+def test_a_damaged_row_is_named_before_a_resumed_run_goes_on(kind: str, tmp_path: Path) -> None:
+    rows = tmp_path / "results.jsonl"
+    rows.write_text(json.dumps(GOOD_ROW) + "\n" + BAD_ROWS[kind] + "\n" + json.dumps(GOOD_ROW) + "\n")
+    before = rows.read_bytes()
+    with pytest.raises(OutputError, match=r"results\.jsonl: line 2 is not a row"):
+        start_over(tmp_path, resume=True)
+    assert rows.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_stands_in_the_place_of_the_rows_and_is_no_file_stays(resume: bool, tmp_path: Path) -> None:
+    makers: dict[str, Callable[[Path], object]] = {
+        "pipe": os.mkfifo,
+        "folder": Path.mkdir,
+        "device": lambda place: place.symlink_to("/dev/zero"),
+        "nothing": lambda place: place.symlink_to("nowhere"),
+    }
+    for name, make in makers.items():
+        place = tmp_path / name / "results.jsonl"
+        place.parent.mkdir()
+        make(place)
+        check_same_weights(place.parent, "0" * 64)
+        with pytest.raises(ValueError, match=r"is not a file that cocoer wrote, and it stays"):
+            start_over(place.parent, resume)
+        assert os.path.lexists(place)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cocoer.files import write_text
+from cocoer.files import read_json, write_text
 from cocoer.weights import places
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def check(files: list[Path]) -> int:
     missed = 0
     for file in files:
         try:
-            rows = [row_of(row) for row in json.loads(file.read_text(encoding="utf-8"))]
+            rows = [row_of(row) for row in read_json(file)]
         except (OSError, ValueError, AttributeError, TypeError) as err:
             print(
                 f"cocoer benchmark: error: {file}: wanted rows that `cocoer benchmark --json` wrote, got {err}",

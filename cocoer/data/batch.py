@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cocoer.boxes import Box, as_box
+from cocoer.files import parse_json
 from cocoer.names import HEAD_SOURCES, SPLITS
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class PersonRecord:
     def from_line(cls, line: str, where: str = "index") -> PersonRecord:
         """Read one line. Raises ValueError that names the place and the missing or wrong key."""
         try:
-            raw = json.loads(line)
+            raw = parse_json(line)
         except (ValueError, RecursionError) as err:
             raise ValueError(f"{where}: wanted a JSON object a line, got {line[:60]!r} ({err})") from None
         names = ("image", "width", "height", "person", "body", "head", "head_source", "labels", "vad", "split")

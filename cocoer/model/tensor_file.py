@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cocoer.description import SKIPPED, VERIFIED, WITHOUT
 from cocoer.errors import CheckpointError
-from cocoer.files import write_file
+from cocoer.files import parse_json, write_file
 
 CHECKSUMS = "checksums"
 _MOST_HEADER = 16 * 2**20  # bytes; a thousand tensors and a config have 0.2 MB
@@ -94,7 +94,7 @@ def read_tensor_file(path: str | Path, what: str = "weights", verify: bool = Tru
 def _verify(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str) -> None:
     """CheckpointError unless every tensor, and nothing else, is as its checksum says."""
     try:
-        wanted = json.loads(metadata[CHECKSUMS])
+        wanted = parse_json(metadata[CHECKSUMS])
         names = wanted.keys() - {_REST}
     except (ValueError, AttributeError, RecursionError):
         raise CheckpointError(f"{where}: its checksums are damaged; fetch or copy the file again") from None
@@ -135,7 +135,7 @@ def read_container(file: Path, what: str = "weights") -> dict[str, str]:
     wanted, metadata = 8 + length, {}
     if len(header) == length:
         try:
-            entries = json.loads(header)
+            entries = parse_json(header)
             metadata = entries.pop("__metadata__", {})
             wanted += max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
             if not all(isinstance(value, str) for value in metadata.values()):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cocoer.errors import ConfigError
+from cocoer.files import parse_json
 from cocoer.weights import places
 
 _Layers = Annotated[int, Field(ge=1, le=64)]
@@ -79,7 +80,7 @@ def read_tower(tower: str) -> dict[str, Any]:
             text = handle.read(_MOST_BYTES + 1)
         if len(text) > _MOST_BYTES:
             raise ConfigError(f"{where}: wanted a config of at most {_MOST_BYTES:,} bytes")
-        content = json.loads(text)
+        content = parse_json(text)
     except (OSError, ValueError, RecursionError) as err:
         raise err if isinstance(err, ConfigError) else ConfigError(f"{where}: is not JSON: {err}") from None
     return checked_tower(content, where)

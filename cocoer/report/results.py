@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from cocoer.errors import OutputError
-from cocoer.files import cannot_write, write_bytes, write_file
+from cocoer.files import cannot_write, parse_json, write_bytes, write_file
 from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, ImageResult
 from cocoer.own_files import is_own, note_of, pdf_notes
@@ -114,12 +114,37 @@ def read_rows(path: Path, numbered: bool = False) -> Iterator[tuple[int, dict[st
             if not line.endswith(b"\n"):
                 return
             try:
-                tree = json.loads(line)
-                yield (tree["position"], tree["row"]) if numbered else (number, tree)
+                tree = parse_json(line)
+                place, row = (tree["position"], tree["row"]) if numbered else (number, tree)
+                if not isinstance(place, int) or not _is_row(row):
+                    raise ValueError
+                yield place, row
             except (ValueError, KeyError, TypeError):
                 raise OutputError(
                     f"{path}: line {number + 1} is not a row that inference.py wrote; remove the file, or run without --resume"
                 ) from None
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a JSON value has the form of `ImageResult.to_dict`, as far as a table is made of it."""
+    if not isinstance(row, dict) or not isinstance(row.get("image"), str) or not isinstance(row.get("model", {}), dict):
+        return False
+    return isinstance(row.get("persons"), list) and all(map(_is_person, row["persons"]))
+
+
+def _is_person(person: Any) -> bool:
+    if not isinstance(person, dict) or not isinstance(person.get("boxes"), dict | None):
+        return False
+    names = [person.get(key) for key in (*SOURCES, "emo_process")]
+    if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in names):
+        return False
+    by_source = person.get("probabilities")
+    return (
+        isinstance(person.get("losses"), dict)
+        and isinstance(by_source, dict)
+        and all(isinstance(values, dict) for values in by_source.values())
+        and (not by_source or "pred" in by_source)
+    )
 
 
 def row_key(row: Mapping[str, Any]) -> str:
@@ -235,7 +260,8 @@ def start_over(folder: Path, resume: bool, is_input: IsInput = lambda path: Fals
     """
     prepare_folder(folder)
     for place in (folder / ROWS, folder / TABLE):
-        if os.path.lexists(place) and (is_input(place) or not (resume or _is_own_table(place))):
+        taken = os.path.lexists(place) and not (place.is_file() and (resume or _is_own_table(place)))
+        if taken or (os.path.lexists(place) and is_input(place)):
             raise ValueError(f"{place}: is not a file that cocoer wrote, and it stays; choose another --output")
     try:
         if resume:
@@ -258,14 +284,14 @@ def _is_own_table(path: Path) -> bool:
             first = file.readline(1 << 24)
         if path.name == TABLE:
             return not first or first.startswith(b"image,frame,width,height,person")
-        return not first.endswith(b"\n") or json.loads(first).keys() >= {"image", "status", "persons"}
+        return not first.endswith(b"\n") or parse_json(first).keys() >= {"image", "status", "persons"}
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 
 def check_same_weights(folder: Path, sha256: str) -> None:
     """ValueError where the rows that are to be continued were made by other weights than those with this checksum."""
-    if (folder / ROWS).exists():
+    if (folder / ROWS).is_file():
         for _, row in read_rows(folder / ROWS):
             before = row.get("model", {})
             if before.get("sha256", sha256) != sha256:

@@ -19,7 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from cocoer.files import write_file
+from cocoer.files import parse_json, write_file
 
 LOG_NAME = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -81,7 +81,7 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     lines = Path(path).read_bytes().split(b"\n")  # what follows the last line break is empty or half a line
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            records.append(json.loads(line))
+            records.append(parse_json(line))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: wanted one JSON object, got {line[:80]!r}: {error}") from None
     return records

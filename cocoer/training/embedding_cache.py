@@ -21,6 +21,7 @@ from torch import Tensor
 from cocoer.data.files import scan_files
 from cocoer.data.loaders import PersonDataset
 from cocoer.errors import CheckpointError
+from cocoer.files import parse_json
 from cocoer.model.tensor_file import read_tensor_file, write_tensors
 from cocoer.model.vocabulary import VocabularyBranch
 from cocoer.runtime import Runtime
@@ -98,7 +99,7 @@ def _read(file: Path, hashes: dict[str, str]) -> Tensor:
     remedy = f"delete {file}, and it will be made again"
     try:
         content = read_tensor_file(file, "embeddings")
-        stored: dict[str, str] = json.loads(content.metadata[_ROWS])
+        stored: dict[str, str] = parse_json(content.metadata[_ROWS])
         table = content.tensors["embeddings"]
         if table.ndim not in (2, 3) or len(table) != len(stored):  # [n, e], or [n, L, e] where CLIP reads every level
             raise ValueError(f"{list(table.shape)} for {len(stored)} persons")

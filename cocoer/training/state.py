@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 
 from cocoer.errors import CheckpointError
-from cocoer.files import file_sha256, put_in_place, remove_folder, sync_file, sync_folder
+from cocoer.files import file_sha256, put_in_place, read_json, remove_folder, sync_file, sync_folder
 from cocoer.model.checkpoint import FILE_NAME
 
 TRAINING_FILE = "training.pt"
@@ -80,7 +80,7 @@ def save_state(
 def why_torn(folder: Path) -> str | None:
     """What is wrong with a state folder, or None where every file is whole (sizes and sha256 as in its manifest)."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         for name in (FILE_NAME, TRAINING_FILE):
             wanted = manifest["files"][name]
             size = (folder / name).stat().st_size

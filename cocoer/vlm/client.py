@@ -21,7 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 from PIL import Image
 
 from cocoer.errors import EndpointError, MissingExtra
-from cocoer.files import write_text
+from cocoer.files import read_json, write_text
 from cocoer.vlm.prompts import Question
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _content(raw: bytes) -> str | None:
 def _read_cached(place: Path) -> str | None:
     """A stored answer; a damaged file counts as none."""
     try:
-        stored = json.loads(place.read_text(encoding="utf-8"))
+        stored = read_json(place)
         return stored["text"] if isinstance(stored["text"], str) else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cocoer.errors import FetchError, FolderInUse
-from cocoer.files import file_sha256, hold_folder, put_in_place, wait_for, write_text
+from cocoer.files import file_sha256, hold_folder, put_in_place, read_json, wait_for, write_text
 from cocoer.weights import places
 from cocoer.weights.archive import take
 from cocoer.weights.catalog import WeightsFile
@@ -149,7 +149,7 @@ def recorded() -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, str] = read_json(path)
     except ValueError:
         raise FetchError(f"{path}: wanted the checksums as JSON, got something else; remove the file") from None
     return found

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cocoer.errors import CheckpointError
-from cocoer.files import write_text
+from cocoer.files import read_json, write_text
 from cocoer.weights import places
 from cocoer.weights.catalog import DEMO_CHECKPOINT, WeightsFile, entry
 
@@ -87,7 +87,7 @@ def chosen() -> Route | None:
     """The route that setup chose, if it (still) has everything that it needs."""
     path = places.find(_CHOICE)
     try:
-        said = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        said = read_json(path) if path else {}
         route = Route(str(said["checkpoint"]), str(said["detector"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -15,7 +15,7 @@ from cocoer.data.decode import decode_image, image_path
 from cocoer.data.files import progress
 from cocoer.data.people import Detections
 from cocoer.errors import ImageError
-from cocoer.files import read_lines, write_text
+from cocoer.files import parse_json, read_lines, write_text
 
 Detector = Callable[[NDArray[np.uint8]], Detections]
 
@@ -78,7 +78,7 @@ def _read_store(store: Path, settings: Mapping[str, Any], images: Mapping[str, s
     found: dict[str, Detections] = {}
     for number, line in enumerate(lines):
         try:
-            raw = json.loads(line)
+            raw = parse_json(line)
             if number == 0 and raw["settings"] != json.loads(json.dumps(dict(settings))):
                 return {}
             if number and images.get(raw["image"]) == raw["content"]:

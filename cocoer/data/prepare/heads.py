@@ -8,7 +8,6 @@ person gets an estimate: the median place of a head in its body over this data s
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 from cocoer.boxes import Box, area, as_box, clip_box, relative_box
 from cocoer.data.people import HEAD_IN_BODY, RULES, Detections, head_from_body
 from cocoer.errors import HeadFileError
-from cocoer.files import read_lines
+from cocoer.files import parse_json, read_lines
 from cocoer.names import HEAD_SOURCES
 
 MIN_SIDE = 2.0
@@ -184,7 +183,7 @@ def _json_rows(path: Path) -> list[tuple[HeadKey, Candidate]]:
         if not line.strip():
             continue
         try:
-            raw = json.loads(line)
+            raw = parse_json(line)
             source = raw.get("head_source", "annotated")
             # An estimate of another run is no knowledge of this head: this run makes its own.
             known = raw["head"] is not None and source != "estimated"

@@ -28,7 +28,7 @@ from cocoer.datasets import DatasetEntry, find_dataset
 from cocoer.errors import TableError
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
-from cocoer.files import file_sha256, write_file, write_text
+from cocoer.files import file_sha256, read_json, write_file, write_text
 from cocoer.ideas import loaded_plugins
 from cocoer.model.checkpoint import Loaded, find_weights, load_weights, read_metadata
 from cocoer.names import ClassNames
@@ -238,7 +238,7 @@ def read_run(folder: Path) -> Measurement:
     """A stored run. Raises TableError for a truncated or changed file, and says which."""
     file, scores = folder / "result.json", folder / "scores.npz"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         numbers, wanted = content["numbers"], content["scores_sha256"]
         if file_sha256(scores) != wanted:
             raise ValueError(f"{scores.name} is not the file that was written with it")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cocoer.data.prepare.table.rows import Reading, Row, chosen_columns, table_rows
 from cocoer.errors import AnnotationError
-from cocoer.files import read_lines
+from cocoer.files import parse_json, read_lines
 
 
 def read_json_lines(path: Path, reading: Reading) -> Iterator[Row]:
@@ -19,7 +18,7 @@ def read_json_lines(path: Path, reading: Reading) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
             found.append(
                 (f"row {number}", value if isinstance(value, dict) else f"wanted an object, got {line[:40]!r}")
             )

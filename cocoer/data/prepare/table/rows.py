@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cocoer.errors import AnnotationError
+from cocoer.files import parse_json
 from cocoer.names import nearest
 
 Convention = Literal["xyxy", "xywh", "cxcywh"]
@@ -159,7 +159,7 @@ def labels_in(value: Any) -> tuple[str, ...]:
     """The labels in a value: a list (also written as JSON), or a text with `|` or `;` between them; each once."""
     if isinstance(value, str) and value.strip().startswith("["):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             value = value.strip().strip("[]").replace("'", "").replace('"', "").replace(",", "|")
     if hasattr(value, "tolist"):
