@@ -333,7 +333,7 @@ def test_everything_else_that_is_written_is_written_whole() -> None:
     found = []
     for source in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "scripts").glob("*.py")]:
         name = source.relative_to(PACKAGE).as_posix() if source.is_relative_to(PACKAGE) else source.name
-        if name == "files.py":
+        if name == "files.py" or name.startswith("benchmark/"):  # a benchmark makes its inputs in a temporary folder
             continue
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
