@@ -115,29 +115,30 @@ def as_csv(points: Sequence[StudyPoint]) -> str:
 
 
 def finding(table: Table) -> str:
-    """The first sentences of the page."""
-    setting = table.settings[0]
-    right, paper = (table(setting, "fresh_first_excluded", who, "any") for who in ("shipped", "paper"))
+    """The first sentence of the page."""
+    right, paper = (table(table.settings[0], "fresh_first_excluded", who, "any") for who in ("shipped", "paper"))
     if right is None or paper is None:
         return "Nothing was measured yet."
-    gains = []
-    for name in (s for s in table.settings if s != "caers"):
+    return (
+        "When CLIP reads head, body and context and the level that reads unlike the others leaves, the contradicting level"
+        f" leaves first in {right.mean:.0f} % of the contradicted persons (the paper's rule: {paper.mean:.0f} %; synthetic"
+        " scenes)."
+    )
+
+
+def gains(table: Table) -> str:
+    """What the gate, and the gate with the late half, bring after each kind of training."""
+    lines = ["A fusion that sees the excluded level weaker, as far as the levels disagree (the gate), changes:", ""]
+    for name in table.settings:
+        metric = "accuracy" if name == "caers" else "mAP"
         gate, late = (
             [gain(table(name, "fresh_gain", v, c)) for c in ("all", "contradicted")] for v in ("gate", "gate_late")
         )
-        gains.append(
-            f"After {SETTINGS[name]} ({table.trainings(name)} trainings) a fusion that sees the excluded level weaker, as far as"
-            f" the levels disagree, changes mAP by {gate[0]}, on the contradicted persons by {gate[1]}; with half of the answer"
-            f" left to the levels by the same shares the changes are {late[0]} and {late[1]}."
+        lines.append(
+            f"- {SETTINGS[name]}, {table.trainings(name)} trainings: {metric} by {gate[0]}, on the contradicted persons by"
+            f" {gate[1]}; with half of the answer left to the levels by the same shares by {late[0]} and {late[1]}."
         )
-    return " ".join(
-        [
-            "When CLIP reads head, body and context and the level that reads unlike the others leaves, the contradicting level"
-            f" leaves first in {right.mean:.0f} % of the contradicted persons (the paper's rule: {paper.mean:.0f} %; synthetic"
-            " scenes).",
-            *gains,
-        ]
-    )
+    return "\n".join(lines)
 
 
 def _reached(table: Table) -> str:
@@ -220,6 +221,7 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
     parts = [
         "# Competition by agreement",
         finding(table),
+        gains(table),
         HEAD.format(command=command),
         "## The numbers that were to be reached",
         _reached(table),
@@ -229,7 +231,7 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
     for setting in table.settings:
         count = table.trainings(setting)
         parts += [
-            f"## {SETTINGS[setting].capitalize()}",
+            f"## {SETTINGS[setting][0].upper()}{SETTINGS[setting][1:]}",
             SETTING[setting].format(count=count, persons=persons(table, setting)),
             headline(table, setting),
         ]
