@@ -212,3 +212,21 @@ def test_the_command_writes_a_copy_and_evaluate_tells_both(tmp_path: Path, capsy
     assert json.loads((out / "evaluation.json").read_text())["calibration"]["fitted_on"] == "val"
     with pytest.raises(SystemExit):
         script("calibrate").main(["--checkpoint", str(weights), "--output", str(copy), "--split", "test"])
+
+
+def test_an_empty_split_is_said_and_nothing_is_fitted() -> None:
+    for multi_label in (True, False):
+        with pytest.raises(ScoreError, match="wanted at least one person, got none; is the split empty"):
+            c.fit_calibration(np.zeros((0, 3)), np.zeros((0, 3)), [], "abc", multi_label=multi_label, split="val")
+
+
+def test_calibrate_says_that_there_is_no_val_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tiny_checkpoint(tmp_path)
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index/val.jsonl").write_text("")
+    given = ["--checkpoint", str(weights), "--output", str(tmp_path / "c.safetensors"), "--device", "cpu"]
+    places = ["--root", str(tmp_path), "--index"]
+    assert script("calibrate").main([*given, *places, str(tmp_path / "index")]) == 1
+    assert "wanted persons of split 'val', got none" in capsys.readouterr().err
+    assert script("calibrate").main([*given, *places, str(tmp_path / "nowhere")]) == 1
+    assert "no such person index" in capsys.readouterr().err and not (tmp_path / "c.safetensors").exists()

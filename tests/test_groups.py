@@ -159,3 +159,10 @@ def test_a_data_set_of_three_persons_has_no_groups_and_says_so() -> None:
     some = facts(3, per_image=1)
     found = g.group_numbers(some, ["a", "a", "b"], resamples=20)
     assert found["groups"] == {} and found["too_few"] == {"a": 2, "b": 1} and "reference" not in found
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_a_draw_that_has_nobody_has_no_headline(multi_label: bool) -> None:
+    some = facts(multi_label=multi_label)
+    nobody, everybody = np.zeros((1, 120)), np.ones((1, 120))
+    assert np.isnan(g.weighted_headline(some, np.concatenate([nobody, everybody]))).tolist() == [True, False]
