@@ -12,7 +12,7 @@ from tiny_models import ROOT, persons, tiny_model
 from torch import Tensor, nn
 
 from cocoer.config import load_config
-from cocoer.model.cocoer import CocoER
+from cocoer.model.cocoer import CocoER, Decisions
 from cocoer.model.competition import PaperCompetition
 from cocoer.model.describe import blank_model
 from cocoer.model.level_model import ModelOutput
@@ -151,8 +151,9 @@ def test_weights_for_another_number_of_emotions_are_refused() -> None:
 
 def test_a_pseudo_label_of_another_length_is_named() -> None:
     model = tiny_model()
-    model._label = lambda logits: logits[:, :7]
-    model._label.judge = "vocabulary"
+    short = lambda logits: logits[:, :7]  # noqa: E731
+    short.judge = "vocabulary"
+    model.decisions = Decisions(short)
     with pytest.raises(ValueError, match=r"pseudo_label must be \[2, 26\]; got \[2, 7\]"):
         model(*persons(2))
 

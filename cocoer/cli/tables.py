@@ -173,7 +173,7 @@ def measure(args: argparse.Namespace, target: Target, output: Path, command: str
     with start_runtime(args.device) as runtime:
         study = Study(
             target, tuple(weights), output / "runs", runtime, command,
-            batch_size=args.batch_size, resamples=args.resamples, progress=True,
+            batch_size=args.batch_size, resamples=args.resamples,
             towers=tuple(Tower.parse(text) for text in args.clip), variants=tuple(variants_of(args, target, output)),
         )  # fmt: skip
         tables = gather_with_progress(study, say)

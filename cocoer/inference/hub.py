@@ -53,21 +53,12 @@ def download(
     COCOER_OFFLINE=1. Raises CheckpointError that names what is wrong: no such repository or revision, another repository's
     files, no network.
     """
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
     offline = local_only or os.environ.get(_OFFLINE, "") not in ("", "0")
     if cache is None and os.environ.get(places.HOME_VARIABLE):
         cache = places.home() / "hub"
-    at = f"{name}" + (f" at {revision}" if revision else "")
     try:
         file = hf_hub_download(
             name,
@@ -78,40 +69,43 @@ def download(
             local_files_only=offline,
             endpoint=_endpoint(),
         )
-    except HFValidationError as err:
-        raise CheckpointError(
-            f"{name!r}: wanted user/repository, or a folder that save_pretrained wrote: {err}"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"{at}: not in the local cache, and the Hub cannot be asked (offline, or no network); load it once with a network"
-        ) from None
-    except RevisionNotFoundError:
-        raise CheckpointError(f"{name}: the Hub has no revision {revision!r} of it") from None
-    except EntryNotFoundError:
-        try:
-            files = HfApi(_endpoint(), token=token).list_repo_files(name, revision=revision)
-        except HfHubHTTPError:
-            files = []
-        raise CheckpointError(
-            f"{at}: has no {WEIGHTS}; it has {', '.join(sorted(files)[:8]) or 'no files'}. Wanted a repository that"
-            " push_to_hub of cocoer wrote; pickled weights are not opened"
-        ) from None
-    except GatedRepoError:
-        raise CheckpointError(
-            f"{name}: gated; accept its terms on its page, then pass token= or run `hf auth login`"
-        ) from None
-    except RepositoryNotFoundError:
-        raise CheckpointError(
-            f"{name}: the Hub has no such repository, or it is private; then pass token= or run `hf auth login`"
-        ) from None
-    except (HfHubHTTPError, OSError) as err:
-        if err.errno in _CLOSED and not isinstance(err, HfHubHTTPError):
+    except (HFValidationError, EntryNotFoundError, HfHubHTTPError, OSError) as err:
+        if isinstance(err, OSError) and err.errno in _CLOSED and not isinstance(err, HfHubHTTPError):
             where = err.filename or cache or "the Hub's own cache"
-            raise CheckpointError(f"{at}: {where} cannot be written ({err.strerror}); {places.ROOM}") from None
-        raise CheckpointError(f"{at}: cannot be fetched from the Hub: {' '.join(str(err).split())[:200]}") from None
+            raise CheckpointError(f"{name}: {where} cannot be written ({err.strerror}); {places.ROOM}") from None
+        raise CheckpointError(_why_not(err, name, revision, token)) from None
     path = Path(file)
     return path, path.parent.name  # .../snapshots/COMMIT/model.safetensors
+
+
+def _why_not(err: Exception, name: str, revision: str | None, token: str | bool | None) -> str:
+    """Why a repository's weights could not be downloaded, and the remedy."""
+    from huggingface_hub import HfApi
+    from huggingface_hub import errors as hub
+
+    at = f"{name}" + (f" at {revision}" if revision else "")
+    if isinstance(err, hub.HFValidationError):
+        return f"{name!r}: wanted user/repository, or a folder that save_pretrained wrote: {err}"
+    if isinstance(err, hub.LocalEntryNotFoundError):
+        return (
+            f"{at}: not in the local cache, and the Hub cannot be asked (offline, or no network); load it once with one"
+        )
+    if isinstance(err, hub.RevisionNotFoundError):
+        return f"{name}: the Hub has no revision {revision!r} of it"
+    if isinstance(err, hub.EntryNotFoundError):
+        try:
+            files = HfApi(_endpoint(), token=token).list_repo_files(name, revision=revision)
+        except hub.HfHubHTTPError:
+            files = []
+        return (
+            f"{at}: has no {WEIGHTS}; it has {', '.join(sorted(files)[:8]) or 'no files'}. Wanted a repository that"
+            " push_to_hub of cocoer wrote; pickled weights are not opened"
+        )
+    if isinstance(err, hub.GatedRepoError):
+        return f"{name}: gated; accept its terms on its page, then pass token= or run `hf auth login`"
+    if isinstance(err, hub.RepositoryNotFoundError):
+        return f"{name}: the Hub has no such repository, or it is private; then pass token= or run `hf auth login`"
+    return f"{at}: cannot be fetched from the Hub: {' '.join(str(err).split())[:200]}"
 
 
 def save(weights: Path, sha256: str, metadata: Mapping[str, Any], folder: str | Path) -> Path:

@@ -21,7 +21,7 @@ from cocoer.model.agreement import AgreementRule
 from cocoer.model.attention import AttentionBlock
 from cocoer.model.backbone import Backbone, TimmBackbone, build_backbone
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, text_embeddings
-from cocoer.model.cocoer import CocoER, FusionHead
+from cocoer.model.cocoer import CocoER, Decisions, FusionHead
 from cocoer.model.cross_level import NoCrossLevel, PaperCrossLevel, PatchTokens, ReleaseCrossLevel
 from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.level_head import LevelHead
@@ -79,10 +79,12 @@ def build_cocoer(config: Config, pretrained: bool = True, folded: bool = False) 
         vocabulary=vocabulary,
         fusion=_fusion(model.fusion)(sources * features, features, len(config.classes)),
         workspace=build_workspace(config),
-        label=build_pseudo_label(config),
+        decisions=Decisions(
+            label=build_pseudo_label(config),
+            vote=partial(survivors_vote, multi_label=config.multi_label) if model.competition.vote else None,
+            agreement=_agreement(model.competition) if reads_levels(model) else None,
+        ),
         image_size=size,
-        vote=partial(survivors_vote, multi_label=config.multi_label) if model.competition.vote else None,
-        agreement=_agreement(model.competition) if reads_levels(model) else None,
     )
 
 

@@ -7,6 +7,7 @@ k emotions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,14 +39,26 @@ class FusionHead(nn.Module):
         return self.layers(fused)
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """How the model decides.
+
+    label: makes y_t of logits, and says of whose. vote: outside training, makes the prediction of l_G, level logits, exclusion
+    and, with a gate, the levels' shares (`vote.survivors_vote`); None = l_G alone. agreement: competition by agreement on
+    CLIP's readings, and its uses; None = the paper's rule.
+    """
+
+    label: PseudoLabelRule
+    vote: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor] | None = None
+    agreement: AgreementRule | None = None
+
+
 class CocoER(LevelModel):
     """CocoER with its parts handed in; `build.build_model` makes them from a config.
 
     levels: the parts of the three levels, by name. cross_level: three sets of tokens in, three out.
     vocabulary: the V-I branch or None (ablation). workspace: competition and coordination.
-    agreement: competition by agreement on CLIP's readings, and what it is for; None = the paper's rule.
-    label: how y_t is made of logits, and of whose. vote: outside training, makes the answer of l_G, level logits,
-    exclusion and, with a gate, the levels' shares (`vote.survivors_vote`); None = l_G alone.
+    decisions: how the pseudo label, the exclusion and the final prediction are made.
     """
 
     def __init__(
@@ -55,17 +68,13 @@ class CocoER(LevelModel):
         vocabulary: VocabularyBranch | None,
         fusion: nn.Module,
         workspace: Workspace,
-        label: PseudoLabelRule,
+        decisions: Decisions,
         image_size: int,
-        vote: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor] | None = None,
-        agreement: AgreementRule | None = None,
     ) -> None:
         super().__init__({level: levels[level] for level in LEVELS}, cross_level, vocabulary, image_size)
         self.fusion = fusion
         self.workspace = workspace
-        self._label = label
-        self._vote = vote
-        self._agreement = agreement
+        self.decisions = decisions
 
     @property
     def class_counts(self) -> Tensor | None:
@@ -119,17 +128,18 @@ class CocoER(LevelModel):
             return self._without_vocabulary(levels)
         looked = self.vocabulary.look(head, body, context) if embedding is None else embedding
         vocabulary = self.vocabulary.from_embedding(self.vocabulary.own_view(looked))
-        agreed = self._agreement(self.vocabulary.readings(looked)) if self._agreement else None
+        rule, vote = self.decisions.agreement, self.decisions.vote
+        agreed = rule(self.vocabulary.readings(looked)) if rule else None
         label = self.pseudo_label(levels, vocabulary, agreed)  # [B, k]
-        ruling = agreed if self._agreement and self._agreement.excludes else None
+        ruling = agreed if rule and rule.excludes else None
         refined, competition = self.workspace(levels, self.head_parameters(), label, ruling)  # [B, L, d]
-        shares = agreed.shares if agreed is not None and self._agreement and self._agreement.gates else None
+        shares = agreed.shares if agreed is not None and rule and rule.gates else None
         if shares is not None:
             refined = gated(refined, shares)
         fused = torch.cat([refined.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
         logits = self.fusion(fused)  # [B, k]
-        if self._vote is not None and not self.training:
-            logits = self._vote(logits, levels.logits, competition.exclusion, shares)
+        if vote is not None and not self.training:
+            logits = vote(logits, levels.logits, competition.exclusion, shares)
         return ModelOutput(
             logits=logits,
             level_logits=levels.logits,
@@ -149,13 +159,13 @@ class CocoER(LevelModel):
         any update; or, with judge `agreement`, of the vote of the readings. The V-I branch sees less than the levels do, and a
         wrong label excludes the wrong level.
         """
-        if agreed is not None and self._label.judge == "agreement":
-            return vote_label(agreed.vote, multi_label=self._label.multi_label).to(vocabulary.logits.dtype)
-        if self._label.judge == "vocabulary":
-            return self._label(vocabulary.logits)
+        if agreed is not None and self.decisions.label.judge == "agreement":
+            return vote_label(agreed.vote, multi_label=self.decisions.label.multi_label).to(vocabulary.logits.dtype)
+        if self.decisions.label.judge == "vocabulary":
+            return self.decisions.label(vocabulary.logits)
         with torch.no_grad():
             first_look = torch.cat([levels.z.flatten(1).to(vocabulary.z.dtype), vocabulary.z], dim=1)  # [B, 4d]
-            return self._label(self.fusion(first_look))
+            return self.decisions.label(self.fusion(first_look))
 
     def attention_maps(
         self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor

@@ -149,7 +149,7 @@ def stored_run(identity: Sequence[Any], store: Path, make: Callable[[], Measurem
 
 def measure(
     weights: Path, target: Target, overrides: Sequence[str], store: Path, runtime: Runtime,
-    *, kind: Kind = "model", batch_size: int = 64, resamples: int = 500, progress: bool = False,
+    *, kind: Kind = "model", batch_size: int = 64, resamples: int = 500,
 ) -> Measurement:  # fmt: skip
     """The run of these weights under these overrides: from `store` where it is done, else done now and stored.
 
@@ -165,7 +165,7 @@ def measure(
         keys = [r.key for r in target.records]
         if kind == "model":
             result = evaluate(
-                loaded.model, loader, multi_label=target.multi_label, order=keys, runtime=runtime, progress=progress
+                loaded.model, loader, multi_label=target.multi_label, order=keys, runtime=runtime, progress=True
             )
         else:
             result = _zero_shot(loaded, loader, keys, runtime)

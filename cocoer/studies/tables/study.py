@@ -34,7 +34,6 @@ class Study:
     command: str
     batch_size: int = 64
     resamples: int = 500
-    progress: bool = False
     variants: tuple[Variant, ...] = ()
     towers: tuple[Tower, ...] = ()
 
@@ -45,7 +44,7 @@ class Study:
         return [
             measure(
                 file, self.target, overrides, self.store, self.runtime,
-                kind=kind, batch_size=self.batch_size, resamples=self.resamples, progress=self.progress,
+                kind=kind, batch_size=self.batch_size, resamples=self.resamples,
             )
             for file in (self.weights if weights is None else weights)
         ]  # fmt: skip
