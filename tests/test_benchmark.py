@@ -395,9 +395,10 @@ def test_an_engine_is_measured_from_its_first_file_on(tmp_path: Path) -> None:
         [sys.executable, "-c", ENGINE, "annotate", str(tmp_path / "out")], tmp_path / "out", 60, 10, 1
     )
     assert 0 < found.rate <= 50 / (5 * 0.3) * 1.05 and found.start >= 0.3 and found.memory > 1
-    assert 0 < found.cpu <= 1.2 / found.rate
-    wall, processor = archives.archive_rows(archives.RAY_ONE, {archives.LOCAL: found, archives.RAY_ONE: found}, 60, 10)
-    assert wall.ratio == processor.ratio == 1 and processor.total_ms == pytest.approx(1000 * found.cpu)
+    assert 0 < found.cpu <= 3
+    both = {archives.LOCAL: (found, 0.02), archives.RAY_ONE: (found, 0.04)}
+    wall, processor = archives.archive_rows(archives.RAY_ONE, both, 60, 10)
+    assert (wall.ratio, processor.ratio) == (1, 0.5) and processor.total_ms == 40
     met = {v.what: v.met for v in verdicts([wall, processor])}
     assert met["annotate, ray, 1 actor: images/s over local"]
     with pytest.raises(RuntimeError, match="ended with 3: *no"):

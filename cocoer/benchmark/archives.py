@@ -26,7 +26,7 @@ _LIMIT = 1800.0  # seconds of one command
 class Measured:
     """Of one command. start: seconds until the first file. rate: images/s from then on. memory: MB of its largest worker.
 
-    cpu: seconds of all workers' processor time an image, which a busy machine changes little.
+    cpu: seconds of processor time of all workers, their start included.
     """
 
     start: float
@@ -38,13 +38,14 @@ class Measured:
 def measure_archives(checkpoint: Path, images: Sequence[Path], count: int = 640, chunk: int = 16) -> Iterator[Row]:
     """`count` images by each engine: a row of wall time an image, whose `floor_ms` is the start, and one of processor time.
 
+    The second is the difference of two runs, so that starts cancel out; a busy machine changes it little.
     `ratio`: rate over that of local, of two actors over one. `batch`: images of a chunk.
 
     Raises ValueError without images or with too few for a rate, RuntimeError where a command fails.
     """
-    if not images or count < 4 * chunk:
+    if not images or count < 16 * chunk:
         raise ValueError(
-            f"scale: wanted demonstration images (test_imgs/demo_*.jpg) and at least {4 * chunk} copies, got {count}"
+            f"scale: wanted demonstration images (test_imgs/demo_*.jpg) and at least {16 * chunk} copies, got {count}"
         )
     module = [sys.executable, "-m"]
     commands = {
@@ -53,40 +54,45 @@ def measure_archives(checkpoint: Path, images: Sequence[Path], count: int = 640,
         RAY_ONE: ([*module, "cocoer"], ["--engine", "ray", "--actors", "1"], 1),
         RAY_TWO: ([*module, "cocoer"], ["--engine", "ray", "--actors", "2"], 2),
     }
-    found: dict[str, Measured] = {}
+    found: dict[str, tuple[Measured, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        photos = Path(folder) / "photos"
-        photos.mkdir()
-        for number in range(count):
-            (photos / f"{number:06d}.jpg").write_bytes(images[number % len(images)].read_bytes())
+        few, many = (_copies(Path(folder) / str(number), images, number) for number in (count // 4, count))
         for name, (start, words, workers) in commands.items():
-            out = Path(folder) / "out"
-            words = [
-                "annotate",
-                str(photos),
-                "--output",
-                str(out),
-                "--checkpoint",
-                str(checkpoint),
-                "--device",
-                "cpu",
-                *words,
-            ]
-            found[name] = measure_command(
-                [*start, *words, "--chunk", str(chunk), "--quiet"], out, count, chunk, workers
-            )
-            shutil.rmtree(out)
+            measured = []
+            for photos, number in ((few, count // 4), (many, count)):
+                out = Path(folder) / "out"
+                options = [
+                    "--output",
+                    str(out),
+                    "--checkpoint",
+                    str(checkpoint),
+                    "--device",
+                    "cpu",
+                    "--chunk",
+                    str(chunk),
+                ]
+                command = [*start, "annotate", str(photos), *options, "--quiet", *words]
+                measured.append(measure_command(command, out, number, chunk, workers))
+                shutil.rmtree(out)
+            found[name] = measured[1], (measured[1].cpu - measured[0].cpu) / (count - count // 4)
             yield from archive_rows(name, found, count, chunk)
 
 
-def archive_rows(name: str, found: Mapping[str, Measured], count: int, chunk: int) -> Iterator[Row]:
-    """Of the engine `name`: its wall time and its processor time, against the engine before it in `found`."""
-    mine, base = found[name], found[RAY_ONE if name == RAY_TWO else LOCAL]
+def _copies(folder: Path, images: Sequence[Path], count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:06d}.jpg").write_bytes(images[number % len(images)].read_bytes())
+    return folder
+
+
+def archive_rows(name: str, found: Mapping[str, tuple[Measured, float]], count: int, chunk: int) -> Iterator[Row]:
+    """Of the engine `name`: wall time and processor time, against local or one actor. found: with the seconds an image."""
+    (mine, cpu), (base, base_cpu) = found[name], found[RAY_ONE if name == RAY_TWO else LOCAL]
     first = Row("archive", name, "paper", "cpu", "float32", chunk, total_ms=1000 / mine.rate, work=count)
     ratio = None if name == LOCAL else mine.rate / base.rate
     yield replace(first, floor_ms=1000 * mine.start, ratio=ratio, peak_mb=mine.memory)
-    ratio = None if name == LOCAL else base.cpu / mine.cpu
-    yield replace(first, variant=f"{name}: processor time", total_ms=1000 * mine.cpu, ratio=ratio)
+    ratio = None if name == LOCAL else base_cpu / cpu
+    yield replace(first, variant=f"{name}: processor time", total_ms=1000 * cpu, ratio=ratio)
 
 
 def measure_command(command: Sequence[str], out: Path, count: int, chunk: int, workers: int) -> Measured:
@@ -94,18 +100,13 @@ def measure_command(command: Sequence[str], out: Path, count: int, chunk: int, w
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     mark = b"ray::MapWorker" if "ray" in command else b"annotate"
     begun, seen = time.time(), dict[int, tuple[float, float]]()
-    first = last = (0, 0.0)  # files, and seconds of the workers
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, env=env)
         try:
             while process.poll() is None:
                 if time.time() - begun > _LIMIT:
                     raise RuntimeError(f"{' '.join(command)}: took longer than {_LIMIT:.0f} s")
-                files = len(list(out.glob("*.parquet")))
                 seen |= _workers(process.pid, mark)
-                if files > last[0]:
-                    last = files, sum(cpu for _, cpu in seen.values())
-                    first = last if first[0] < workers else first
                 time.sleep(0.1)
         finally:
             process.kill()
@@ -115,8 +116,8 @@ def measure_command(command: Sequence[str], out: Path, count: int, chunk: int, w
             raise RuntimeError(f"{' '.join(command)}: ended with {process.returncode}: {end}")
     times = sorted(part.stat().st_mtime for part in out.glob("*.parquet"))
     rate = (count - workers * chunk) / (times[-1] - times[workers - 1])
-    cpu = (last[1] - first[1]) / ((last[0] - first[0]) * chunk)
-    return Measured(times[0] - begun, rate, max(memory for memory, _ in seen.values()), cpu)
+    memory, cpu = max(memory for memory, _ in seen.values()), sum(cpu for _, cpu in seen.values())
+    return Measured(times[0] - begun, rate, memory, cpu)
 
 
 def _workers(top: int, mark: bytes) -> dict[int, tuple[float, float]]:

@@ -138,7 +138,9 @@ def run(args: argparse.Namespace) -> int:
         )
         recognizer = Recognizer.from_options(*options)
         say(args, announce(recognizer, args.device), runtime.is_main)
-        facts = dataset.run_facts(recognizer, args.inputs)
+        # Of several inputs the ids begin with what was typed; one may be typed in another way the next time.
+        inputs = [place_of(args.inputs[0]).uri] if len(args.inputs) == 1 else args.inputs
+        facts = dataset.run_facts(recognizer, inputs)
         roots = () if recognizer.config.data.allow_outside else _roots(args.inputs)
         note = {"cocoer": _json(facts)}
         job = Job(out.uri, options, recognizer.about["sha256"], roots, note)
@@ -189,7 +191,9 @@ def _whole(path: str | None) -> str | None:
 
 
 def _roots(inputs: Sequence[str]) -> tuple[str, ...]:
-    """Where the images that a manifest names may lie on this machine: below the inputs' folders and the working folder."""
+    """Where local images must lie if a manifest names some: below the inputs' folders and the working folder; else anywhere."""
+    if not any(text.endswith(".parquet") for text in inputs):
+        return ()
     local = [Path(text) for text in inputs if "://" not in text]
     return tuple(str(p) for p in {Path.cwd(), *((p if p.is_dir() else p.parent).resolve() for p in local)})
 

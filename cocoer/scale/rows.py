@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow
 
 from cocoer.names import LEVELS
-from cocoer.outputs import SOURCES, ImageResult
+from cocoer.outputs import SOURCES, ImageResult, PersonPrediction
 
 _TEXTS = pyarrow.list_(pyarrow.string())
-_NUMBER = pyarrow.float32()  # what is at most 1 and has six decimals
+_NUMBER = pyarrow.float32()  # what is at most 1
 _BOX = pyarrow.list_(pyarrow.float32())
 
 
@@ -56,11 +56,18 @@ def row_schema(classes: Sequence[str], metadata: Mapping[str, str] | None = None
 def row_of(identity: str, uri: str, result: ImageResult) -> dict[str, Any]:
     """The row of one image."""
     row = {**result.to_dict(), "id": identity, "uri": uri, "message": _text(result.message)}
-    row["persons"] = [_person(person) for person in row["persons"]]
+    row["persons"] = [_person(person) for person in result.persons]
     return row
 
 
-def _person(person: Mapping[str, Any]) -> dict[str, Any]:
+def _person(prediction: PersonPrediction) -> dict[str, Any]:
+    """A person with its numbers as they are: rounded to six decimals, two runs could differ by a whole unit of the last."""
+    person, record = prediction.to_dict(), prediction.competition
+    if record is not None:
+        person["losses"] = dict(zip(LEVELS, record.losses, strict=True))
+        person["lambda"] = [dict(zip(LEVELS, weights, strict=True)) for weights in record.weights]
+        person["delta_norm"] = record.delta_norm
+    person["probabilities"] = {source: dict(by_name) for source, by_name in prediction.probabilities.items()}
     track = person.get("track")
     empty = {name: person[name] or None for name in ("probabilities", "losses")}
     return {
