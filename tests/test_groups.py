@@ -166,3 +166,15 @@ def test_a_draw_that_has_nobody_has_no_headline(multi_label: bool) -> None:
     some = facts(multi_label=multi_label)
     nobody, everybody = np.zeros((1, 120)), np.ones((1, 120))
     assert np.isnan(g.weighted_headline(some, np.concatenate([nobody, everybody]))).tolist() == [True, False]
+
+
+def test_a_class_with_one_positive_in_a_group_counts_in_the_difference_and_one_without_does_not() -> None:
+    some = facts(80, per_image=1)
+    some.targets[40:, 0], some.targets[40:, 1] = 0, 0
+    some.targets[45, 0] = 1  # one positive of the first class, none of the second
+    found = g.group_numbers(some, ["a"] * 40 + ["b"] * 40, resamples=20)
+    assert found["differences"]["b"]["classes"] == 3
+    kept = [0, 2, 3]
+    values = [m.mean_over_classes(m.average_precision(some.scores[rows][:, kept], some.targets[rows][:, kept]))
+              for rows in (slice(40, 80), slice(0, 40))]  # fmt: skip
+    assert found["differences"]["b"]["mAP"]["value"] == pytest.approx(values[0] - values[1])
