@@ -15,7 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from cocoer.errors import CocoerError, ConfigError, ConflictError
+from cocoer.cli.faults import reports
+from cocoer.errors import ConflictError
 from cocoer.files import hold_folder
 from cocoer.report.agreement import write_agreement
 from cocoer.runtime import start_runtime
@@ -56,12 +57,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--publish", type=Path, metavar="DOCS", help="write the page to DOCS, its plot to DOCS/images")
     args = parser.parse_args(argv)
     if args.quick and args.publish:
-        parser.error("--publish: the figures of --quick mean nothing and do not belong into the documentation")
+        parser.error("--publish: results of --quick are meaningless and must not be published")
     if wrong := [text for text in args.clip if not all(text.partition("="))]:
         parser.error(f"--clip: wanted NAME=FILE, got {wrong[0]!r}")
     return args
 
 
+@reports("agreement", interrupted="the same command continues")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     given = sys.argv[1:] if argv is None else argv
@@ -70,19 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     clips = tuple((name, Path(file)) for name, _, file in (text.partition("=") for text in args.clip))
     config = places.SHIPPED / "configs" / "demo_emotic.yaml"
     study = Study(output, QUICK if args.quick else Sizes(), config, tuple(args.seeds), tuple(args.settings), clips)
-    try:
-        command = shlex.join(["cocoer", "agreement", *(text for text in given if text != "--page-only")])
-        with hold_folder(output):
-            paths = measure(study, args, output, command)
-    except ConfigError as err:
-        print(f"cocoer agreement: {err}", file=sys.stderr)
-        return 2
-    except (CocoerError, OSError, ValueError) as err:
-        print(f"cocoer agreement: {err}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("cocoer agreement: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 1
+    command = shlex.join(["cocoer", "agreement", *(text for text in given if text != "--page-only")])
+    with hold_folder(output):
+        paths = measure(study, args, output, command)
     for path in paths:
         print(path.as_posix())
     return 0

@@ -16,11 +16,12 @@ Exit 0: written and checked. 2: it could not be.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from cocoer.cli.faults import reports
 
 if TYPE_CHECKING:
     from cocoer.model.checkpoint import Loaded
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Export, print one line; returns the exit code."""
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line. Leaves the program with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(
         prog="cocoer export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,34 +60,29 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if options.int8 and (options.format != "onnx" or options.persons < 1):
         parser.error("--int8 wants --format onnx and at least one of --persons")
-    from cocoer.config import change_config
-    from cocoer.errors import (
-        CheckpointError,
-        ConfigError,  # behind the parser: torch takes seconds
-        ExportError,
-        ImageError,
-        IndexFileError,
-        OutputError,
-    )
+    return options
+
+
+@reports("export", usage=(ValueError,), failed=())
+def main(arguments: list[str] | None = None) -> int:
+    """Export, print one line; returns the exit code."""
+    options = parse(arguments)
+    from cocoer.config import change_config  # behind the parser: torch takes seconds
     from cocoer.export.onnx_export import described_export, export_model, write_twin
     from cocoer.files import hold_file
     from cocoer.model.checkpoint import load_weights
     from cocoer.report.text import human_size
 
-    try:
-        if options.output is None:
-            options.output, difference = write_twin(options.checkpoint)
-        else:
-            loaded = load_weights(options.checkpoint, change=lambda config: change_config(config, options.set))
-            metadata = described_export(loaded, changed=bool(options.int8 or options.set))
-            with hold_file(options.output):
-                if options.int8:
-                    difference = export_int8(loaded, metadata, options)
-                else:
-                    difference = export_model(loaded.model, loaded.config, metadata, options.output, options.format)
-    except (CheckpointError, OutputError, ConfigError, ExportError, IndexFileError, ImageError) as err:
-        print(f"cocoer export: error: {err}", file=sys.stderr)
-        return 2
+    if options.output is None:
+        options.output, difference = write_twin(options.checkpoint)
+    else:
+        loaded = load_weights(options.checkpoint, change=lambda config: change_config(config, options.set))
+        metadata = described_export(loaded, changed=bool(options.int8 or options.set))
+        with hold_file(options.output):
+            if options.int8:
+                difference = export_int8(loaded, metadata, options)
+            else:
+                difference = export_model(loaded.model, loaded.config, metadata, options.output, options.format)
     size = human_size(options.output.stat().st_size)
     whose = "its float32 form differs" if options.int8 else "differs"
     print(f"{options.output}: {size}; {whose} from PyTorch by at most {difference:.1e} (batches of 1, 2 and 5 persons)")
