@@ -238,3 +238,10 @@ def test_what_never_ends_is_refused_before_it_is_opened(tmp_path: Path) -> None:
             with pytest.raises(ImageError, match=f"{name}: wanted an image file, got a pipe, socket or device"):
                 read(tmp_path / name)
         assert "pipe or device" in read_facts(tmp_path / name).error
+
+
+def test_a_large_tiff_below_the_limit_gives_no_warning(tmp_path: Path) -> None:
+    """A warning is an error here: Pillow warns of a TIFF from 89,478,485 pixels on, and once more as it unpacks it."""
+    Image.new("1", (9_591, 9_591)).save(tmp_path / "a.tif", compression="group4")
+    assert (tmp_path / "a.tif").stat().st_size < 100_000 and 9_591**2 > 89_478_485
+    assert decode_image(tmp_path / "a.tif").size == (9_591, 9_591)

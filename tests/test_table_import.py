@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -573,9 +574,34 @@ def test_pipes_devices_and_deep_json_end_as_rows_or_one_line(
                      "--heads", "estimate"]) in (1, 2)  # fmt: skip
         said = capsys.readouterr().err
         assert ("device" in said or "more than" in said) and "shows where" not in said, said
-    for name, text in {"d.json": "[" * 100_000, "e.jsonl": "[" * 100_000, "f.json": '{"a":' * 100_000}.items():
-        (tmp_path / name).write_text(text)
+    texts = {
+        "d.json": "[" * 100_000,
+        "e.jsonl": "[" * 100_000,
+        "f.json": '{"a":' * 100_000,
+        "g.jsonl": "\udcff",
+        "h.csv": "\udcff",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
         assert main(["prepare", "table", str(tmp_path / name), "--root", str(mine), "--output", str(tmp_path / "i"),
                      "--heads", "estimate"]) in (1, 2)  # fmt: skip
         said = capsys.readouterr().err
         assert "shows where" not in said and name in said, said
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names are Unicode here")
+def test_a_name_that_is_no_utf_8_is_a_person_of_the_index(photos: tuple[Path, list[Annotated]], tmp_path: Path) -> None:
+    root, people = photos
+    for i, p in enumerate(people):
+        target = os.fsencode(tmp_path / "tree" / CLASSES[i % 2]) + b"/" + os.fsencode(Path(p.file).stem) + b"\xff.png"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copy(root / p.file, target)
+    assert (
+        prepare_table.main(
+            ["--folder", str(tmp_path / "tree"), "--output", str(tmp_path / "index"), "--heads", "estimate"]
+        )
+        == 0
+    )
+    found = records_of(tmp_path / "index")
+    assert len(found) == len(people) and all((tmp_path / "tree" / record.image).is_file() for record in found)
+    assert main(["data", "check", str(tmp_path / "index"), "--root", str(tmp_path / "tree")]) == 0

@@ -17,12 +17,13 @@ from cocoer.data.boxes_file import boxes_beside
 from cocoer.data.cache import open_cache
 from cocoer.data.decode import decode_record, image_path
 from cocoer.data.files import scan_files
-from cocoer.data.index import read_index, write_index
+from cocoer.data.index import data_root_of, read_index, write_index
 from cocoer.data.inputs import iterate_inputs, survey_inputs
 from cocoer.data.loaders import build_dataset
 from cocoer.data.prepare.checks import check_images
 from cocoer.data.prepare.derived.convert import convert
-from cocoer.errors import BoxesError, ConfigError, DerivedError, ImageError
+from cocoer.data.validate import data_of_index
+from cocoer.errors import BoxesError, ConfigError, DerivedError, ImageError, IndexFileError
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, read_metadata, save_weights
 from cocoer.yaml_file import parse_yaml
@@ -174,3 +175,26 @@ def test_yaml_reads_numbers_as_writers_mean_them(tmp_path: Path) -> None:
 def test_an_index_that_names_a_file_outside_can_still_be_read_as_text(tree: Path) -> None:
     write_index(tree / "index", [record("../secret/outside.jpg")], {})
     assert read_index(tree / "index", "train")[0].image == "../secret/outside.jpg"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"dataset": 5},
+        {"dataset": [1]},
+        {"data": 5},
+        {"data": {"classes": 5}},
+        {"data": {"classes": [1], "labels": "x", "foo": 1}},
+    ],
+)
+def test_a_sidecar_that_does_not_say_its_data_set_is_one_error(said: Any, tmp_path: Path) -> None:
+    (tmp_path / "sidecar.json").write_text(json.dumps(said))
+    with pytest.raises(IndexFileError, match="sidecar.json: does not say which data set this is"):
+        data_of_index(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("said", ['{"data_root": 5}', "[]", "5", "[" * 100_000, "\0"])
+def test_a_sidecar_of_anybody_never_ends_a_command(said: str, tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "sidecar.json").write_text(said)
+    assert data_root_of(tmp_path / "index") == tmp_path

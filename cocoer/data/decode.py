@@ -106,7 +106,7 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         # Leaving an image closes the file of a path, and no file of the caller's.
         with contextlib.nullcontext() if in_memory else image:
-            image.load()
+            _load(image)
             marked, turn = is_demo_image(image), _UPRIGHT.get(_orientation(image))
             rgb = _to_rgb(to_srgb(image), name)
         if not in_memory and not hasattr(source, "read"):  # close() would close the caller's file too
@@ -121,6 +121,16 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({_one_line(err)}); "
             "fetch the file again or leave it out"
         ) from None
+
+
+def _load(image: Image.Image) -> None:
+    """Unpack the pixels. Of a TIFF Pillow warns of the size a second time here, see `_open`."""
+    if image.format != "TIFF" or image.width * image.height <= (Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
+        image.load()
+        return
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image.load()
 
 
 def is_demo_image(image: Image.Image) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import image_path
 from cocoer.errors import IndexFileError
-from cocoer.files import read_json, read_lines, write_text
+from cocoer.files import read_json, read_lines, write_bytes
 from cocoer.names import SPLITS, canonical_class
 from cocoer.weights import places
 
@@ -107,11 +107,11 @@ def write_index(folder: str | Path, records: Iterable[PersonRecord], sidecar: Ma
     for split, lines in by_split.items():
         path = folder / f"{split}.jsonl"
         if lines:
-            write_text(path, "\n".join(lines) + "\n")
+            write_bytes(path, _as_bytes("\n".join(lines) + "\n"))
             written[split] = path
         else:
             path.unlink(missing_ok=True)
-    write_text(folder / SIDECAR, json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
+    write_bytes(folder / SIDECAR, _as_bytes(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n"))
     return written | {"sidecar": folder / SIDECAR}
 
 
@@ -126,6 +126,11 @@ def data_lines(records: Iterable[PersonRecord], root: str | Path, allow_outside:
         yield record.to_line().encode()
     for name in sorted(images):
         yield f"{name} {image_path(root, name, allow_outside).stat().st_size}".encode()
+
+
+def _as_bytes(text: str) -> bytes:
+    """JSON as UTF-8; what a file name holds besides UTF-8 (U+DC80 to U+DCFF in Python) as JSON's escape, which reads back."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def is_synthetic(index: str | Path, root: str | Path | None = None) -> bool:
@@ -157,4 +162,4 @@ def data_root_of(index: str | Path) -> Path:
     """
     folder = Path(index) if Path(index).is_dir() else Path(index).parent
     said = _sidecar(folder).get("data_root")
-    return Path(said) if said else folder.parent
+    return Path(said) if isinstance(said, str) and said else folder.parent

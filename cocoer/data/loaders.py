@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm import tqdm
 
 from cocoer.config import AugmentConfig, DataConfig
@@ -31,7 +32,7 @@ from cocoer.data.transforms import (
 )
 from cocoer.data.validate import checked_people
 from cocoer.datasets import dataset_of
-from cocoer.errors import IndexFileError
+from cocoer.errors import CocoerError, IndexFileError
 from cocoer.names import canonical_class
 from cocoer.weights import places
 
@@ -104,7 +105,12 @@ class PersonDataset(Dataset[Sample]):
     def __getitem__(self, draw: PersonDraw | int) -> Sample:
         epoch, index = draw if isinstance(draw, tuple) else (0, draw)
         target = None if self.targets is None else self.targets[index]
-        return Sample(self._crops(epoch, index), target, self.records[index].key)
+        try:
+            return Sample(self._crops(epoch, index), target, self.records[index].key)
+        except CocoerError as err:
+            if get_worker_info() is None:
+                raise
+            return cast("Sample", _Told(err))  # to `PersonLoader`
 
     def damaged(self, damage: Damage) -> PersonDataset:
         """The same persons, not augmented, seen damaged.
@@ -160,6 +166,28 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
+class _Told:
+    """A fault of one person on its way from a worker: torch would put the worker's whole traceback into its text."""
+
+    def __init__(self, fault: CocoerError) -> None:
+        self.fault = fault
+
+
+def _collate(samples: Sequence[Sample]) -> Any:
+    """`collate`, or the first fault."""
+    return next((sample for sample in samples if isinstance(sample, _Told)), None) or collate(samples)
+
+
+class PersonLoader(DataLoader[Sample]):
+    """A loader that raises a person's fault as it was raised, in whatever process."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, _Told):
+                raise batch.fault
+            yield batch
+
+
 def build_dataset(data: DataConfig, split: str, seed: int = 0, train: bool = False) -> PersonDataset:
     """The persons of one split as `data` says; augmented when `train`, from the crop cache (built first) with `data.cache`."""
     classes = dataset_of(data).class_names
@@ -188,10 +216,10 @@ def build_loader(
     dataset = build_dataset(data, split, seed, train) if dataset is None else dataset
     sampler = PersonBatchSampler(len(dataset), batch_size, seed, train, drop_last, *share)
     workers = min(data.workers, len(sampler), available_cores())
-    return DataLoader(
+    return PersonLoader(
         dataset,
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=_collate,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,

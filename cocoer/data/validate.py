@@ -61,8 +61,15 @@ def data_of_index(index: Path, root: Path, dataset: str | None = None) -> DataCo
             dataset, own = said.get("dataset"), said.get("data")
         except (OSError, ValueError, AttributeError):
             dataset = own = None
+        damaged = f"{folder / SIDECAR}: does not say which data set this is as cocoer writes it"
         if own:
-            return DataConfig(**place, **own | {"classes": tuple(own["classes"])})
+            try:
+                return DataConfig(**place, **own | {"classes": tuple(own["classes"])})
+            except (TypeError, ValueError, KeyError) as err:
+                shown = " ".join(str(err).split())[:200]
+                raise IndexFileError(f"{damaged} ({shown}); say it with --dataset or --config") from None
+        if not isinstance(dataset, str | None):
+            raise IndexFileError(f"{damaged} (dataset: {dataset!r}); say it with --dataset or --config")
     if not dataset:
         raise IndexFileError(
             f"{index}: no {SIDECAR} says which data set this is, so labels cannot be checked; say it with --dataset or --config"

@@ -14,7 +14,11 @@ from cocoer.files import parse_json, read_lines
 def read_json_lines(path: Path, reading: Reading) -> Iterator[Row]:
     """The rows of a .jsonl file; a line that is no object is a faulty row. Raises AnnotationError."""
     found: list[tuple[str, dict[str, Any] | str]] = []
-    for number, line in enumerate(read_lines(path), start=1):
+    try:
+        lines = list(read_lines(path))
+    except UnicodeDecodeError as err:
+        raise AnnotationError(f"{path}: wanted UTF-8 text, got other bytes ({err.reason}); save it as UTF-8") from None
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
