@@ -6,7 +6,6 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
-from cocoer.cli.talk import shortened
 from cocoer.errors import CocoerError, ConfigError, MissingExtra, MissingWeights, OutputError
 
 Kinds = tuple[type[Exception], ...]
@@ -37,7 +36,7 @@ def reports(
             except MissingExtra:
                 raise
             except expected as err:
-                print(f"cocoer {command}: error: {shortened(str(err))}", file=sys.stderr)
+                print(f"cocoer {command}: error: {err}", file=sys.stderr)
                 if hint and isinstance(err, MissingWeights):
                     print(hint, file=sys.stderr)
                 return 2 if isinstance(err, usage) and not isinstance(err, OutputError) else 1
