@@ -42,16 +42,17 @@ OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change. number: of the node, in the order of `ast.walk`."""
+    """One change. number: of the node, in the order of `ast.walk`. text: its first line of code."""
 
     file: str
     number: int
     line: int
+    text: str
     before: str
     after: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.before} -> {self.after}"
+        return f"{self.file}: {self.text}: {self.before} -> {self.after}"
 
 
 def changed(node: ast.AST) -> bool:
@@ -71,14 +72,16 @@ def changed(node: ast.AST) -> bool:
 
 def mutants_of(file: str) -> Iterator[Mutant]:
     """Every change of a module. Annotations are left out: nothing reads them when the code runs."""
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    source = (ROOT / file).read_text(encoding="utf-8")
+    tree, lines = ast.parse(source), source.splitlines()
     said = [getattr(node, name, None) for node in ast.walk(tree) for name in ("annotation", "returns")]
     words = {id(inner) for node in said if isinstance(node, ast.AST) for inner in ast.walk(node)}
     for number, node in enumerate(ast.walk(tree)):
         other = copy.deepcopy(node) if id(node) not in words else ast.Pass()
         with contextlib.suppress(ValueError):
             if changed(other):
-                yield Mutant(file, number, getattr(node, "lineno", 0), ast.unparse(node), ast.unparse(other))
+                line = getattr(node, "lineno", 1)
+                yield Mutant(file, number, line, lines[line - 1].strip(), ast.unparse(node), ast.unparse(other))
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cocoer.config import CompetitionConfig
 from cocoer.model.agreement import Agreement, agree, gap_of, shares_of
 from cocoer.outputs import EQUAL_LOSSES
 
@@ -164,3 +165,9 @@ def test_another_shape_is_an_error(shape: tuple[int, ...]) -> None:
 def test_a_scale_that_is_none_is_an_error(scale: float) -> None:
     with pytest.raises(ValueError, match="logit_scale: wanted a number above 0"):
         agree(readings(), scale)
+
+
+def test_without_settings_it_agrees_as_the_config_says() -> None:
+    readings, spec = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)), CompetitionConfig()
+    plain, said = agree(readings), agree(readings, spec.logit_scale, spec.gate_slope, spec.gate_threshold)
+    assert torch.equal(plain.shares, said.shares) and torch.equal(plain.losses, said.losses)

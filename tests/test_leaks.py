@@ -46,6 +46,7 @@ def test_near_duplicates_are_counted_by_hand(tmp_path: Path) -> None:
     assert found.elsewhere("b.png", "val") == "" and found.elsewhere("broken.png", "test") == ""
     none = find_leaks({"a.png": {"train": 1}, "b.png": {"val": 1}}, tmp_path, 6)
     assert none.report["pairs"] == {} and none.of == {}
+    assert find_leaks({}, tmp_path, 6).report["largest_group"] == 0
 
 
 @pytest.fixture
