@@ -51,7 +51,7 @@ def test_the_documented_walk(
     for line in lines:
         run_line(line)
     said = capsys.readouterr()
-    assert "heads.head.prediction: anew (other classes)" in said.err
+    assert "heads.head.prediction: not loaded (other classes)" in said.err
     assert "5 classes, one a person: calm, fright, grief, joy, rage" in said.out
     assert read_metadata("own/run/best.safetensors")["classes"] == sorted(CLASSES)
     answers = json.loads(Path("own/answers/003.json").read_text())
