@@ -36,8 +36,8 @@ DEMO_MARK = "cocoer demo world: synthetic"
 MAX_PIXELS = 92_000_000
 """Larger images are refused before their pixels are unpacked; `inference.max_pixels` is the limit of a recogniser.
 
-Measured with noise of 90 megapixels, decoding takes at most 0.9 GB (progressive JPEG; PNG, TIFF and BMP 0.5 to 0.8). The widest
-of EMOTIC has 11,617 columns.
+At the limit decoding takes at most 1.12 GB (progressive CMYK JPEG; most formats 0.8), see docs/security.md. The widest image of
+EMOTIC has 11,617 columns.
 """
 
 _COPIED_BY_THEIR_DECODER = frozenset({"WEBP", "AVIF", "HEIF"})
