@@ -95,13 +95,14 @@ def test_locked_versions_satisfy_the_bounds() -> None:
         assert pinned.url is None, f"{pinned} is no package of an index"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    own = {f"cocoer[{','.join(names)}]" for names in (("onnx", "explain", "table", "track", "vlm"),)}
+    own = {f"cocoer[{','.join(names)}]" for names in (("onnx", "explain", "table", "track", "vlm", "ray"),)}
     for text in [
         *project["dependencies"],
         *extras["onnx"],
         *extras["explain"],
         *extras["table"],
         *extras["track"],
+        *(extras["ray"] if "ray" in locked else ()),
         *extras["dev"],
     ]:
         if text in own:
