@@ -80,6 +80,18 @@ def test_an_exported_file_answers_where_torch_is_not_installed(weights: Path, im
             assert by_name == pytest.approx(other.probabilities[source], abs=1e-4)
 
 
+def test_a_notebook_shows_the_people_where_torch_is_not_installed(weights: Path, image: Path) -> None:
+    code = WITHOUT_TORCH.split("from cocoer.cli.main")[0] + (
+        "from cocoer import Recognizer\n"
+        f"people = Recognizer.from_checkpoint({str(weights.with_suffix('.onnx'))!r}, 'cpu')"
+        f"({str(image)!r}, {BOXES['persons']!r})\n"
+        "print(people._repr_html_())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("<div") and done.stdout.count("<tr>") == 1 + len(BOXES["persons"])
+
+
 def test_weights_without_torch_name_the_command_that_installs_it(weights: Path, image: Path, tmp_path: Path) -> None:
     command = ["predict", "--input", str(image), "--checkpoint", str(weights), "--output", str(tmp_path)]
     done = subprocess.run(

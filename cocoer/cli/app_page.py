@@ -10,7 +10,8 @@ import gradio as gr
 from cocoer.errors import ViewError
 from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
-from cocoer.report.person_html import image_in_html, map_rows, person_block, synthetic_band
+from cocoer.report.notebook import image_in_html
+from cocoer.report.person_html import map_rows, person_block, synthetic_band
 from cocoer.report.saliency import attention_rows, level_images, saliency_rows
 from cocoer.weights import places
 

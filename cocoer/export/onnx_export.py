@@ -158,7 +158,10 @@ def _content(program: torch.export.ExportedProgram, metadata: str, file_format: 
     if file_format == "onnx":
         return _onnx_bytes(program, metadata)
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={METADATA_KEY: metadata})
+    try:
+        torch.export.save(program, buffer, extra_files={METADATA_KEY: metadata})
+    except ValueError as err:  # torch 2.8 cannot write the infinity of a mask
+        raise ExportError(f"torch {torch.__version__} cannot write this model ({err}); use --format onnx") from None
     return buffer.getvalue()
 
 
@@ -202,6 +205,12 @@ def _onnx_bytes(program: torch.export.ExportedProgram, metadata: str) -> bytes:
             )
     except ImportError as err:
         raise MissingExtra("onnx", err) from None
+    except torch.onnx.OnnxExporterError as err:
+        said = (str(err).splitlines() or [type(err).__name__])[0]
+        raise ExportError(
+            f"torch {torch.__version__} cannot write this model as ONNX ({said}); tested are the versions that"
+            " `cocoer doctor` compares with"
+        ) from None
     assert converted is not None, "with dynamo=True the exporter returns its program"
     proto = converted.model_proto
     entry = proto.metadata_props.add()
@@ -249,7 +258,10 @@ class TorchFile:
     def __init__(self, path: str | Path) -> None:
         extra = {METADATA_KEY: ""}
         try:
-            with Path(path).open("rb") as handle:
+            with Path(path).open("rb") as handle, warnings.catch_warnings():
+                warnings.filterwarnings(
+                    "ignore", "The given buffer is not writable", UserWarning
+                )  # torch 2.11's own bytes
                 program = torch.export.load(handle, extra_files=extra)
         except (OSError, RuntimeError, ValueError, BadZipFile) as err:
             raise ExportError(f"{path}: torch cannot read it: {str(err).splitlines()[0]}; export it again") from None

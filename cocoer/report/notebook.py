@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -10,7 +12,6 @@ from PIL import Image
 
 from cocoer.errors import MissingExtra
 from cocoer.outputs import ImageResult, PersonPrediction
-from cocoer.report.person_html import image_in_html
 from cocoer.report.results import table_columns, table_line
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ def people_frame(results: Sequence[ImageResult]) -> DataFrame:
     lines = [table_line(result.to_dict(), p.to_dict()) for result in results for p in result.persons]
     scored = (p.probabilities["pred"] for result in results for p in result.persons if p.probabilities)
     return pandas.DataFrame(lines, columns=table_columns(list(next(scored, ()))))
+
+
+def image_in_html(image: Image.Image, text: str) -> str:
+    """A drawing with fine lines (PNG) inside the page. text: what is said in its place to those who do not see it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    code = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<div tabindex="0"><img src="data:image/png;base64,{code}" alt="{escape(text)}"></div>'
 
 
 def people_html(drawing: Image.Image | None, result: ImageResult) -> str:

@@ -70,14 +70,6 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def image_in_html(image: Image.Image, text: str) -> str:
-    """A drawing with fine lines (PNG) inside the page. text: what is said in its place to those who do not see it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    code = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return str(Markup('<div tabindex="0"><img src="data:image/png;base64,{}" alt="{}"></div>').format(code, text))
-
-
 def columns_of(person: PersonPrediction, truth: Sequence[str] | None = None) -> list[Column]:
     """GT where it is known (what the answer lacks is marked), Prediction, Head, Body, Context, V-I with the pseudo label.
 
