@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cocoer.config import CompetitionConfig
-from cocoer.model.agreement import Agreement, agree, gap_of, shares_of
+from cocoer.model.agreement import Agreement, agree, gap_of, shares_of, vote_label
 from cocoer.outputs import EQUAL_LOSSES
 
 SCALE = 6.0
@@ -171,3 +171,9 @@ def test_without_settings_it_agrees_as_the_config_says() -> None:
     readings, spec = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)), CompetitionConfig()
     plain, said = agree(readings), agree(readings, spec.logit_scale, spec.gate_slope, spec.gate_threshold)
     assert torch.equal(plain.shares, said.shares) and torch.equal(plain.losses, said.losses)
+
+
+def test_the_label_of_a_vote_is_its_best_word_or_those_over_twice_their_share() -> None:
+    vote = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]])
+    assert vote_label(vote, multi_label=False).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert vote_label(vote, multi_label=True).tolist() == [[0, 0, 1], [0, 0, 0]]  # 2/3 is twice a third

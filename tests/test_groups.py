@@ -178,3 +178,9 @@ def test_a_class_with_one_positive_in_a_group_counts_in_the_difference_and_one_w
     values = [m.mean_over_classes(m.average_precision(some.scores[rows][:, kept], some.targets[rows][:, kept]))
               for rows in (slice(40, 80), slice(0, 40))]  # fmt: skip
     assert found["differences"]["b"]["mAP"]["value"] == pytest.approx(values[0] - values[1])
+
+
+def test_the_draws_are_of_the_seed_that_a_result_names() -> None:
+    images = np.array([0, 0, 1, 2, 3])
+    np.testing.assert_array_equal(g.image_draws(images, 50), g.image_draws(images, 50, seed=0))
+    assert (g.image_draws(images, 50) != g.image_draws(images, 50, seed=1)).any()
