@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -113,6 +114,16 @@ def test_what_is_no_pack_is_one_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(pack(a=saved(np.zeros(3))))
     with pytest.raises(ValueError, match="wanted an array"):
         map_array(tmp_path / "a.npy")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("read", [map_array, read_arrays])
+def test_a_pipe_or_device_is_refused_before_it_is_opened(read: Callable[[Path], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero", ""):
+        with pytest.raises(ValueError, match="is a folder, pipe or device"):
+            read(tmp_path / name)
 
 
 # ---- MATLAB --------------------------------------------------------------------------------------------------------

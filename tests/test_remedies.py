@@ -258,3 +258,14 @@ def test_advice_that_is_none_is_found(text: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("test_remedies.messages_of_package", lambda: [("here", text)])
     with pytest.raises(AssertionError, match="here: "):
         test_an_option_or_key_that_a_message_names_is_one(monkeypatch)
+
+
+def test_a_sheet_wants_a_name_of_an_image_before_it_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cocoer.cli.main import main
+
+    for name in ("sheet", "sheet.xyz"):
+        with pytest.raises(SystemExit):
+            main(["data", "show", str(tmp_path), "--root", str(tmp_path), "--output", str(tmp_path / name)])
+        assert "ends in .png or .jpg" in capsys.readouterr().err

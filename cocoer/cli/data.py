@@ -152,6 +152,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.command == "show" and (args.count < 1 or args.seed < 0):
         parser.error(f"--count: wanted 1 or more persons, and --seed 0 or more, got {args.count} and {args.seed}")
+    if args.command == "show" and args.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        parser.error(f"--output: wanted a name that ends in .png or .jpg, got {args.output}")
     if args.command == "check" and args.set and not args.config:
         parser.error("--set changes --config; give that too")
     if args.root is None:

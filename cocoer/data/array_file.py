@@ -25,6 +25,7 @@ def map_array(path: str | Path) -> NDArray[Any]:
     Raises FileNotFoundError, and ValueError for what is no such file, holds objects, or is shorter than its header says.
     """
     try:
+        _refuse_endless(path)
         with open(path, "rb") as file:
             _header(file, os.fstat(file.fileno()).st_size)
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -42,6 +43,7 @@ def read_arrays(path: str | Path, largest: int = LARGEST) -> dict[str, NDArray[A
     holds an array whose header asks for more than its bytes.
     """
     try:
+        _refuse_endless(path)
         with zipfile.ZipFile(path) as bundle:
             members = [member for member in bundle.infolist() if member.filename.endswith(".npy")]
             size = sum(member.file_size for member in members)
@@ -52,6 +54,12 @@ def read_arrays(path: str | Path, largest: int = LARGEST) -> dict[str, NDArray[A
         raise
     except (*_FAULTS, zipfile.zlib.error) as err:  # type: ignore[attr-defined]
         raise ValueError(f"{path}: wanted arrays as numpy.savez writes them ({_said(err)})") from None
+
+
+def _refuse_endless(path: str | Path) -> None:
+    """ValueError for a pipe or a device, which may wait or go on for ever."""
+    if isinstance(path, str | os.PathLike) and not os.path.isfile(path) and os.path.exists(path):
+        raise ValueError("is a folder, pipe or device")
 
 
 def _array(data: bytes) -> NDArray[Any]:
