@@ -178,8 +178,8 @@ def test_an_index_without_its_images_does_not_complain_of_an_option_that_nobody_
 # ---- advice without a whole command: an option, a key of the config, `--set KEY=VALUE` -------------------------------
 
 OTHERS = {"--golden", "--standalone", "--nproc-per-node", "--force-reinstall", "--porcelain", "--untracked-files", "--line",
-          "--whole-images", "--epochs"}  # fmt: skip
-"""Options of other programs: git, pip, torchrun, a style sheet, scripts/."""
+          "--whole-images", "--epochs", "--table"}  # fmt: skip
+"""Options of other programs: git, pip, torchrun, a style sheet, scripts/; and of `annotate flatten`, whose parser is its own."""
 
 
 def messages_of_package() -> Iterator[tuple[str, str]]:
@@ -240,7 +240,16 @@ def test_an_option_or_key_that_a_message_names_is_one(monkeypatch: pytest.Monkey
         wrong += [
             f"{place}: no option {o}" for o in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text) if o not in options
         ]
-        files = (".onnx", ".pkl", ".boxes_file", ".safetensors", ".md", ".py", ".html")  # `model.onnx` and the like
+        files = (
+            ".onnx",
+            ".pkl",
+            ".boxes_file",
+            ".safetensors",
+            ".md",
+            ".py",
+            ".html",
+            ".json",
+        )  # `model.onnx` and the like
         wrong += [f"{place}: no key {k}" for k in key.findall(text) if k not in keys and not k.endswith(files)]
         for setting in re.findall(r"--set ([a-z_.]+=[^\s,;)'\"`]+)", text):
             settings += 1
