@@ -181,7 +181,9 @@ def test_many_faulty_worlds(own: Path, capsys: pytest.CaptureFixture[str], world
         said = capsys.readouterr().err
     assert (looked == 0) == started, (changes, settled, checked.err, said)
     if looked:
-        assert checked.err.partition("data: ")[2] == said.partition("cocoer train: ")[2] != "", "for the same reason"
+        assert checked.err.partition("data: ")[2] == said.partition("cocoer train: error: ")[2] != "", (
+            "for the same reason"
+        )
 
 
 def test_a_damaged_image_stops_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
