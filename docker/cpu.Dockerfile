@@ -8,7 +8,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 # torch's wheels for CPUs are on an index of their own; the ones on PyPI bring 4 GB of CUDA.
-RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch>=2.15,<2.16" "torchvision>=0.29,<0.30"
+RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch>=2.11" "torchvision>=0.26"
 
 COPY . /src
 RUN pip install --no-cache-dir "/src[onnx,explain]" && rm -rf /src
