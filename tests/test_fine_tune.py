@@ -74,7 +74,7 @@ def test_other_classes_begin_anew_layer_by_layer(world: Path, tmp_path: Path, cl
         if name.startswith(CLASS_LAYERS):
             assert torch.equal(tensor, fresh.state_dict()[name]), f"{name} is the new model's own"
             layer = name.rpartition(".")[0] if name.endswith((".weight", ".bias")) else name
-            assert f"{layer}: anew (other classes)" in said
+            assert f"{layer}: not loaded (other classes)" in said
         else:
             assert torch.equal(tensor, other.state_dict()[name]), f"{name} is the checkpoint's"
     assert len(lines) == 1 + len(CLASS_LAYERS)
@@ -85,13 +85,13 @@ def test_another_tower_or_size_is_said(world: Path, tmp_path: Path) -> None:
     saved(config, tmp_path / "w.safetensors")
     wide = change_config(config, ["model.level_head.feature_size=12"])
     said = "\n".join(start_from(model_of(wide, 2), wide.classes, str(tmp_path / "w.safetensors")))
-    assert "heads.body.mapping: anew (shape [8, " in said
+    assert "heads.body.mapping: not loaded (shape [8, " in said
     tower = Path(config.model.vocabulary.tower).read_text().replace('"width": 16', '"width": 24')
     (tmp_path / "tower.json").write_text(tower)
     other = change_config(config, [f"model.vocabulary.tower={tmp_path / 'tower.json'}"])
     model, fresh = model_of(other, 2), model_of(other, 2)
     said = "\n".join(start_from(model, other.classes, str(tmp_path / "w.safetensors")))
-    assert "vocabulary.alignment: anew (another CLIP tower)" in said
+    assert "vocabulary.alignment: not loaded (another CLIP tower)" in said
     assert torch.equal(model.vocabulary.alignment.weight, fresh.vocabulary.alignment.weight)
     without = change_config(config, ["model.vocabulary.enabled=false"])
     said = "\n".join(start_from(model_of(without, 2), without.classes, str(tmp_path / "w.safetensors")))
@@ -133,7 +133,7 @@ def test_a_run_starts_from_weights_of_other_classes(tmp_path: Path, capsys: pyte
     capsys.readouterr()
     assert train(second, settings=[initial, *same]) == 0
     said = capsys.readouterr().err
-    assert "fusion.layers.8: anew (other classes)" in said and "tensors taken from" in said
+    assert "fusion.layers.8: not loaded (other classes)" in said and "tensors taken from" in said
     before, after = (load_weights(tmp_path / f"{name}/run/best.safetensors") for name in ("a", "b"))
     assert (len(before.config.classes), len(after.config.classes)) == (26, 7)
     for name, tensor in before.model.state_dict().items():

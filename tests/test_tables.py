@@ -334,7 +334,7 @@ def test_the_plan_of_a_page_is_train_py_s_own(tmp_path: Path) -> None:
     assert [r.config.run.dir for r in runs[:3]] == [
         "outputs/emotic/seed-0", "outputs/emotic/seed-1", "outputs/ablations/alpha_0/seed-0",
     ]  # fmt: skip
-    assert len(runs) == 2 * (1 + 1 + 5) and runs[2].config.loss.alpha == 0 and runs[1].config.run.seed == 1
+    assert len(runs) == 2 * (1 + 1 + 7) and runs[2].config.loss.alpha == 0 and runs[1].config.run.seed == 1
     assert {r.config.data.root for r in runs} == {"data/emotic"}
     words = runs[1].words("cpu")
     assert words[:3] == ["train", "--config", str(ROOT / "configs/emotic.yaml")] and "--resume" in words

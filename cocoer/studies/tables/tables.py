@@ -17,7 +17,7 @@ from cocoer.evaluation.metrics import DEFINITIONS
 from cocoer.names import LEVELS
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.paper import PUBLISHED, paper_table
-from cocoer.studies.tables.baselines import single_level_table, zero_shot_table
+from cocoer.studies.tables.baselines import single_level_table, two_stream_table, zero_shot_table
 from cocoer.studies.tables.measurements import Measurement, check_weights
 from cocoer.studies.tables.study import Study, at, gain, needs_training, row, untrained, variant_row
 from cocoer.studies.tables.variants import STUDIES
@@ -63,7 +63,8 @@ def gather(study: Study) -> list[ResultTable]:
         per_class_table(study, runs),
     ]
     tables.append(label_table(study, runs) if study.target.multi_label else confusion_table(study, runs))
-    tables += [source_table(study, runs), single_level_table(study, runs), zero_shot_table(study, runs)]
+    tables += [source_table(study, runs), single_level_table(study, runs), two_stream_table(study, runs)]
+    tables.append(zero_shot_table(study, runs))
     tables.append(exclusion_table(study, runs))
     if study.target.synthetic:
         tables.append(contradiction_table(study, runs))
