@@ -108,7 +108,7 @@ def test_batches_and_fused_norms_change_nothing(
 def test_a_blank_image_has_a_defined_order_and_its_status_says_so(recognizer: Recognizer) -> None:
     blank = Image.new("RGB", (120, 90), (90, 120, 150))
     (person,) = recognizer(blank, [{"body": [10, 5, 60, 85], "head": [25, 8, 45, 30]}])
-    assert person.status == "equal_readings" and "chosen by the order head, body, context" in person.message
+    assert person.status == "equal_readings" and "default order head, body, context" in person.message
     assert person.competition is not None and person.competition.exclusion == LEVELS
     assert person.labels["pred"]
 
