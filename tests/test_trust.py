@@ -170,7 +170,7 @@ def test_figures_show_the_numbers() -> None:
     figure = trust.reliability_figure({"before": {"reliability": points}, "after": {"reliability": points}})
     (axes,) = figure.axes
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert sorted(names) == ["as said", "as the model says it", "calibrated"]
+    assert sorted(names) == ["calibrated", "perfect calibration", "uncalibrated"]
     raw, *_ = (line for line in axes.get_lines() if list(line.get_xdata()) == [10.0])  # at what was said, not beside it
     assert list(raw.get_ydata()) == [20.0]
     found = {

@@ -19,13 +19,13 @@ from cocoer.report.tables import as_html, as_markdown
 Result = Mapping[str, Any]
 Grid = tuple[tuple[str, ...], ...]
 
-_WHEN = {"before": "as the model says it", "after": "calibrated"}
+_WHEN = {"before": "uncalibrated", "after": "calibrated"}
 
 
 def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict[str, Figure]]:
     """Tables of one result, and the figures by the key of their table. key: before every key, to tell results apart."""
     numbers, name = result["numbers"], result["name"]
-    note = "SYNTHETIC: drawn scenes, nothing of photographs" if result["synthetic"] else ""
+    note = "SYNTHETIC: drawn scenes, not photographs" if result["synthetic"] else ""
     tables = [_table(f"{key}protocol", f"{name}: how it was measured", "", protocol_grid(result))]
     figures: dict[str, Figure] = {}
     for column, found in numbers.get("groups", {}).items():
@@ -153,7 +153,7 @@ def calibration_grid(found: Mapping[str, Any]) -> Grid:
 
 
 def reliability_figure(found: Mapping[str, Any]) -> Figure:
-    """Share that is true over what was said, per bin of a fifteenth, with intervals over images; raw and calibrated."""
+    """Observed frequency over predicted probability, per bin of a fifteenth, with intervals over images; raw and calibrated."""
     lines: dict[str, list[tuple[float, float]]] = {}
     intervals: dict[str, list[tuple[float, float]]] = {}
     for when, words in _WHEN.items():
@@ -161,7 +161,18 @@ def reliability_figure(found: Mapping[str, Any]) -> Figure:
             points = found[when]["reliability"]
             lines[words] = [(100 * p["confidence"], 100 * p["correct"]) for p in points]
             intervals[words] = [(100 * p["low"], 100 * p["high"]) for p in points]
-    return line_figure([Panel("Reliability", "said (%)", "true (%)", lines, intervals, diagonal="as said")])
+    return line_figure(
+        [
+            Panel(
+                "Reliability",
+                "predicted probability (%)",
+                "observed frequency (%)",
+                lines,
+                intervals,
+                diagonal="perfect calibration",
+            )
+        ]
+    )
 
 
 def robustness_caption(found: Mapping[str, Any]) -> str:
