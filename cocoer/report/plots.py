@@ -269,7 +269,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, 0.0), max(high, 0.0))
     if all(float(x).is_integer() for x in xs):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     axes.set_title(_plain(panel.title))
     axes.set_xlabel(_plain(panel.x_label))
     axes.set_ylabel(_plain(panel.y_label))
