@@ -123,13 +123,16 @@ def measure_command(command: Sequence[str], out: Path, count: int, chunk: int, w
 def _workers(top: int, mark: bytes) -> dict[int, tuple[float, float]]:
     """Highest memory (MB) and processor time (s) of the processes with `mark` in their command, `top` or below it; Linux."""
     parents, found = dict[int, int](), dict[int, tuple[float, float]]()
+    ticks = 100  # without /proc nothing is found, so on Windows it does not matter
+    if sys.platform != "win32":
+        ticks = os.sysconf("SC_CLK_TCK")
     for place in Path("/proc").glob("[0-9]*"):
         try:
             stat = (place / "stat").read_text().rpartition(")")[2].split()
             parents[int(place.name)] = int(stat[1])
             if mark in (place / "cmdline").read_bytes():
                 memory = float((place / "status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-                found[int(place.name)] = memory, (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+                found[int(place.name)] = memory, (int(stat[11]) + int(stat[12])) / ticks
         except (OSError, IndexError):  # it has ended
             continue
 
