@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from cocoer.benchmark.model import Floor, Row, floor_forward, random_model
+from cocoer.benchmark.model import Floor, Row, floor_forward, random_model, timed
 from cocoer.benchmark.timing import Clock, Task, peak_mb, take_turns
 from cocoer.benchmark.variants import InferenceVariant, person_batch
 from cocoer.config import Config, change_config
@@ -42,20 +42,12 @@ def measure_agreement(
         peaks = {name: peak_mb(task, device) for name, task in tasks.items()}
         timings = take_turns(tasks, seconds, device, least=3, clock=clock, warm=0)  # all have run by now
         for name in ways:
-            total = timings.median(name)
             yield Row(
                 what="agreement",
                 variant=f"{name}, view {config.model.vocabulary.view}",
                 mode=config.model.mode,
                 device=str(device),
                 dtype="float32",
-                batch=persons,
-                floor_ms=timings.median("floor"),
-                total_ms=total,
-                ratio=timings.ratio(name, "floor"),
-                persons_per_s=1000 * persons / total,
                 peak_mb=peaks[name],
-                eager_ratio=timings.ratio(name, "floor"),
-                spread_ms=timings.quartiles(name),
-                rounds=timings.count,
+                **timed(timings, name, persons),
             )

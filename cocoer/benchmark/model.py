@@ -61,6 +61,21 @@ class Row:
         return asdict(self)
 
 
+def timed(timings: Timings, task: str, persons: int, floor: str = "floor", plain: str = "floor") -> dict[str, Any]:
+    """The columns of a `Row` that are times. floor, plain: the tasks that `ratio` and `eager_ratio` are held against."""
+    total = timings.median(task)
+    return {
+        "batch": persons,
+        "floor_ms": timings.median(floor),
+        "total_ms": total,
+        "ratio": timings.ratio(task, floor),
+        "persons_per_s": 1000 * persons / total,
+        "eager_ratio": timings.ratio(task, plain),
+        "spread_ms": timings.quartiles(task),
+        "rounds": timings.count,
+    }
+
+
 def random_model(config: Config, device: torch.device) -> CocoER:
     """The config's model with random weights, in eval mode: speed does not depend on what it has learned."""
     torch.manual_seed(0)
@@ -166,21 +181,13 @@ def _rows(
 ) -> Iterator[Row]:
     """One row per variant."""
     for name, way in found.items():
-        total = timings.median(name)
         yield Row(
             what="model",
             variant=name,
             mode=config.model.mode,
             device=str(device),
             dtype=way.dtype,
-            batch=persons,
-            floor_ms=timings.median(way.floor),
-            total_ms=total,
-            ratio=timings.ratio(name, way.floor),
             workspace_ms=timings.median("workspace"),
-            persons_per_s=1000 * persons / total,
             peak_mb=peaks[name],
-            eager_ratio=timings.ratio(name, "floor"),
-            spread_ms=timings.quartiles(name),
-            rounds=timings.count,
+            **timed(timings, name, persons, floor=way.floor),
         )

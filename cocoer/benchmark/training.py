@@ -8,7 +8,7 @@ from copy import deepcopy
 
 import torch
 
-from cocoer.benchmark.model import Floor, Row, random_model
+from cocoer.benchmark.model import Floor, Row, random_model, timed
 from cocoer.benchmark.timing import Clock, Task, peak_mb, take_turns
 from cocoer.benchmark.variants import person_batch
 from cocoer.config import Config
@@ -70,22 +70,14 @@ def _rows(
     peaks = {name: peak_mb(task, device) for name, task in tasks.items()}
     timings = take_turns(tasks, seconds, device, least=3, clock=clock, warm=0)  # all have run by now
     for name in (GRADIENTS, STEP, *(name for name in tasks if name == BARE)):
-        total = timings.median(name)
         yield Row(
             what="train",
             variant=name + how(learner),
             mode=config.model.mode,
             device=str(device),
             dtype="float32" if precision == "fp32" else "bfloat16",
-            batch=persons,
-            floor_ms=timings.median("floor"),
-            total_ms=total,
-            ratio=timings.ratio(name, "floor"),
-            persons_per_s=1000 * persons / total,
             peak_mb=peaks[name],
-            eager_ratio=timings.ratio(name, "plain floor" if "plain floor" in tasks else "floor"),
-            spread_ms=timings.quartiles(name),
-            rounds=timings.count,
+            **timed(timings, name, persons, plain="plain floor" if "plain floor" in tasks else "floor"),
         )
 
 

@@ -14,6 +14,7 @@ from cocoer.model.agreement import Agreement
 from cocoer.model.competition import Competition
 from cocoer.model.fold_batch_norms import fold_batch_norms
 from cocoer.model.vocabulary import VocabularyBranch
+from cocoer.names import LEVELS
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class ModelOutput:
     fused_features: Tensor
     competition: Competition | None
     agreement: Agreement | None = None
+
+    @classmethod
+    def of_one(cls, logits: Tensor, features: Tensor) -> ModelOutput:
+        """Of a baseline that has one answer: logits [B, k] and features [B, d] stand for every level; nothing competed."""
+        levels, z = (x.unsqueeze(1).expand(-1, len(LEVELS), -1) for x in (logits, features))  # [B, L, k], [B, L, d]
+        return cls(logits, levels, None, None, z, z, features, None)
 
 
 @dataclass(frozen=True)

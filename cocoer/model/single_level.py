@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cocoer.model.level_model import LevelModel, LevelParts, ModelOutput
-from cocoer.names import LEVELS
 
 
 class SingleLevel(LevelModel):
@@ -33,6 +32,4 @@ class SingleLevel(LevelModel):
         crop = {"head": head, "body": body, "context": context}[self.level]
         (placed,) = self.cross_level(self.level_tokens(crop), head_xyxy, body_xyxy)  # [B, N, c]
         one = self.heads[self.level](placed)
-        logits = one.logits.unsqueeze(1).expand(-1, len(LEVELS), -1)  # [B, L, k]
-        features = one.z.unsqueeze(1).expand(-1, len(LEVELS), -1)  # [B, L, d]
-        return ModelOutput(one.logits, logits, None, None, features, features, one.z, None)
+        return ModelOutput.of_one(one.logits, one.z)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from cocoer.model.fold_batch_norms import fold_batch_norms
 from cocoer.model.level_model import LevelModel, LevelParts, ModelOutput
 from cocoer.model.vocabulary import ClipReader
-from cocoer.names import LEVELS
 
 
 class TwoStream(LevelModel):
@@ -63,7 +62,4 @@ class TwoStream(LevelModel):
         else:
             around = self.scene.embeddings(context)[:, 0].to(person.dtype)  # [B, e]
         z = F.relu(self.join(torch.cat([person, around], dim=-1)))  # [B, d]
-        logits = self.prediction(z)
-        levels = logits.unsqueeze(1).expand(-1, len(LEVELS), -1)  # [B, L, k]
-        features = z.unsqueeze(1).expand(-1, len(LEVELS), -1)  # [B, L, d]
-        return ModelOutput(logits, levels, None, None, features, features, z, None)
+        return ModelOutput.of_one(self.prediction(z), z)
