@@ -34,7 +34,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
 
     with hub_server() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.address)
-        monkeypatch.setattr(constants, "ENDPOINT", running.address)  # what it is where HF_ENDPOINT is set before the start
+        monkeypatch.setattr(
+            constants, "ENDPOINT", running.address
+        )  # what it is where HF_ENDPOINT is set before the start
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # as the other tests run
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)

@@ -128,3 +128,25 @@ def test_published_checksums_agree_with_the_libraries_that_publish_them() -> Non
         assert entry(name).url == weights.IMAGENET1K_V1.url
     for tower in ("RN50", "RN50x16", "RN50x64", "ViT-B-16", "ViT-B-32"):
         assert entry(f"clip-{tower.lower()}").url == get_pretrained_url(tower, "openai")
+
+
+@pytest.mark.parametrize("command", ["fetch", "from"])
+def test_a_home_that_cannot_be_written_is_said_with_its_variable(
+    command: str,
+    program: ModuleType,
+    server: Host,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A file stands where the folder should be: not even root can write below it."""
+    home, brought = tmp_path / "home", tmp_path / "toy.bin"
+    home.write_text("in the way")
+    brought.write_bytes(CONTENT)
+    monkeypatch.setenv(places.HOME_VARIABLE, str(home))
+    item = item_of(server)
+    monkeypatch.setattr(program, "entry", lambda name: item)
+    assert program.main(["fetch", "toy", *(["--from", str(brought)] if command == "from" else [])]) == 1
+    said = capsys.readouterr().err
+    assert f"cannot be written below {home}" in said and "set COCOER_HOME to a folder that you may write to" in said
+    assert home.read_text() == "in the way"

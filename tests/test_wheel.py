@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import urllib.request
 import venv
 import zipfile
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import pytest
 from tiny_recognizer import ROOT
+
+import cocoer
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,17 @@ class Installed:
         return done
 
 
+def build(target: str, source: Path, folder: Path) -> Path:
+    """The wheel or sdist of a source tree."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+    subprocess.run(command, cwd=source, capture_output=True, check=True)
+    (built,) = folder.glob("*.whl" if target == "wheel" else "*.tar.gz")
+    return built
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-    (built,) = folder.glob("*.whl")
-    return built
+    return build("wheel", ROOT, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +86,29 @@ def test_the_wheel_holds_what_comes_with_cocoer_and_nothing_else(wheel: Path) ->
     tops = {name.split("/")[0] for name in names}
     assert len(tops) == 2 and "cocoer" in tops, f"beside the package and its metadata: {tops}"
     assert not [name for name in names if name.endswith((".pyc", ".part"))]
+
+
+def test_the_wheel_of_the_sdist_is_the_wheel_of_the_clone(wheel: Path, tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", ROOT, tmp_path / "sdist")) as sources:
+        sources.extractall(tmp_path / "sources", filter="data")
+    (tree,) = (tmp_path / "sources").iterdir()
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(build("wheel", tree, tmp_path / "wheel")) as other:
+        assert {i.filename: i.CRC for i in one.infolist()} == {i.filename: i.CRC for i in other.infolist()}
+
+
+def test_the_package_shows_its_names_and_the_shell_completes_its_commands(installed: Installed) -> None:
+    code = "import cocoer, sys; print(cocoer.__file__, *dir(cocoer)); assert 'torch' not in sys.modules"
+    command = [installed.programs / "python", "-c", code]
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    said = subprocess.run(command, cwd=installed.work, env=clean, capture_output=True, text=True, check=True).stdout
+    file, *names = said.split()
+    assert Path(file).is_relative_to(installed.programs.parent) and names == sorted(cocoer.__all__)
+
+    answers = installed.work / "answers"
+    hook = {"_ARGCOMPLETE": "1", "COMP_LINE": "cocoer pre", "COMP_POINT": "10", "_ARGCOMPLETE_IFS": "\n"}
+    hook["_ARGCOMPLETE_STDOUT_FILENAME"] = str(answers)  # as `register-python-argcomplete cocoer` has bash ask
+    subprocess.run([installed.programs / "cocoer"], cwd=installed.work, env=clean | hook, check=True)
+    assert {word.strip() for word in answers.read_text().split("\n")} == {"predict", "prepare"}
 
 
 def test_help_is_one_screen_at_once(installed: Installed) -> None:
