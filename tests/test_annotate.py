@@ -98,6 +98,31 @@ def test_a_bucket_is_listed_as_the_same_folder(tmp_path: Path) -> None:
         assert place_of(uri).read() == image(1)
 
 
+def test_the_options_of_a_bucket_stay_with_what_lies_in_it() -> None:
+    options = "?endpoint_override=127.0.0.1:1&scheme=http&region=none"
+    top = place_of(f"s3://bucket/my photos{options}")
+    image = top / "a b" / "c?d.jpg"
+    assert (
+        image.uri == f"s3://bucket/my photos/a%20b/c%3Fd.jpg{options}" and image.path == "bucket/my photos/a b/c?d.jpg"
+    )
+    assert place_of(image.uri).path == image.path and place_of(image.uri).fs == image.fs
+    assert image.parent == top / "a b" and place_of(image.parent.uri).path == "bucket/my photos/a b"
+    local = place_of("/photos?x=1/b") / "c.jpg"
+    assert local.uri == local.path == "/photos?x=1/b/c.jpg" and local.parent.uri == "/photos?x=1/b"
+    other = place_of("memory://bucket/what?") / "a.jpg"
+    assert place_of(other.uri).path == other.path == "/bucket/what?/a.jpg"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["s3://me:hidden@bucket/a", "sftp://me:hidden@host/a", "abfs://box@account/a?sas_token=hidden", "s3://[hidden/a"],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(ScaleError) as refused:
+        place_of(address)
+    assert "hidden" not in str(refused.value) or "[" in address
+
+
 def test_a_shard_is_read_by_offsets(tmp_path: Path) -> None:
     members = {"000.png": image(1), "000.json": b"{}", "sub/001.jpg": image(2), "000.boxes.json": b"[]", ".x.png": b""}
     write_shard(tmp_path / "s-00.tar", members)
@@ -242,6 +267,9 @@ def test_a_bucket_can_hold_the_data_set(
     fsspec.filesystem("memory").get("/out/emotions", str(tmp_path / "copy"), recursive=True)
     assert_same(answers, rows(tmp_path / "copy"))
     assert run(photos, "--output", "memory://out/emotions", "--checkpoint", checkpoint, "--chunk", 4) == 0
+    assert main(["annotate", "flatten", "memory://out/emotions", "--table", str(tmp_path / "bucket.csv")]) == 0
+    assert main(["annotate", "flatten", str(tmp_path / "copy"), "--table", str(tmp_path / "copy.csv")]) == 0
+    assert (tmp_path / "bucket.csv").read_text() == (tmp_path / "copy.csv").read_text()
 
 
 def test_boxes_come_with_the_rows(photos: Path, checkpoint: Path, tmp_path: Path) -> None:

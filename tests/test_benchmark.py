@@ -6,6 +6,8 @@ import gc
 import json
 import math
 import mmap
+import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -397,10 +399,24 @@ def test_an_engine_is_measured_from_its_first_file_on(tmp_path: Path) -> None:
     assert 0 < found.rate <= 50 / (5 * 0.3) * 1.05 and found.start >= 0.3 and found.memory > 1
     assert 0 < found.cpu <= 3
     both = {archives.LOCAL: (found, 0.02), archives.RAY_ONE: (found, 0.04)}
-    wall, processor = archives.archive_rows(archives.RAY_ONE, both, 60, 10)
+    wall, processor = archives.archive_rows(archives.Engine(archives.RAY_ONE, base=archives.LOCAL), both, 60, 10)
     assert (wall.ratio, processor.ratio) == (1, 0.5) and processor.total_ms == 40
     met = {v.what: v.met for v in verdicts([wall, processor])}
     assert met["annotate, ray, 1 actor: images/s over local"]
     with pytest.raises(RuntimeError, match="ended with 3: *no"):
         command = [sys.executable, "-c", "import sys; print('no'); sys.exit(3)"]
         archives.measure_command(command, tmp_path / "none", 60, 10, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cores of a process are Linux's")
+def test_a_command_gets_the_cores_that_it_is_measured_with() -> None:
+    before = os.sched_getaffinity(0)
+    count = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+    with pytest.raises(KeyError), archives.only_cores(1):
+        assert subprocess.run(count, capture_output=True, text=True, check=True).stdout == "1\n"
+        raise KeyError
+    assert os.sched_getaffinity(0) == before
+    with archives.only_cores(0):
+        assert os.sched_getaffinity(0) == before
+    names = [engine.name for engine in archives.ENGINES]
+    assert all(engine.base is None or engine.base in names[: names.index(engine.name)] for engine in archives.ENGINES)

@@ -6,6 +6,7 @@ detection needs something to find. The rate is that of the files after each work
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -19,7 +20,36 @@ from pathlib import Path
 from cocoer.benchmark.model import Row
 
 LOCAL, TORCHRUN, RAY_ONE, RAY_TWO = "local", "torchrun, 2 processes", "ray, 1 actor", "ray, 2 actors"
+LOCAL_CORE, RAY_CORE = "local, one core", "ray, 1 actor, one core"
 _LIMIT = 1800.0  # seconds of one command
+_MODULE = (sys.executable, "-m")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way to run `cocoer annotate`. start: the command before it; words: its options. cores: of it all; 0: every one.
+
+    base: the engine whose rate is 1.
+    """
+
+    name: str
+    start: tuple[str, ...] = (*_MODULE, "cocoer")
+    words: tuple[str, ...] = ()
+    workers: int = 1
+    cores: int = 0
+    base: str | None = None
+
+
+_RAY = ("--engine", "ray", "--actors")
+_TORCHRUN = (*_MODULE, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cocoer")
+ENGINES = (
+    Engine(LOCAL),
+    Engine(TORCHRUN, start=_TORCHRUN, workers=2, base=LOCAL),
+    Engine(RAY_ONE, words=(*_RAY, "1"), base=LOCAL),
+    Engine(LOCAL_CORE, cores=1),
+    Engine(RAY_CORE, words=(*_RAY, "1"), cores=1, base=LOCAL_CORE),
+    Engine(RAY_TWO, words=(*_RAY, "2"), workers=2, cores=2, base=RAY_CORE),
+)
 
 
 @dataclass(frozen=True)
@@ -35,11 +65,13 @@ class Measured:
     cpu: float
 
 
-def measure_archives(checkpoint: Path, images: Sequence[Path], count: int = 640, chunk: int = 16) -> Iterator[Row]:
+def measure_archives(checkpoint: Path, images: Sequence[Path], count: int = 2048, chunk: int = 64) -> Iterator[Row]:
     """`count` images by each engine: a row of wall time an image, whose `floor_ms` is the start, and one of processor time.
 
-    The second is the difference of two runs, so that starts cancel out; a busy machine changes it little.
-    `ratio`: rate over that of local, of two actors over one. `batch`: images of a chunk.
+    A worker reads ahead in a thread, so that one worker uses more than one core where it may. That is how users run it, and
+    how the engines are compared; what a second actor brings is measured with one core an actor.
+    The second row is the difference of two runs, so that starts cancel out; a busy machine changes it little.
+    `ratio`: rate over that of `base`. `batch`: images of a chunk.
 
     Raises ValueError without images or with too few for a rate, RuntimeError where a command fails.
     """
@@ -47,35 +79,34 @@ def measure_archives(checkpoint: Path, images: Sequence[Path], count: int = 640,
         raise ValueError(
             f"scale: wanted demonstration images (test_imgs/demo_*.jpg) and at least {16 * chunk} copies, got {count}"
         )
-    module = [sys.executable, "-m"]
-    commands = {
-        LOCAL: ([*module, "cocoer"], [], 1),
-        TORCHRUN: ([*module, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cocoer"], [], 2),
-        RAY_ONE: ([*module, "cocoer"], ["--engine", "ray", "--actors", "1"], 1),
-        RAY_TWO: ([*module, "cocoer"], ["--engine", "ray", "--actors", "2"], 2),
-    }
     found: dict[str, tuple[Measured, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         few, many = (_copies(Path(folder) / str(number), images, number) for number in (count // 4, count))
-        for name, (start, words, workers) in commands.items():
+        out = Path(folder) / "out"
+        options = ["--output", str(out), "--checkpoint", str(checkpoint), "--device", "cpu", "--chunk", str(chunk)]
+        for engine in ENGINES:
             measured = []
             for photos, number in ((few, count // 4), (many, count)):
-                out = Path(folder) / "out"
-                options = [
-                    "--output",
-                    str(out),
-                    "--checkpoint",
-                    str(checkpoint),
-                    "--device",
-                    "cpu",
-                    "--chunk",
-                    str(chunk),
-                ]
-                command = [*start, "annotate", str(photos), *options, "--quiet", *words]
-                measured.append(measure_command(command, out, number, chunk, workers))
+                command = [*engine.start, "annotate", str(photos), *options, "--quiet", *engine.words]
+                with only_cores(engine.cores):
+                    measured.append(measure_command(command, out, number, chunk, engine.workers))
                 shutil.rmtree(out)
-            found[name] = measured[1], (measured[1].cpu - measured[0].cpu) / (count - count // 4)
-            yield from archive_rows(name, found, count, chunk)
+            found[engine.name] = measured[1], (measured[1].cpu - measured[0].cpu) / (count - count // 4)
+            yield from archive_rows(engine, found, count, chunk)
+
+
+@contextlib.contextmanager
+def only_cores(cores: int) -> Iterator[None]:
+    """Processes started meanwhile run on so many cores; 0: on all. Linux; elsewhere nothing happens."""
+    if sys.platform == "linux" and cores:
+        there = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, sorted(there)[:cores])
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, there)
+    else:
+        yield
 
 
 def _copies(folder: Path, images: Sequence[Path], count: int) -> Path:
@@ -85,14 +116,16 @@ def _copies(folder: Path, images: Sequence[Path], count: int) -> Path:
     return folder
 
 
-def archive_rows(name: str, found: Mapping[str, tuple[Measured, float]], count: int, chunk: int) -> Iterator[Row]:
-    """Of the engine `name`: wall time and processor time, against local or one actor. found: with the seconds an image."""
-    (mine, cpu), (base, base_cpu) = found[name], found[RAY_ONE if name == RAY_TWO else LOCAL]
-    first = Row("archive", name, "paper", "cpu", "float32", chunk, total_ms=1000 / mine.rate, work=count)
-    ratio = None if name == LOCAL else mine.rate / base.rate
+def archive_rows(engine: Engine, found: Mapping[str, tuple[Measured, float]], count: int, chunk: int) -> Iterator[Row]:
+    """Of an engine: wall time and processor time, against its base. found: of each engine, with the seconds an image."""
+    mine, cpu = found[engine.name]
+    first = Row("archive", engine.name, "paper", "cpu", "float32", chunk, total_ms=1000 / mine.rate, work=count)
+    ratio = cpu_ratio = None
+    if engine.base is not None:
+        base, base_cpu = found[engine.base]
+        ratio, cpu_ratio = mine.rate / base.rate, base_cpu / cpu
     yield replace(first, floor_ms=1000 * mine.start, ratio=ratio, peak_mb=mine.memory)
-    ratio = None if name == LOCAL else base_cpu / cpu
-    yield replace(first, variant=f"{name}: processor time", total_ms=1000 * cpu, ratio=ratio)
+    yield replace(first, variant=f"{engine.name}: processor time", total_ms=1000 * cpu, ratio=cpu_ratio)
 
 
 def measure_command(command: Sequence[str], out: Path, count: int, chunk: int, workers: int) -> Measured:

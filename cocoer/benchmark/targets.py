@@ -41,7 +41,7 @@ def verdicts(rows: Rows) -> Iterator[Verdict]:
         yield from _of_cpu(rows)
     yield Verdict("memory at the last image / when settled", 1.02, _largest(rows, _grown_memory))
     yield Verdict("detection and recognition together / the slower", 1.15, _largest(rows, _together))
-    for variant, base, wanted in (("ray, 1 actor", "local", 0.9), ("ray, 2 actors", "1 actor", 1.7)):
+    for variant, base, wanted in (("ray, 1 actor", "local", 0.9), ("ray, 2 actors", "1 actor, a core each", 1.7)):
         found = _largest(rows, _of_archive(variant))
         yield Verdict(f"annotate, {variant}: images/s over {base}", wanted, found, at_least=True)
     for (variant, mode), points in series_of(rows).items():

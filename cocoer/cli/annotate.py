@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def flattened(words: Sequence[str]) -> int:
     """`cocoer annotate flatten`."""
     p = argparse.ArgumentParser(prog="cocoer annotate flatten", description="The table of people of a data set.")
-    p.add_argument("dataset", type=Path, metavar="OUT", help="folder that cocoer annotate wrote")
+    p.add_argument("dataset", metavar="OUT", help="folder or bucket that cocoer annotate wrote")
     p.add_argument("--table", type=Path, required=True, metavar="FILE", help=".parquet or .csv, one line a person")
     args = p.parse_args(words)
     from cocoer.errors import OutputError

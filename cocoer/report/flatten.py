@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cocoer.errors import MissingExtra, OutputError
 from cocoer.files import write_file
@@ -14,16 +14,26 @@ from cocoer.report.exchange import write_parquet
 from cocoer.report.results import table_columns, table_line
 from cocoer.spreadsheet import cell
 
+if TYPE_CHECKING:
+    from cocoer.scale.places import Place
 
-def flatten(dataset: Path, table: Path) -> int:
+
+def flatten(dataset: str, table: Path) -> int:
     """Write the table, one line a person; an image without one, or that failed, has one line without. Returns the lines.
 
-    table: `.parquet` or `.csv`. Lines come in the order of the files. Raises OutputError, ValueError, MissingExtra.
+    dataset: its folder or address. table: `.parquet` or `.csv`. Lines come in the order of the files.
+
+    Raises OutputError, ScaleError for an address that cannot be opened, ValueError, MissingExtra.
     """
+    try:
+        from cocoer.scale.places import place_of
+    except ImportError as err:
+        raise MissingExtra("table", err) from None
     if table.suffix not in (".parquet", ".csv"):
         raise ValueError(f"{table}: wanted a name that ends in .parquet or .csv")
+    place = place_of(dataset)
     try:
-        classes = json.loads((dataset / "_cocoer" / "run.json").read_text(encoding="utf-8"))["classes"]
+        classes = json.loads((place / "_cocoer/run.json").read())["classes"]
     except (OSError, ValueError, LookupError, TypeError):
         raise ValueError(
             f"{dataset}: wanted a folder that `cocoer annotate` wrote, found no _cocoer/run.json in it"
@@ -33,7 +43,7 @@ def flatten(dataset: Path, table: Path) -> int:
 
     def lines() -> Iterator[dict[str, Any]]:
         nonlocal count
-        for row in dataset_rows(dataset):
+        for row in dataset_rows(place):
             for person in row["persons"] or [None]:
                 count += 1
                 yield table_line(row, person)
@@ -51,21 +61,21 @@ def flatten(dataset: Path, table: Path) -> int:
     return count
 
 
-def dataset_rows(dataset: Path) -> Iterator[dict[str, Any]]:
+def dataset_rows(dataset: Place) -> Iterator[dict[str, Any]]:
     """The rows of a data set as `ImageResult.to_dict` writes images, a batch in memory. Raises OutputError for a torn file."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as err:
-        raise MissingExtra("table", err) from None
-    for part in sorted(dataset.glob("[!._]*.parquet")):
+    import pyarrow
+    import pyarrow.parquet
+
+    for part in dataset.files():
+        if not part.name.endswith(".parquet") or part.name[0] in "._":
+            continue
         try:
-            with pyarrow.parquet.ParquetFile(part) as file:
+            with part.fs.open_input_file(part.path) as source, pyarrow.parquet.ParquetFile(source) as file:
                 for batch in file.iter_batches(batch_size=512):
                     yield from map(_image, batch.to_pylist())
         except pyarrow.ArrowInvalid as err:
             raise OutputError(
-                f"{part}: cannot be read ({err}); run `cocoer annotate` again, which puts it right"
+                f"{part.uri}: cannot be read ({err}); run `cocoer annotate` again, which puts it right"
             ) from None
 
 

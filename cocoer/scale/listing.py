@@ -219,7 +219,7 @@ def _text_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
 
 def _manifest(place: Place) -> Iterator[Row]:
     """The rows of a user's manifest: `id`, `uri` (a path is one from the manifest's folder) and perhaps `boxes`."""
-    base = Place(place.fs, place.path.rpartition("/")[0], place.uri.rpartition("/")[0])
+    base = place.parent
     try:
         with place.fs.open_input_file(place.path) as source, pyarrow.parquet.ParquetFile(source) as file:
             names = file.schema_arrow.names

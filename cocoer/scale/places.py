@@ -18,12 +18,16 @@ from cocoer.files import write_bytes
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 _ARROW = frozenset({"s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"})
+_SECRET = re.compile(r"(^|&)[^=&]*(secret|password|token|account_key)[^=&]*=[^&]", re.IGNORECASE)
 _RIGHTS = "check the address, your credentials and that they may list and read it"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder or file. fs: a pyarrow file system. path: in it. uri: how users and other machines name it."""
+    """A folder or file. fs: a pyarrow file system. path: in it. uri: how users and other machines name it.
+
+    The options of a bucket (`s3://bucket/folder?region=...&endpoint_override=...`) stay at the end of the uri.
+    """
 
     fs: Any
     path: str
@@ -39,9 +43,21 @@ class Place:
         """The last part."""
         return PurePosixPath(self.path).name
 
+    @property
+    def parent(self) -> Place:
+        """The folder that it lies in."""
+        address, options = self._uri_parts()
+        return Place(self.fs, self.path.rpartition("/")[0], address.rpartition("/")[0] + options)
+
     def __truediv__(self, below: str) -> Place:
+        address, options = self._uri_parts()
         written = below if self.local is not None else quote(below)
-        return Place(self.fs, f"{self.path.rstrip('/')}/{below}", f"{self.uri.rstrip('/')}/{written}")
+        return Place(self.fs, f"{self.path.rstrip('/')}/{below}", f"{address.rstrip('/')}/{written}{options}")
+
+    def _uri_parts(self) -> tuple[str, str]:
+        """The address and, of a bucket, `?` with its options."""
+        address, mark, options = self.uri.partition("?") if self.local is None else (self.uri, "", "")
+        return address, mark + options
 
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """Bytes from `offset` on, all or `size` of them. Raises OSError."""
@@ -69,7 +85,7 @@ class Place:
 
     def note(self, data: bytes) -> None:
         """A small file that need not outlast a power cut. Raises OSError."""
-        self.fs.create_dir(str(PurePosixPath(self.path).parent), recursive=True)
+        self.fs.create_dir(self.parent.path, recursive=True)
         with self.fs.open_output_stream(self.path) as file:
             file.write(data)
 
@@ -94,7 +110,8 @@ class Place:
 def place_of(text: str, base: Place | None = None) -> Place:
     """The place that a path or URI names. base: of relative paths; None: the working folder.
 
-    Raises ScaleError for an address of which no installed file system knows the kind.
+    Raises ScaleError for an address of which no installed file system knows the kind, and for one with a password or key in it:
+    addresses stand in rows, logs and other machines' memory.
     """
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
@@ -103,7 +120,16 @@ def place_of(text: str, base: Place | None = None) -> Place:
             return base / os.path.normpath(text)
         whole = os.path.abspath(text)
         return Place(_local(), whole, whole)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as err:
+        raise ScaleError(f"{text}: is no address ({err})") from None
+    if parts.password is not None or (parts.scheme in _ARROW and _SECRET.search(parts.query)):
+        raise ScaleError(
+            f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}{parts.path}: holds a password or key, and addresses are"
+            " written into the data set; leave it out and set it in the environment (AWS_ACCESS_KEY_ID and"
+            " AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, ...)"
+        )
     try:
         if parts.scheme in _ARROW:
             fs, top = _bucket(parts.scheme, parts.netloc, parts.query)
@@ -113,7 +139,8 @@ def place_of(text: str, base: Place | None = None) -> Place:
         import fsspec
 
         inner, path = fsspec.core.url_to_fs(unquote(text))
-        return Place(arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(inner)), path.rstrip("/"), text)
+        # a mark that belongs to a name is written as such, so that it does not begin options
+        return Place(arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(inner)), path.rstrip("/"), text.replace("?", "%3F"))
     except (OSError, ValueError, ImportError) as err:
         raise ScaleError(f"{text}: cannot be opened ({_line(err)}); {_RIGHTS}") from None
 

@@ -64,7 +64,7 @@ def annotate_on_ray(job: Job, chunks: int, pool: Pool, progress: bool = False) -
         context.enable_progress_bars = progress
         context.checkpoint_config = CheckpointConfig(
             "id",
-            marks.path if marks.local else marks.uri,
+            marks.path,
             override_filesystem=marks.fs,
             delete_checkpoint_on_success=False,
         )
@@ -79,7 +79,7 @@ def annotate_on_ray(job: Job, chunks: int, pool: Pool, progress: bool = False) -
             num_gpus=pool.gpus or None,
         )
         out = place_of(job.out)
-        answers.write_parquet(out.path if out.local else out.uri, filesystem=out.fs, compression="zstd")
+        answers.write_parquet(out.path, filesystem=out.fs, compression="zstd")
     except (ray.exceptions.RayError, OSError, pyarrow.ArrowException) as err:
         raise _told(job, err) from err
     finally:
