@@ -209,7 +209,7 @@ def test_targets_are_held_against_the_rows(
         "memory at the last image / when settled",
         "detection and recognition together / the slower",
         "annotate, ray, 1 actor: images/s over local",
-        "annotate, ray, 2 actors: images/s over 1 actor",
+        "annotate, ray, 2 actors: images/s over 1 actor, a core each",
     ]
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(json.dumps([row.to_dict() for row in speed_rows()]))
