@@ -4,9 +4,9 @@
     python scripts/mutants.py --only cocoer/model/losses.py --sample 20
 
 A change is a constant plus one, a comparison with its edge moved or turned round, or an operator exchanged. Each runs in a child
-process, forked after torch is loaded, against the test files that import the module, quickest first, until one fails. A change
-that no test notices is a survivor; those that change nothing stand in scripts/mutants_equal.txt with the reason, and are told
-apart. Exit code 0: at least 90 of 100 noticed. 1: fewer. 2: wrong usage, or a test fails without any change.
+process, forked after torch is loaded, against the test files that import the module, its namesake first, until one fails.
+A change that no test notices is a survivor; those that change nothing stand in scripts/mutants_equal.txt with the reason, and are
+told apart. Exit code 0: at least 90 of 100 noticed. 1: fewer. 2: wrong usage, or a test fails without any change.
 """
 
 from __future__ import annotations
@@ -85,17 +85,33 @@ def mutants_of(file: str) -> Iterator[Mutant]:
 
 
 @functools.cache
+def imports(folder: str) -> dict[str, set[str]]:
+    """Each module below a folder -> the dotted names that it imports."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        names = found.setdefault(path.relative_to(ROOT).as_posix(), set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@functools.cache
 def tests_of(file: str) -> list[str]:
-    """The test files that import the module or name from it; where there is none, those that import its package's users."""
-    module = file.removesuffix(".py").replace("/", ".")
-    found = []
-    for test in sorted((ROOT / "tests").glob("test_*.py")):
-        text = test.read_text(encoding="utf-8")
-        package, _, name = module.rpartition(".")
-        if f"{module} import" in text or f"import {module}" in text or f"from {package} import {name}" in text:
-            found.append(f"tests/{test.name}")
-    named = f"tests/test_{Path(file).stem}.py"
-    return found + [named] * (named not in found and (ROOT / named).is_file())
+    """The test files that import the module; where there is none, those that import one that imports it, step by step."""
+    reached: set[str] = set()
+    users = {file}
+    while users - reached:
+        reached |= users
+        names = {user.removesuffix(".py").replace("/", ".") for user in users}
+        found = {test for test, used in imports("tests").items() if used & names}
+        found = {test for test in found if "/test_" in test}
+        if found:
+            return sorted(found)
+        users = {module for module, used in imports("cocoer").items() if used & names}
+    return []
 
 
 def in_child(work: Callable[[], int], limit: int) -> tuple[int, float]:
@@ -126,8 +142,8 @@ def in_child(work: Callable[[], int], limit: int) -> tuple[int, float]:
         time.sleep(0.05)
 
 
-def run_tests(files: list[str], mutant: Mutant | None) -> int:
-    """pytest's exit code on the files, with the mutant in place of its module; 0 = all pass, so nothing was noticed."""
+def run_tests(file: str, mutant: Mutant | None) -> int:
+    """pytest's exit code on the test file, with the mutant in place of its module; 0 = all pass, so nothing was noticed."""
     import pytest
 
     if mutant is not None:
@@ -140,7 +156,7 @@ def run_tests(files: list[str], mutant: Mutant | None) -> int:
             return code if Path(self.path) == ROOT / mutant.file else real(self, name)
 
         importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
-    return int(pytest.main(["-q", "-x", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", *files]))
+    return int(pytest.main(["-q", "-x", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", file]))
 
 
 def main() -> int:
@@ -149,6 +165,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=80, help="how many changes (default: 80)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", metavar="FILE", help=f"modules; default: all of {', '.join(PACKAGES)}")
+    parser.add_argument("--skip", nargs="+", default=[], metavar="FOLDER", help="leave out the modules below a folder")
     parser.add_argument("--limit", type=int, default=120, help="CPU seconds for the tests of one change (default: 120)")
     parser.add_argument(
         "--most", type=float, default=60.0, help="test files slower than this, in seconds, are left out"
@@ -157,6 +174,7 @@ def main() -> int:
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     files = args.only or [f.relative_to(ROOT).as_posix() for p in PACKAGES for f in sorted((ROOT / p).rglob("*.py"))]
+    files = [file for file in files if not file.startswith(tuple(args.skip))]
     everything = [mutant for file in files for mutant in mutants_of(file) if tests_of(file)]
     untested = [file for file in files if not tests_of(file) and any(mutants_of(file))]
     chosen = random.Random(args.seed).sample(everything, min(args.sample, len(everything)))
@@ -168,21 +186,29 @@ def main() -> int:
     equal = (
         {line.split(" | ")[0] for line in EQUAL.read_text().splitlines() if " | " in line} if EQUAL.is_file() else set()
     )
-    quick: dict[str, float] = {}
+    took: dict[str, float] = {}  # test file -> seconds without any change, or under a change that it did not notice
+    green: set[str] = set()
     survivors: list[Mutant] = []
     same = 0
     for place, mutant in enumerate(chosen, start=1):
-        for test in tests_of(mutant.file):
-            if test not in quick:
-                code, quick[test] = in_child(lambda test=test: run_tests([test], None), args.limit)  # type: ignore[misc]
-                if code > 0:
-                    print(f"{test} fails without any change (pytest's exit code {code})", file=sys.stderr)
+        named = f"tests/test_{Path(mutant.file).stem}.py"
+        noticed, seconds = False, 0.0
+        for test in sorted(tests_of(mutant.file), key=lambda test: (test != named, took.get(test, args.most / 4))):
+            if took.get(test, 0.0) >= args.most:
+                continue
+            code, used = in_child(lambda m=mutant, t=test: run_tests(t, m), args.limit)  # type: ignore[misc]
+            seconds += used
+            if code == 0:
+                took[test] = used
+            elif test not in green:
+                alone, took[test] = in_child(lambda t=test: run_tests(t, None), args.limit)  # type: ignore[misc]
+                if alone > 0:
+                    print(f"{test} fails without any change (pytest's exit code {alone})", file=sys.stderr)
                     return 2
-        tests = sorted(
-            (test for test in tests_of(mutant.file) if quick[test] < args.most), key=lambda test: quick[test]
-        )
-        code, seconds = in_child(lambda m=mutant, t=tests: run_tests(t, m), args.limit)  # type: ignore[misc]
-        noticed = code != 0 and bool(tests)
+                green.add(test)
+            noticed = code != 0 and took[test] < args.most
+            if noticed:
+                break
         word = "noticed" if noticed else "changes nothing" if str(mutant) in equal else "SURVIVED"
         same += word == "changes nothing"
         survivors += [mutant] if word == "SURVIVED" else []
