@@ -17,6 +17,7 @@ import contextlib
 import copy
 import functools
 import importlib.machinery
+import json
 import os
 import random
 import resource
@@ -168,6 +169,9 @@ def main() -> int:
     parser.add_argument("--skip", nargs="+", default=[], metavar="FOLDER", help="leave out the modules below a folder")
     parser.add_argument("--limit", type=int, default=120, help="CPU seconds for the tests of one change (default: 120)")
     parser.add_argument(
+        "--seconds", metavar="FILE", help="JSON of seconds per test file, read and kept: no slow one is tried again"
+    )
+    parser.add_argument(
         "--most", type=float, default=60.0, help="test files slower than this, in seconds, are left out"
     )
     args = parser.parse_args()
@@ -186,7 +190,10 @@ def main() -> int:
     equal = (
         {line.split(" | ")[0] for line in EQUAL.read_text().splitlines() if " | " in line} if EQUAL.is_file() else set()
     )
-    took: dict[str, float] = {}  # test file -> seconds without any change, or under a change that it did not notice
+    kept = Path(args.seconds) if args.seconds else None
+    took: dict[str, float] = (
+        json.loads(kept.read_text()) if kept and kept.is_file() else {}
+    )  # test file -> seconds without any change, or under a change that it did not notice
     green: set[str] = set()
     survivors: list[Mutant] = []
     same = 0
@@ -207,6 +214,8 @@ def main() -> int:
                     return 2
                 green.add(test)
             noticed = code != 0 and took[test] < args.most
+            if kept:
+                kept.write_text(json.dumps(took, indent=0))
             if noticed:
                 break
         word = "noticed" if noticed else "changes nothing" if str(mutant) in equal else "SURVIVED"

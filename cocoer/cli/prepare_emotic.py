@@ -18,15 +18,26 @@ from typing import Any
 
 import cocoer
 from cocoer.cli.faults import reports
+from cocoer.config import VocabularyConfig
 from cocoer.data.index import write_index
 from cocoer.data.people import RULES
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
 from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
 from cocoer.data.prepare.heads import read_head_file
-from cocoer.data.prepare.near_duplicates import NEAR
-from cocoer.errors import AnnotationError, DetectorError, HeadFileError, MissingWeights, StrictError
+from cocoer.data.prepare.leaks import ClipLook, NearSearch
+from cocoer.data.prepare.near_duplicates import COSINE, NEAR
+from cocoer.errors import AnnotationError, CheckpointError, DetectorError, HeadFileError, MissingWeights, StrictError
 from cocoer.files import file_sha256, hold_folder
+
+DEFAULT_TOWER = VocabularyConfig().tower
+
+FOUND_BY = {
+    "both": "found by hash and CLIP",
+    "hash": "by the hash alone",
+    "clip": "by CLIP alone",
+    "chain": "through a chain of both",
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
         "--near", type=int, nargs="?", const=NEAR, metavar="BITS",
         help=f"count images that look like another split's, and mark their persons (near_train); bits of 64, {NEAR} unless given",
     )  # fmt: skip
+    parser.add_argument(
+        "--clip", metavar="TOWER[=FILE]|none", default="",
+        help=f"CLIP that --near looks with beside the hash; default: {DEFAULT_TOWER} where its weights are at hand",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cosine", type=float, default=COSINE, help=f"embeddings from so similar on are near (default: {COSINE})"
+    )
     parser.add_argument(
         "--drop", choices=("overlap", "near"), action="append", default=[],
         help="leave out of train what is also in val or test: the same image, or one that looks like it (implies --near)",
@@ -87,7 +105,7 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, tree
 
 @reports(
     "prepare emotic",
-    usage=(AnnotationError, HeadFileError, MissingWeights, DetectorError),
+    usage=(AnnotationError, CheckpointError, HeadFileError, MissingWeights, DetectorError),
     failed=(StrictError,),
     hint="Without detectors: --heads estimate, or --heads boxes FILE.",
 )
@@ -98,6 +116,8 @@ def main(argv: list[str] | None = None) -> int:
     args.near = NEAR if args.near is None and "near" in args.drop else args.near
     if args.near is not None and not 0 <= args.near < 32:
         parser.error(f"--near: wanted 0..31 bits, got {args.near}")
+    if not 0 < args.cosine <= 1:
+        parser.error(f"--cosine: wanted a number above 0 and up to 1, got {args.cosine:g}")
     with hold_folder(args.output):
         return _prepare(parser, args)
 
@@ -109,7 +129,8 @@ def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     print(f"annotations: {tree.annotations} ({tree.release})\nimages: {tree.images}")
     images = load_annotations(tree.annotations)
     overlap, alike = ("overlap" in args.drop), ("near" in args.drop)
-    index = build_emotic_index(images, tree, source, overlap, args.require_vad, args.strict, args.near, alike)
+    near = None if args.near is None else NearSearch(args.near, clip_look(args.clip, args.cosine), alike)
+    index = build_emotic_index(images, tree, source, overlap, args.require_vad, args.strict, near)
     made = {
         "cocoer": cocoer.__version__,
         "annotations": {"file": tree.annotations.name, "sha256": file_sha256(tree.annotations)},
@@ -126,6 +147,25 @@ def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     _tell(index.sidecar, tree)
     print(f"index: {args.output} ({', '.join(p.name for p in written.values())})")
     return 1 if any(row["reason"].startswith(FAULTS) for row in index.sidecar["skipped"]) else 0
+
+
+def clip_look(named: str, cosine: float) -> ClipLook | None:
+    """The CLIP of `--clip`; where none is named the paper's if its weights are at hand, and otherwise a line that says so.
+
+    Raises CheckpointError for a named one whose weights are missing or do not fit.
+    """
+    if named == "none":
+        return None
+    from cocoer.model.image_embedding import image_embedder
+    from cocoer.model.zero_shot import Tower
+
+    tower = Tower.parse(named or DEFAULT_TOWER)
+    if not named and not tower.file.is_file():
+        print(
+            f"near-duplicates by perceptual hash alone: no weights of CLIP {tower.name} at hand; {tower.remedy} with --clip"
+        )
+        return None
+    return ClipLook(tower.title, image_embedder(tower), cosine)
 
 
 def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
@@ -150,11 +190,17 @@ def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
             )
             by_path, by_content = found["images_by_path"], found["images_by_content"]
             print(f"overlap {pair}: {by_path} images by path, {by_content} by content, with {inside}")
-    for pair, found in sidecar.get("near_duplicates", {}).get("pairs", {}).items():
+    near = sidecar.get("near_duplicates", {})
+    for pair, found in near.get("pairs", {}).items():
         inside = " and ".join(
             f"{found[f'{s}_images']} images with {found[f'{s}_persons']} persons of {s}" for s in pair.split("/")
         )
         print(f"near-duplicates {pair}: {inside}")
+    if near.get("clip") and near["images_found_by"]:
+        shown = ", ".join(f"{near['images_found_by'].get(key, 0)} {words}" for key, words in FOUND_BY.items())
+        print(
+            f"images with near-duplicates: {shown} (CLIP {near['clip']['tower']}, cosine from {near['clip']['cosine']:g})"
+        )
     for name, by_split in sidecar["against_published"]["counts"].items():
         text = ", ".join(f"{s} {c['here']} ({c['difference']:+d})" for s, c in by_split.items())
         print(f"{name}, and the difference to the published counts of {tree.release}: {text}")

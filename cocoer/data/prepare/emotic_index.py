@@ -16,7 +16,7 @@ from cocoer.data.people import Detections
 from cocoer.data.prepare.detections import DetectAll
 from cocoer.data.prepare.emotic import EmoticTree, RawImage, RawPerson
 from cocoer.data.prepare.heads import Candidate, Head, HeadKey, choose_heads, head_key, match_faces
-from cocoer.data.prepare.leaks import NEAR_TRAIN, Leaks, find_leaks
+from cocoer.data.prepare.leaks import NEAR_TRAIN, NEAR_TRAIN_BY, Leaks, NearSearch, find_leaks
 from cocoer.data.prepare.published_counts import EMOTIC_COUNTS, EMOTIC_LABELS, compare_counts, compare_labels
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import StrictError
@@ -66,15 +66,14 @@ def build_emotic_index(
     drop_overlap: bool = False,
     require_vad: bool = False,
     strict: bool = False,
-    near: int | None = None,
-    drop_near: bool = False,
+    near: NearSearch | None = None,
 ) -> EmoticIndex:
     """The index of a whole data set.
 
     Boxes are clipped with the size of the decoded image, never with the stored one. drop_overlap: leave out of train what is
     also in val or test, by path or content. require_vad: leave out persons without valid VAD, as the usual converter does.
-    near: also look for images that look like another split's (`leaks.find_leaks`, so many bits), and mark the persons of val
-    and test whose image looks like one of train; drop_near: leave what looks like val or test out of train.
+    near: also look for images that look like another split's, mark the persons of val and test whose image looks like one of
+    train, and drop those of train where it says so.
     Raises StrictError, where `strict`, for a missing or broken image and for an unusable body box.
     """
     heads = heads or HeadSource()
@@ -90,7 +89,7 @@ def build_emotic_index(
             others = overlap.of_train.get(person.path, "") if person.image.split == "train" else ""
             if others and not person.reason:
                 person.reason = f"overlap with {others}"
-    leaks = None if near is None else _leaks(persons, tree, near, drop_near)
+    leaks = None if near is None else _leaks(persons, tree, near)
     found, unreadable = _detections(heads, persons, facts)
     for person in persons:
         if not person.reason and person.path in unreadable:
@@ -204,14 +203,14 @@ def find_overlap(persons: Sequence[_Person], facts: Mapping[str, FileFacts]) -> 
     return out
 
 
-def _leaks(persons: Sequence[_Person], tree: EmoticTree, near: int, drop: bool) -> Leaks:
-    """Near-duplicates across splits among the persons that are kept so far; drop: those of train get a reason."""
+def _leaks(persons: Sequence[_Person], tree: EmoticTree, near: NearSearch) -> Leaks:
+    """Near-duplicates across splits among the persons kept so far; where they are dropped, those of train get a reason."""
     kept = [p for p in persons if not p.reason]
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for person in kept:
         counts[person.path][person.image.split] += 1
-    leaks = find_leaks(counts, tree.data_root, near)
-    for person in kept if drop else ():
+    leaks = find_leaks(counts, tree.data_root, near.bits, near.clip)
+    for person in kept if near.drop else ():
         others = leaks.elsewhere(person.path, "train") if person.image.split == "train" else ""
         if others:
             person.reason = f"near-duplicate in {others}"
@@ -256,7 +255,8 @@ def _record(person: _Person, facts: FileFacts, head: Head, leaks: Leaks | None) 
     extra: dict[str, Any] = {} if head.score is None else {"head_score": head.score}
     extra |= {k: v for k, v in (("gender", person.raw.gender), ("age", person.raw.age)) if v}
     if leaks is not None and person.image.split != "train":
-        extra[NEAR_TRAIN] = "train" in leaks.of.get(person.path, ())
+        by = leaks.found_by(person.path, "train")
+        extra |= {NEAR_TRAIN: bool(by), NEAR_TRAIN_BY: by}
     return PersonRecord(
         image=person.path,
         width=facts.width,

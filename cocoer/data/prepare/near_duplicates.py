@@ -18,6 +18,9 @@ BITS = 64
 NEAR = 6
 """Two images whose hashes differ in at most this many of 64 bits count as nearly the same."""
 
+COSINE = 0.97
+"""Two images whose CLIP embeddings have at least this cosine count as nearly the same."""
+
 SHARES: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Of each class; what the papers on CAER-S state."""
 
@@ -50,6 +53,28 @@ def near_groups(hashes: Sequence[int], distance: int = NEAR) -> NDArray[np.int64
         pairs = [_near_pairs(values, bucket, distance, group) for bucket in np.split(order, starts) if len(bucket) > 1]
         group = _merged(group, np.concatenate(pairs, axis=1)) if pairs else group
     return np.unique(group, return_inverse=True)[1][where].astype(np.int64)
+
+
+def similar_groups(embeddings: NDArray[np.float32], cosine: float) -> NDArray[np.int64]:
+    """A group number [N] for each unit-norm embedding [N, e]; a chain of pairs with at least this cosine is one group."""
+    group = np.arange(len(embeddings))
+    for start in range(0, len(embeddings), _BLOCK):
+        i, j = np.nonzero(embeddings[start : start + _BLOCK] @ embeddings.T >= cosine)
+        group = _merged(group, np.stack([group[i + start], group[j]])) if len(i) else group
+    return np.unique(group, return_inverse=True)[1].astype(np.int64)
+
+
+def joined_groups(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A group number [N] where those that share a group in either are in one."""
+    return np.unique(_merged(first, np.stack([first, _first_of(first, second)])), return_inverse=True)[1].astype(
+        np.int64
+    )
+
+
+def _first_of(values: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each item the value of the first item of its group."""
+    _, first, where = np.unique(groups, return_index=True, return_inverse=True)
+    return values[first][where]
 
 
 def _near_pairs(
