@@ -71,7 +71,7 @@ def main() -> int:
         "--clip", default="configs/demo_clip.json=checkpoints/demo/clip.safetensors", metavar="TOWER=FILE"
     )
     parser.add_argument("--bits", type=int, nargs="+", default=[NEAR, 10])
-    parser.add_argument("--cosine", type=float, nargs="+", default=[0.9, 0.95, COSINE, 0.98, 0.99])
+    parser.add_argument("--cosine", type=float, nargs="+", default=[0.9, 0.95, 0.97, 0.98, COSINE])
     args = parser.parse_args()
     embed = image_embedder(Tower.parse(args.clip))
     images = [draw_image(args.seed, "train", i, WorldOptions()).image for i in range(args.images)]

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from real_trees import image, person, save_annotations
 from training_world import script
 
-from cocoer.data.prepare.leaks import find_leaks
+from cocoer.data.prepare import near_duplicates
+from cocoer.data.prepare.leaks import ClipLook, find_leaks
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def look(seed: int, width: int = 160, height: int = 120) -> Image.Image:
@@ -39,7 +43,14 @@ def test_near_duplicates_are_counted_by_hand(tmp_path: Path) -> None:
     }  # fmt: skip
     found = find_leaks(persons, tmp_path, 6)
     assert found.report["pairs"] == {
-        "train/test": {"groups": 2, "train_images": 2, "train_persons": 4, "test_images": 2, "test_persons": 6}
+        "train/test": {
+            "train_images": 2,
+            "train_persons": 4,
+            "train_images_by_hash": 2,
+            "test_images": 2,
+            "test_persons": 6,
+            "test_images_by_hash": 2,
+        }
     }
     assert found.report["images"] == 5 and found.report["largest_group"] == 2
     assert found.elsewhere("a.png", "train") == "test" and found.elsewhere("c.png", "train") == "test"
@@ -47,6 +58,68 @@ def test_near_duplicates_are_counted_by_hand(tmp_path: Path) -> None:
     none = find_leaks({"a.png": {"train": 1}, "b.png": {"val": 1}}, tmp_path, 6)
     assert none.report["pairs"] == {} and none.of == {}
     assert find_leaks({}, tmp_path, 6).report["largest_group"] == 0
+
+
+def colour(picture: Image.Image) -> NDArray[np.float32]:
+    """A stand-in for CLIP: the mean colour, brought to unit norm."""
+    mean = np.asarray(picture, dtype=np.float32).mean((0, 1))
+    return mean / np.linalg.norm(mean)
+
+
+def test_clip_finds_what_the_hash_does_not_and_each_pair_says_who_found_it(tmp_path: Path) -> None:
+    """Red, red upside down (by CLIP), the same look in blue (by the hash), a copy (by both), green (by none)."""
+    shape = look(0).convert("L")
+
+    def painted(picture: Image.Image, wanted: tuple[int, int, int]) -> Image.Image:
+        return Image.merge("RGB", [picture.point(lambda v, c=c: v * c // 255) for c in wanted])
+
+    other = look(5).convert("L")
+    made = {
+        "a_red": painted(shape, (255, 60, 60)), "b_turned": painted(shape.transpose(Image.Transpose.ROTATE_90), (255, 60, 60)),
+        "c_copy": again(painted(shape, (255, 60, 60))), "d_blue": painted(shape, (40, 40, 255)),
+        "e_green": painted(other, (10, 255, 10)),
+    }  # fmt: skip
+    for name, picture in made.items():
+        picture.save(tmp_path / f"{name}.png")
+    persons = {"a_red.png": {"train": 2}} | {f"{name}.png": {"test": 1} for name in list(made)[1:]}
+    clip = ClipLook("colour", colour, 0.999)
+    found = find_leaks(persons, tmp_path, 6, clip)
+    by = {path: found.found_by(path, "train") for path in persons}
+    assert by == {
+        "a_red.png": "",
+        "b_turned.png": "clip",
+        "c_copy.png": "both",
+        "d_blue.png": "hash",
+        "e_green.png": "",
+    } | {
+        "a_red.png": "both"  # its own split is among those of its near-duplicates
+    }
+    assert found.report["pairs"]["train/test"] == {
+        "train_images": 1, "train_persons": 2, "train_images_by_both": 1, "test_images": 3, "test_persons": 3,
+        "test_images_by_clip": 1, "test_images_by_both": 1, "test_images_by_hash": 1,
+    }  # fmt: skip
+    assert found.report["clip"] == {"tower": "colour", "cosine": 0.999}
+    assert {frozenset(pair["images"]) for pair in found.report["nearest_by_clip"]} == {
+        frozenset(("a_red.png", "b_turned.png")), frozenset(("a_red.png", "c_copy.png")),
+    }  # fmt: skip
+    assert find_leaks(persons, tmp_path, 6).found_by("b_turned.png", "train") == ""
+    assert find_leaks({}, tmp_path, 6, clip).report["pairs"] == {}
+
+
+@pytest.mark.parametrize("cosine", [0.5, 0.9])
+def test_similar_images_are_those_of_a_loop_over_pairs(cosine: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "_BLOCK", 7)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(40, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    splits = np.eye(3, dtype=bool)[rng.integers(0, 3, 40)]
+    splits[3] = [True, False, True]
+    reached, nearest, best = near_duplicates.similar_elsewhere(vectors, splits, cosine)
+    for i in range(40):
+        like = [j for j in range(40) if vectors[i] @ vectors[j] >= cosine or i == j]
+        assert reached[i].tolist() == splits[like].any(0).tolist()
+        others = {j: float(vectors[i] @ vectors[j]) for j in range(40) if (splits[j] & ~splits[i]).any()}
+        assert nearest[i] == max(others, key=others.__getitem__) and best[i] == pytest.approx(max(others.values()))
 
 
 @pytest.fixture
@@ -72,6 +145,35 @@ def tree(tmp_path: Path) -> Path:
     }
     save_annotations(tmp_path / "Annotations/Annotations.mat", **rows)
     return tmp_path
+
+
+def test_clip_looks_where_its_weights_are_at_hand_and_what_looked_is_said(
+    tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, common = script("prepare_emotic").main, ["--root", str(tree), "--heads", "estimate", "--near", "--output"]
+    monkeypatch.setenv("COCOER_HOME", str(tree / "empty"))
+    monkeypatch.chdir(tree)
+    assert prepare([*common, str(tree / "hash")]) == 0
+    said = capsys.readouterr().out
+    assert "near-duplicates by perceptual hash alone: no weights of CLIP RN50 at hand" in said and "by CLIP" not in said
+    demo = f"{ROOT}/configs/demo_clip.json={ROOT}/checkpoints/demo/clip.safetensors"
+    assert prepare([*common, str(tree / "clip"), "--clip", demo]) == 0
+    said = capsys.readouterr().out
+    assert "1 images with 1 persons of test (0 by the hash alone, 0 by CLIP alone, 1 by both)" in said
+    assert [(x["near_train"], x["near_train_by"]) for x in lines(tree / "clip", "test")] == [
+        (True, "both"),
+        (False, ""),
+    ]
+    assert [x["near_train_by"] for x in lines(tree / "hash", "test")] == ["hash", ""]
+    near = json.loads((tree / "clip/sidecar.json").read_text())["near_duplicates"]
+    assert near["clip"] == {"tower": "demo_clip", "cosine": 0.99} and len(near["nearest_by_clip"]) == 2
+    assert prepare([*common, str(tree / "none"), "--clip", "none"]) == 0
+    assert "CLIP" not in capsys.readouterr().out
+    assert prepare([*common, str(tree / "x"), "--clip", "RN50=nothing.pt"]) == 2
+    assert "CLIP RN50: wanted its weights at" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        prepare([*common, str(tree / "x"), "--cosine", "1.5"])
+    assert "wanted a number above 0 and up to 1, got 1.5" in capsys.readouterr().err
 
 
 def lines(index: Path, split: str) -> list[dict[str, object]]:

@@ -32,12 +32,7 @@ from cocoer.files import file_sha256, hold_folder
 
 DEFAULT_TOWER = VocabularyConfig().tower
 
-FOUND_BY = {
-    "both": "found by hash and CLIP",
-    "hash": "by the hash alone",
-    "clip": "by CLIP alone",
-    "chain": "through a chain of both",
-}
+WAYS = {"hash": "the hash alone", "clip": "CLIP alone", "both": "both"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,6 +163,14 @@ def clip_look(named: str, cosine: float) -> ClipLook | None:
     return ClipLook(tower.title, image_embedder(tower), cosine)
 
 
+def _found_by(found: dict[str, int], split: str, clip: dict[str, Any] | None) -> str:
+    """How many of a split's images the hash found, CLIP, and both; "" where the hash alone looked."""
+    if clip is None:
+        return ""
+    alone = ", ".join(f"{found.get(f'{split}_images_by_{by}', 0)} by {word}" for by, word in WAYS.items())
+    return f" ({alone})"
+
+
 def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
     """The main counts on the terminal; all of them are in the sidecar."""
     for split, counts in sidecar["counts"].items():
@@ -193,14 +196,10 @@ def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
     near = sidecar.get("near_duplicates", {})
     for pair, found in near.get("pairs", {}).items():
         inside = " and ".join(
-            f"{found[f'{s}_images']} images with {found[f'{s}_persons']} persons of {s}" for s in pair.split("/")
+            f"{found[f'{s}_images']} images with {found[f'{s}_persons']} persons of {s}{_found_by(found, s, near['clip'])}"
+            for s in pair.split("/")
         )
         print(f"near-duplicates {pair}: {inside}")
-    if near.get("clip") and near["images_found_by"]:
-        shown = ", ".join(f"{near['images_found_by'].get(key, 0)} {words}" for key, words in FOUND_BY.items())
-        print(
-            f"images with near-duplicates: {shown} (CLIP {near['clip']['tower']}, cosine from {near['clip']['cosine']:g})"
-        )
     for name, by_split in sidecar["against_published"]["counts"].items():
         text = ", ".join(f"{s} {c['here']} ({c['difference']:+d})" for s, c in by_split.items())
         print(f"{name}, and the difference to the published counts of {tree.release}: {text}")

@@ -27,7 +27,7 @@ def image_embedder(tower: Tower) -> Embed:
     reader = ClipReader(visual, torch.empty(0, 0), image_mean_std(tower.name))
 
     def embed(image: Image.Image) -> NDArray[np.float32]:
-        pixels = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+        pixels = np.array(image.resize((side, side), Image.Resampling.BICUBIC))
         found: NDArray[np.float32] = reader.embeddings(normalise(pixels)[None])[0, 0].numpy()
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +15,7 @@ from PIL import Image
 
 from cocoer.data.decode import decode_image, image_path
 from cocoer.data.files import in_threads
-from cocoer.data.prepare.near_duplicates import NEAR, joined_groups, near_groups, perceptual_hash, similar_groups
+from cocoer.data.prepare.near_duplicates import NEAR, near_groups, perceptual_hash, similar_elsewhere
 from cocoer.errors import ImageError
 from cocoer.names import SPLITS
 
@@ -23,7 +23,7 @@ NEAR_TRAIN = "near_train"
 """Key of an index line: whether the person's image, of val or test, looks like one of train."""
 
 NEAR_TRAIN_BY = "near_train_by"
-"""Key of an index line: what found that, `hash`, `clip`, `both`, or `chain` where it takes both together; "" for nothing."""
+"""Key of an index line: what found that, `hash`, `clip` or `both`; "" for nothing."""
 
 _SHOWN = 20
 
@@ -64,79 +64,83 @@ class Leaks:
         return " and ".join(sorted(self.of.get(path, set()) - {split}))
 
     def found_by(self, path: str, split: str) -> str:
-        """What found that `split` has an image like this one; see `NEAR_TRAIN_BY`."""
-        if split not in self.of.get(path, ()):
-            return ""
+        """What found that `split` has an image like this one: `hash`, `clip`, `both`, or "" for nothing."""
         found = [name for name, splits in self.by.items() if split in splits.get(path, ())]
-        return "both" if len(found) > 1 else found[0] if found else "chain"
+        return "both" if len(found) > 1 else "".join(found)
 
 
 def find_leaks(persons: Mapping[str, Mapping[str, int]], root: Path, bits: int, clip: ClipLook | None = None) -> Leaks:
     """Which images are near-duplicates of another split's.
 
     persons: image path -> split that uses it -> how many persons it has there. root: folder of the paths.
-    bits: two images are near where their hashes differ in at most so many of 64; clip: or where their embeddings are similar.
-    A chain of pairs is one group, and an image that several splits use is a leak of its own. Images that cannot be read are
-    left out.
+    bits: two images are near where their hashes differ in at most so many of 64, and a chain of pairs is one group.
+    clip: or where their embeddings are similar; no chains, because alike in what they show is no chain of copies.
+    An image that several splits use is a leak of its own. Images that cannot be read are left out.
     """
     paths = sorted(persons)
     looks = list(in_threads(lambda path: _look(root, path, clip), paths, "comparing images"))
-    read = [path for path, look in zip(paths, looks, strict=True) if look is not None]
-    seen = [look for look in looks if look is not None]
-    by = {"hash": near_groups([value for value, _ in seen], bits) if seen else np.empty(0, dtype=np.int64)}
-    groups = by["hash"]
+    seen = {path: look for path, look in zip(paths, looks, strict=True) if look is not None}
+    by_hash, largest = _by_hash({path: look[0] for path, look in seen.items()}, persons, bits)
+    out = Leaks(by={"hash": by_hash})
+    nearest: list[dict[str, Any]] = []
     if clip is not None and seen:
-        by["clip"] = similar_groups(
-            np.stack([embedding for _, embedding in seen if embedding is not None]), clip.cosine
-        )
-        groups = joined_groups(by["hash"], by["clip"])
-    across = _across(groups, read, persons)
-    out = Leaks(_splits(across, persons), {name: _splits(_across(g, read, persons), persons) for name, g in by.items()})
-    counts: dict[str, Counter[str]] = {f"{a}/{b}": Counter() for a, b in combinations(SPLITS, 2)}
-    for group in across:
-        there = out.of[group[0]]
-        for pair, found in counts.items():
-            if set(pair.split("/")) <= there:
-                found["groups"] += 1
-                for path in group:
-                    for split in set(pair.split("/")) & set(persons[path]):
-                        found[f"{split}_images"] += 1
-                        found[f"{split}_persons"] += persons[path][split]
-    found_by = {path: out.found_by(path, _other(out.of[path], persons[path])) for path in out.of}
+        embeddings = {path: look[1] for path, look in seen.items() if look[1] is not None}
+        out.by["clip"], nearest = _by_clip(embeddings, persons, clip.cosine)
+    for splits in out.by.values():
+        for path, there in splits.items():
+            out.of[path] = out.of.get(path, set()) | there
+    counts = {f"{a}/{b}": _counts(out, persons, a, b) for a, b in combinations(SPLITS, 2)}
     out.report = {
         "bits": bits,
         "clip": None if clip is None else {"tower": clip.name, "cosine": clip.cosine},
-        "images": len(read),
-        "largest_group": int(np.bincount(groups).max(initial=0)),
-        "pairs": {pair: dict(found) for pair, found in counts.items() if found},
-        "images_found_by": dict(Counter(found_by.values())),
-        "groups": [
-            {path: {"splits": sorted(persons[path]), "found_by": found_by[path]} for path in group}
-            for group in across[:_SHOWN]
-        ],
+        "images": len(seen),
+        "largest_group": largest,
+        "pairs": {pair: found for pair, found in counts.items() if any(found.values())},
+        "nearest_by_clip": nearest[:_SHOWN],
     }
     return out
 
 
-def _across(
-    groups: NDArray[np.int64], paths: Sequence[str], persons: Mapping[str, Mapping[str, int]]
-) -> list[list[str]]:
-    """The groups with images of more than one split, as lists of paths."""
+def _by_hash(hashes: Mapping[str, int], persons: Mapping[str, Mapping[str, int]], bits: int) -> tuple[Splits, int]:
+    """Path -> the splits of its group, for groups across splits; and the size of the largest group."""
     members: dict[int, list[str]] = defaultdict(list)
-    for group, path in zip(groups.tolist(), paths, strict=True):
+    groups = near_groups(list(hashes.values()), bits).tolist() if hashes else []
+    for group, path in zip(groups, hashes, strict=True):
         members[group].append(path)
-    return [group for group in members.values() if len({s for path in group for s in persons[path]}) > 1]
+    found: Splits = {}
+    for group in members.values():
+        there = {split for path in group for split in persons[path]}
+        found |= dict.fromkeys(group, there) if len(there) > 1 else {}
+    return found, max(map(len, members.values()), default=0)
 
 
-def _splits(groups: Sequence[Sequence[str]], persons: Mapping[str, Mapping[str, int]]) -> Splits:
-    """Path -> the splits of its group."""
-    return {path: {s for other in group for s in persons[other]} for group in groups for path in group}
+def _by_clip(
+    embeddings: Mapping[str, NDArray[np.float32]], persons: Mapping[str, Mapping[str, int]], cosine: float
+) -> tuple[Splits, list[dict[str, Any]]]:
+    """Path -> the splits of the images like it, where another one is among them; and the pairs, most similar first."""
+    paths = list(embeddings)
+    splits = np.array([[split in persons[path] for split in SPLITS] for path in paths])
+    reached, nearest, best = similar_elsewhere(np.stack(list(embeddings.values())), splits, cosine)
+    leaked = [i for i in np.argsort(-best, kind="stable").tolist() if reached[i].sum() > 1]
+    found = {paths[i]: {split for split, there in zip(SPLITS, reached[i], strict=True) if there} for i in leaked}
+    pairs = [
+        {"images": [paths[i], paths[nearest[i]]], "cosine": round(float(best[i]), 4)}
+        for i in leaked
+        if best[i] >= cosine
+    ]
+    return found, pairs
 
 
-def _other(there: set[str], own: Mapping[str, int]) -> str:
-    """A split of a group that is not the image's only one; train where there is a choice."""
-    others = there - set(own) or there
-    return min(others, key=SPLITS.index)
+def _counts(leaks: Leaks, persons: Mapping[str, Mapping[str, int]], first: str, second: str) -> dict[str, int]:
+    """Images and persons of either split with a near-duplicate in the other, and how many of these images each way found."""
+    counts = Counter({f"{split}_{what}": 0 for split in (first, second) for what in ("images", "persons")})
+    for path in leaks.of:
+        for split, other in ((first, second), (second, first)):
+            if split in persons[path] and (by := leaks.found_by(path, other)):
+                counts[f"{split}_images"] += 1
+                counts[f"{split}_persons"] += persons[path][split]
+                counts[f"{split}_images_by_{by}"] += 1
+    return dict(counts)
 
 
 def _look(root: Path, path: str, clip: ClipLook | None) -> tuple[int, NDArray[np.float32] | None] | None:

@@ -18,7 +18,7 @@ BITS = 64
 NEAR = 6
 """Two images whose hashes differ in at most this many of 64 bits count as nearly the same."""
 
-COSINE = 0.97
+COSINE = 0.99
 """Two images whose CLIP embeddings have at least this cosine count as nearly the same."""
 
 SHARES: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -55,26 +55,23 @@ def near_groups(hashes: Sequence[int], distance: int = NEAR) -> NDArray[np.int64
     return np.unique(group, return_inverse=True)[1][where].astype(np.int64)
 
 
-def similar_groups(embeddings: NDArray[np.float32], cosine: float) -> NDArray[np.int64]:
-    """A group number [N] for each unit-norm embedding [N, e]; a chain of pairs with at least this cosine is one group."""
-    group = np.arange(len(embeddings))
+def similar_elsewhere(
+    embeddings: NDArray[np.float32], splits: NDArray[np.bool_], cosine: float
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float32]]:
+    """Which splits have an image like each one: bool [N, splits], its own included; and the nearest image of another split.
+
+    embeddings: unit norm [N, e]. splits: which of them use each image, [N, splits]. Two images are alike from this cosine on;
+    no chains. The nearest image that some split uses and this one's do not: its number [N] and its cosine [N], -inf for none.
+    """
+    reached, nearest, best = np.zeros_like(splits), np.zeros(len(splits), np.int64), np.zeros(len(splits), np.float32)
     for start in range(0, len(embeddings), _BLOCK):
-        i, j = np.nonzero(embeddings[start : start + _BLOCK] @ embeddings.T >= cosine)
-        group = _merged(group, np.stack([group[i + start], group[j]])) if len(i) else group
-    return np.unique(group, return_inverse=True)[1].astype(np.int64)
-
-
-def joined_groups(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A group number [N] where those that share a group in either are in one."""
-    return np.unique(_merged(first, np.stack([first, _first_of(first, second)])), return_inverse=True)[1].astype(
-        np.int64
-    )
-
-
-def _first_of(values: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each item the value of the first item of its group."""
-    _, first, where = np.unique(groups, return_index=True, return_inverse=True)
-    return values[first][where]
+        rows = slice(start, start + _BLOCK)
+        similar = embeddings[rows] @ embeddings.T  # [block, N]
+        reached[rows] = (similar >= cosine).astype(np.float32) @ splits.astype(np.float32) > 0
+        elsewhere = (~splits[rows]).astype(np.float32) @ splits.T.astype(np.float32) > 0
+        similar = np.where(elsewhere, similar, -np.inf)
+        nearest[rows], best[rows] = similar.argmax(1), similar.max(1)
+    return reached | splits, nearest, best
 
 
 def _near_pairs(
