@@ -262,3 +262,116 @@ def test_a_boxes_file_that_is_none_is_refused(tmp_path: Path, content: bytes) ->
         read_boxes_file(tmp_path / "absent.json")
     with pytest.raises(BoxesError, match="cannot be read"):
         read_boxes_file(tmp_path)
+
+
+def test_the_score_of_a_face_is_its_covered_share_less_how_far_it_is_from_where_heads_are() -> None:
+    body = (100.0, 50.0, 300.0, 450.0)  # 200 wide, 400 high; heads are at 0.156 of the height
+    top = 50 + 0.156 * 400
+
+    def face(x: float, y: float, w: float = 40.0, h: float = 50.0) -> Box:
+        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+    for x, y, wanted in (
+        (200, top, 1.0), (240, top, 1 - 40 / 200), (160, top, 1 - 40 / 200), (200, top + 100, 1 - 0.75 * 0.25),
+        (260, top + 40, 1 - 0.3 - 0.75 * 0.1), (200, 50, 0.5), (200, 450, None), (110, top, None), (290, top, None),
+        (115, top, 35 / 40 - 85 / 200), (500, top, None), (108, top, 28 / 40 - 92 / 200),
+    ):  # fmt: skip
+        (found,) = fit_scores([body], [face(x, y)])[0]
+        if wanted is None or (x, y) == (200, 50):
+            covered = {(110.0, top): 30 / 40, (290.0, top): 30 / 40}.get((x, y))
+            if covered is None:
+                assert found == -np.inf  # half of it, or nothing, lies in the body
+            else:
+                assert found == pytest.approx(covered - 90 / 200)
+        else:
+            assert found == pytest.approx(wanted)
+    exact = (180.0, 50.0 - 16.0, 220.0, 50.0 + 24.0)  # 60 % covered, its centre just inside
+    assert fit_scores([body], [exact])[0, 0] == pytest.approx(0.6 - 0.75 * abs(4 / 400 - 0.156))
+    for outside in (
+        (96.0, 100.0, 100.0, 110.0),
+        (300.0, 100.0, 310.0, 110.0),
+        (200.0, 46.0, 210.0, 50.0),
+        (200.0, 450.0, 210.0, 460.0),
+    ):
+        assert fit_scores([body], [outside])[0, 0] == -np.inf
+    assert fit_scores([body, body], np.empty((0, 4))).shape == (2, 0) and fit_scores([], [body]).shape == (0, 1)
+
+
+def test_an_estimated_head_is_a_pixel_at_least_and_inside_the_image() -> None:
+    assert head_from_body((100, 50, 300, 450), 640, 480) == pytest.approx((176.4, 78.8, 223.4, 146.0))
+    assert head_from_body((100, 50, 300, 450), 640, 480, (0.25, 0.0, 0.75, 0.5)) == (150, 50, 250, 250)
+    tiny = head_from_body((10, 20, 12, 23), 640, 480)  # 0.47 x 0.504 pixels about (10.999, 20.468)
+    assert tiny == pytest.approx((10.499, 19.968, 11.499, 20.968))
+    assert head_from_body((0, 0, 1, 1), 640, 480) == pytest.approx((0, 0, 1, 1), abs=1e-3)
+    assert head_from_body((639, 479, 640, 480), 640, 480) == pytest.approx((638.9995, 478.656, 639.9995, 479.656))
+    assert head_from_body((0, 0, 1, 1), 1, 1) == (0, 0, 1, 1)
+
+
+def test_an_estimated_body_is_cut_at_the_border() -> None:
+    inside = body_from_head((176.4, 78.8, 223.4, 146.0), 640, 480)
+    assert inside == pytest.approx((100, 50, 300, 450))
+    assert body_from_head((176.4, 78.8, 223.4, 146.0), 250, 400) == pytest.approx((100, 50, 250, 400))
+    assert body_from_head((0, 0, 47, 67.2), 640, 480) == pytest.approx((0, 0, 123.6, 371.2))
+
+
+@pytest.mark.parametrize("rule", ["one_to_one", "published"])
+def test_people_are_made_from_what_lies_in_the_image_left_to_right(rule: str) -> None:
+    nan = float("nan")
+    found = Detections(
+        bodies=np.array([
+            [300.0, 10, 400, 300], [20, 10, 120, 300], [nan, 0, 5, 5], [50, 50, 50, 90], [50, 90, 60, 90],
+            [-20, 5, 0, 50], [5, -20, 50, 0], [640, 5, 700, 50], [5, 480, 50, 500],
+        ]),
+        body_scores=np.array([0.98765, 0.9, *[0.5] * 7]),
+        faces=np.array([[330.0, 30, 370, 70], [331, 31, 371, 71], [500, 30, 540, 80], [500, 30, 540, 55.0]]),
+        face_scores=np.array([0.91119, 0.8, 0.7, 0.6]),
+    )  # fmt: skip
+    people = people_from_detections(found, W, H, rule)
+    assert [p.body[:3] for p in people[:2]] == [(20, 10, 120), (300, 10, 400)] and len(people) == 4
+    left, right, *bare = people
+    assert (left.head_source, left.body_source, left.head_score, left.body_score) == (
+        "estimated",
+        "detected",
+        None,
+        0.9,
+    )
+    assert (right.head_source, right.head_score, right.body_score) == ("detected", 0.9112, 0.9877)
+    assert right.head == (330, 30, 370, 70)
+    assert [p.body_source for p in bare] == ["estimated"] * 2 and [p.head_score for p in bare] == [
+        0.7,
+        0.6,
+    ]  # by the body's top
+    assert len(people_from_detections(found, W, H, rule, keep_bare_faces=False)) == 2
+    with pytest.raises(ValueError, match="unknown rule 'x'"):
+        people_from_detections(found, W, H, "x")
+
+
+def test_a_second_box_of_a_face_is_the_same_face_from_half_an_overlap_on() -> None:
+    faces = np.array([[0.0, 0, 40, 40], [0, 0, 40, 20], [0, 0, 40, 20.5], [100, 0, 140, 40], [101, 0, 141, 40]])
+    found = Detections(faces=faces, face_scores=np.array([0.9, 0.8, 0.7, 0.6, 0.5]))
+    kept = {p.head_score for p in people_from_detections(found, W, H)}
+    assert kept == {0.9, 0.8, 0.6}  # exactly half: another face; the third covers more than half of the first
+
+
+def test_people_who_stand_alike_are_ordered_by_height_then_head() -> None:
+    def of(*boxes: tuple[float, float, float, float]) -> list[Box]:
+        found = Detections(bodies=np.array(boxes), body_scores=np.full(len(boxes), 0.5))
+        return [p.body for p in people_from_detections(found, W, H)]
+
+    first, second, third = (10.0, 50.0, 110.0, 300.0), (20.0, 20.0, 100.0, 200.0), (0.0, 90.0, 130.0, 100.0)
+    assert of(third, first, second) == [second, first, third]  # centres 120, 120, 130; y decides between equals
+
+
+def test_a_person_of_given_boxes_is_cut_and_marked() -> None:
+    person = complete_boxes((-5, -5, 700, 100), (10, 5, 30, 25), W, H)
+    assert (person.body, person.head) == ((0, 0, 640, 100), (10, 5, 30, 25))
+    assert (person.body_source, person.head_source) == ("annotated", "annotated")
+    assert complete_boxes(None, (10, 5, 30, 25), W, H).body_source == "estimated"
+    assert complete_boxes((0, 0, 50, 100), None, W, H, source="detected").head_source == "estimated"
+    for body, head, said in (
+        (None, None, "got neither"),
+        ((700, 0, 800, 10), None, "body"),
+        (None, (0, 500, 9, 510), "head"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            complete_boxes(body, head, W, H)

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--clip", metavar="TOWER[=FILE]|none", default="",
-        help=f"CLIP that --near looks with beside the hash; default: {DEFAULT_TOWER} where its weights are at hand",
+        help=f"CLIP that --near looks with beside the hash; default: {DEFAULT_TOWER} if its weights are at hand",
     )  # fmt: skip
     parser.add_argument(
         "--cosine", type=float, default=COSINE, help=f"embeddings from so similar on are near (default: {COSINE})"
