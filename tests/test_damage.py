@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from sklearn import metrics as sk
 from training_world import make_world, read, script, train
 
@@ -45,6 +46,50 @@ def test_each_kind_is_what_it_is_called() -> None:
     edge[:, 32:] = 255
     soft = d.damaged_pixels(edge, "blur", 4, "")[32, :, 0].astype(float)  # radius 64/16 = 4 pixels
     assert (np.diff(soft) >= 0).all() and 0.1 * 255 < soft[28] < 0.25 * 255  # the normal's 16 % at one deviation
+
+
+@pytest.mark.parametrize("strength", d.STRENGTHS)
+def test_the_strengths_are_those_that_the_documentation_lists(strength: int) -> None:
+    """docs/trust.md: noise and JPEG are ImageNet-C's; every strength is measured on pixels, not read from the table."""
+    place = strength - 1
+    flat = np.full((160, 160, 3), 200, np.uint8)
+    factor = (0.7, 0.5, 0.35, 0.2, 0.1)[place]
+    np.testing.assert_array_equal(d.damaged_pixels(flat, "dark", strength, ""), np.full_like(flat, round(200 * factor)))
+    middle = np.full((160, 160, 3), 128, np.uint8)
+    noisy = d.damaged_pixels(middle, "noise", strength, "x") / 255.0
+    draws = np.random.default_rng(0).normal(0, (0.08, 0.12, 0.18, 0.26, 0.38)[place], 10**6)
+    assert noisy.std() == pytest.approx(np.clip(128 / 255 + draws, 0, 1).std(), rel=0.01)
+    assert noisy.min() >= 0 and noisy.max() <= 1
+    file = io.BytesIO()
+    Image.fromarray(SMOOTH).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[place])
+    np.testing.assert_array_equal(
+        d.damaged_pixels(SMOOTH, "jpeg", strength, ""), np.asarray(Image.open(file).convert("RGB"))
+    )
+    soft = Image.fromarray(SMOOTH).filter(
+        ImageFilter.GaussianBlur(120 * (1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8)[place])
+    )
+    np.testing.assert_array_equal(d.damaged_pixels(SMOOTH, "blur", strength, ""), np.asarray(soft))
+    side = round(100 * (0.3, 0.5, 0.7, 0.85, 1.0)[place])
+    white = np.full((100, 200, 3), 255, np.uint8)
+    for grey in (
+        (d.covered(white, side / 100) == 128).all(-1),
+        (
+            np.asarray(d.damage_image(Image.fromarray(white), (0, 0, 200, 100), d.Damage("occlude-head", strength), ""))
+            == 128
+        ).all(-1),
+    ):
+        ys, xs = np.nonzero(grey)
+        assert grey.sum() == (ys.max() - ys.min() + 1) * (xs.max() - xs.min() + 1)
+        assert abs((ys.min() + ys.max() + 1) / 2 - 50) <= 0.5 and abs((xs.min() + xs.max() + 1) / 2 - 100) <= 0.5
+        assert abs(ys.max() - ys.min() + 1 - side) <= 1 and abs(xs.max() - xs.min() + 1 - 2 * side) <= 1
+
+
+def test_each_strength_and_each_person_has_noise_of_its_own() -> None:
+    grey = np.full((30, 30, 3), 128, np.uint8)
+    seen = {d.damaged_pixels(grey, "noise", strength, name).tobytes() for strength in d.STRENGTHS for name in "ab"}
+    assert len(seen) == 10
+    signs = [d.damaged_pixels(grey, "noise", strength, "a") > 128 for strength in (1, 2)]
+    assert 0.3 < (signs[0] == signs[1]).mean() < 0.7  # not the same draws, only larger
 
 
 def test_a_covered_head_is_grey_in_the_image_where_the_head_is() -> None:

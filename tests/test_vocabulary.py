@@ -69,6 +69,18 @@ def test_layouts_are_their_definition(layout: str) -> None:
     torch.testing.assert_close(output.logits, made.prediction(z))
 
 
+@pytest.mark.parametrize("layout", ["repeat", "modulate"])
+def test_the_hidden_layer_has_a_quarter_of_its_input(layout: str) -> None:
+    made = branch(layout)
+    assert made.widen.weight.shape == (CLASSES * SIZE // 4, CLASSES * SIZE) and made.narrow.weight.shape == (
+        FEATURES,
+        15,
+    )
+    assert made.prediction.weight.shape == (CLASSES, FEATURES) and made.alignment.weight.shape == (SIZE, SIZE)
+    if layout == "repeat":
+        assert branch(layout, folded=True).widen.weight.shape == (CLASSES * SIZE // 4, SIZE)
+
+
 def test_repeated_input_gives_answers_and_gradients_of_the_written_out_copies() -> None:
     torch.manual_seed(0)
     layer = RepeatedInputLinear(SIZE, CLASSES, 9).double()
