@@ -177,7 +177,8 @@ def rectangle(name: str, label: str, x: float, y: float, w: float, h: float) -> 
 
 def test_label_studios_percent_are_pixels_and_a_relation_gives_a_body_its_head() -> None:
     parts = [rectangle("b", "person", 10, 20, 30, 40), rectangle("h", "Head", 15, 22, 5, 10),
-             rectangle("c", "Joy", 50, 0, 50, 100), rectangle("lost", "face", 0, 0, 1, 1), {"type": "relation", "from_id": "h", "to_id": "b"}]  # fmt: skip
+             rectangle("c", "Joy", 50, 0, 50, 100), rectangle("lost", "face", 0, 0, 1, 1),
+             {"type": "relation", "from_id": "h", "to_id": "b"}]  # fmt: skip
     task = {
         "data": {"image": "a.jpg"},
         "annotations": [{"was_cancelled": True, "result": []}, {"result": parts}, {"result": []}],
