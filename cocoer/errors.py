@@ -34,6 +34,15 @@ class MissingExtra(CocoerError, ImportError):
         super().__init__(f"{err.name or err} is not installed: pip install 'cocoer[{extra}]'")
 
 
+class MissingPackage(CocoerError, ImportError):
+    """A package that a small installation may leave out, and that is needed now; the text is the command that installs it."""
+
+    def __init__(self, package: str, purpose: str, module: str, otherwise: str) -> None:
+        super().__init__(
+            f"{purpose} wants {package}, and {module} is not installed: pip install {package}; {otherwise}"
+        )
+
+
 class PaperError(CocoerError, ValueError):
     """A table or row that the paper does not have; the text names it and those that it has."""
 

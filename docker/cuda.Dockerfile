@@ -13,7 +13,7 @@ COPY . /src
 # Detection uses the GPU with onnxruntime-gpu, which stands in for onnxruntime: both write into one folder.
 RUN pip install --no-cache-dir "/src[onnx,explain]" \
     && pip uninstall -y onnxruntime \
-    && pip install --no-cache-dir "onnxruntime-gpu>=1.20" \
+    && pip install --no-cache-dir "onnxruntime-gpu>=1.21" \
     && rm -rf /src
 
 # Weights that are fetched stay in a volume; results go to the folder that is mounted at /work.

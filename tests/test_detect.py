@@ -15,7 +15,7 @@ from tiny_recognizer import ROOT, lamp_detector, lamp_image
 from cocoer.config import DetectorConfig
 from cocoer.data import detect
 from cocoer.data.detect import PeopleDetector, build_detector, choose_providers
-from cocoer.errors import DetectorError, MissingWeights
+from cocoer.errors import CocoerError, DetectorError, MissingWeights
 from cocoer.weights.catalog import DEMO_FACE, DEMO_PERSON, find_detector
 
 RED, GREEN, BLUE = 0, 1, 2
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_detector_is_refused(files: tuple[Path, Path], tmp_pat
 
 def test_cuda_that_is_not_there_is_an_error_and_auto_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detect, "available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(DetectorError, match=r"make gpu"):
+    with pytest.raises(DetectorError, match=r"make gpu|pip install onnxruntime-gpu"):
         choose_providers("cuda:0")
     assert choose_providers("auto") == choose_providers("cpu") == ["CPUExecutionProvider"]
     monkeypatch.setattr(detect, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
@@ -138,6 +138,27 @@ def test_a_runtime_that_silently_falls_back_to_the_cpu_is_an_error(
     monkeypatch.setattr(detect, "choose_providers", lambda device: ["CPUExecutionProvider"])
     with pytest.raises(DetectorError, match="fell back to CPUExecutionProvider"):
         PeopleDetector(*files, input_size=64, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (
+            ModuleNotFoundError("No module named 'cv2'", name="cv2"),
+            "cv2 is not installed: pip install insightface; or give",
+        ),
+        (ImportError("libGL.so.1: cannot open shared object file"), "libGL.so.1.*pip install opencv-python-headless"),
+    ],
+)
+def test_what_insightface_lacks_is_said_with_its_command(
+    fault: ImportError, remedy: str, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> None:
+        raise fault
+
+    monkeypatch.setattr(detect, "_model_zoo", absent)
+    with pytest.raises(CocoerError, match=remedy):
+        PeopleDetector(*files, input_size=64, device="cpu")
 
 
 def test_importing_the_module_loads_neither_insightface_nor_onnxruntime() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from cocoer.model.cocoer import CocoER
 
 BOXES = {"persons": [{"body": [10, 5, 60, 90], "head": [25, 8, 45, 30]}, {"body": [50, 0, 118, 88]}]}
 WITHOUT_TORCH = """
-import sys
+import os, sys
 from importlib.metadata import packages_distributions
 
 INSTALLED = {"numpy", "PIL", "onnxruntime", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
@@ -35,7 +37,7 @@ class Absent:  # as if only the packages that docs/install.md names were install
         if name.partition(".")[0] in OTHERS:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-OTHERS = set(packages_distributions()) - INSTALLED
+OTHERS = set(packages_distributions()) - INSTALLED - set(os.environ.get("BESIDES", "").split())
 sys.meta_path.insert(0, Absent())
 from cocoer.cli.main import main
 sys.exit(main(sys.argv[1:]))
@@ -90,6 +92,41 @@ def test_a_notebook_shows_the_people_where_torch_is_not_installed(weights: Path,
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("<div") and done.stdout.count("<tr>") == 1 + len(BOXES["persons"])
+
+
+def small(words: list[object], besides: str = "", before: str = "") -> subprocess.CompletedProcess[str]:
+    """A command where only the packages of docs/install.md are installed, and `besides`. before: code that runs first."""
+    command = [sys.executable, "-c", before + WITHOUT_TORCH, *map(str, words)]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"BESIDES": besides}, capture_output=True, text=True, check=False
+    )
+
+
+def test_people_are_found_with_the_few_packages_that_the_page_names(weights: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    (lone,) = re.findall(r"pip install --no-deps (insightface .*?)(?:  |$)", page, re.MULTILINE)
+    (rest,) = re.findall(r"pip install (onnx opencv.*?)(?:  |$)", page, re.MULTILINE)
+    modules = {"scikit-image": "skimage", "opencv-python-headless": "cv2", "lazy-loader": "lazy_loader"}
+    named = [modules.get(name, name) for name in (lone + " " + rest).split()]
+    brought = ["ml_dtypes", "google", "urllib3", "idna", "certifi", "charset_normalizer"]  # by onnx and requests
+    alone = shutil.copy(ROOT / "test_imgs" / "demo_01.jpg", tmp_path)  # without its boxes file
+    words = ["predict", alone, "--detector", "demo", "--output", tmp_path / "out"]
+    words += ["--checkpoint", weights.with_suffix(".onnx")]
+    done = small(words, " ".join(named + brought))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "demo_01.json").read_text())["persons"]
+
+    done = small(words)
+    assert done.returncode == 1 and "pip install insightface; or give boxes (--boxes)" in done.stderr
+    assert "Traceback" not in done.stderr and "--debug" not in done.stderr
+
+
+def test_drawing_without_its_typeface_names_the_command(weights: Path, image: Path, tmp_path: Path) -> None:
+    absent = "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n, *p: n != 'matplotlib' and f(n, *p) or None\n"
+    words = ["predict", image, "--checkpoint", weights.with_suffix(".onnx"), "--output", tmp_path / "out"]
+    done = small(words, before=absent)
+    assert done.returncode == 1 and "pip install matplotlib; or ask for no images: --format json" in done.stderr
+    assert small([*words, "--format", "json"], before=absent).returncode == 0
 
 
 def test_weights_without_torch_name_the_command_that_installs_it(weights: Path, image: Path, tmp_path: Path) -> None:

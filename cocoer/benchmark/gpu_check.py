@@ -242,7 +242,7 @@ def check_onnx(bench: Bench) -> Iterator[Line]:
 
     provider = "CUDAExecutionProvider" if bench.device.type == "cuda" else "CPUExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
-        yield Line("onnxruntime", "FAIL", f"no {provider}", "make gpu   (onnxruntime-gpu in place of onnxruntime)")
+        yield Line("onnxruntime", "FAIL", f"no {provider}", places.installs_gpu_runtime())
         return
     for mode, config in bench.configs.items():
         model, batch = random_model(config, CPU), person_batch(config, bench.persons, CPU)

@@ -56,7 +56,7 @@ def photograph(folder: Path) -> tuple[Path, Path]:
     """Where insightface's photograph of six people is, and a boxes file for it in `folder`."""
     spec = find_spec("insightface")
     if spec is None or spec.origin is None:
-        raise StepFailed("insightface is not installed; run `make venv`")
+        raise StepFailed(f"insightface is not installed: {places.installs('insightface')}")
     image = Path(spec.origin).parent / "data" / "images" / "t1.jpg"
     boxes = folder / "t1.boxes.json"
     write_text(boxes, json.dumps({"persons": T1_PEOPLE}))

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cocoer.data.detect import NO_WINDOWS
 from cocoer.report.text import human_size
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON
@@ -77,11 +78,11 @@ def check_packages(lines: Sequence[str], version_of: VersionOf = installed) -> l
         if version is None and wanted.name == "onnxruntime":
             version = version_of("onnxruntime-gpu")
         if version is None:
-            found.append(Finding(WRONG, f"{wanted.name} is not installed, wanted {wanted.specifier}", "make venv"))
+            said = f"{wanted.name} is not installed, wanted {wanted.specifier}"
+            found.append(Finding(WRONG, said, places.installs(line)))
         elif not wanted.specifier.contains(version, prereleases=True):
-            found.append(
-                Finding(WRONG, f"{wanted.name} {version} is installed, wanted {wanted.specifier}", "make venv")
-            )
+            said = f"{wanted.name} {version} is installed, wanted {wanted.specifier}"
+            found.append(Finding(WRONG, said, places.installs(line)))
         else:
             good.append(f"{wanted.name} {version}")
     return [Finding(OK, ", ".join(good)), *found]
@@ -95,18 +96,23 @@ def check_runtimes(
     providers: what the imported onnxruntime offers. gpu_seen: whether torch sees one. *_cuda: CUDA versions they are built for.
     """
     cpu, gpu = version_of("onnxruntime"), version_of("onnxruntime-gpu")
-    swap = "make gpu   (or: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu)"
+    swap = places.installs_gpu_runtime()
     if cpu and gpu:
         both = f"onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed; they overwrite each other's files"
-        return [Finding(WRONG, both, swap if gpu_seen else "pip uninstall -y onnxruntime onnxruntime-gpu && make venv")]
-    if not cpu and not gpu:
         return [
-            Finding(WRONG, "no onnxruntime is installed; detectors cannot run", "make venv   (with a GPU: make gpu)")
+            Finding(
+                WRONG,
+                both,
+                swap if gpu_seen else "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime",
+            )
         ]
+    if not cpu and not gpu:
+        said = "no onnxruntime is installed; detectors cannot run"
+        return [Finding(WRONG, said, swap if gpu_seen else places.installs("onnxruntime"))]
     has_cuda = "CUDAExecutionProvider" in providers
     said = f"{'onnxruntime-gpu ' + str(gpu) if gpu else 'onnxruntime ' + str(cpu)} with {', '.join(providers) or 'no providers'}"
     if gpu and not has_cuda:
-        return [Finding(WRONG, f"{said}: installed for a GPU but without CUDA", "cocoer doctor after: make gpu")]
+        return [Finding(WRONG, f"{said}: installed for a GPU but without CUDA", swap)]
     if gpu and runtime_cuda and torch_cuda and runtime_cuda.split(".")[0] != torch_cuda.split(".")[0]:
         clash = f"{said}: built for CUDA {runtime_cuda}, torch for CUDA {torch_cuda}; one of them will run on the CPU"
         return [Finding(WRONG, clash, "install the onnxruntime-gpu that is built for torch's CUDA: see onnxruntime.ai")]
@@ -120,7 +126,7 @@ def check_torch() -> tuple[list[Finding], bool, str | None]:
     try:
         import torch
     except (ImportError, OSError) as err:
-        return [Finding(WRONG, f"torch cannot be imported: {_first_line(err)}", "make venv")], False, None
+        return [Finding(WRONG, f"torch cannot be imported: {_first_line(err)}", places.installs("torch"))], False, None
     cuda = torch.version.cuda
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
@@ -142,7 +148,9 @@ def check_opencv(version_of: VersionOf = installed) -> list[Finding]:
                 f"keep one: pip uninstall -y {' '.join(OPENCV[1:])}",
             )
         ]
-    return [Finding(OK, there[0])] if there else [Finding(WRONG, "no OpenCV is installed", "make venv")]
+    return (
+        [Finding(OK, there[0])] if there else [Finding(WRONG, "no OpenCV is installed", places.installs("insightface"))]
+    )
 
 
 def check_insightface() -> list[Finding]:
@@ -150,21 +158,21 @@ def check_insightface() -> list[Finding]:
     try:
         import insightface
     except ImportError as err:
-        return [Finding(WRONG, f"insightface cannot be imported: {_first_line(err)}", "make venv")]
+        remedy = places.installs("insightface") if isinstance(err, ModuleNotFoundError) else NO_WINDOWS
+        return [Finding(WRONG, f"insightface cannot be imported: {_first_line(err)}", remedy)]
     return [Finding(OK, f"insightface {insightface.__version__}")]
 
 
 def check_weights() -> list[Finding]:
     """The demonstration's files, and each of the catalog with its licence."""
     found = []
+    restore = "git checkout -- {}" if places.CLONE else "pip install --force-reinstall --no-deps cocoer"
     for path in (DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON):
         name = places.shown(path)
         if path.is_file():
             found.append(Finding(OK, f"{name}, {human_size(path.stat().st_size)} (synthetic demonstration, MIT)"))
         else:
-            found.append(
-                Finding(WRONG, f"{name} is not there, though it comes with the repository", f"git checkout -- {name}")
-            )
+            found.append(Finding(WRONG, f"{name} is not there, though it comes with cocoer", restore.format(name)))
     for item in CATALOG:
         if item.present:
             size = human_size(sum(path.stat().st_size for path in item.files))

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from cocoer.config import DetectorConfig
 from cocoer.data.people import Detections
-from cocoer.errors import DetectorError, MissingWeights
+from cocoer.errors import DetectorError, MissingPackage, MissingWeights
+from cocoer.weights import places
 from cocoer.weights.catalog import find_detector
 
 YUNET = "yunet"
@@ -35,6 +36,9 @@ DEMO_KEY = "cocoer_synthetic"
 
 FACE_NMS = 0.4
 """insightface's own value for faces."""
+
+NO_WINDOWS = "pip uninstall -y opencv-python && pip install opencv-python-headless"
+"""What helps where OpenCV, which insightface brings, lacks the system's window libraries (libGL.so.1)."""
 
 _APP = "insightface.app"
 
@@ -153,7 +157,7 @@ def choose_providers(device: str) -> list[Provider]:
     has_cuda = "CUDAExecutionProvider" in available_providers()
     if device.startswith("cuda") and not has_cuda:
         raise DetectorError(
-            f"--device {device}: this onnxruntime has no CUDA; `make gpu` puts onnxruntime-gpu in its place, "
+            f"--device {device}: this onnxruntime has no CUDA; `{places.installs_gpu_runtime()}`, "
             "or give boxes (--boxes), or use --device cpu"
         )
     if not has_cuda:
@@ -172,7 +176,12 @@ def _load(
     _there(path, kind)
     import onnxruntime
 
-    model_zoo = _model_zoo()
+    try:
+        model_zoo = _model_zoo()
+    except ModuleNotFoundError as err:
+        raise MissingPackage("insightface", "finding people", str(err.name), "or give boxes (--boxes)") from None
+    except ImportError as err:
+        raise DetectorError(f"insightface cannot be imported ({_first_line(err)}); {NO_WINDOWS}") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # onnxruntime's hints about graph shapes are not for users of this program

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from cocoer.errors import MissingPackage
+
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
@@ -69,7 +71,7 @@ def _typefaces() -> Path:
     """The folder of matplotlib's typefaces; found without importing matplotlib, which takes as long as recognising a person."""
     found = find_spec("matplotlib")
     if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+        raise MissingPackage("matplotlib", "drawing", "matplotlib", "or ask for no images: --format json")
     return Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from cocoer.errors import OutputError
+from cocoer.errors import CocoerError, OutputError
 from cocoer.outputs import ImageResult
 from cocoer.report.results import ResultFolder
 
@@ -78,7 +78,8 @@ def _added(folder: ResultFolder, result: ImageResult, item: Named, image: Image.
         raise
     except Exception as err:
         LOG.debug("%s: %s", result.image, type(err).__name__, exc_info=err)
-        message = f"{result.image}: cannot be written down ({type(err).__name__}: {err}; --debug shows where)"
+        why = str(err) if isinstance(err, CocoerError) else f"{type(err).__name__}: {err}; --debug shows where"
+        message = f"{result.image}: cannot be written down ({why})"
         result = replace(result, persons=(), status="error", message=message)
         files = folder.add(result, item.stem, item.position, None)
     renamed = any(path.name.startswith(f"{Path(item.stem).name}.cocoer") for path in files)

@@ -33,6 +33,22 @@ SHIPPED: Path = CLONE or _PACKAGE / "shipped"
 """Holds what comes with cocoer: `configs/`, `checkpoints/demo/`, `test_imgs/`."""
 
 
+def installs(*requirements: str) -> str:
+    """The command that installs packages where this Python runs: the clone's own environment has all of them in its lock."""
+    return "make venv" if _own_environment() else "pip install " + " ".join(f"'{one}'" for one in requirements)
+
+
+def installs_gpu_runtime() -> str:
+    """The command that puts onnxruntime-gpu in the place of onnxruntime, for both write into one folder."""
+    by_hand = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+    return "make gpu" if _own_environment() else by_hand
+
+
+def _own_environment() -> bool:
+    """Whether this Python is the one that `make` made in the clone."""
+    return CLONE is not None and Path(sys.prefix) == CLONE / ".venv"
+
+
 def roots() -> tuple[Path, ...]:
     """The folders in which fetched and made files may lie, in the order in which they are looked at."""
     named = os.environ.get(HOME_VARIABLE, "")
