@@ -169,7 +169,9 @@ def main() -> int:
     parser.add_argument("--skip", nargs="+", default=[], metavar="FOLDER", help="leave out the modules below a folder")
     parser.add_argument("--limit", type=int, default=120, help="CPU seconds for the tests of one change (default: 120)")
     parser.add_argument(
-        "--seconds", metavar="FILE", help="JSON of seconds per test file, read and kept: no slow one is tried again"
+        "--seconds",
+        metavar="FILE",
+        help="JSON of seconds per test file, kept from run to run; the files in it are taken as passing without a change",
     )
     parser.add_argument(
         "--most", type=float, default=60.0, help="test files slower than this, in seconds, are left out"
@@ -191,10 +193,8 @@ def main() -> int:
         {line.split(" | ")[0] for line in EQUAL.read_text().splitlines() if " | " in line} if EQUAL.is_file() else set()
     )
     kept = Path(args.seconds) if args.seconds else None
-    took: dict[str, float] = (
-        json.loads(kept.read_text()) if kept and kept.is_file() else {}
-    )  # test file -> seconds without any change, or under a change that it did not notice
-    green: set[str] = set()
+    took: dict[str, float] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
+    green, timed = set(took), set[str]()  # pass without a change; of these, measured in this run
     survivors: list[Mutant] = []
     same = 0
     for place, mutant in enumerate(chosen, start=1):
@@ -207,12 +207,13 @@ def main() -> int:
             seconds += used
             if code == 0:
                 took[test] = used
-            elif test not in green:
+            elif test not in green or (code == -1 and test not in timed):
                 alone, took[test] = in_child(lambda t=test: run_tests(t, None), args.limit)  # type: ignore[misc]
                 if alone > 0:
                     print(f"{test} fails without any change (pytest's exit code {alone})", file=sys.stderr)
                     return 2
                 green.add(test)
+                timed.add(test)
             noticed = code != 0 and took[test] < args.most
             if kept:
                 kept.write_text(json.dumps(took, indent=0))

@@ -375,3 +375,31 @@ def test_a_person_of_given_boxes_is_cut_and_marked() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             complete_boxes(body, head, W, H)
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ((0, 0, 1, 1), "shares of the image"), ((0.2, 0.1, 0.9, 0.8), "shares of the image"), ((0, 0, 1.5, 1), None),
+        ((0, 0, 1, 1.5), None), ((5, 5, 5.5, 50), "under one pixel"), ((5, 5, 50, 5.9), "under one pixel"),
+        ((5, 5, 6, 50), None), ((-50, 10, 50, 90), None), ((-51, 10, 50, 90), "most of"), ((10, -50, 90, 50), None),
+        ((10, -51, 90, 50), "most of"), ((590, 10, 690, 90), None), ((591, 10, 691, 90), "most of"), ((10, 430, 90, 530), None),
+        ((10, 431, 90, 531), "most of"), ((700, 10, 800, 90), "lies outside the image"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["body", "head"])
+def test_a_given_box_is_pixels_and_half_of_it_inside_at_least(name: str, box: Box, said: str | None) -> None:
+    if said is None:
+        person = person_from({name: list(box)}, W, H)
+        assert getattr(person, name) == (max(0, box[0]), max(0, box[1]), min(W, box[2]), min(H, box[3]))
+        assert person_from(person, W, H) == person
+    else:
+        with pytest.raises(BoxesError, match=said):
+            person_from({name: list(box)}, W, H)
+
+
+def test_an_image_of_one_pixel_has_a_box_of_one_pixel() -> None:
+    assert person_from({"body": [0, 0, 1, 1]}, 1, 1).body == (0, 0, 1, 1)
+    for width, height in ((2, 1), (1, 2)):
+        with pytest.raises(BoxesError, match="shares of the image"):
+            person_from({"body": [0, 0, 1, 1]}, width, height)
