@@ -16,7 +16,13 @@ from cocoer.boxes import Box
 from cocoer.config import Config, change_config, config_from_dict, config_to_dict, load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import target_matrix
-from cocoer.data.prepare.published_counts import CAERS_COUNTS, EMOTIC_COUNTS, EMOTIC_LABELS
+from cocoer.data.prepare.published_counts import (
+    CAERS_COUNTS,
+    EMOTIC_COUNTS,
+    EMOTIC_LABELS,
+    compare_counts,
+    compare_labels,
+)
 from cocoer.datasets import find_dataset, read_dataset, shipped_datasets
 from cocoer.errors import ConfigError, DatasetError, IndexFileError
 from cocoer.names import ClassNames, canonical_class, spoken
@@ -52,6 +58,23 @@ def test_emotic_and_caers_are_entries_like_any_other() -> None:
     assert (len(emotic.classes), emotic.labels, emotic.metric) == (26, "multi", "mAP")
     assert (len(caers.classes), caers.labels, caers.metric) == (7, "single", "accuracy")
     assert spoken(emotic.class_names) == list(emotic.classes), "the paper's prompts use the class names themselves"
+
+
+def test_counts_are_held_against_the_published_ones() -> None:
+    published = {"persons": {"train": 10, "val": 4}, "images": {"test": 7}}
+    assert compare_counts(published, {"persons": {"train": 12}, "other": {"train": 1}}) == {
+        "persons": {
+            "train": {"published": 10, "here": 12, "difference": 2},
+            "val": {"published": 4, "here": 0, "difference": -4},
+        }
+    }
+    labels = {"val": {"Peace": 5, "Fear": 3}}
+    assert compare_labels(labels, {"val": {"Peace": 8}, "test": {"Peace": 1}}) == {
+        "val": {
+            "Peace": {"published": 5, "here": 8, "difference": 3},
+            "Fear": {"published": 3, "here": 0, "difference": -3},
+        }
+    }
 
 
 def test_published_counts_come_from_the_files() -> None:

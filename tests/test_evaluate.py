@@ -193,7 +193,12 @@ def test_the_script_writes_what_it_says(
     assert main(few) == 0 and "nothing is said" in capsys.readouterr().out
     groups = json.loads((tmp_path / "groups/evaluation.json").read_text())["groups"]
     assert sum(groups["persons_in_image"]["too_few"].values()) == 11  # fewer than 30 of each
-    assert main([*base, "--groups", "shoe_size"]) == 1 and "shoe_size" in capsys.readouterr().err
+    assert main([*base, "--groups", "head_source,shoe_size", "--output", str(tmp_path / "none")]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "no person of this split has the column 'shoe_size'; there are persons_in_image, body_size, head_source" in said
+    )
+    assert not (tmp_path / "none/result.json").exists()
     off = ["--set", "model.coordination.update=none", "--output", str(tmp_path / "off")]
     assert main([*base, *off, "--against", str(tmp_path / "on/scores.npz")]) == 0
     against = json.loads((tmp_path / "off/evaluation.json").read_text())

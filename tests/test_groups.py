@@ -98,6 +98,26 @@ def test_a_group_is_measured_as_if_it_were_alone_and_differences_share_their_cla
     assert report["groups"]["a"]["chance"] == pytest.approx(share[share > 0].mean())
 
 
+def test_groups_and_differences_are_those_of_fairlearns_metric_frame() -> None:
+    fairlearn = pytest.importorskip("fairlearn.metrics")
+    some = facts(400, 7, multi_label=False)
+    names = list(RNG.choice(["a", "b", "c"], 400, p=[0.5, 0.3, 0.2]))
+    true, said = some.targets.argmax(1), some.scores.argmax(1)
+    frame = fairlearn.MetricFrame(
+        metrics={"accuracy": sk.accuracy_score, "persons": fairlearn.count},
+        y_true=true,
+        y_pred=said,
+        sensitive_features=names,
+    )
+    report = g.group_numbers(some, names, resamples=20)
+    found = {name: by["accuracy"]["value"] for name, by in report["groups"].items()}
+    assert found == pytest.approx(frame.by_group["accuracy"].to_dict())
+    assert {name: by["persons"] for name, by in report["groups"].items()} == frame.by_group["persons"].to_dict()
+    gaps = {name: by["accuracy"]["value"] for name, by in report["differences"].items()}
+    assert gaps == pytest.approx({n: found[n] - found["a"] for n in "bc"})
+    assert frame.difference()["accuracy"] == pytest.approx(max([*gaps.values(), 0]) - min([*gaps.values(), 0]))
+
+
 def test_nothing_is_said_of_few_persons() -> None:
     report = g.group_numbers(facts(60), ["many"] * 57 + ["few"] * 3, resamples=50)
     assert report["too_few"] == {"few": 3} and list(report["groups"]) == ["many"] and "differences" not in report
