@@ -21,6 +21,9 @@ QUIET := $(shell [ -t 2 ] || echo -q)
 PIP := $(PY) -m pip --disable-pip-version-check $(QUIET)
 # The GPU runtime has the version of the CPU one in the lock. Both install into one folder, so both leave before one comes.
 GPU_RUNTIME = onnxruntime-gpu==$(shell sed -n 's/^onnxruntime==\([^ ;]*\).*/\1/p' requirements.lock)
+# A machine without a screen may lack the window libraries that OpenCV opens (libGL.so.1); this build of it wants none.
+HEADLESS = opencv-python-headless==$(shell sed -n 's/^opencv-python==\([^ ;]*\).*/\1/p' requirements.lock)
+swap_opencv = $(PIP) uninstall -y opencv-python && $(PIP) install $(HEADLESS)
 swap_runtime = $(PIP) uninstall -y onnxruntime onnxruntime-gpu && $(PIP) install $(GPU_RUNTIME)
 
 .PHONY: help venv demo test test-each test-lowest lint bench gpu gpu-check lock clean
@@ -42,6 +45,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) install --require-hashes -r requirements.lock
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@if [ -e $(GPU_MARK) ]; then $(swap_runtime); fi
+	@$(PY) -c 'import cv2' 2>/dev/null || { $(swap_opencv); }
 	@touch $@
 
 demo: $(STAMP) ## the whole system on synthetic scenes; nothing to download but packages

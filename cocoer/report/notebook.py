@@ -49,7 +49,8 @@ def people_html(drawing: Image.Image | None, result: ImageResult) -> str:
         return f"<p>{escape(result.message)}</p>"
     drawing.thumbnail((_WIDEST, 4 * _WIDEST))
     rows = "".join(_row(person) for person in result.persons)
-    table = f"<table><tr><th>person</th><th>emotions</th><th>most probable</th></tr>{rows}</table>"
+    heads = "<tr><th>person</th><th>emotions</th><th>most probable</th></tr>"
+    table = f'<table style="border-spacing: 1em 0.2em; text-align: left">{heads}{rows}</table>'
     return image_in_html(drawing, f"people of {result.image}") + (table if rows else "<p>no people</p>")
 
 
