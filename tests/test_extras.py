@@ -56,6 +56,12 @@ def parquet_in() -> None:
     list(read_parquet(Path("absent.parquet"), unread))
 
 
+def archive() -> None:
+    from cocoer.report.flatten import flatten
+
+    flatten("absent", Path("absent.csv"))
+
+
 def ids() -> None:
     from cocoer.inference.tracking import FrameTracker
 
@@ -83,7 +89,8 @@ def questions() -> None:
 
 CASES: list[tuple[str, str, Callable[[], None]]] = [
     ("onnx", "onnxscript", twin), ("onnx", "onnx", int8), ("explain", "captum", saliency), ("table", "pandas", frame),
-    ("table", "pyarrow", parquet_out), ("table", "pyarrow", parquet_in), ("track", "trackers", ids), ("track", "av", film),
+    ("table", "pyarrow", parquet_out), ("table", "pyarrow", parquet_in), ("table", "pyarrow", archive),
+    ("track", "trackers", ids), ("track", "av", film),
     ("app", "gradio", page), ("vlm", "openai", questions),
 ]  # fmt: skip
 
@@ -94,7 +101,7 @@ def test_a_missing_extra_is_one_line_with_its_command(
 ) -> None:
     for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE", "GRADIO_TEMP_DIR"):  # put back afterwards
         monkeypatch.setenv(name, "")
-    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package or name.startswith("cocoer.scale")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises((MissingExtra, AnnotationError)) as said:
