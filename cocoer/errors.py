@@ -149,6 +149,10 @@ class OutputError(CocoerError, OSError):
         return str(self.args[0]) if self.args else "the output cannot be written"
 
 
+class OverwritesInput(CocoerError, ValueError):
+    """An output that has the path of an input; the text names it. Wrong usage: exit code 2."""
+
+
 class FolderInUse(OutputError):
     """Another process writes into the folder; the text says who, since when, and what to do."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -19,11 +20,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from filelock import FileLock, Timeout
 
 from cocoer.errors import FolderInUse, OutputError
+from cocoer.paths import refuse_input
 
 LOCK_NAME = ".cocoer.lock"
 
@@ -35,6 +37,9 @@ LONGEST_LINE = 2**26
 
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
 """What file systems answer that cannot sync a folder (some network mounts, Windows)."""
+
+_MOST_LOCK = 4096
+"""Bytes of a lock file, which says who holds it."""
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems answer that have no locks (NFS without its lock service)."""
@@ -53,10 +58,12 @@ def write_file(path: str | Path, fill: Callable[[Path], object], durable: bool =
 
     The new file's name holds host, process and a random part, and it is created exclusively: no two writers share one, not
     even containers with equal process numbers on one shared folder. Missing folders are made.
-    Raises OutputError where the disk is full or the folder cannot be written, and whatever `fill` raises that is no OSError.
+    Raises OverwritesInput for a file that the command reads, OutputError where the disk is full or the folder cannot be
+    written, and whatever `fill` raises that is no OSError.
     In every case what stood at `path` before is untouched and the unfinished file is gone.
     """
     path = Path(path)
+    refuse_input(path)
     unfinished = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,12 +166,32 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read_file(path: str | Path, most: int = MOST_BYTES) -> bytes:
-    """A file's bytes. Raises OSError, also for a device (which may never end) and for more than `most` bytes."""
-    with open(path, "rb") as file:
+def open_input(path: str | Path) -> BinaryIO:
+    """A file opened for reading. Raises OSError, also for a device, which may never end.
+
+    A pipe that somebody writes is read to its end (`<(command)` of a shell); one that nobody has open is empty, without a wait.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    try:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise OSError(errno.EINVAL, "wanted a file, got a device", str(path))
+        if stat.S_ISFIFO(mode):
+            os.set_blocking(file.fileno(), True)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def open_table(path: str | Path) -> TextIO:
+    """A UTF-8 file, with or without a byte order mark, opened for the `csv` module. Raises OSError as `open_input` does."""
+    return io.TextIOWrapper(open_input(path), encoding="utf-8-sig", newline="")
+
+
+def read_file(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """A file's bytes. Raises OSError, also for a device (which may never end) and for more than `most` bytes."""
+    with open_input(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
@@ -194,7 +221,7 @@ def read_lines(path: str | Path, torn: bool = True) -> Iterator[str]:
     Raises OSError, also for a line of more than `LONGEST_LINE` bytes (a device never ends), and UnicodeDecodeError that names the
     line.
     """
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
             if len(raw) > LONGEST_LINE:
                 raise OSError(errno.EFBIG, f"line {number} has more than {LONGEST_LINE:,} bytes", str(path))
@@ -226,6 +253,7 @@ def hold_folder(folder: str | Path, name: str = LOCK_NAME) -> Iterator[None]:
     try:
         for more_tries in (2, 1, 0):
             folder.mkdir(parents=True, exist_ok=True)
+            _check_lock(folder / name)
             try:
                 lock.acquire(blocking=False)
                 break
@@ -237,6 +265,8 @@ def hold_folder(folder: str | Path, name: str = LOCK_NAME) -> Iterator[None]:
             f"{folder}: {_holder(folder / name)} writes into this folder; wait until that has ended, or choose another"
             " folder"
         ) from None
+    except OutputError:
+        raise
     except OSError as err:
         if err.errno not in _NO_LOCKS:
             raise cannot_write(folder, err) from err
@@ -272,6 +302,14 @@ def wait_for(lock: Path) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):  # while it is held, as in `hold_folder`
                 lock.unlink(missing_ok=True)
+
+
+def _check_lock(path: Path) -> None:
+    """A lock is emptied when it is taken: nothing but a lock may stand there. Raises OutputError."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_size > _MOST_LOCK:
+            raise OutputError(f"{path}: is no lock of cocoer, and it stays; remove it, or choose another folder")
 
 
 def _sign(lock: Any) -> None:

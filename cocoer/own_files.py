@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
-import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -19,29 +16,6 @@ from PIL.PngImagePlugin import PngInfo
 
 _KEYS = {"image", "width", "height", "status", "message", "persons"}
 _LARGEST = 256 * 1024 * 1024  # bytes of an answer that are read to see whose it is
-
-
-def path_marks(path: Path) -> Iterator[str]:
-    """Texts that name a file however its path is written: two paths share one where they may be one file.
-
-    The entry itself with its folder's links resolved, what it leads to at the end of all links, and its number on its disk
-    (hard links, bind mounts). Upper and lower case, and the two Unicode spellings of a letter, count as the same.
-    """
-    entry = Path(os.path.realpath(path.parent)) / path.name
-    yield same_name(str(entry))
-    if entry.is_symlink():
-        yield same_name(os.path.realpath(entry))
-    try:
-        found = os.stat(entry)
-    except OSError:
-        return
-    yield f"{found.st_dev}:{found.st_ino}"
-
-
-def same_name(text: str) -> str:
-    """The text, the same for names that a file system may take for one: case, Unicode spelling, dots and spaces at the end."""
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-    return "/".join(part.rstrip(". ") or part for part in folded.split("/"))
 
 
 def note_of(key: str) -> PngInfo:

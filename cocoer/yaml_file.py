@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from cocoer.errors import ConfigError
+from cocoer.files import open_input
 
 MOST_BYTES = 200_000
 """PyYAML reads about 100 kB a second; the largest config of cocoer has 4 kB."""
@@ -77,7 +78,7 @@ def parse_yaml(path: str | Path) -> Any:
     """What a YAML file holds: plain values, numbers as in YAML 1.2. Raises ConfigError for a file that cannot be read so."""
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             text = file.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
             raise ConfigError(f"config {path}: wanted at most {MOST_BYTES:,} bytes of YAML; is this the file you mean?")

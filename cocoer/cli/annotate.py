@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cocoer.scale.dataset import Totals
     from cocoer.scale.worker import Job
 
-CHUNK = 256
+CHUNK, MOST_CHUNK = 256, 1_000_000
 
 EPILOG = """examples:
   cocoer annotate photos/ --output outputs/photos
@@ -71,8 +71,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     p.add_argument("--quiet", action="store_true", help="print errors only")
     args = p.parse_intermixed_args(argv)
-    if args.actors < 1 or args.chunk < 1 or args.gpus_per_actor < 0:
-        p.error("--actors and --chunk want a whole number of at least 1, --gpus-per-actor 0 or more")
+    if args.actors < 1 or not 1 <= args.chunk <= MOST_CHUNK or args.gpus_per_actor < 0:
+        p.error(f"--actors wants 1 or more, --chunk 1 to {MOST_CHUNK:,}, --gpus-per-actor 0 or more")
     if args.engine == "ray" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         p.error("--engine ray starts its own processes: leave torchrun out")
     return args

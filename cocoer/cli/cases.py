@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from cocoer.data.index import read_index, split_path
     from cocoer.files import write_text
     from cocoer.inference.recognizer import Recognizer
+    from cocoer.paths import keep_inputs
     from cocoer.report.case_page import case_page
     from cocoer.studies.case_studies import case_studies, choose_persons
 
@@ -77,9 +78,12 @@ def run(args: argparse.Namespace) -> None:
         *([about["note"]] if about["note"] else []),
     ]
     cases = case_studies(recognizer, chosen, root, args.allow_outside)
-    page = case_page(saved(cases, len(chosen), None if args.no_png else folder), f"Case studies, {args.split}", remarks)
     path = folder / "case_studies.html"
-    write_text(path, page)
+    with keep_inputs(root / image for image in {record.image for record in records}):
+        page = case_page(
+            saved(cases, len(chosen), None if args.no_png else folder), f"Case studies, {args.split}", remarks
+        )
+        write_text(path, page)
     print(f"{len(chosen)} persons -> {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

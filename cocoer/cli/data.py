@@ -22,14 +22,15 @@ from pathlib import Path
 from cocoer.config import load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import CropCache
-from cocoer.data.index import data_root_of, read_records, split_path, write_index
+from cocoer.data.index import check_index_folder, data_root_of, read_records, split_path, write_index
 from cocoer.data.prepare.checks import check_images, contact_sheet
 from cocoer.data.prepare.derived.convert import FORMATS, convert
 from cocoer.data.validate import data_of_index, labelled_people, splits_to_check
 from cocoer.datasets import dataset_of, shipped_datasets
-from cocoer.errors import CacheError, ConfigError, DatasetError, DerivedError, IndexFileError
+from cocoer.errors import CacheError, ConfigError, DatasetError, DerivedError, IndexFileError, OverwritesInput
 from cocoer.files import hold_folder, write_file
 from cocoer.names import SPLITS
+from cocoer.paths import refuse_input
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,13 +130,16 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    sheet = contact_sheet(_records(args), args.root, args.count, args.seed, args.allow_outside)
+    records = _records(args)
+    refuse_input(args.output, (args.root / record.image for record in records))
+    sheet = contact_sheet(records, args.root, args.count, args.seed, args.allow_outside)
     write_file(args.output, sheet.save)
     print(f"contact sheet: {args.output} ({sheet.width}x{sheet.height})")
     return 0
 
 
 def _convert(args: argparse.Namespace) -> int:
+    check_index_folder(args.output)
     with hold_folder(args.output):
         records, sidecar = convert(args.source, args.format, args.root, args.dataset)
         written = write_index(args.output, records, sidecar)
@@ -166,6 +170,6 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--root: wanted a folder, got {args.root}")
     try:
         return {"check": _check, "show": _show, "convert": _convert}[args.command](args)
-    except (ConfigError, DatasetError, IndexFileError, DerivedError) as err:
+    except (ConfigError, DatasetError, IndexFileError, DerivedError, OverwritesInput) as err:
         print(f"data: {err}", file=sys.stderr)
         return 2

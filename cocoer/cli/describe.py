@@ -71,13 +71,15 @@ def write_card(options: argparse.Namespace) -> int:
     """The model card of a weights file, to a file or the terminal; 0 = done."""
     from cocoer.inference.hub import model_card
     from cocoer.model.checkpoint import find_weights, read_metadata
-    from cocoer.report.leaderboard import read_result
+    from cocoer.report.leaderboard import read_result, undamaged
     from cocoer.report.trust import card_sections
 
     weights = find_weights(options.card)
     checksum = file_sha256(weights)
     results = [read_result(path) for path in options.results]
     for path, result in zip(options.results, results, strict=True):
+        with undamaged(path):
+            card_sections([result])
         if result["model"].get("sha256") != checksum:
             raise TableError(
                 f"{path}: is of other weights than {weights}; evaluate these, or name the weights that it is of"

@@ -25,14 +25,16 @@ from cocoer.cli.faults import reports
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.damage import KINDS, PLACES, all_damages
+from cocoer.data.index import split_path
 from cocoer.data.loaders import PersonDataset, build_dataset, build_loader
 from cocoer.datasets import dataset_of
 from cocoer.description import SKIPPED, VERIFIED
 from cocoer.errors import ConfigError
 from cocoer.evaluation.calibration import before_and_after
 from cocoer.evaluation.evaluate import Evaluation, evaluate
-from cocoer.evaluation.files import compared, write_evaluation
+from cocoer.evaluation.files import OUTPUTS, compared, write_evaluation
 from cocoer.evaluation.groups import by_groups, column_values
+from cocoer.evaluation.metrics import MOST_RESAMPLES
 from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
 from cocoer.evaluation.protocol import result_of
 from cocoer.evaluation.robustness import robustness
@@ -42,6 +44,7 @@ from cocoer.files import hold_folder
 from cocoer.model.checkpoint import Loaded
 from cocoer.model.cocoer import CocoER
 from cocoer.model.zero_shot import is_zero_shot, load_model
+from cocoer.paths import refuse_input
 from cocoer.report.evaluation import as_text
 from cocoer.report.trust import write_result
 from cocoer.runtime import Runtime, start_runtime
@@ -88,10 +91,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--no-verify", action="store_true", help="read weights whose content is not what their checksums say"
     )
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals (default: 1000)")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
+    if not 2 <= args.resamples <= MOST_RESAMPLES or args.batch_size < 1:
+        parser.error(
+            f"--resamples: wanted 2 to {MOST_RESAMPLES:,}, --batch-size 1 or more, got {args.resamples} and {args.batch_size}"
+        )
     args.corrupt = list(KINDS) if args.corrupt == ["all"] else args.corrupt
     for flag, given, known in (("--corrupt", args.corrupt, KINDS), ("--corrupt-where", args.corrupt_where, PLACES)):
         if wrong := [word for word in given if word not in known]:
@@ -126,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         persons = build_dataset(loaded.config.data, args.split)
         people = list(persons.records)
+        refuse_inputs(args, persons, split_path(loaded.config.data.index, args.split))
         for column in args.groups:
             column_values(people, column)  # a column that nobody has is said before anything is computed
         result = run(loaded, persons, args.split, args.batch_size, runtime)
@@ -156,6 +164,13 @@ def main(argv: list[str] | None = None) -> int:
             name = args.name or loaded.path.stem
             write_result(Path(args.output), result_of(numbers, loaded, persons, name, command, args.resamples))
     return 0
+
+
+def refuse_inputs(args: argparse.Namespace, persons: PersonDataset, index: Path) -> None:
+    """OverwritesInput where a file that the evaluation would write is one that it reads."""
+    images = list(dict.fromkeys(record.image for record in persons.records))
+    for output in (Path(args.persons or ""), *(Path(args.output, name) for name in OUTPUTS)):
+        refuse_input(output, (index, *(Path(persons.root, image) for image in images)))
 
 
 def load(path: Path, runtime: Runtime, change: Callable[[Config], Config], verify: bool = True) -> Loaded:

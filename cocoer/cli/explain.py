@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,6 +93,23 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+_ENDS = (".json", "_saliency.png", "_saliency.pdf", "_attention.png", "_attention.pdf")
+
+
+def is_ours(path: Path, source: Path) -> bool:
+    """Whether a file may be written: it is not there, or the JSON of its stem says that it explains this image."""
+    from cocoer.files import read_json
+
+    if not os.path.lexists(path):
+        return True
+    stem = path.name[: -len(next(end for end in _ENDS if path.name.endswith(end)))]
+    try:
+        said = read_json(path.with_name(f"{stem}.json"), 1 << 26)
+        return bool(said["image"] == source.as_posix() and "saliency" in said)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
 def write(
     folder: Path,
     source: Path,
@@ -107,11 +125,13 @@ def write(
     from cocoer.files import write_text
     from cocoer.outputs import SYNTHETIC
     from cocoer.report.plots import save, with_note
+    from cocoer.report.results import free_name
     from cocoer.report.saliency import draw_attention, draw_saliency, level_images
     from cocoer.report.text import Cell, table
 
     found = replace(found, person=number)
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{source.stem}_person{number}_{found.emotion}")
+    stem = free_name(lambda name: [folder / f"{name}{end}" for end in _ENDS], stem, lambda path: is_ours(path, source))
     title = f"{source.name}, person {number}"
     note = SYNTHETIC if recognizer.synthetic else ""
     save(with_note(draw_saliency(level_images(image, who), found, title), note), folder / f"{stem}_saliency.png")

@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
-from cocoer.errors import CocoerError, ConfigError, MissingExtra, MissingWeights, OutputError
+from cocoer.errors import CocoerError, ConfigError, MissingExtra, MissingWeights, OutputError, OverwritesInput
 
 Kinds = tuple[type[Exception], ...]
 Main = Callable[..., int]
@@ -21,12 +21,12 @@ def reports(
     """Decorate the `main(argv) -> exit code` of a command: its expected faults become one line and an exit code.
 
     usage: faults that give exit code 2. failed: faults that give exit code 1, unless `usage` lists them too.
-    An output that cannot be written (OutputError) always gives exit code 1.
+    An output that cannot be written (OutputError) always gives exit code 1, one that is an input (OverwritesInput) code 2.
     hint: printed after a missing weights file. interrupted: what Ctrl-C prints (exit code 130); empty: Ctrl-C is passed on.
     Every other exception is passed on, and so is a missing extra, which `cocoer.cli.main` reports.
     """
 
-    expected: Kinds = (*usage, *failed, OutputError)
+    expected: Kinds = (*usage, *failed, OutputError, OverwritesInput)
 
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
@@ -39,7 +39,7 @@ def reports(
                 print(f"cocoer {command}: error: {err}", file=sys.stderr)
                 if hint and isinstance(err, MissingWeights):
                     print(hint, file=sys.stderr)
-                return 2 if isinstance(err, usage) and not isinstance(err, OutputError) else 1
+                return 2 if isinstance(err, (*usage, OverwritesInput)) and not isinstance(err, OutputError) else 1
             except KeyboardInterrupt:
                 if not interrupted:
                     raise

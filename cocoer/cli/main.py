@@ -16,9 +16,11 @@ from importlib import import_module
 
 from cocoer import __version__, ideas
 from cocoer.cli import completion
+from cocoer.cli.named_files import named_files
 from cocoer.cli.talk import steady_streams
-from cocoer.errors import CocoerError, MissingExtra, PluginError
+from cocoer.errors import CocoerError, MissingExtra, OverwritesInput, PluginError
 from cocoer.names import nearest
+from cocoer.paths import keep_inputs, refuse_input
 
 COMMANDS = {
     "predict": "emotions of the people in images and videos",
@@ -108,7 +110,12 @@ def _run(argv: Sequence[str] | None) -> int:
 
         leave_on_signals()
     try:
-        code: int = import_module(f"cocoer.cli.{name}").main(rest)
+        inputs, outputs = named_files(words)
+        with keep_inputs(inputs):
+            for output in outputs:
+                if not output.is_dir():
+                    refuse_input(output)
+            code: int = import_module(f"cocoer.cli.{name}").main(rest)
     except MissingExtra as err:
         print(f"cocoer {words[0]}: error: {err}", file=sys.stderr)
         return 2
@@ -116,6 +123,9 @@ def _run(argv: Sequence[str] | None) -> int:
         if (err.name or "cocoer").split(".")[0] == "cocoer":
             raise
         print(f"cocoer {words[0]}: error: {err.name} is not installed: pip install cocoer", file=sys.stderr)
+        return 2
+    except OverwritesInput as err:
+        print(f"cocoer {words[0]}: error: {err}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"cocoer {words[0]}: stopped", file=sys.stderr)

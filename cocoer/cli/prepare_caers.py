@@ -17,12 +17,12 @@ from typing import Any
 
 import cocoer
 from cocoer.cli.faults import reports
-from cocoer.data.index import write_index
+from cocoer.data.index import check_index_folder, write_index
 from cocoer.data.prepare.caers import find_caers, read_face_lists, read_tree
 from cocoer.data.prepare.caers_index import FAULTS, build_caers_index
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.prepare.near_duplicates import NEAR
-from cocoer.errors import CaersError, DetectorError, MissingWeights, StrictError
+from cocoer.errors import CaersError, DetectorError, IndexFileError, MissingWeights, StrictError
 from cocoer.files import hold_folder
 
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @reports(
     "prepare caers",
-    usage=(CaersError, MissingWeights, DetectorError),
+    usage=(CaersError, IndexFileError, MissingWeights, DetectorError),
     failed=(StrictError,),
     hint="Without detectors: --boxes estimate.",
 )
@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 0 <= args.near < 32 or args.seed < 0:
         parser.error(f"--near: wanted 0..31 bits, and --seed 0 or more, got {args.near} and {args.seed}")
+    check_index_folder(args.output)
     with hold_folder(args.output):
         return _prepare(parser, args)
 

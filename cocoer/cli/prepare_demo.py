@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from cocoer.data.synthetic.drawn import is_drawn, remove_drawn
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.data.synthetic.sheet import write_demo_images, write_sheet
@@ -66,15 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare_folder(parser: argparse.ArgumentParser, out: Path, force: bool) -> None:
+def _prepare_folder(parser: argparse.ArgumentParser, out: Path, both: bool, force: bool) -> None:
     if out.is_dir() and any(name != LOCK_NAME for name in os.listdir(out)):
         if not force:
             parser.error(
                 f"--output: {out} is not empty; give another folder, or --force to replace the demo data in it"
             )
-        for name in ("emotic", "caers", "CAER-S", "Annotations", "index"):
-            if (out / name).is_dir():
-                shutil.rmtree(out / name)
+        for root in (out / "emotic", out / "caers"):  # of --dataset both
+            if both or is_drawn(root):
+                remove_drawn(root)
+        remove_drawn(out)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,9 +106,9 @@ def _draw(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Everything that is asked for. Raises OutputError."""
     options = WorldOptions(args.contradicted_share, args.conflict_level)
     if args.output:
-        _prepare_folder(parser, args.output, args.force)
-        counts = {"train": args.train, "val": args.val, "test": args.test}
         both = args.dataset == "both"
+        _prepare_folder(parser, args.output, both, args.force)
+        counts = {"train": args.train, "val": args.val, "test": args.test}
         if args.dataset != "caers":
             root = args.output / "emotic" if both else args.output
             write_emotic(root, counts, args.seed, options, args.traps, args.workers)

@@ -19,7 +19,7 @@ from typing import Any
 import cocoer
 from cocoer.cli.faults import reports
 from cocoer.config import VocabularyConfig
-from cocoer.data.index import write_index
+from cocoer.data.index import check_index_folder, write_index
 from cocoer.data.people import RULES
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
@@ -27,7 +27,15 @@ from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_in
 from cocoer.data.prepare.heads import read_head_file
 from cocoer.data.prepare.leaks import ClipLook, NearSearch
 from cocoer.data.prepare.near_duplicates import COSINE, NEAR
-from cocoer.errors import AnnotationError, CheckpointError, DetectorError, HeadFileError, MissingWeights, StrictError
+from cocoer.errors import (
+    AnnotationError,
+    CheckpointError,
+    DetectorError,
+    HeadFileError,
+    IndexFileError,
+    MissingWeights,
+    StrictError,
+)
 from cocoer.files import file_sha256, hold_folder
 
 DEFAULT_TOWER = VocabularyConfig().tower
@@ -100,7 +108,7 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, tree
 
 @reports(
     "prepare emotic",
-    usage=(AnnotationError, CheckpointError, HeadFileError, MissingWeights, DetectorError),
+    usage=(AnnotationError, CheckpointError, IndexFileError, HeadFileError, MissingWeights, DetectorError),
     failed=(StrictError,),
     hint="Without detectors: --heads estimate, or --heads boxes FILE.",
 )
@@ -113,6 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--near: wanted 0..31 bits, got {args.near}")
     if not 0 < args.cosine <= 1:
         parser.error(f"--cosine: wanted a number above 0 and up to 1, got {args.cosine:g}")
+    check_index_folder(args.output)
     with hold_folder(args.output):
         return _prepare(parser, args)
 

@@ -24,7 +24,7 @@ import yaml
 
 import cocoer
 from cocoer.cli.faults import reports
-from cocoer.data.index import write_index
+from cocoer.data.index import check_index_folder, write_index
 from cocoer.data.people import RULES
 from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.prepare.emotic_index import HeadSource
@@ -41,6 +41,7 @@ from cocoer.errors import (
     DatasetError,
     DetectorError,
     HeadFileError,
+    IndexFileError,
     MissingWeights,
     StrictError,
 )
@@ -122,13 +123,14 @@ def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace) -> t
 
 @reports(
     "prepare table",
-    usage=(AnnotationError, DatasetError, HeadFileError, MissingWeights, DetectorError),
+    usage=(AnnotationError, IndexFileError, DatasetError, HeadFileError, MissingWeights, DetectorError),
     failed=(StrictError,),
     hint="Without detectors: --heads estimate, or --heads boxes FILE.",
 )
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser, args = _arguments(argv)
+    check_index_folder(args.output)
     with hold_folder(args.output):
         return _prepare(parser, args)
 

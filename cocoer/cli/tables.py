@@ -27,9 +27,10 @@ from cocoer.datasets import find_dataset, shipped_datasets
 from cocoer.errors import (
     DatasetError,
 )
+from cocoer.evaluation.metrics import MOST_RESAMPLES
 from cocoer.files import file_sha256, hold_folder
 from cocoer.model.zero_shot import Tower
-from cocoer.report.leaderboard import leaderboard, read_result
+from cocoer.report.leaderboard import leaderboard, read_result, undamaged
 from cocoer.report.table_summary import publish, summary
 from cocoer.report.tables import as_text, write_tables
 from cocoer.report.trust import remarks as trust_remarks
@@ -119,9 +120,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--dataset: {err}")
     if args.demo and args.entry.name not in _DEMO_SIZES:
         parser.error(f"--demo: synthetic scenes come in the formats of {', '.join(_DEMO_SIZES)}, not {args.entry.name}")
-    for name in ("limit", "resamples", "batch_size", "jobs"):
+    for name in ("limit", "batch_size", "jobs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: wanted 1 or more, got {getattr(args, name)}")
+    if not 2 <= args.resamples <= MOST_RESAMPLES:
+        parser.error(f"--resamples: wanted 2 to {MOST_RESAMPLES:,}, got {args.resamples}")
     if args.publish and args.limit is not None:
         parser.error(
             "--publish: figures of the first persons only do not belong into the documentation; leave --limit out"
@@ -156,8 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
     if args.results:
-        found = [read_result(path) for path in args.results]
-        print("\n".join(path.as_posix() for path in write_leaderboard(found, args.output)))
+        print("\n".join(path.as_posix() for path in write_leaderboard(args.results, args.output)))
         return 0
     target = open_target(data_root(args), args.dataset, args.split, args.limit)
     output = Path(args.output or f"outputs/tables/{target.dataset}{'_demo' if target.synthetic else ''}")
@@ -185,11 +187,13 @@ def measure(args: argparse.Namespace, target: Target, output: Path, command: str
     return paths
 
 
-def write_leaderboard(results: list[dict[str, Any]], output: str | None) -> list[Path]:
-    """The leaderboard, then each result's groups, calibration and robustness; returns the files."""
+def write_leaderboard(files: list[str], output: str | None) -> list[Path]:
+    """The leaderboard, then each result's groups, calibration and robustness; returns the files. Raises TableError."""
+    results = [read_result(path) for path in files]
     tables, figures = leaderboard(results), dict[str, Any]()
-    for number, result in enumerate(results, start=1):
-        more, plots = trust_tables(result, f"{number}-")
+    for number, (path, result) in enumerate(zip(files, results, strict=True), start=1):
+        with undamaged(path):
+            more, plots = trust_tables(result, f"{number}-")
         tables += more
         figures |= plots
     folder = Path(output or "outputs/tables/leaderboard")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -19,7 +20,7 @@ import torch
 from cocoer.cli.faults import reports
 from cocoer.config import Config, load_config, save_config
 from cocoer.data.decode import decode_record
-from cocoer.errors import CheckpointError, OutputError
+from cocoer.errors import CheckpointError, OutputError, OverwritesInput
 from cocoer.export.onnx_export import check_twin_can_be_written, write_twin
 from cocoer.files import hold_folder, write_text
 from cocoer.outputs import ImageResult
@@ -28,7 +29,7 @@ from cocoer.report.run_report import write_run_report
 from cocoer.report.runlog import RunLog
 from cocoer.runtime import Runtime, environment, start_runtime
 from cocoer.training.examples import Example
-from cocoer.training.recognition_stage import FitResult, Sink
+from cocoer.training.recognition_stage import LAST_FILE, FitResult, Sink
 from cocoer.training.resume import Start, find_start, states_folder
 from cocoer.training.run import Stage, fit
 from cocoer.training.signals import EXIT_STOPPED
@@ -154,7 +155,7 @@ class RunRecord:
         config, start, folder = self._config, self._start, Path(self._config.run.dir)
         if self._args.overwrite:
             shutil.rmtree(states_folder(config), ignore_errors=True)
-        describe_run(config, self._runtime, folder)
+        describe_run(config, self._runtime, folder, Path(self._args.config))
         step = start.place.step if start.folder else None
         fresh = start.folder is None and self._args.stage != "recognition"
         self._log = RunLog(folder, step, "recognition", fresh, scalars_every=config.run.log_every)
@@ -186,19 +187,45 @@ class RunRecord:
 
 def attempt_start(
     config: Config, args: argparse.Namespace, runtime: Runtime, stack: ExitStack
-) -> Start | CheckpointError | OutputError:
+) -> Start | CheckpointError | OutputError | OverwritesInput:
     """The run's folder held and `find_start`, or the error as a value, so that rank 0 can tell the others."""
     try:
+        check_run_folder(config, Path(args.config))
         stack.enter_context(hold_folder(config.run.dir))
         return Start(None, None, ()) if args.overwrite else find_start(config, args.resume, runtime.world_size)
-    except (CheckpointError, OutputError) as err:
+    except (CheckpointError, OutputError, OverwritesInput) as err:
         return err
 
 
-def describe_run(config: Config, runtime: Runtime, folder: Path) -> None:
-    """Resolved config, revision, environment and command, beside everything else of the run."""
+def check_run_folder(config: Config, given: Path) -> None:
+    """OutputError where a file of a run's name lies in run.dir that no run has left; OverwritesInput for a config to be changed.
+
+    given: the config's file, which may be the run's own; it then stays as it is, and must say what the run does.
+    """
+    folder = Path(config.run.dir)
+    resolved = folder / "config.yaml"
+    own = resolved.exists() and given.exists() and resolved.samefile(given)
+    if own and load_config(resolved) != config:
+        raise OverwritesInput(
+            f"{resolved}: is the config of this run, and its values are changed by --set; copy it elsewhere"
+        )
+    if not (folder / "environment.json").exists():
+        for name in ("config.yaml", "log.jsonl", "report.md", "best.safetensors", LAST_FILE):
+            if os.path.lexists(folder / name) and not (own and name == "config.yaml"):
+                raise OutputError(
+                    f"{folder / name}: was left by no training, and it stays; choose another folder with --set run.dir=FOLDER"
+                )
+
+
+def describe_run(config: Config, runtime: Runtime, folder: Path, given: Path) -> None:
+    """Resolved config, revision, environment and command, beside everything else of the run.
+
+    given: the config's file; where it is the run's own, it stays as somebody wrote it.
+    """
     write_text(folder / "environment.json", json.dumps(environment(runtime), indent=1) + "\n")
-    save_config(config, folder / "config.yaml")
+    resolved = folder / "config.yaml"
+    if not (resolved.exists() and given.exists() and resolved.samefile(given)):
+        save_config(config, resolved)
 
 
 def say(runtime: Runtime, text: str) -> None:

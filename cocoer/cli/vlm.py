@@ -95,7 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
     from cocoer.files import hold_folder
+    from cocoer.paths import refuse_input
 
+    for name in ("answers.jsonl", "questions.jsonl", "summary.json"):
+        refuse_input(Path(args.output, name))
     with hold_folder(args.output):
         return run(args)
 

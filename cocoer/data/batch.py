@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cocoer.boxes import Box, as_box
 from cocoer.files import parse_json
-from cocoer.names import HEAD_SOURCES, SPLITS
+from cocoer.names import HEAD_SOURCES, LEVELS, SPLITS
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +106,11 @@ def _check_types(raw: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"{where}: {name}: wanted a whole number, got {number!r:.60}")
     if not isinstance(raw["labels"], list) or not all(isinstance(label, str) for label in raw["labels"]):
         raise ValueError(f"{where}: labels: wanted a list of class names, got {raw['labels']!r:.60}")
+    drawn = raw.get("synthetic", {})
+    if not isinstance(drawn, dict) or drawn.get("contradicted_level") not in (None, *LEVELS):
+        raise ValueError(
+            f"{where}: synthetic: wanted what the demo world writes, with a level or null, got {drawn!r:.60}"
+        )
     vad = raw["vad"]
     numbers = isinstance(vad, list) and all(isinstance(v, int | float) and abs(v) < _MOST_NUMBER for v in vad)
     if vad and (not numbers or len(vad) != 3):

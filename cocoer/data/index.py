@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import image_path
 from cocoer.errors import IndexFileError
-from cocoer.files import read_json, read_lines, write_bytes
+from cocoer.files import parse_json, read_json, read_lines, write_bytes
 from cocoer.names import SPLITS, canonical_class
+from cocoer.paths import refuse_input
 from cocoer.weights import places
 
 SIDECAR = "sidecar.json"
@@ -93,12 +95,38 @@ def _checked(record: PersonRecord, number: int, classes: Sequence[str] | None) -
     return record
 
 
+def check_index_folder(folder: str | Path) -> None:
+    """Raise where `write_index` must not write: OverwritesInput over an input, IndexFileError over files that are no index.
+
+    An earlier index is known by its rows and its sidecar; other files of these names are somebody's own, and they stay.
+    """
+    folder = Path(folder)
+    for name in (*(f"{split}.jsonl" for split in SPLITS), SIDECAR):
+        path = folder / name
+        refuse_input(path)
+        if os.path.lexists(path) and not ("skipped" in _sidecar(folder) if name == SIDECAR else _begins_an_index(path)):
+            raise IndexFileError(
+                f"{path}: is no part of an index, and an index would be written over it; choose another --output"
+            )
+
+
+def _begins_an_index(path: Path) -> bool:
+    """Whether the first line is a person as `write_index` writes one."""
+    try:
+        first = parse_json(next(read_lines(path), ""))
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and first.keys() >= {"image", "person", "body", "head", "head_source", "split"}
+
+
 def write_index(folder: str | Path, records: Iterable[PersonRecord], sidecar: Mapping[str, Any]) -> dict[str, Path]:
     """Write `{split}.jsonl` for every split that has persons, and the sidecar; returns the paths by name.
 
     A file appears only when it is complete, and a split that has no persons now loses its old file.
+    Raises as `check_index_folder` does, and OutputError.
     """
     folder = Path(folder)
+    check_index_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     by_split: dict[str, list[str]] = {split: [] for split in SPLITS}
     for record in records:

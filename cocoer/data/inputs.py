@@ -20,7 +20,8 @@ from typing import Any
 from PIL import Image
 
 from cocoer.data.decode import is_image
-from cocoer.own_files import is_own_image, path_marks, same_name
+from cocoer.own_files import is_own_image
+from cocoer.paths import path_marks, same_name
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}

@@ -21,6 +21,9 @@ from cocoer.model.checkpoint import Loaded
 from cocoer.names import LEVELS
 from cocoer.spreadsheet import cell
 
+OUTPUTS = ("evaluation.txt", "evaluation.json", "evaluation.csv", "scores.npz", "result.json", "evaluation.html")
+"""What an evaluation leaves in its folder, beside figures."""
+
 
 def write_evaluation(
     folder: Path, text: str, numbers: Mapping[str, Any], result: Evaluation, loaded: Loaded, persons: str | None
@@ -70,6 +73,8 @@ def compared(result: Evaluation, other: Path, multi_label: bool, resamples: int)
     try:
         stored = read_arrays(other)
         keys, scores = list(stored["keys"]), stored["pred"]
+        if scores.dtype.kind not in "fiu":
+            raise ValueError(f"pred holds {scores.dtype}")
     except (KeyError, TypeError, ValueError) as err:
         raise ValueError(
             f"--against {other}: truncated or no scores of cocoer evaluate ({err}); wanted the scores.npz that it writes,"

@@ -125,6 +125,10 @@ def weighted_average_precision(scores: Array, targets: Array, weights: NDArray[n
     return np.divide(area, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
+MOST_RESAMPLES = 20_000
+"""Draws of a bootstrap; each takes a number a person in memory."""
+
+
 def _draws(n: int, resamples: int, seed: int) -> NDArray[np.float64]:
     """How often each of n persons comes in each resample, [R, n]."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=resamples).astype(np.float64)

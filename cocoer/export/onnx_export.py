@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from cocoer.config import Config, config_to_dict
 from cocoer.description import METADATA_KEY
 from cocoer.errors import ExportError, MissingExtra
-from cocoer.export.onnx_file import INPUTS, OUTPUTS, OnnxFile, sealed
+from cocoer.export.onnx_file import INPUTS, OUTPUTS, OnnxFile, is_exported, sealed
 from cocoer.export.twin import TWIN_KEY, twin_path
 from cocoer.files import file_sha256, hold_file, write_file
 from cocoer.model.checkpoint import Loaded, load_weights
@@ -136,10 +137,15 @@ def check_twin_can_be_written(config: Config) -> None:
 def write_twin(weights: str | Path) -> tuple[Path, float]:
     """Export a weights file beside itself, as its ONNX twin (`export.twin`); returns the twin's path and `export_model`'s answer.
 
-    Raises CheckpointError for weights that cannot be read, and as `export_model` does.
+    Raises CheckpointError for weights that cannot be read, ExportError where somebody else's file lies there, and as
+    `export_model` does.
     """
     loaded = load_weights(weights)
     out = twin_path(loaded.path)
+    if os.path.lexists(out) and not is_exported(out):
+        raise ExportError(
+            f"{out}: was not exported by cocoer, and it stays; move it away, or name another place with --output"
+        )
     with hold_file(out):
         return out, export_model(loaded.model, loaded.config, described_export(loaded), out)
 

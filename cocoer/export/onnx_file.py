@@ -19,7 +19,7 @@ from cocoer.config import Config, InferenceConfig, change_config, check_classes,
 from cocoer.data.transforms import LevelCrops, normalised
 from cocoer.description import METADATA_KEY, SKIPPED, VERIFIED, described
 from cocoer.errors import ExportError
-from cocoer.files import read_file
+from cocoer.files import open_input, read_file
 from cocoer.names import LEVELS
 
 if TYPE_CHECKING:
@@ -60,6 +60,16 @@ _OTHER_FILES = "session.model_external_initializers_file_folder_path"
 def sealed(model: bytes) -> bytes:
     """A serialised model with the SHA-256 of its bytes as a last entry of its metadata."""
     return model + _SEAL_START + hashlib.sha256(model).hexdigest().encode()
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is one that cocoer exported, undamaged or not, by its end."""
+    try:
+        with open_input(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _SEAL_BYTES))
+            return file.read(_SEAL_BYTES).startswith(_SEAL_START)
+    except OSError:
+        return False
 
 
 def _check_seal(content: bytes, path: Path) -> None:

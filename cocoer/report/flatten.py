@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocoer.errors import MissingExtra, OutputError
-from cocoer.files import write_file
+from cocoer.files import parse_json, write_file
 from cocoer.report.exchange import write_parquet
 from cocoer.report.results import table_columns, table_line
 from cocoer.spreadsheet import cell
@@ -32,8 +31,12 @@ def flatten(dataset: str, table: Path) -> int:
     if table.suffix not in (".parquet", ".csv"):
         raise ValueError(f"{table}: wanted a name that ends in .parquet or .csv")
     place = place_of(dataset)
+    if table.suffix == ".parquet" and place.local is not None and table.resolve().parent == place.local.resolve():
+        raise ValueError(
+            f"{table}: lies in the data set's own folder, whose readers take every .parquet; name another folder"
+        )
     try:
-        classes = json.loads((place / "_cocoer/run.json").read())["classes"]
+        classes = parse_json((place / "_cocoer/run.json").read())["classes"]
     except (OSError, ValueError, LookupError, TypeError):
         raise ValueError(
             f"{dataset}: wanted a folder that `cocoer annotate` wrote, found no _cocoer/run.json in it"
@@ -73,6 +76,10 @@ def dataset_rows(dataset: Place) -> Iterator[dict[str, Any]]:
             with part.fs.open_input_file(part.path) as source, pyarrow.parquet.ParquetFile(source) as file:
                 for batch in file.iter_batches(batch_size=512):
                     yield from map(_image, batch.to_pylist())
+        except (LookupError, TypeError, AttributeError) as err:
+            raise OutputError(
+                f"{part.uri}: is no file of a data set that `cocoer annotate` wrote ({type(err).__name__}: {err}); move it elsewhere"
+            ) from None
         except pyarrow.ArrowInvalid as err:
             raise OutputError(
                 f"{part.uri}: cannot be read ({err}); run `cocoer annotate` again, which puts it right"

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cocoer.errors import TableError
+from cocoer.files import read_json
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.paper import PUBLISHED
 
 Result = dict[str, Any]
 
 _FORMAT = 1
+MOST_BYTES = 2**26
+"""Bytes of a `result.json`; one with groups and all damages has some hundred thousand."""
+_TYPES: dict[str, Any] = {
+    "name": str, "synthetic": bool, "metric": str, "definition": str, "command": str, "versions": dict, "revision": str,
+    "data.dataset": str, "data.title": str | None, "data.split": str, "data.persons": int, "data.sha256": str,
+    "model.settings": str, "model.seed": int | None, "model.selected_on": str | None,
+}  # fmt: skip
+
 _NEEDED = (
     "name",
     "synthetic",
@@ -33,8 +42,8 @@ _NEEDED = (
 def read_result(path: str | Path) -> Result:
     """A `result.json` of `cocoer evaluate`. Raises TableError for anything else, and says what it is."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as err:
+        content = read_json(path, MOST_BYTES)
+    except (OSError, ValueError) as err:
         raise TableError(
             f"{path}: cannot be read as a result ({' '.join(str(err).split())}); `cocoer evaluate` writes it"
         ) from None
@@ -43,18 +52,28 @@ def read_result(path: str | Path) -> Result:
         raise TableError(f"{path}: wanted a result.json of `cocoer evaluate` (format {_FORMAT}), got format {got!r}")
     if missing := [name for name in _NEEDED if name not in content]:
         raise TableError(f"{path}: a result without {', '.join(missing)}; evaluate again")
-    try:
-        values = [content["numbers"]["headline"][end] for end in ("low", "value", "high")]
-        facts = [content["data"][name] for name in ("dataset", "split", "persons", "sha256")]
-        if (
-            not all(isinstance(v, int | float) for v in values)
-            or not values[0] <= values[1] <= values[2]
-            or None in facts
-        ):
-            raise ValueError(f"headline {values}")
-    except (KeyError, TypeError, ValueError) as err:
-        raise TableError(f"{path}: a damaged result ({err}); evaluate again") from None
+    with undamaged(path):
+        low, value, high = (content["numbers"]["headline"][end] for end in ("low", "value", "high"))
+        if not all(isinstance(v, int | float) for v in (low, value, high)) or not 0 <= low <= value <= high <= 1:
+            raise ValueError(f"headline {low}, {value}, {high}")
+        for key, kind in _TYPES.items():
+            section, _, name = key.rpartition(".")
+            found = (content[section] if section else content)[name]
+            if not isinstance(found, kind):
+                raise TypeError(f"{key} is a {type(found).__name__}")
     return content
+
+
+@contextmanager
+def undamaged(path: str | Path) -> Iterator[None]:
+    """What goes wrong with the content of a result is a TableError that names its file."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as err:
+        if isinstance(err, TableError):
+            raise
+        said = " ".join(str(err).split())[:200]
+        raise TableError(f"{path}: a damaged result ({type(err).__name__}: {said}); evaluate again") from None
 
 
 def leaderboard(results: Sequence[Result]) -> list[ResultTable]:

@@ -92,7 +92,7 @@ class RowsFile:
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cut the file after its last newline."""
+    """Cut the file after its last newline. Raises ValueError where what follows was not written by a run of ours."""
     with open(path, "rb+") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
@@ -101,10 +101,18 @@ def _drop_torn_line(path: Path) -> None:
             block = file.read(end - start)
             found = block.rfind(b"\n")
             if found >= 0:
-                file.truncate(start + found + 1)
-                return
+                end = start + found + 1
+                break
             end = start
-        file.truncate(0)
+        file.seek(end)
+        if not _is_torn_row(file.read(1 << 16)):
+            raise ValueError(f"{path}: ends in a line that cocoer did not write, and it stays; choose another --output")
+        file.truncate(end)
+
+
+def _is_torn_row(start: bytes) -> bool:
+    """Whether this is how a row begins whose writing was ended, or the zeros that a power cut leaves in its place."""
+    return not start.strip(b"\0") or any(start.startswith(key[: len(start)]) for key in (b'{"image"', b'{"position"'))
 
 
 def read_rows(path: Path, numbered: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -284,7 +292,11 @@ def _is_own_table(path: Path) -> bool:
             first = file.readline(1 << 24)
         if path.name == TABLE:
             return not first or first.startswith(b"image,frame,width,height,person")
-        return not first.endswith(b"\n") or parse_json(first).keys() >= {"image", "status", "persons"}
+        return (
+            _is_torn_row(first)
+            if not first.endswith(b"\n")
+            else parse_json(first).keys() >= {"image", "status", "persons"}
+        )
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
 

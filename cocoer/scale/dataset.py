@@ -7,6 +7,7 @@ A file counts when its footer can be read and no engine left it marked as unfini
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +19,21 @@ import pyarrow.parquet
 from cocoer import __version__
 from cocoer.config import config_to_dict
 from cocoer.errors import OutputError, ScaleError
+from cocoer.files import parse_json
 from cocoer.inference.recognizer import Recognizer
 from cocoer.provenance import git_revision
 from cocoer.scale.listing import MANIFEST
 from cocoer.scale.places import Place
 
+NOTE = b"cocoer"
+"""Under this key every file of a data set says what it was made with."""
+
 PENDING = ".pending.parquet"
 """How Ray's mark of a file that is being written ends; without `.pending` it says that the file is whole."""
 
 _RUN = "run.json"
+_OUR_NAMES = re.compile(r"part-[0-9a-f]+-\d+\.parquet|[0-9a-f]{32}_\d+.*\.parquet")
+"""What the engines call their files: the local one, and Ray's."""
 
 
 def run_facts(recognizer: Recognizer, inputs: Sequence[str]) -> dict[str, Any]:
@@ -84,13 +91,18 @@ def facts_of(out: Place) -> dict[str, Any] | None:
     """The run.json of a data set; None where there is none. Raises ScaleError for one that cannot be read."""
     place = out / "_cocoer" / _RUN
     try:
-        found = json.loads(place.read())
+        found = parse_json(place.read())
         if not isinstance(found, dict) or found.get("program") != "cocoer annotate":
             raise ValueError("not written by cocoer annotate")
-        return found
+        sections = [found["config"][name] for name in ("data", "model", "inference")]
+        if not all(isinstance(section, dict) for section in sections) or not isinstance(
+            found["weights"]["sha256"], str
+        ):
+            raise TypeError("values of another kind")
+        return found | {"inputs": found["inputs"]}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, KeyError, TypeError) as err:
         raise ScaleError(f"{place.uri}: cannot be read ({err}); restore it, or choose another --output") from None
 
 
@@ -104,6 +116,7 @@ def settle(out: Place, retry_errors: bool = False) -> tuple[pyarrow.ChunkedArray
 
     Files that an engine marked as unfinished, and files without a footer, go. An id that stands in two files (a worker of the
     killed run lived on for a while) keeps its first row. retry_errors: rows with an error go too, and are done again.
+    Raises ScaleError for a .parquet file that somebody else has put there, which stays.
     """
     remarks = []
     marks = (out / "_cocoer" / "commits").files(recursive=True)
@@ -111,14 +124,19 @@ def settle(out: Place, retry_errors: bool = False) -> tuple[pyarrow.ChunkedArray
     parts, ids, statuses = [], [], []
     torn = 0
     for part in parts_of(out):
+        marked = bool(unfinished) and part.name.startswith(unfinished)
         try:
-            if unfinished and part.name.startswith(unfinished):
+            if marked:
                 raise pyarrow.ArrowInvalid("marked as unfinished")
             table = _columns(part, ["id", "status"])
         except pyarrow.ArrowInvalid:
+            if not marked and not _OUR_NAMES.fullmatch(part.name):
+                raise _foreign(part) from None
             part.delete()
             torn += 1
             continue
+        if table.num_columns < 2 or not (NOTE in (table.schema.metadata or {}) or _OUR_NAMES.fullmatch(part.name)):
+            raise _foreign(part)
         parts.append(part)
         ids.append(table["id"].combine_chunks())
         statuses.append(table["status"].combine_chunks())
@@ -139,6 +157,12 @@ def settle(out: Place, retry_errors: bool = False) -> tuple[pyarrow.ChunkedArray
         remarks.append(f"{len(every) - sum(map(len, kept))} rows (doubled or with errors) were removed")
         every = pyarrow.chunked_array(kept, pyarrow.string())
     return every, remarks
+
+
+def _foreign(part: Place) -> ScaleError:
+    return ScaleError(
+        f"{part.uri}: is no file of this data set, and it stays; move it elsewhere, for readers take every .parquet of the folder"
+    )
 
 
 def _columns(part: Place, names: Sequence[str]) -> pyarrow.Table:

@@ -37,6 +37,9 @@ MANIFEST = pyarrow.schema(
     }
 )
 
+MOST_SHARDS = 1_000_000
+"""Shards that one input names by its braces."""
+
 _PART = 65536
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 Row = dict[str, Any]
@@ -80,6 +83,8 @@ def _expanded(text: str) -> list[str]:
         return [text]
     first, last = found.groups()
     numbers = range(int(first), int(last) + 1)
+    if len(numbers) > MOST_SHARDS:
+        raise ScaleError(f"{text}: names {len(numbers):,} shards; wanted at most {MOST_SHARDS:,}")
     return [_BRACES.sub(f"{number:0{len(first)}}", text, count=1) for number in numbers]
 
 
@@ -185,7 +190,7 @@ def _shard(place: Place, prefix: str) -> Iterator[Row]:
                     images.append((member.name, member.offset_data, member.size))
             if end % 512 or any(file.read_at(512, end - 512)):  # tarfile takes half a header for the end
                 raise ValueError("no end mark: the file is cut off")
-    except (OSError, tarfile.TarError, ValueError, EOFError) as err:
+    except (OSError, tarfile.TarError, ValueError, EOFError, OverflowError) as err:
         reason = " ".join(str(err).split())[:200]
         fault = f"{prefix}: wanted a whole, uncompressed .tar, got {reason or type(err).__name__} after {len(images)} images"
     seen: set[str] = set()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocoer.errors import EndpointError
+from cocoer.paths import refuse_input
 from cocoer.vlm.client import ChatClient
 from cocoer.vlm.parse import parse_labels
 from cocoer.vlm.prompts import Question
@@ -42,9 +43,11 @@ def ask_all(
     """Rows for every person (key, variant -> question), in order, each appended to `path` (JSON lines) before it is yielded.
 
     The file is begun anew; earlier answers come back from the client's cache without a request.
-    Raises EndpointError where the endpoint gives up, or fails `MOST_FAILURES` times in a row.
+    Raises OverwritesInput where `path` is an input; EndpointError where the endpoint gives up, or fails `MOST_FAILURES` times in
+    a row.
     """
     failures = 0
+    refuse_input(path)
     with path.open("w", encoding="utf-8") as file:
         for key, variants in asked:
             for variant, question in variants.items():

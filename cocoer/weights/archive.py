@@ -17,6 +17,9 @@ from cocoer.errors import FetchError
 from cocoer.weights.catalog import WeightsFile
 
 _BLOCK = 1 << 20
+MOST_BYTES = 2**34
+"""Bytes of an unpacked member; the largest that is wanted has some hundred million."""
+
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -134,5 +137,10 @@ def _seven_zip(item: WeightsFile, file: Path) -> tuple[list[str], Taker]:
 
 def _copied(source: IO[bytes] | None, unfinished: Path) -> None:
     assert source is not None, "only regular files are listed"
+    left = MOST_BYTES
     with source, unfinished.open("wb") as target:
-        shutil.copyfileobj(source, target, _BLOCK)
+        while block := source.read(_BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise zipfile.BadZipFile(f"a file in it unpacks to more than {MOST_BYTES:,} bytes")
+            target.write(block)

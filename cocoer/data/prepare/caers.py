@@ -159,7 +159,11 @@ def read_face_lists(path: Path, images: Sequence[CaersImage]) -> FaceList:
 def _read_list(file: Path, split: str, known: set[tuple[str, str, str]], out: FaceList) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     named: list[str] = []
-    for number, line in enumerate(read_lines(file), start=1):
+    try:
+        lines = list(read_lines(file))
+    except (OSError, UnicodeDecodeError) as err:
+        raise CaersError(f"--faces {file}: cannot be read as a face list ({err}); wanted UTF-8 text") from None
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         counts["rows"] += 1

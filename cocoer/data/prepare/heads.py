@@ -19,7 +19,7 @@ import numpy as np
 from cocoer.boxes import Box, area, as_box, clip_box, relative_box
 from cocoer.data.people import HEAD_IN_BODY, RULES, Detections, head_from_body
 from cocoer.errors import HeadFileError
-from cocoer.files import parse_json, read_lines
+from cocoer.files import open_table, parse_json, read_lines
 from cocoer.names import HEAD_SOURCES
 
 MIN_SIDE = 2.0
@@ -160,7 +160,7 @@ def read_head_file(path: Path) -> dict[HeadKey, Candidate]:
 
 
 def _csv_rows(path: Path) -> list[tuple[HeadKey, Candidate]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with open_table(path) as file:
         reader = csv.DictReader(file)
         wanted = ("image", "person", "x1", "y1", "x2", "y2")
         missing = [n for n in wanted if n not in (reader.fieldnames or ())]

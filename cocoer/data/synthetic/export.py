@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.annotations import ImageRow, PersonRow, write_annotations
+from cocoer.data.synthetic.drawn import mark_drawn
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.traps import add_traps
 from cocoer.data.synthetic.world import ImagePlan, Person, draw_image, plan_image
@@ -70,6 +71,7 @@ def write_emotic(
     `traps` adds the rows of `traps.add_traps` to the mat file (never to the index). Returns the index's sidecar.
     """
     options = replace(options or WorldOptions(), dataset="emotic")
+    mark_drawn(root)
     splits: dict[str, list[ImageRow]] = {}
     index: dict[str, list[dict[str, Any]]] = {}
     for split in SPLITS:
@@ -97,6 +99,7 @@ def write_caers(
     have it. Returns the index's sidecar.
     """
     options = replace(options or WorldOptions(), dataset="caers")
+    mark_drawn(root)
     used: Counter[str] = Counter()
     index: dict[str, list[dict[str, Any]]] = {}
     for split in ("train", "test", "val"):

@@ -7,8 +7,7 @@ taking that share of the persons from a contradicted pool and the rest from `non
 
 from __future__ import annotations
 
-import json
-import shutil
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +18,12 @@ from numpy.typing import NDArray
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.index import read_index
+from cocoer.data.synthetic.drawn import remove_drawn
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import ConflictError
+from cocoer.files import read_json
 from cocoer.names import LEVELS, SPLITS
 
 POOLS: tuple[str, ...] = ("none", *LEVELS)
@@ -73,9 +74,10 @@ class Tree:
     def draw(self, workers: int) -> None:
         """Write it, unless it is there complete and just so; a half-written one is made again."""
         sidecar = self.root / "index" / "sidecar.json"
-        if sidecar.is_file() and self._is_this(json.loads(sidecar.read_text(encoding="utf-8"))):
-            return
-        shutil.rmtree(self.root, ignore_errors=True)
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # none, or one of somebody else
+            if self._is_this(read_json(sidecar)):
+                return
+        remove_drawn(self.root)
         write = write_emotic if self.dataset == "emotic" else write_caers
         write(self.root, self.counts, self.seed, WorldOptions(self.share, self.level), workers=workers)
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.files import available_cores
 from cocoer.data.loaders import PersonDataset, build_dataset, build_loader
+from cocoer.data.synthetic.drawn import remove_drawn
 from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
@@ -148,7 +149,7 @@ def draw(study: ReadingStudy, dataset: str) -> None:
     root, sizes = study.root(dataset), study.sizes
     if (root / "index" / "sidecar.json").is_file():  # it is written last
         return
-    shutil.rmtree(root, ignore_errors=True)
+    remove_drawn(root)
     write = write_emotic if dataset == "emotic" else write_caers
     counts = {"train": sizes.train, "val": sizes.val, "test": sizes.test}
     write(root, counts, _SEED, workers=available_cores())

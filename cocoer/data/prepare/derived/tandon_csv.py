@@ -11,6 +11,7 @@ from typing import Any
 from cocoer.data.prepare.derived.reading import Reading, RowError, split_of, vad_or_none
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import DerivedError
+from cocoer.files import open_table
 from cocoer.names import canonical_class
 
 _LONGEST_LITERAL = 5000  # letters; 26 categories have 400
@@ -35,7 +36,7 @@ def read_tandon_csv(source: Path, reading: Reading, dataset: str) -> None:
     files = sorted(source.glob("*.csv")) if source.is_dir() else [source]
     for path in files:
         split = split_of(path)
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_table(path) as file:
             reader = csv.DictReader(file)
             wanted = ("Folder", "Filename", "BBox", "Categorical_Labels")
             missing = [n for n in wanted if n not in (reader.fieldnames or ())]

@@ -17,6 +17,7 @@ from cocoer.data.people import HEAD_IN_BODY
 from cocoer.data.prepare.derived.reading import Reading, RowError
 from cocoer.data.prepare.derived.tandon_csv import literal, tandon_row
 from cocoer.errors import DerivedError
+from cocoer.files import open_table
 from cocoer.names import BODY, CONTEXT, HEAD, SPLITS
 
 
@@ -34,7 +35,7 @@ def read_tandon_npy(source: Path, reading: Reading, dataset: str) -> None:
         table = source / f"{split}.csv"
         if not table.is_file():
             raise DerivedError(f"{table}: no such file; the arrays hold crops alone, their boxes are in this CSV")
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        with open_table(table) as file:
             rows = list(csv.DictReader(file))
         context, body = _array(source, split, "context", 4), _array(source, split, "body", 4)
         face = _array(source, split, "face", 4) if (source / f"{split}_face_arr.npy").is_file() else None

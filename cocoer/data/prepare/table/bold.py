@@ -20,7 +20,7 @@ from cocoer.data.decode import image_path
 from cocoer.data.prepare.table.rows import Row
 from cocoer.datasets import find_dataset
 from cocoer.errors import AnnotationError, OutputError
-from cocoer.files import write_bytes
+from cocoer.files import open_table, write_bytes
 
 LABEL_SHARE = 0.5
 """A category counts for a person where at least this share of the annotators chose it."""
@@ -36,7 +36,7 @@ def read_bold(folder: Path) -> Iterator[Row]:
     if not files:
         raise AnnotationError(f"{folder}: wanted BoLD's annotations/train.csv and val.csv in it, found neither")
     for path in files:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_table(path) as file:
             for number, values in enumerate(csv.reader(file), start=1):
                 if values:
                     yield _row(f"{path.name} row {number}", values, path.stem, folder)
