@@ -248,7 +248,7 @@ def test_a_damaged_or_foreign_lock_file_is_no_obstacle_and_never_followed(tmp_pa
     victim = tmp_path / "victim"
     victim.write_text("the user's")
     (tmp_path / LOCK_NAME).symlink_to(victim)
-    with pytest.raises(OutputError, match="cannot be written"), hold_folder(tmp_path):
+    with pytest.raises(OutputError, match="is no lock of cocoer"), hold_folder(tmp_path):
         pass
     assert victim.read_text() == "the user's"
 
@@ -421,8 +421,11 @@ def test_a_device_or_a_file_that_is_too_large_is_an_error_and_no_memory(
     with pytest.raises(OSError, match="more than 5 bytes"):
         files.read_file(tmp_path / "a", 5)
     monkeypatch.setattr(files, "LONGEST_LINE", 1000)
-    with pytest.raises(OSError, match="line 1 has more than 1,000 bytes"):
+    with pytest.raises(OSError, match="wanted a file, got a device"):
         list(read_lines(tmp_path / "zero"))
+    (tmp_path / "long").write_bytes(b"x" * 5000)
+    with pytest.raises(OSError, match="line 1 has more than 1,000 bytes"):
+        list(read_lines(tmp_path / "long"))
     (tmp_path / "b").write_bytes(b"x" * 999 + b"\n" + b"y" * 1000)
     assert [len(line) for line in read_lines(tmp_path / "b")] == [999, 1000]
 

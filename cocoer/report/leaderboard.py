@@ -18,11 +18,19 @@ Result = dict[str, Any]
 _FORMAT = 1
 MOST_BYTES = 2**26
 """Bytes of a `result.json`; one with groups and all damages has some hundred thousand."""
-_TYPES: dict[str, Any] = {
-    "name": str, "synthetic": bool, "metric": str, "definition": str, "command": str, "versions": dict, "revision": str,
-    "data.dataset": str, "data.title": str | None, "data.split": str, "data.persons": int, "data.sha256": str,
-    "model.settings": str, "model.seed": int | None, "model.selected_on": str | None,
-}  # fmt: skip
+_TYPES: dict[str, dict[str, Any]] = {
+    "": {
+        "name": str,
+        "synthetic": bool,
+        "metric": str,
+        "definition": str,
+        "command": str,
+        "versions": dict,
+        "revision": str,
+    },
+    "data": {"dataset": str, "title": str | None, "split": str, "persons": int, "sha256": str},
+    "model": {"settings": str, "seed": int | None, "selected_on": str | None},
+}
 
 _NEEDED = (
     "name",
@@ -56,11 +64,11 @@ def read_result(path: str | Path) -> Result:
         low, value, high = (content["numbers"]["headline"][end] for end in ("low", "value", "high"))
         if not all(isinstance(v, int | float) for v in (low, value, high)) or not 0 <= low <= value <= high <= 1:
             raise ValueError(f"headline {low}, {value}, {high}")
-        for key, kind in _TYPES.items():
-            section, _, name = key.rpartition(".")
-            found = (content[section] if section else content)[name]
-            if not isinstance(found, kind):
-                raise TypeError(f"{key} is a {type(found).__name__}")
+        for section, kinds in _TYPES.items():
+            for name, kind in kinds.items():
+                found = (content[section] if section else content)[name]
+                if not isinstance(found, kind):
+                    raise TypeError(f"{section} {name} is a {type(found).__name__}".strip())
     return content
 
 
