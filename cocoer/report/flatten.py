@@ -78,7 +78,7 @@ def dataset_rows(dataset: Place) -> Iterator[dict[str, Any]]:
                     yield from map(_image, batch.to_pylist())
         except (LookupError, TypeError, AttributeError) as err:
             raise OutputError(
-                f"{part.uri}: is no file of a data set that `cocoer annotate` wrote ({type(err).__name__}: {err}); move it elsewhere"
+                f"{part.uri}: is no file of a data set that `cocoer annotate` wrote ({type(err).__name__}: {err}); move it away"
             ) from None
         except pyarrow.ArrowInvalid as err:
             raise OutputError(
