@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from cocoer.outputs import PersonPrediction
     from cocoer.vlm.run import Row
 
+MOST_SECONDS = 86_400
+
 Person = tuple[str, "PersonPrediction", "Image.Image", "tuple[str, ...] | None"]
 """Key, prediction, image, and labels where they are known."""
 
@@ -80,8 +82,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         p.error(f"--variants: unknown {', '.join(unknown)}; the choices are {', '.join(VARIANTS)}")
     if args.endpoint and not args.model:
         p.error("--endpoint wants --model, the model's name there")
-    if args.timeout <= 0 or min(args.attempts, args.num, args.max_requests) < 1 or args.seed < 0:
-        p.error("--timeout, --attempts, --num and --max-requests want more than 0, --seed at least 0")
+    if not 0 < args.timeout <= MOST_SECONDS or min(args.attempts, args.num, args.max_requests) < 1 or args.seed < 0:
+        p.error(f"--timeout wants up to {MOST_SECONDS:,} seconds; --timeout, --attempts, --num and --max-requests want more than 0, --seed at least 0")
     return args
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoer.errors import EndpointError
+from cocoer.errors import EndpointError, OutputError
+from cocoer.files import parse_json, read_lines
 from cocoer.paths import refuse_input
 from cocoer.vlm.client import ChatClient
 from cocoer.vlm.parse import parse_labels
@@ -43,11 +45,11 @@ def ask_all(
     """Rows for every person (key, variant -> question), in order, each appended to `path` (JSON lines) before it is yielded.
 
     The file is begun anew; earlier answers come back from the client's cache without a request.
-    Raises OverwritesInput where `path` is an input; EndpointError where the endpoint gives up, or fails `MOST_FAILURES` times in
+    Raises OverwritesInput and OutputError where `path` is not ours to write; EndpointError where the endpoint gives up, or fails `MOST_FAILURES` times in
     a row.
     """
     failures = 0
-    refuse_input(path)
+    _begin_anew(path)
     with path.open("w", encoding="utf-8") as file:
         for key, variants in asked:
             for variant, question in variants.items():
@@ -66,6 +68,20 @@ def ask_all(
                         f"{failures} questions in a row without an answer, the last: {reply.fault}. "
                         f"What was answered is in {path} and in the cache; the same command goes on from there"
                     )
+
+
+def _begin_anew(path: Path) -> None:
+    """Raise where `path` must not be emptied: OverwritesInput for an input, OutputError for what is no earlier file of answers."""
+    refuse_input(path)
+    if not os.path.lexists(path):
+        return
+    try:
+        first = parse_json(next(read_lines(path), "{}"))
+        ours = not path.is_symlink() and path.is_file() and (not path.stat().st_size or first.keys() >= {"key", "variant"})
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise OutputError(f"{path}: is not a file that cocoer vlm wrote, and it stays; choose another --output")
 
 
 def scores_of(rows: Iterable[Row], keys: Sequence[str], variant: str, classes: Sequence[str]) -> NDArray[np.float64]:
