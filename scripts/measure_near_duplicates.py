@@ -45,9 +45,9 @@ def lit(factor: float) -> Callable[[Image.Image], Image.Image]:
 
 def jpeg(image: Image.Image, quality: int = 20) -> Image.Image:
     """Compressed anew."""
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return Image.open(file).convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer).convert("RGB")
 
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {

@@ -192,8 +192,8 @@ def main() -> int:
     equal = (
         {line.split(" | ")[0] for line in EQUAL.read_text().splitlines() if " | " in line} if EQUAL.is_file() else set()
     )
-    kept = Path(args.seconds) if args.seconds else None
-    took: dict[str, float] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
+    scratch = Path(args.seconds) if args.seconds else None
+    took: dict[str, float] = json.loads(scratch.read_text()) if scratch and scratch.is_file() else {}
     green, timed = set(took), set[str]()  # pass without a change; of these, measured in this run
     survivors: list[Mutant] = []
     same = 0
@@ -215,8 +215,8 @@ def main() -> int:
                 green.add(test)
                 timed.add(test)
             noticed = code != 0 and took[test] < args.most
-            if kept:
-                kept.write_text(json.dumps(took, indent=0))
+            if scratch:
+                scratch.write_text(json.dumps(took, indent=0))
             if noticed:
                 break
         word = "noticed" if noticed else "changes nothing" if str(mutant) in equal else "SURVIVED"

@@ -353,6 +353,24 @@ def test_a_parquet_file_of_others_in_a_data_set_stays(here: Path, capsys: pytest
     assert "whose readers take every .parquet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["link", "notes", "folder"])
+def test_answers_replace_answers_alone(kind: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "o").mkdir()
+    (here / "mine.txt").write_text("mine\n")
+    answers = here / "o/answers.jsonl"
+    {
+        "link": lambda: answers.symlink_to("../mine.txt"),
+        "notes": lambda: shutil.copy(here / "mine.txt", answers),
+        "folder": answers.mkdir,
+    }[kind]()
+    line = f"vlm --input img/a.png {WEIGHTS} --output o --endpoint http://127.0.0.1:9/v1 --model m --attempts 1 --variants prompt"
+    assert main(line.split()) in (1, 2)
+    assert "answers.jsonl: is not a file that cocoer vlm wrote, and it stays" in capsys.readouterr().err
+    assert (here / "mine.txt").read_text() == "mine\n" and (kind == "folder" or answers.read_text() == "mine\n")
+    with pytest.raises(SystemExit, match="2"):
+        main([*line.split(), "--timeout", "inf"])
+
+
 @pytest.mark.parametrize("text", [b"my notes", b"a" * 70_000, b"x\ny", b"[" * 100, b"\xff\xfe"])
 def test_rows_that_cocoer_did_not_write_are_never_cut(
     text: bytes, here: Path, capsys: pytest.CaptureFixture[str]

@@ -83,7 +83,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.endpoint and not args.model:
         p.error("--endpoint wants --model, the model's name there")
     if not 0 < args.timeout <= MOST_SECONDS or min(args.attempts, args.num, args.max_requests) < 1 or args.seed < 0:
-        p.error(f"--timeout wants up to {MOST_SECONDS:,} seconds; --timeout, --attempts, --num and --max-requests want more than 0, --seed at least 0")
+        p.error(f"--timeout wants up to {MOST_SECONDS:,} seconds; the other numbers 1 or more, --seed 0 or more")
     return args
 
 

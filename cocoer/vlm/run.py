@@ -45,8 +45,8 @@ def ask_all(
     """Rows for every person (key, variant -> question), in order, each appended to `path` (JSON lines) before it is yielded.
 
     The file is begun anew; earlier answers come back from the client's cache without a request.
-    Raises OverwritesInput and OutputError where `path` is not ours to write; EndpointError where the endpoint gives up, or fails `MOST_FAILURES` times in
-    a row.
+    Raises OverwritesInput and OutputError where `path` is not ours to write; EndpointError where the endpoint gives up, or
+    fails `MOST_FAILURES` times in a row.
     """
     failures = 0
     _begin_anew(path)
@@ -71,13 +71,15 @@ def ask_all(
 
 
 def _begin_anew(path: Path) -> None:
-    """Raise where `path` must not be emptied: OverwritesInput for an input, OutputError for what is no earlier file of answers."""
+    """Raise where `path` must not be emptied: OverwritesInput for an input, OutputError for what is no file of answers."""
     refuse_input(path)
     if not os.path.lexists(path):
         return
     try:
         first = parse_json(next(read_lines(path), "{}"))
-        ours = not path.is_symlink() and path.is_file() and (not path.stat().st_size or first.keys() >= {"key", "variant"})
+        ours = (
+            not path.is_symlink() and path.is_file() and (not path.stat().st_size or first.keys() >= {"key", "variant"})
+        )
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
