@@ -177,7 +177,8 @@ def test_an_index_without_its_images_does_not_complain_of_an_option_that_nobody_
 
 # ---- advice without a whole command: an option, a key of the config, `--set KEY=VALUE` -------------------------------
 
-OTHERS = {"--golden", "--standalone", "--nproc-per-node", "--force-reinstall", "--no-deps", "--porcelain", "--untracked-files", "--line",
+OTHERS = {"--golden", "--standalone", "--nproc-per-node", "--force-reinstall", "--no-deps", "--porcelain",
+          "--untracked-files", "--line",
           "--whole-images", "--epochs", "--table"}  # fmt: skip
 """Options of other programs: git, pip, torchrun, a style sheet, scripts/; and of `annotate flatten`, whose parser is its own."""
 
