@@ -1,8 +1,6 @@
-"""One YAML per run, read into frozen dataclasses; every value is checked before anything is built.
+"""One YAML file per run, read into frozen dataclasses by `load_config`; every value is checked before anything is built.
 
-`load_config(path, overrides)` is the only door. A file may name another under `base:`; it then states only what differs.
-Overrides are `a.b=c` with c in YAML. An unknown key, a wrong type or a value out of range is a `ConfigError` that
-names the place, the nearest key or the choices, and what came.
+A file may name another one under `base:`; it then states only what differs. Overrides are `a.b=c` with c in YAML.
 """
 
 from __future__ import annotations
@@ -23,15 +21,7 @@ from cocoer import ideas
 from cocoer.config_checks import check_together
 from cocoer.config_file import read_settings
 from cocoer.config_values import apply_override, explain
-from cocoer.datasets import (
-    METRIC_OF,
-    DatasetEntry,
-    Metric,
-    dataset_of,
-    read_class_list,
-    read_dataset,
-    written_out,
-)
+from cocoer.datasets import METRIC_OF, DatasetEntry, Metric, dataset_of, read_class_list, read_dataset, written_out
 from cocoer.errors import CheckpointError, ConfigError, DatasetError
 from cocoer.files import write_text
 from cocoer.names import ClassNames
@@ -41,6 +31,9 @@ from cocoer.yaml_file import parse_yaml
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 # Upper bounds: a file may come from anybody, and its sizes are checked against reason before anything is built from them.
+BackboneName = Literal[
+    "resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "densenet161", "mobilenet_v3_small", "small", "timm"
+]
 WorkspaceName = Annotated[str, AfterValidator(partial(ideas.check_name, "workspace"))]
 PseudoLabelName = Annotated[str, AfterValidator(partial(ideas.check_name, "pseudo_label"))]
 FusionName = Annotated[str, AfterValidator(partial(ideas.check_name, "fusion"))]
@@ -99,9 +92,7 @@ class DataConfig:
     workers: Threads = 4  # loader processes
     allow_outside: bool = False  # read images that an index names outside `root` (.., absolute paths, links)
     cache: str | None = None  # folder for decoded crops; null = decode every time
-    embeddings: str | None = (
-        None  # folder for CLIP's embeddings of the training persons; needs images that no augmentation changes
-    )
+    embeddings: str | None = None  # folder for CLIP's embeddings of the training persons; augmentation must be off
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -109,9 +100,7 @@ class DataConfig:
 class BackboneConfig:
     """The network of each level; one copy per level."""
 
-    name: Literal[
-        "resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "densenet161", "mobilenet_v3_small", "small", "timm"
-    ] = "resnet50"
+    name: BackboneName = "resnet50"
     timm: str | None = None  # name: timm = this network of the timm library, for instance mobilenetv4_conv_small
     weights: str | None = "imagenet"  # "imagenet" = the torchvision file in checkpoints/, a path, or null = random
     widths: Widths = (16, 32, 64, 128)  # channels per stage, read by the backbone `small` alone
@@ -153,9 +142,7 @@ class VocabularyConfig:
     tower: str = "RN50"  # an open_clip architecture, or the path of an open_clip model config (.json)
     weights: str | None = "openai"  # "openai" = the file in checkpoints/, a path, or null = random
     prompt: str = "This photo shows {emotion} emotion."  # or "ensemble": the mean over several prompts
-    view: Literal["context", "body", "levels"] = (
-        "context"  # what the tower sees: the whole image, the body, or all three
-    )
+    view: Literal["context", "body", "levels"] = "context"  # the tower's input: whole image, body, or all three
     normalisation: Literal["clip", "imagenet"] = "clip"  # mean and std that the tower sees; the release uses ImageNet's
     layout: Literal["repeat", "modulate"] = "repeat"  # how the aligned embedding is laid out per emotion
     train_alignment: bool = True  # omega stays trainable in the recognition stage
@@ -168,19 +155,15 @@ class CompetitionConfig:
 
     enabled: bool = True  # off = ablation: delta is 0, each level updates through its own prediction layer
     rule: Literal["paper", "agreement"] = (
-        "paper"  # who leaves: the largest L_hier, or (ours) the level whose crop CLIP reads unlike the others
+        "paper"  # who leaves first: largest L_hier, or (ours) least like the others to CLIP
     )
     gate: bool = False  # agreement: the first to leave reaches the fusion weaker, as far as the levels disagree
     logit_scale: AboveZero = 20.0  # agreement: CLIP's readings times this before the softmax; 100 for OpenAI's towers
     gate_slope: NonNegative = 4.0  # how sharply the gate closes, per nat of disagreement
     gate_threshold: NonNegative = 1.0  # the disagreement, in nats, at which it is half closed
-    pseudo_label: PseudoLabelName = (
-        "vocabulary"  # who judges: V-I (paper), `fused` (a first look), `agreement`, a plugin's
-    )
+    pseudo_label: PseudoLabelName = "vocabulary"  # V-I's (paper), `fused` (a first pass), `agreement`, a plugin's
     vote: bool = False  # half of the answer comes from the two levels that did not leave first; not in training
-    loss: Literal["training", "mean_bce"] = (
-        "training"  # L_hier: as the training loss, or the mean over the classes of unweighted binary cross-entropies
-    )
+    loss: Literal["training", "mean_bce"] = "training"  # L_hier: the training loss, or the mean unweighted BCE
     biases: bool = False  # the prediction layer's biases count as rows of G too
     negative_weight: NonNegative | None = None  # weight of negatives in L_hier against positives; null = class weights
 
@@ -189,12 +172,8 @@ class CompetitionConfig:
 class CoordinationConfig:
     """How the direction updates the levels."""
 
-    update: WorkspaceName = (
-        "one"  # one (all levels), two (excluded levels), none, release (published code), or a plugin's
-    )
-    step_rule: Literal["raw", "relative"] = (
-        "raw"  # Algorithm 1's letter with step 1.0; relative to the norms of what moves
-    )
+    update: WorkspaceName = "one"  # one (all levels), two (excluded levels), none, release (published code), a plugin's
+    step_rule: Literal["raw", "relative"] = "raw"  # raw: Algorithm 1; relative: to the norms of what moves
     step: NonNegative = 1.0
 
 
@@ -212,12 +191,8 @@ class ModelConfig:
     coordination: CoordinationConfig = field(default_factory=CoordinationConfig)
     fusion: FusionName = "ffn"  # FFN2 of the paper, or a plugin's
     initial: str | None = None  # weights to start training from; what does not fit begins anew, see docs/training.md
-    two_stream: Literal["backbone", "clip"] | None = (
-        None  # baseline: body and scene alone, the scene seen by a second backbone or by CLIP (vocabulary.tower, frozen)
-    )
-    single_level: Literal["head", "body", "context"] | None = (
-        None  # baseline: this level's backbone, tokens and head alone; needs vocabulary and attention off
-    )
+    two_stream: Literal["backbone", "clip"] | None = None  # baseline: body and scene; the scene by a backbone or CLIP
+    single_level: Literal["head", "body", "context"] | None = None  # baseline: one level; vocabulary, attention off
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -254,9 +229,7 @@ class OptimConfig:
     grad_clip: AboveZero | None = None  # largest norm of the whole gradient
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decay of the averaged weights that are evaluated; 0 = off
     precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = (
-        True  # lay images and weights out as convolutions like them; very narrow backbones stay as they are
-    )
+    channels_last: bool = True  # memory layout of images and weights that is fast for convolutions; not if very narrow
     compile: bool = False  # torch.compile the model; the first step takes minutes
     sync_batch_norm: bool = False  # batch statistics over all processes (GPU only)
 
@@ -289,9 +262,7 @@ class DetectorConfig:
     face_threshold: Fraction = 0.5
     person_threshold: Fraction = 0.5
     demo_anywhere: bool = False  # let the demonstration's detectors also look at images from outside the demo world
-    faces_to_bodies: Literal["one_to_one", "published"] = (
-        "one_to_one"  # published: columns only, a face may serve several
-    )
+    faces_to_bodies: Literal["one_to_one", "published"] = "one_to_one"  # published: a face may serve several bodies
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -299,12 +270,8 @@ class InferenceConfig:
     """What the recogniser adds to the model."""
 
     batch_size: Persons = 8  # persons per forward
-    max_pixels: Annotated[int, Field(ge=1, le=170_000_000)] = (
-        92_000_000  # of an image; larger ones are refused undecoded
-    )
-    backend: Literal["auto", "torch", "onnx"] = (
-        "auto"  # auto: on a CPU the ONNX twin beside the weights, where one fits
-    )
+    max_pixels: Annotated[int, Field(ge=1, le=170_000_000)] = 92_000_000  # larger images are refused undecoded
+    backend: Literal["auto", "torch", "onnx"] = "auto"  # auto: on a CPU the ONNX twin beside the weights, if it fits
     # Gains: shorter forward passes of 1 and of 8 persons on a CPU, paper mode; docs/performance.md says where and how measured.
     fold: bool = True  # batch norms into convolutions, V-I's repeated input into one: 12 % or more, 2 to 10 %
     channels_last: bool = True  # images and weights laid out as convolutions like them: none, 11 to 14 %
@@ -312,9 +279,7 @@ class InferenceConfig:
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: over 40 % on CPUs with bf16 units; answers change a little
     compile: bool = False  # torch.compile in place of prepack, half a minute a size: none; in bf16 16 %, 5 to 10 %
     cuda_graph: bool = False  # GPU: record the forward pass of each batch size once; not measured
-    calibrated: bool = (
-        False  # the fused answer's probabilities through the calibration in the weights (cocoer calibrate)
-    )
+    calibrated: bool = False  # calibrate the fused probabilities with the maps in the weights (cocoer calibrate)
     channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the backbones see colours; the published code: bgr
     thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)

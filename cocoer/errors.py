@@ -11,6 +11,10 @@ class CocoerError(Exception):
     """The common base: a fault that the text explains."""
 
 
+class UsageError(CocoerError, ValueError):
+    """A command line that cannot be carried out; the text says what is wanted."""
+
+
 class SyntheticWeightsWarning(UserWarning):
     """Said once per recogniser whose weights were trained on synthetic scenes: its answers mean nothing on photographs."""
 

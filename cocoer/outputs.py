@@ -109,11 +109,15 @@ class PersonPrediction:
         by_name = self.probabilities.get(source, {})
         return sorted(by_name.items(), key=lambda pair: -pair[1])[:count]
 
+    def ordered(self, source: str) -> tuple[str, ...]:
+        """The labels of a source (see `SOURCES`), the most probable first; those without a probability last."""
+        by_name = self.probabilities.get(source, {})
+        return tuple(sorted(self.labels.get(source, ()), key=lambda name: -by_name.get(name, 0.0)))
+
     @property
     def emotions(self) -> tuple[str, ...]:
         """The labels of the final answer, the most probable first."""
-        by_name = self.probabilities.get("pred", {})
-        return tuple(sorted(self.labels.get("pred", ()), key=lambda name: -by_name.get(name, 0.0)))
+        return self.ordered("pred")
 
     @property
     def inconsistent(self) -> dict[str, tuple[str, ...]]:

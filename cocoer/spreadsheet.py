@@ -1,7 +1,10 @@
-"""Cells of CSV files as a spreadsheet shows them and never runs them."""
+"""CSV files whose cells a spreadsheet shows and never runs."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable
 from typing import Any
 
 _RUN = frozenset("=+-@|\uff1d\uff0b\uff0d\uff20")
@@ -21,3 +24,10 @@ def cell(value: Any) -> Any:
     value = value.replace("\r\n", "\n").replace("\r", "\n")  # which csv does not put in quotes: a row of its own
     seen = value.lstrip().lstrip(_UNSEEN).lstrip()
     return f"'{value}" if (seen[:1] and seen[0] in _RUN) or value[0] in "\t\r\n" else value
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """The rows as a CSV text, each value as `cell` gives it, None as an empty cell."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(map(cell, row) for row in rows)
+    return buffer.getvalue()

@@ -143,7 +143,6 @@ def test_processes_that_start_together_build_one_cache(cached: DataConfig) -> No
 
 def test_throughput_is_measured_and_the_cache_is_faster(tmp_path: Path) -> None:
     found = measure_throughput(tmp_path, persons=12, batch_size=6, repeats=3)
-    assert found.persons == 12 and found.image == (640, 480)
     assert (
         found.cached > found.decoding and found.decoding > 0
     )  # the figure itself is the benchmark's; here other work shares the cores

@@ -181,7 +181,7 @@ def test_many_faulty_worlds(own: Path, capsys: pytest.CaptureFixture[str], world
         said = capsys.readouterr().err
     assert (looked == 0) == started, (changes, settled, checked.err, said)
     if looked:
-        assert checked.err.partition("data: ")[2] == said.partition("cocoer train: error: ")[2] != "", (
+        assert checked.err.partition("cocoer data: error: ")[2] == said.partition("cocoer train: error: ")[2] != "", (
             "for the same reason"
         )
 

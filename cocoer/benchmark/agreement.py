@@ -42,12 +42,5 @@ def measure_agreement(
         peaks = {name: peak_mb(task, device) for name, task in tasks.items()}
         timings = take_turns(tasks, seconds, device, least=3, clock=clock, warm=0)  # all have run by now
         for name in ways:
-            yield Row(
-                what="agreement",
-                variant=f"{name}, view {config.model.vocabulary.view}",
-                mode=config.model.mode,
-                device=str(device),
-                dtype="float32",
-                peak_mb=peaks[name],
-                **timed(timings, name, persons),
-            )
+            variant, times = f"{name}, view {config.model.vocabulary.view}", timed(timings, name, persons)
+            yield Row("agreement", variant, config.model.mode, str(device), "float32", peak_mb=peaks[name], **times)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from cocoer.benchmark.model import Row, random_model
+from cocoer.benchmark.model import Row, random_model, timed
 from cocoer.benchmark.timing import Clock, Task, take_turns
 from cocoer.benchmark.variants import person_batch
 from cocoer.config import Config
@@ -97,21 +97,8 @@ def measure_backbones(
                     tasks[f"{name}, graph"] = as_graph(ways[name], crops)
         timings = take_turns(tasks, seconds, device, clock=clock)
         for name in tasks:
-            total = timings.median(name)
-            yield Row(
-                what="backbones",
-                variant=name,
-                mode=config.model.mode,
-                device=str(device),
-                dtype="bfloat16" if gpu else "float32",
-                batch=persons,
-                floor_ms=timings.median("one after another"),
-                total_ms=total,
-                ratio=timings.ratio(name, "one after another"),
-                persons_per_s=1000 * persons / total,
-                spread_ms=timings.quartiles(name),
-                rounds=timings.count,
-            )
+            times = timed(timings, name, persons, floor="one after another", plain=None)
+            yield Row("backbones", name, config.model.mode, str(device), "bfloat16" if gpu else "float32", **times)
 
 
 def _task(run: Together, crops: Sequence[Tensor], device: torch.device, precision: str) -> Task:

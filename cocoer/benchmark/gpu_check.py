@@ -26,9 +26,8 @@ from cocoer.benchmark.model import Row, measure_model, random_model
 from cocoer.benchmark.targets import verdicts
 from cocoer.benchmark.timing import straightness
 from cocoer.benchmark.training import measure_train
-from cocoer.benchmark.variants import person_batch
-from cocoer.config import Config, change_config, config_to_dict, save_config
-from cocoer.description import FORMAT_VERSION
+from cocoer.benchmark.variants import description_of, person_batch
+from cocoer.config import Config, change_config, save_config
 from cocoer.errors import ExportError, NonFiniteLoss
 from cocoer.export.onnx_export import export_model
 from cocoer.export.onnx_file import OnnxFile
@@ -249,12 +248,7 @@ def check_onnx(bench: Bench) -> Iterator[Line]:
         wanted = Recognizer(deepcopy(model), change_config(config, [*PLAIN]), CPU).predict_tensors(batch)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            about = {
-                "format_version": FORMAT_VERSION,
-                "config": config_to_dict(config),
-                "classes": list(config.classes),
-            }
-            export_model(model, config, about, path)
+            export_model(model, config, description_of(config), path)
             try:
                 file = OnnxFile(path, providers=(provider,))
             except ExportError as err:
@@ -265,13 +259,8 @@ def check_onnx(bench: Bench) -> Iterator[Line]:
             start = time.perf_counter()
             file(*inputs)
             ms = 1000 * (time.perf_counter() - start)
-        answer = replace(
-            wanted,
-            logits=got["logits"],
-            level_logits=got["level_logits"],
-            vocabulary_logits=got["vocabulary_logits"],
-            competition=None,
-        )
+        logits: dict[str, Any] = {name: got[name] for name in ("logits", "level_logits", "vocabulary_logits")}
+        answer = replace(wanted, **logits, competition=None)
         line = compared(f"onnxruntime, {mode}", answer, wanted, TF32, exact=False)
         yield replace(line, ms=ms, persons_per_s=1000 * bench.persons / ms)
 

@@ -61,8 +61,10 @@ class Row:
         return asdict(self)
 
 
-def timed(timings: Timings, task: str, persons: int, floor: str = "floor", plain: str = "floor") -> dict[str, Any]:
-    """The columns of a `Row` that are times. floor, plain: the tasks that `ratio` and `eager_ratio` are held against."""
+def timed(
+    timings: Timings, task: str, persons: int, floor: str = "floor", plain: str | None = "floor"
+) -> dict[str, Any]:
+    """The columns of a `Row` that are times. floor, plain: the tasks to which `ratio` and `eager_ratio` compare."""
     total = timings.median(task)
     return {
         "batch": persons,
@@ -70,7 +72,7 @@ def timed(timings: Timings, task: str, persons: int, floor: str = "floor", plain
         "total_ms": total,
         "ratio": timings.ratio(task, floor),
         "persons_per_s": 1000 * persons / total,
-        "eager_ratio": timings.ratio(task, plain),
+        "eager_ratio": timings.ratio(task, plain) if plain else None,
         "spread_ms": timings.quartiles(task),
         "rounds": timings.count,
     }
@@ -181,13 +183,5 @@ def _rows(
 ) -> Iterator[Row]:
     """One row per variant."""
     for name, way in found.items():
-        yield Row(
-            what="model",
-            variant=name,
-            mode=config.model.mode,
-            device=str(device),
-            dtype=way.dtype,
-            workspace_ms=timings.median("workspace"),
-            peak_mb=peaks[name],
-            **timed(timings, name, persons, floor=way.floor),
-        )
+        times = timed(timings, name, persons, floor=way.floor) | {"workspace_ms": timings.median("workspace")}
+        yield Row("model", name, config.model.mode, str(device), way.dtype, peak_mb=peaks[name], **times)

@@ -6,6 +6,7 @@ The demonstration's weights, detectors and images, because detection needs somet
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,20 +43,12 @@ def measure_overlap(
         torch.set_num_threads(threads)
     slower = max((_DETECTION, _RECOGNITION), key=timings.median)
     for name in tasks:
-        total = timings.median(name)
-        yield Row(
-            what="overlap",
-            variant=name,
-            mode=recognizer.config.model.mode,
-            device=str(recognizer.about["device"]),
-            dtype="float32",
-            batch=count,
-            floor_ms=timings.median(slower) if name == _TOGETHER else None,
-            total_ms=total,
-            ratio=timings.ratio(name, slower) if name == _TOGETHER else None,
-            spread_ms=timings.quartiles(name),
-            rounds=timings.count,
-        )
+        mode, device = recognizer.config.model.mode, str(recognizer.about["device"])
+        row = Row("overlap", name, mode, device, "float32", count, total_ms=timings.median(name))
+        row = replace(row, spread_ms=timings.quartiles(name), rounds=timings.count)
+        if name == _TOGETHER:
+            row = replace(row, floor_ms=timings.median(slower), ratio=timings.ratio(name, slower))
+        yield row
 
 
 def _tasks(recognizer: Recognizer, items: Sequence[InputItem]) -> dict[str, Task]:

@@ -15,7 +15,7 @@ import torch
 
 from cocoer.benchmark.model import Row, random_model, workspace_task
 from cocoer.benchmark.throughput import measure_throughput, write_images
-from cocoer.benchmark.timing import Clock, Task, memory_mb, peak_mb, take_turns
+from cocoer.benchmark.timing import Clock, Task, Timings, memory_mb, peak_mb, take_turns
 from cocoer.config import Config
 from cocoer.data.inputs import InputItem
 from cocoer.inference.pipeline import predict_many
@@ -48,16 +48,8 @@ def measure_data(config: Config, device: torch.device, persons: int = 96) -> Ite
         start = time.perf_counter()
         count = sum(1 for _ in _results(recognizer, items))
         seconds = time.perf_counter() - start
-    yield Row(
-        what="data",
-        variant="end to end from JPEG",
-        mode=config.model.mode,
-        device=str(device),
-        dtype="float32",
-        batch=size,
-        total_ms=1000 * seconds * size / count,
-        persons_per_s=count / seconds,
-    )
+    row = Row("data", "end to end from JPEG", config.model.mode, str(device), "float32", size)
+    yield replace(row, total_ms=1000 * seconds * size / count, persons_per_s=count / seconds)
 
 
 def measure_memory(
@@ -121,20 +113,8 @@ def measure_persons(
         tasks[str(count)] = lambda boxes=boxes: recognizer(pixels, boxes)  # type: ignore[misc]
     timings = take_turns(tasks, seconds, device, least=3, clock=clock)
     for name, task in tasks.items():
-        yield Row(
-            what="scaling",
-            variant="persons in one image",
-            mode=config.model.mode,
-            device=str(device),
-            dtype="float32",
-            batch=int(name),
-            total_ms=timings.median(name),
-            persons_per_s=1000 * int(name) / timings.median(name),
-            peak_mb=peak_mb(task, device),
-            spread_ms=timings.quartiles(name),
-            rounds=timings.count,
-            work=int(name),
-        )
+        row = _series_row(config, device, "persons in one image", (int(name), int(name)), timings, task)
+        yield replace(row, total_ms=timings.median(name))
 
 
 def _person_at(x: float) -> PersonBoxes:
@@ -160,22 +140,18 @@ def _workspace_rows(
     """A row per task; its name is how much there is to do."""
     timings = take_turns({str(work): task for work, task in tasks.items()}, seconds, device, clock=clock)
     for work, task in tasks.items():
-        total = timings.median(str(work))
-        persons = work if series.endswith("persons") else _WORKSPACE_BATCH
-        yield Row(
-            what="scaling",
-            variant=series,
-            mode=config.model.mode,
-            device=str(device),
-            dtype="float32",
-            batch=persons,
-            workspace_ms=total,
-            persons_per_s=1000 * persons / total,
-            peak_mb=peak_mb(task, device),
-            spread_ms=timings.quartiles(str(work)),
-            rounds=timings.count,
-            work=work,
-        )
+        size = (work, work if series.endswith("persons") else _WORKSPACE_BATCH)
+        yield replace(_series_row(config, device, series, size, timings, task), workspace_ms=timings.median(str(work)))
+
+
+def _series_row(
+    config: Config, device: torch.device, series: str, size: tuple[int, int], timings: Timings, task: Task
+) -> Row:
+    """A row of a series but for its time. size: how much there is to do, which names the task, and persons."""
+    (work, persons), name = size, str(size[0])
+    row = Row("scaling", series, config.model.mode, str(device), "float32", persons, work=work)
+    rate, memory = 1000 * persons / timings.median(name), peak_mb(task, device)
+    return replace(row, persons_per_s=rate, peak_mb=memory, spread_ms=timings.quartiles(name), rounds=timings.count)
 
 
 def classes_task(classes: int, features: int, persons: int, device: torch.device) -> Task:

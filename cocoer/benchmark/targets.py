@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -39,10 +39,10 @@ def verdicts(rows: Rows) -> Iterator[Verdict]:
         yield from _of_gpu(rows)
     else:
         yield from _of_cpu(rows)
-    yield Verdict("memory at the last image / when settled", 1.02, _largest(rows, _grown_memory))
-    yield Verdict("detection and recognition together / the slower", 1.15, _largest(rows, _together))
+    yield Verdict("memory at the last image / when settled", 1.02, _largest(rows, what="memory"))
+    yield Verdict("detection and recognition together / the slower", 1.15, _largest(rows, what="overlap"))
     for variant, base, wanted in (("ray, 1 actor", "local", 0.9), ("ray, 2 actors", "1 actor, a core each", 1.7)):
-        found = _largest(rows, _of_archive(variant))
+        found = _largest(rows, what="archive", variant=variant)
         yield Verdict(f"annotate, {variant}: images/s over {base}", wanted, found, at_least=True)
     for (variant, mode), points in series_of(rows).items():
         if len(points) > 1:
@@ -54,22 +54,41 @@ def verdicts(rows: Rows) -> Iterator[Verdict]:
 def _of_cpu(rows: Rows) -> Iterator[Verdict]:
     for mode in MODES:
         for batch, wanted in ((1, 1.10), (8, 1.05)):
-            yield Verdict(f"{mode}, batch {batch}: total / floor", wanted, _largest(rows, _default(mode, batch)))
-        yield Verdict(f"{mode}, batch 8: workspace / total", 0.01, _largest(rows, _workspace_share(mode)))
-        fastest = [row.eager_ratio for row in _model_rows(rows, mode, 8) if row.eager_ratio is not None]
-        yield Verdict(f"{mode}, batch 8: fastest / plain float32 floor", 0.75, min(fastest, default=None))
-        yield Verdict(f"{mode}: training step / its floor", 1.15, _largest(rows, _step(mode)))
+            found = _largest(rows, variant=DEFAULT, mode=mode, batch=batch)  # what a `Recognizer` runs by itself
+            yield Verdict(f"{mode}, batch {batch}: total / floor", wanted, found)
+        own = _chosen(rows, variant=DEFAULT, mode=mode, batch=8)
+        shares = [row.workspace_ms / row.total_ms for row in own if row.workspace_ms and row.total_ms]
+        yield Verdict(f"{mode}, batch 8: workspace / total", 0.01, max(shares, default=None))
+        fastest = min(_values(rows, "eager_ratio", what="model", mode=mode, batch=8), default=None)
+        yield Verdict(f"{mode}, batch 8: fastest / plain float32 floor", 0.75, fastest)
+        steps = [row for row in rows if row.variant.startswith("whole step")]
+        yield Verdict(f"{mode}: training step / its floor", 1.15, _largest(steps, what="train", mode=mode))
 
 
 def _of_gpu(rows: Rows) -> Iterator[Verdict]:
     for mode in MODES:
-        many, one = _model_rows(rows, mode, 256), _model_rows(rows, mode, 1)
-        rate = max((row.persons_per_s for row in many if row.persons_per_s is not None), default=None)
+        many, one = ({"what": "model", "mode": mode, "batch": batch} for batch in (256, 1))
+        rate = max(_values(rows, "persons_per_s", **many), default=None)
         yield Verdict(f"{mode}, batch 256: fastest", 1000, rate, "persons/s", at_least=True)
-        quick = min((row.total_ms for row in one if row.total_ms is not None), default=None)
+        quick = min(_values(rows, "total_ms", **one), default=None)
         yield Verdict(f"{mode}, batch 1: fastest", 6.0, quick, "ms")
-        share = min((row.ratio for row in many if row.ratio is not None), default=None)
+        share = min(_values(rows, "ratio", **many), default=None)
         yield Verdict(f"{mode}, batch 256: total / floor of the same type", 1.05, share)
+
+
+def _chosen(rows: Rows, **columns: object) -> list[Row]:
+    """The rows with these values in these columns."""
+    return [row for row in rows if all(getattr(row, name) == value for name, value in columns.items())]
+
+
+def _values(rows: Rows, column: str, **columns: object) -> list[float]:
+    """What a column holds in the rows that `_chosen` takes, where it holds anything."""
+    return [value for row in _chosen(rows, **columns) if (value := getattr(row, column)) is not None]
+
+
+def _largest(rows: Rows, **columns: object) -> float | None:
+    """The largest ratio of the rows that `_chosen` takes: several only where a file holds several runs."""
+    return max(_values(rows, "ratio", **columns), default=None)
 
 
 def series_of(rows: Rows) -> dict[tuple[str, str], list[tuple[int, float]]]:
@@ -88,44 +107,3 @@ def row_of(written: Mapping[str, Any]) -> Row:
     if wrong := known ^ written.keys():
         raise ValueError(f"a row of the benchmark has the keys {', '.join(sorted(known))}; missing or unknown: {wrong}")
     return Row(**written)
-
-
-def _model_rows(rows: Rows, mode: str, batch: int) -> list[Row]:
-    return [row for row in rows if row.what == "model" and row.mode == mode and row.batch == batch]
-
-
-def _largest(rows: Rows, value: Callable[[Row], float | None]) -> float | None:
-    """Of all rows that have the value; several only where a file holds several runs."""
-    return max((found for row in rows if (found := value(row)) is not None), default=None)
-
-
-def _default(mode: str, batch: int) -> Callable[[Row], float | None]:
-    """What a `Recognizer` runs by itself, against the floor."""
-    return lambda row: row.ratio if (row.variant, row.mode, row.batch) == (DEFAULT, mode, batch) else None
-
-
-def _workspace_share(mode: str) -> Callable[[Row], float | None]:
-    def share(row: Row) -> float | None:
-        if (row.variant, row.mode, row.batch) != (DEFAULT, mode, 8) or not row.workspace_ms or not row.total_ms:
-            return None
-        return row.workspace_ms / row.total_ms
-
-    return share
-
-
-def _step(mode: str) -> Callable[[Row], float | None]:
-    return lambda row: (
-        row.ratio if row.what == "train" and row.mode == mode and row.variant.startswith("whole step") else None
-    )
-
-
-def _grown_memory(row: Row) -> float | None:
-    return row.ratio if row.what == "memory" else None
-
-
-def _of_archive(variant: str) -> Callable[[Row], float | None]:
-    return lambda row: row.ratio if row.what == "archive" and row.variant == variant else None
-
-
-def _together(row: Row) -> float | None:
-    return row.ratio if row.what == "overlap" else None

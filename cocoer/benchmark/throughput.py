@@ -24,35 +24,25 @@ class Throughput:
 
     decoding: float
     cached: float
-    persons: int
-    image_size: int
-    image: tuple[int, int]
 
 
 def measure_throughput(
-    folder: Path,
-    persons: int = 128,
-    image_size: int = 224,
-    image: tuple[int, int] = (640, 480),
-    train: bool = True,
-    batch_size: int = 16,
-    repeats: int = 3,
+    folder: Path, persons: int = 128, image_size: int = 224, batch_size: int = 16, repeats: int = 3
 ) -> Throughput:
-    """Loader speed on one core, over JPEGs of `image` (width, height) pixels with one person each;
-    they and the cache are written to `folder`, which the caller removes.
+    """Loader speed on one core, over JPEGs of 640 x 480 pixels with one person each, with flip and colour jitter.
 
-    train: with flip and colour jitter, as in training. One pass over all persons warms both paths up, then `repeats` passes
-    are timed and the fastest counts: other work on the machine can only slow a pass down.
+    The JPEGs and the cache are written to `folder`, which the caller removes. One pass over all persons warms both paths up,
+    then `repeats` passes are timed and the fastest counts: other work on the machine can only slow a pass down.
     """
-    records = write_images(folder, persons, image)
-    augment = AugmentConfig(flip=0.5, jitter=0.4) if train else None
+    records = write_images(folder, persons, (640, 480))
+    augment = AugmentConfig(flip=0.5, jitter=0.4)
     cache = open_cache(folder / "cache", "train", records, folder, image_size)
     rates = []
     for source in (None, cache):
         dataset = PersonDataset(records, folder, EMOTIC_CLASSES, image_size, augment, cache=source)
         _pass(dataset, batch_size)
         rates.append(persons / min(_pass(dataset, batch_size) for _ in range(repeats)))
-    return Throughput(rates[0], rates[1], persons, image_size, image)
+    return Throughput(*rates)
 
 
 def _pass(dataset: PersonDataset, batch_size: int) -> float:

@@ -69,16 +69,10 @@ def _rows(
         tasks["plain floor"] = floor_task(floor, batch, device, "fp32")
     peaks = {name: peak_mb(task, device) for name, task in tasks.items()}
     timings = take_turns(tasks, seconds, device, least=3, clock=clock, warm=0)  # all have run by now
+    dtype, plain = ("float32", "floor") if precision == "fp32" else ("bfloat16", "plain floor")
     for name in (GRADIENTS, STEP, *(name for name in tasks if name == BARE)):
-        yield Row(
-            what="train",
-            variant=name + how(learner),
-            mode=config.model.mode,
-            device=str(device),
-            dtype="float32" if precision == "fp32" else "bfloat16",
-            peak_mb=peaks[name],
-            **timed(timings, name, persons, plain="plain floor" if "plain floor" in tasks else "floor"),
-        )
+        variant, times = name + how(learner), timed(timings, name, persons, plain=plain)
+        yield Row("train", variant, config.model.mode, str(device), dtype, peak_mb=peaks[name], **times)
 
 
 def floor_task(floor: Floor, batch: Batch, device: torch.device, precision: str) -> Task:

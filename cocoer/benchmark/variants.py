@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -116,12 +117,16 @@ def variants(
     if not gpu and not eager:
         model.fold()
         exact, small = folder / "model.onnx", folder / "int8.onnx"
-        metadata = {"format_version": FORMAT_VERSION, "config": config_to_dict(config), "classes": list(config.classes)}
-        export_model(model, config, metadata, exact)
+        export_model(model, config, description_of(config), exact)
         yield InferenceVariant("onnxruntime", Recognizer(load_exported(exact)[0], config))
         if full:
             quantize(exact, small, [person_batch(config, 4, device)], "noise")
             yield InferenceVariant("onnxruntime, int8", Recognizer(load_exported(small)[0], config))
+
+
+def description_of(config: Config) -> dict[str, Any]:
+    """What an exported file with random weights must say about itself."""
+    return {"format_version": FORMAT_VERSION, "config": config_to_dict(config), "classes": list(config.classes)}
 
 
 def person_batch(config: Config, persons: int, device: torch.device) -> Batch:

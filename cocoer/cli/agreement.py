@@ -11,11 +11,10 @@ settings), and measures them on persons that nobody trained on. Exit code 0: don
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 from cocoer.cli.faults import reports
+from cocoer.cli.options import parse_study, study_parser
 from cocoer.errors import ConflictError
 from cocoer.files import hold_folder
 from cocoer.report.agreement import write_agreement
@@ -40,24 +39,16 @@ FIGURES = "agreement.json"
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer agreement", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, help="folder; default: outputs/agreement, with _quick for --quick")
+    publish = "write the page to DOCS, its plot to DOCS/images"
+    parser = study_parser("agreement", __doc__, "few persons", publish)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="which trainings")
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED", help="one training per seed"
     )
     parser.add_argument("--clip", nargs="+", action="extend", default=[], metavar="NAME=FILE",
                         help="further CLIPs of the demonstration's architecture that read along in short trainings")  # fmt: skip
-    parser.add_argument(
-        "--quick", action="store_true", help="few persons: shows that it runs, its figures mean nothing"
-    )
     parser.add_argument("--page-only", action="store_true", help="train and measure nothing")
-    parser.add_argument("--publish", type=Path, metavar="DOCS", help="write the page to DOCS, its plot to DOCS/images")
-    args = parser.parse_args(argv)
-    if args.quick and args.publish:
-        parser.error("--publish: results of --quick are meaningless and must not be published")
+    args = parse_study(parser, argv)
     if wrong := [text for text in args.clip if not all(text.partition("="))]:
         parser.error(f"--clip: wanted NAME=FILE, got {wrong[0]!r}")
     return args
@@ -66,22 +57,18 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 @reports("agreement", interrupted="the same command continues")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    given = sys.argv[1:] if argv is None else argv
     args = arguments(argv)
-    output: Path = args.output or Path("outputs/agreement_quick" if args.quick else "outputs/agreement")
     clips = tuple((name, Path(file)) for name, _, file in (text.partition("=") for text in args.clip))
     config = places.SHIPPED / "configs" / "demo_emotic.yaml"
-    study = Study(output, QUICK if args.quick else Sizes(), config, tuple(args.seeds), tuple(args.settings), clips)
-    command = shlex.join(["cocoer", "agreement", *(text for text in given if text != "--page-only")])
-    with hold_folder(output):
-        paths = measure(study, args, output, command)
-    for path in paths:
-        print(path.as_posix())
+    study = Study(args.output, QUICK if args.quick else Sizes(), config, tuple(args.seeds), tuple(args.settings), clips)
+    with hold_folder(args.output):
+        print("\n".join(path.as_posix() for path in measure(study, args)))
     return 0
 
 
-def measure(study: Study, args: argparse.Namespace, output: Path, command: str) -> list[Path]:
+def measure(study: Study, args: argparse.Namespace) -> list[Path]:
     """Train and measure what is not there yet, write the page; returns the files. Raises ConflictError without results."""
+    output = study.folder
     if places.CLONE is not None and not args.quick and (published := places.CLONE / "docs" / FIGURES).is_file():
         adopt_figures(published, output, study.sizes)
     if args.page_only:
@@ -94,6 +81,7 @@ def measure(study: Study, args: argparse.Namespace, output: Path, command: str) 
     folder, images = (args.publish, "images/") if args.publish else (output, "")
     shipped = shipped_evaluations(output)
     facts = facts_of(results) | {"shipped": shipped}
+    command = args.command.replace(" --page-only", "")
     paths = write_agreement(over_trainings(results), facts, folder, command, images)
     if args.publish:
         publish_figures(results, shipped, args.publish / FIGURES)

@@ -9,6 +9,7 @@ Exit 0: all done. 1: some images have errors (their rows say which), or the run 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cocoer.cli.talk import shortened
+from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
+from cocoer.cli.predict import announce, processes, say
+from cocoer.cli.talk import MOST_LINES
+from cocoer.errors import EngineError
 
 if TYPE_CHECKING:
     from cocoer.inference.recognizer import Recognizer
@@ -35,41 +40,21 @@ EPILOG = """examples:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line. Leaves the program with code 2 on wrong usage."""
-    p = argparse.ArgumentParser(
-        prog="cocoer annotate",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    p = command_parser("annotate", __doc__, epilog=EPILOG, allow_abbrev=False)
     p.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="folder, bucket, manifest.parquet, shards (.tar), or image"
     )
     p.add_argument("--output", required=True, metavar="OUT", help="folder or bucket of the data set")
-    p.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="default: local (alone, or under torchrun)"
-    )
+    p.add_argument("--engine", choices=("local", "ray"), default="local",
+                   help="default: local (alone, or under torchrun)")  # fmt: skip
     p.add_argument("--actors", type=int, default=1, metavar="N", help="ray: recognisers at work (default: 1)")
     p.add_argument("--address", help="ray: the cluster, e.g. auto (default: $RAY_ADDRESS, else one is started here)")
-    p.add_argument(
-        "--gpus-per-actor", type=float, default=0.0, metavar="G", help="ray: may be a part, e.g. 0.5 (default: 0)"
-    )
-    p.add_argument(
-        "--chunk", type=int, default=CHUNK, metavar="N", help="images of one task and one file (default: %(default)s)"
-    )
+    p.add_argument("--gpus-per-actor", type=float, default=0.0, metavar="G",
+                   help="ray: may be a part, e.g. 0.5 (default: 0)")  # fmt: skip
+    p.add_argument("--chunk", type=int, default=CHUNK, metavar="N",
+                   help="images of one task and one file (default: %(default)s)")  # fmt: skip
     p.add_argument("--retry-errors", action="store_true", help="do the images again whose rows have an error")
-    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
-    p.add_argument("--checkpoint", help="weights, as for cocoer predict; an exported .onnx (int8 too) needs no torch")
-    p.add_argument("--detector", help="what finds the people, as for cocoer predict")
-    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
-    p.add_argument(
-        "--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides",
-        help="config values, e.g. inference.batch_size=64 inference.precision=bf16",
-    )  # fmt: skip
-    p.add_argument(
-        "--no-verify", action="store_true", help="read weights whose content is not what their checksums say"
-    )
-    p.add_argument("--quiet", action="store_true", help="print errors only")
+    add_options(p, "--config", "--checkpoint", "--detector", "--device", "--set", "--no-verify", "--quiet")
     args = p.parse_intermixed_args(argv)
     if args.actors < 1 or not 1 <= args.chunk <= MOST_CHUNK or args.gpus_per_actor < 0:
         p.error(f"--actors wants 1 or more, --chunk 1 to {MOST_CHUNK:,}, --gpus-per-actor 0 or more")
@@ -78,45 +63,31 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+@reports(
+    "annotate", (ValueError, FileNotFoundError), (EngineError,), interrupted="the same command continues",
+    most_lines=MOST_LINES,
+)  # fmt: skip
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["flatten"]:
-        return flattened(words[1:])
-    args = parse(words)
-    from cocoer.errors import CheckpointError, ConfigError, EngineError, OutputError, ScaleError
-
-    try:
-        return run(args)
-    except (ScaleError, ConfigError, CheckpointError, EngineError, OutputError, FileNotFoundError, ValueError) as err:
-        print(f"cocoer annotate: error: {shortened(str(err))}", file=sys.stderr)
-        return 1 if isinstance(err, EngineError | OutputError) else 2
-    except KeyboardInterrupt:
-        print("cocoer annotate: stopped; the same command continues", file=sys.stderr)
-        return 130
+    return flattened(words[1:]) if words[:1] == ["flatten"] else run(parse(words))
 
 
+@reports("annotate flatten", (ValueError,), ())
 def flattened(words: Sequence[str]) -> int:
     """`cocoer annotate flatten`."""
-    p = argparse.ArgumentParser(prog="cocoer annotate flatten", description="The table of people of a data set.")
+    p = command_parser("annotate flatten", "The table of people of a data set.")
     p.add_argument("dataset", metavar="OUT", help="folder or bucket that cocoer annotate wrote")
     p.add_argument("--table", type=Path, required=True, metavar="FILE", help=".parquet or .csv, one line a person")
     args = p.parse_args(words)
-    from cocoer.errors import OutputError
     from cocoer.report.flatten import flatten
 
-    try:
-        lines = flatten(args.dataset, args.table)
-    except (OutputError, ValueError) as err:
-        print(f"cocoer annotate flatten: error: {err}", file=sys.stderr)
-        return 1 if isinstance(err, OutputError) else 2
-    print(f"{lines} lines in {args.table}", file=sys.stderr)
+    print(f"{flatten(args.dataset, args.table)} lines in {args.table}", file=sys.stderr)
     return 0
 
 
 def run(args: argparse.Namespace) -> int:
     """List the input, leave out what is done, answer the rest, count."""
-    from cocoer.cli.predict import announce, processes
     from cocoer.files import hold_folder
     from cocoer.inference.recognizer import Recognizer
     from cocoer.scale import dataset
@@ -128,21 +99,15 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         runtime = stack.enter_context(processes(args))
         device = str(runtime.device) if args.engine == "local" else args.device
-        options = (
-            _whole(args.config),
-            _whole(args.checkpoint),
-            device,
-            tuple(args.overrides),
-            args.detector,
-            not args.no_verify,
-        )
+        config, checkpoint = _whole(args.config), _whole(args.checkpoint)
+        options = (config, checkpoint, device, tuple(args.overrides), args.detector, not args.no_verify)
         recognizer = Recognizer.from_options(*options)
         say(args, announce(recognizer, args.device), runtime.is_main)
         # Of several inputs the ids begin with what was typed; one may be typed in another way the next time.
         inputs = [place_of(args.inputs[0]).uri] if len(args.inputs) == 1 else args.inputs
         facts = dataset.run_facts(recognizer, inputs)
         roots = () if recognizer.config.data.allow_outside else _roots(args.inputs)
-        note = {"cocoer": _json(facts)}
+        note = {"cocoer": json.dumps(facts, ensure_ascii=True)}
         job = Job(out.uri, options, recognizer.about["sha256"], roots, note)
         manifest, chunks = None, 0
         if runtime.is_main:
@@ -198,19 +163,7 @@ def _roots(inputs: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(p) for p in {Path.cwd(), *((p if p.is_dir() else p.parent).resolve() for p in local)})
 
 
-def _json(tree: Any) -> str:
-    import json
-
-    return json.dumps(tree, ensure_ascii=True)
-
-
 def summary(totals: Totals, output: str) -> str:
     """The last line."""
     failed = f", {totals.failed} with errors" if totals.failed else ""
     return f"{totals.images} images, {totals.persons} persons{failed}; data set in {output}"
-
-
-def say(args: argparse.Namespace, text: str, aloud: bool) -> None:
-    """A remark for people, on standard error."""
-    if text and aloud and not args.quiet:
-        print(text, file=sys.stderr)

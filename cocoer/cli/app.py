@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cocoer.cli.faults import reports
-from cocoer.cli.talk import add_detector
+from cocoer.cli.options import add_options, command_parser
 from cocoer.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -37,17 +37,8 @@ STYLE = """
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(
-        prog="cocoer app", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
-    p.add_argument(
-        "--checkpoint",
-        help="weights (.safetensors file or folder), release, zero-shot or demo; default: as setup chose, else demo",
-    )
-    add_detector(p)
-    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
-    p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
+    p = command_parser("app", __doc__, allow_abbrev=False)
+    add_options(p, "--config", "--checkpoint", "--detector", "--device", "--set")
     p.add_argument(
         "--host",
         default="127.0.0.1",

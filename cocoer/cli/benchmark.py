@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
 from cocoer.files import read_json, write_text
 from cocoer.weights import places
 
@@ -38,9 +40,7 @@ GPU_BATCHES = tuple(2**i for i in range(10))
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line. Leaves the program with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("benchmark", __doc__)
     parser.add_argument(
         "--what",
         nargs="+",
@@ -50,7 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--mode", choices=(*MODES, "both"), default="both", help="default: %(default)s")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="persons (default: 1 2 4 8; GPU: 1 to 512)")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
+    add_options(parser, "--device", "--set")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as torch chooses)")
     parser.add_argument("--seconds", type=float, default=6.0, help="least time per comparison (default: %(default)s)")
     parser.add_argument("--images", type=int, default=2000, help="images of memory and of scale (default: %(default)s)")
@@ -62,7 +62,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="one thread, and the CPU time of this process instead of wall time (for a busy machine); not: data, overlap",
     )
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the configs")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the rows of memory and scaling, as PNG and PDF")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as a JSON list")
     parser.add_argument(
@@ -79,6 +78,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
+@reports("benchmark", (ValueError,), ())
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print a table per part as it is done, write the rows; returns the exit code."""
     options = parse(arguments)
@@ -87,25 +87,21 @@ def main(arguments: list[str] | None = None) -> int:
     from cocoer.runtime import start_runtime  # behind the parser: torch takes seconds
 
     rows: list[Row] = []
-    try:
-        with start_runtime(options.device, 1 if options.busy else options.threads) as runtime:
-            say(describe(runtime.device))
-            for part in PARTS if "all" in options.what else options.what:
-                if part == "profile":
-                    print_profiles(options, runtime.device)
-                    continue
-                new = list(measure(part, options, runtime.device))
-                print(f"\n{part}\n{as_table(new)}", flush=True)
-                rows += new
-                if options.plot and part in ("memory", "scaling"):
-                    draw_scaling(rows, options.plot)
-                if options.json:
-                    write_text(options.json, json.dumps([row.to_dict() for row in rows], indent=1))
-            if not options.small:  # the targets are for the full size
-                print_targets(rows)
-    except ValueError as err:
-        print(f"cocoer benchmark: error: {err}", file=sys.stderr)
-        return 2
+    with start_runtime(options.device, 1 if options.busy else options.threads) as runtime:
+        say(describe(runtime.device))
+        for part in PARTS if "all" in options.what else options.what:
+            if part == "profile":
+                print_profiles(options, runtime.device)
+                continue
+            new = list(measure(part, options, runtime.device))
+            print(f"\n{part}\n{as_table(new)}", flush=True)
+            rows += new
+            if options.plot and part in ("memory", "scaling"):
+                draw_scaling(rows, options.plot)
+            if options.json:
+                write_text(options.json, json.dumps([row.to_dict() for row in rows], indent=1))
+        if not options.small:  # the targets are for the full size
+            print_targets(rows)
     return 0
 
 
@@ -117,7 +113,7 @@ def configs(options: argparse.Namespace) -> Iterator[Config]:
         if options.mode not in (mode, "both"):
             continue
         if not options.small:
-            yield load_config(places.SHIPPED / "configs" / file, options.set)
+            yield load_config(places.SHIPPED / "configs" / file, options.overrides)
             continue
         changes = ["model.vocabulary.tower=configs/demo_clip.json"]
         if mode == "release":
@@ -127,7 +123,7 @@ def configs(options: argparse.Namespace) -> Iterator[Config]:
                 "data.image_size=224",
                 "model.tokens.patch=1",
             ]
-        yield load_config(places.SHIPPED / "configs" / SMALL, [*changes, *options.set])
+        yield load_config(places.SHIPPED / "configs" / SMALL, [*changes, *options.overrides])
 
 
 def small_config() -> Config:
@@ -220,7 +216,10 @@ def as_table(rows: list[Row]) -> str:
 
 
 def check(files: list[Path]) -> int:
-    """Hold each file's rows against the targets; 0 = all that was measured is met, 1 = something is missed, 2 = no such rows."""
+    """Hold each file's rows against the targets; 0 = all that was measured is met, 1 = something is missed.
+
+    Raises ValueError for a file without such rows.
+    """
     from cocoer.benchmark.targets import row_of
 
     missed = 0
@@ -228,11 +227,7 @@ def check(files: list[Path]) -> int:
         try:
             rows = [row_of(row) for row in read_json(file)]
         except (OSError, ValueError, AttributeError, TypeError) as err:
-            print(
-                f"cocoer benchmark: error: {file}: wanted rows that `cocoer benchmark --json` wrote, got {err}",
-                file=sys.stderr,
-            )
-            return 2
+            raise ValueError(f"{file}: wanted rows that `cocoer benchmark --json` wrote, got {err}") from None
         print(file)
         missed += print_targets(rows, all_of_them=True)
     return 1 if missed else 0

@@ -16,21 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser, data_changes
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(
-        prog="cocoer calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command_parser("calibrate", __doc__)
     p.add_argument("--checkpoint", required=True, help="a .safetensors file, or a folder with model.safetensors")
     p.add_argument("--output", required=True, type=Path, metavar="FILE", help="the copy to write, .safetensors")
     p.add_argument("--split", choices=["val", "train"], default="val", help="where it is fitted (default: val)")
-    p.add_argument("--index", help="folder of the person index, instead of the checkpoint's data.index")
-    p.add_argument("--root", help="folder of the images, instead of the checkpoint's data.root")
-    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
-    p.add_argument("--batch-size", type=int, default=64)
-    p.add_argument("--device", default="auto")
+    add_options(p, "--index", "--root", "--set", "--batch-size", "--device")
     args = p.parse_args(argv)
     if args.output.suffix != ".safetensors":
         p.error(f"--output: wanted a name that ends in .safetensors, got {args.output}")
@@ -57,8 +52,7 @@ def calibrate(args: argparse.Namespace) -> str:
     from cocoer.model.checkpoint import add_to_description, load_weights
     from cocoer.runtime import start_runtime
 
-    changes = [*args.set, *([f"data.root={args.root}"] if args.root else [])]
-    changes += [f"data.index={args.index}"] if args.index else []
+    changes = data_changes(args)
     with start_runtime(args.device) as runtime:
         loaded = load_weights(args.checkpoint, runtime.device, lambda stored: change_config(stored, changes))
         config = loaded.config

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
 from cocoer.names import SPLITS
 
 if TYPE_CHECKING:
@@ -22,20 +23,13 @@ if TYPE_CHECKING:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(
-        prog="cocoer cases", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command_parser("cases", __doc__)
     p.add_argument("index", metavar="INDEX", help="folder of the person index, or one of its .jsonl files")
-    p.add_argument("--allow-outside", action="store_true",
-                   help="read images that the index names outside its folder (.., absolute paths, links)")  # fmt: skip
+    add_options(p, "--checkpoint", "--config", "--device", "--set", "--allow-outside")
     p.add_argument("--num", type=int, default=24, help="persons, drawn from the seed (default: 24)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--split", choices=SPLITS, help="default: test, or what the .jsonl file is called")
     p.add_argument("--root", help="folder of the images; default: the parent of the index folder")
-    p.add_argument("--checkpoint", help="weights, release, zero-shot or demo; default: as setup chose, else demo")
-    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
-    p.add_argument("--device", default="auto")
-    p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
     p.add_argument("--no-png", action="store_true", help="the page alone")
     p.add_argument("--output", default="outputs/case_studies", metavar="FOLDER")
     args = p.parse_args(argv)

@@ -19,6 +19,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
 from cocoer.config import load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import CropCache
@@ -27,16 +29,18 @@ from cocoer.data.prepare.checks import check_images, contact_sheet
 from cocoer.data.prepare.derived.convert import FORMATS, convert
 from cocoer.data.validate import data_of_index, labelled_people, splits_to_check
 from cocoer.datasets import dataset_of, shipped_datasets
-from cocoer.errors import CacheError, ConfigError, DatasetError, DerivedError, IndexFileError, OverwritesInput
+from cocoer.errors import CacheError, CocoerError, ConfigError, DatasetError, DerivedError, IndexFileError
 from cocoer.files import hold_folder, write_file
 from cocoer.names import SPLITS
 from cocoer.paths import refuse_input
 
 
+class _BrokenIndex(CocoerError):
+    """An index that is there and on which nothing can be trained: what `check` looks for, so no wrong usage."""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cocoer data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("data", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="decode every image of an index")
     show = commands.add_parser("show", help="contact sheet with boxes and labels")
@@ -46,10 +50,9 @@ def _parser() -> argparse.ArgumentParser:
             "--root", type=Path, help="folder that the image paths are relative to; default: the index's own"
         )
         command.add_argument("--split", choices=SPLITS, help="this split alone; default all")
-        command.add_argument("--allow-outside", action="store_true",
-                             help="read images that the index names outside the root (.., absolute paths, links)")  # fmt: skip
+        add_options(command, "--allow-outside")
     check.add_argument("--config", help="the config that is to train on it; its data set and splits count")
-    check.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes to --config")
+    add_options(check, "--set", help="changes to --config")
     check.add_argument("--dataset", help=f"{', '.join(shipped_datasets())}, or a .yaml file like theirs")
     check.add_argument("--cache", type=Path, help="also verify the checksums of the crop caches in this folder")
     show.add_argument("--output", type=Path, required=True, help="the PNG to write")
@@ -80,7 +83,7 @@ def _records(args: argparse.Namespace) -> list[PersonRecord]:
 
 def _checked(args: argparse.Namespace) -> list[PersonRecord]:
     """The persons of the index, held against what training wants. Raises IndexFileError, ConfigError, DatasetError."""
-    config = load_config(args.config, args.set).data if args.config else None
+    config = load_config(args.config, args.overrides).data if args.config else None
     if config is None:
         data = data_of_index(args.index, args.root, args.dataset)
     else:
@@ -109,8 +112,7 @@ def _check(args: argparse.Namespace) -> int:
     try:
         records = _checked(args)
     except IndexFileError as err:
-        print(f"data: {err}", file=sys.stderr)
-        return 1 if args.index.exists() else 2
+        raise err if not args.index.exists() else _BrokenIndex(str(err)) from None
     broken = check_images(records, args.root, args.allow_outside)
     for image in broken:
         print(f"{image.image} ({image.persons} persons): {image.reason}", file=sys.stderr)
@@ -150,6 +152,7 @@ def _convert(args: argparse.Namespace) -> int:
     return 1 if sidecar["skipped"] else 0
 
 
+@reports("data", (ConfigError, DatasetError, IndexFileError, DerivedError), (_BrokenIndex,))
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
@@ -158,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--count: wanted 1 or more persons, and --seed 0 or more, got {args.count} and {args.seed}")
     if args.command == "show" and args.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         parser.error(f"--output: wanted a name that ends in .png or .jpg, got {args.output}")
-    if args.command == "check" and args.set and not args.config:
+    if args.command == "check" and args.overrides and not args.config:
         parser.error("--set changes --config; give that too")
     if args.root is None:
         args.root = data_root_of(args.index)
@@ -168,8 +171,4 @@ def main(argv: list[str] | None = None) -> int:
             )
     elif not args.root.is_dir() and args.command != "convert":
         parser.error(f"--root: wanted a folder, got {args.root}")
-    try:
-        return {"check": _check, "show": _show, "convert": _convert}[args.command](args)
-    except (ConfigError, DatasetError, IndexFileError, DerivedError, OverwritesInput) as err:
-        print(f"data: {err}", file=sys.stderr)
-        return 2
+    return {"check": _check, "show": _show, "convert": _convert}[args.command](args)

@@ -7,7 +7,6 @@ one screen. Each step is a command that you can run yourself; it is printed befo
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -18,12 +17,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cocoer.errors import OutputError
+from cocoer.cli.faults import reports
+from cocoer.cli.options import command_parser
+from cocoer.errors import CocoerError
 from cocoer.files import hold_folder, write_text
 from cocoer.weights import places
 from cocoer.weights.catalog import DEMO_CHECKPOINT
 
-CONFIG = "configs/demo_emotic.yaml"
 UNSEEN_SEED = 7041
 """Seed of the demo's own scenes; the shipped weights were trained on seed 0."""
 
@@ -37,8 +37,32 @@ T1_PEOPLE = [
     {"body": [985, 235, 1280, 715], "head": [1122, 235, 1266, 440]},
 ]
 
+_EVALUATE = "evaluate --config configs/demo_emotic.yaml --root {data} --index {data}/index --checkpoint {weights}"
+STEPS = (
+    (
+        "scenes", "a small demo world, in EMOTIC's format",
+        "prepare demo --output {data} --force --dataset emotic --seed {seed} --train {persons} --val 150 --test {test}",
+    ),
+    ("images", "answers for test_imgs/", "predict --input {images} --output {out}/images --figure"),
+    (
+        "photograph", "a real photograph with six people, boxes given",
+        "predict --input {image} --boxes {boxes} --output {out}/images",
+    ),
+    ("evaluation", "the shipped weights on unseen scenes", f"{_EVALUATE} --output {{out}}/evaluation"),
+    (
+        "", "the same without coordination",
+        f"{_EVALUATE} --set model.coordination.update=none --output {{out}}/evaluation_no_update",
+    ),
+    (
+        "training", "a short training run (CLIP and backbone start from checkpoints/demo)",
+        "train --config configs/demo_emotic.yaml --overwrite --set optim.decay_every=3 vocabulary_stage.epochs=2 "
+        "optim.epochs={epochs} run.dir={out}/short_run data.root={data} data.index={data}/index",
+    ),
+)  # fmt: skip
+"""The demo's commands: name of the step (empty: its time is not printed), title, and words with places to fill in."""
 
-class StepFailed(RuntimeError):
+
+class StepFailed(CocoerError, RuntimeError):
     """A command of the demo that did not end with 0."""
 
 
@@ -102,7 +126,7 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
         f"competition  first excluded level is the contradicting one in {100 * first['value']:.0f} % of "
         f"{on['contradiction']['persons']} contradicted persons (chance 33 %)",
         f"short run    loss {start:.2f} -> {end:.2f}, validation mAP {100 * scores[0]:.1f} -> {100 * scores[-1]:.1f} %",
-        "time         " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()),
+        "time         " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items() if name),
         "",
         "next         python inference.py --input YOUR_IMAGE      see README.md for real weights and data",
         "=" * 78,
@@ -110,64 +134,20 @@ def summary(out: Path, seconds: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
+@reports("demo", usage=(), failed=(StepFailed,))
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all steps; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("demo", __doc__)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"), help="where everything goes")
     parser.add_argument("--persons", type=int, default=600, help="persons of the short run's training split")
     parser.add_argument("--test", type=int, default=300, help="persons of the test split")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the short run")
     args = parser.parse_args(argv)
     out: Path = args.output
-    data, seconds = out / "data", {}
-    target = [
-        "--config",
-        CONFIG,
-        "--root",
-        str(data),
-        "--index",
-        str(data / "index"),
-        "--checkpoint",
-        places.shown(DEMO_CHECKPOINT),
-    ]
-    split = ["--train", str(args.persons), "--val", "150", "--test", str(args.test)]
-    try:
-        with hold_folder(out):
-            seconds["scenes"] = run(
-                "a small demo world, in EMOTIC's format", "prepare", "demo", "--output", str(data), "--force",
-                "--dataset", "emotic", "--seed", str(UNSEEN_SEED), *split,
-            )  # fmt: skip
-            seconds["images"] = run(
-                "answers for test_imgs/",
-                "predict",
-                "--input",
-                places.shown(places.SHIPPED / "test_imgs"),
-                "--output",
-                str(out / "images"),
-                "--figure",
-            )
-            image, boxes = photograph(out)
-            seconds["photograph"] = run(
-                "a real photograph with six people, boxes given", "predict", "--input", str(image),
-                "--boxes", str(boxes), "--output", str(out / "images"),
-            )  # fmt: skip
-            seconds["evaluation"] = run(
-                "the shipped weights on unseen scenes", "evaluate", *target, "--output", str(out / "evaluation")
-            )
-            run(
-                "the same without coordination", "evaluate", *target,
-                "--set", "model.coordination.update=none", "--output", str(out / "evaluation_no_update"),
-            )  # fmt: skip
-            seconds["training"] = run(
-                "a short training run (CLIP and backbone start from checkpoints/demo)",
-                "train", "--config", CONFIG, "--overwrite",
-                "--set", f"run.dir={out / 'short_run'}", f"data.root={data}", f"data.index={data / 'index'}",
-                f"optim.epochs={args.epochs}", "optim.decay_every=3", "vocabulary_stage.epochs=2",
-            )  # fmt: skip
-            print("\n" + summary(out, seconds))
-    except (StepFailed, OutputError) as err:
-        print(f"demo: {err}", file=sys.stderr)
-        return 1
+    with hold_folder(out):
+        image, boxes = photograph(out)
+        known = vars(args) | {"out": out, "data": out / "data", "seed": UNSEEN_SEED, "image": image, "boxes": boxes}
+        known |= {"weights": places.shown(DEMO_CHECKPOINT), "images": places.shown(places.SHIPPED / "test_imgs")}
+        seconds = {name: run(title, *(w.format(**known) for w in words.split())) for name, title, words in STEPS}
+        print("\n" + summary(out, seconds))
     return 0

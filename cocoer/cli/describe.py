@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
 from cocoer.config import load_config
 from cocoer.errors import TableError
 from cocoer.files import file_sha256, write_text
@@ -26,13 +27,9 @@ _BYTES = 4  # of a float32 weight
 @reports("describe", usage=(ValueError,), failed=())
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables; 0 = done, 2 = a config that cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer describe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("describe", __doc__)
     parser.add_argument("--config", default="configs/emotic.yaml", help="a run config (default: %(default)s)")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a key of the config"
-    )
+    add_options(parser, "--set")
     parser.add_argument("--folded", action="store_true", help="the model as it is after model.fold()")
     parser.add_argument("--card", type=Path, metavar="WEIGHTS", help="write the model card of this file")
     parser.add_argument("--from", nargs="+", default=[], dest="results", metavar="RESULT", help="its result.json files")
@@ -42,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--from and --output belong to a model card: name its weights with --card")
     if options.card is not None:
         return write_card(options)
-    config = load_config(options.config, options.set)
+    config = load_config(options.config, options.overrides)
     from cocoer.model.describe import describe  # torch takes seconds to load, and a wrong config needs none
 
     description = describe(config, options.folded)

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cocoer.cli.options import command_parser
 from cocoer.data.detect import NO_WINDOWS
 from cocoer.report.text import human_size
 from cocoer.weights import places
@@ -293,9 +294,7 @@ def check_gpu(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    p = argparse.ArgumentParser(
-        prog="cocoer doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command_parser("doctor", __doc__)
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
     p.add_argument(
         "--gpu",

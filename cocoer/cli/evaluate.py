@@ -22,6 +22,7 @@ from typing import Any, cast
 
 from cocoer.calibration import calibration_of
 from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser, data_changes
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.damage import KINDS, PLACES, all_damages
@@ -52,19 +53,14 @@ from cocoer.runtime import Runtime, start_runtime
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("evaluate", __doc__)
     parser.add_argument(
         "--checkpoint",
         required=True,
         help="a .safetensors file, a folder with model.safetensors, an exported .onnx file, or zero-shot[:TOWER[=FILE]]",
     )
     parser.add_argument("--config", help="where the data are; default: the checkpoint's own config")
-    parser.add_argument("--split", choices=["train", "val", "test"], default="test")
-    parser.add_argument("--index", help="folder of the person index, instead of the config's data.index")
-    parser.add_argument("--root", help="folder of the images, instead of the config's data.root")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the config")
+    add_options(parser, "--split", "--index", "--root", "--set", "--no-verify", "--batch-size", "--device")
     parser.add_argument(
         "--output",
         default="outputs/evaluation",
@@ -88,12 +84,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--corrupt-where", type=words, default=list(PLACES), metavar="PLACE,...",
         help="what --corrupt damages: the image, or one level's crop alone, head, body or context (default: each in turn)",
     )  # fmt: skip
-    parser.add_argument(
-        "--no-verify", action="store_true", help="read weights whose content is not what their checksums say"
-    )
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals (default: 1000)")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     if not 2 <= args.resamples <= MOST_RESAMPLES or args.batch_size < 1:
         parser.error(
@@ -119,9 +110,7 @@ def words(text: str) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     args = arguments(argv)
-    overrides = list(args.set)
-    overrides += [f"data.root={args.root}"] if args.root else []
-    overrides += [f"data.index={args.index}"] if args.index else []
+    overrides = data_changes(args)
     data = load_config(args.config, overrides).data if args.config else None
     with start_runtime(args.device) as runtime, hold_folder(args.output) if runtime.is_main else nullcontext():
         any_data = is_zero_shot(args.checkpoint)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cocoer.cli.faults import reports
-from cocoer.cli.talk import add_detector
+from cocoer.cli.options import add_options, command_parser
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,20 +27,11 @@ if TYPE_CHECKING:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(
-        prog="cocoer explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command_parser("explain", __doc__)
     p.add_argument("--input", required=True, metavar="IMAGE")
     p.add_argument("--emotion", help="a class name; default: each person's most probable one")
     p.add_argument("--person", type=int, help="only this person, from 0 (default: all)")
-    p.add_argument(
-        "--boxes", metavar="B.json", help="boxes of the people; NAME.boxes.json beside the image is found by itself"
-    )
-    p.add_argument("--checkpoint", help="weights, release or demo; default: as setup chose, else demo")
-    add_detector(p)
-    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
-    p.add_argument("--device", default="auto")
-    p.add_argument("--set", nargs="+", default=[], action="extend", metavar="KEY=VALUE", dest="overrides")
+    add_options(p, "--boxes", "--checkpoint", "--detector", "--config", "--device", "--set")
     p.add_argument("--output", default="outputs/explain", metavar="FOLDER")
     return p.parse_args(argv)
 

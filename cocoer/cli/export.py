@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
 
 if TYPE_CHECKING:
     from cocoer.model.checkpoint import Loaded
@@ -31,9 +32,7 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line. Leaves the program with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("export", __doc__)
     parser.add_argument("--checkpoint", required=True, help="weights (.safetensors file, or the folder of one)")
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="onnx", help="default: %(default)s")
     parser.add_argument(
@@ -47,12 +46,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--root", help="folder of the index's images (default: as the checkpoint's config says)")
     parser.add_argument("--persons", type=int, default=256, help="persons that calibrate (default: %(default)s)")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a key of the config"
-    )
+    add_options(parser, "--set")
     options = parser.parse_args(arguments)
     wanted = SUFFIXES[options.format]
-    if options.output is None and (options.format != "onnx" or options.int8 or options.set):
+    if options.output is None and (options.format != "onnx" or options.int8 or options.overrides):
         parser.error("--output: wanted a file; only the weights as they are, in ONNX, may lie beside them")
     if options.output is not None and options.output.suffix != wanted:
         parser.error(
@@ -76,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.output is None:
         options.output, difference = write_twin(options.checkpoint)
     else:
-        loaded = load_weights(options.checkpoint, change=lambda config: change_config(config, options.set))
-        metadata = described_export(loaded, changed=bool(options.int8 or options.set))
+        loaded = load_weights(options.checkpoint, change=lambda config: change_config(config, options.overrides))
+        metadata = described_export(loaded, changed=bool(options.int8 or options.overrides))
         with hold_file(options.output):
             if options.int8:
                 difference = export_int8(loaded, metadata, options)

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cocoer.cli.talk import add_detector, shortened, shown_faults
+from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
+from cocoer.cli.talk import MOST_LINES, shown_faults
 from cocoer.outputs import SYNTHETIC
 from cocoer.report.text import escaped, printable
 
@@ -47,63 +49,22 @@ EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    p = argparse.ArgumentParser(
-        prog="cocoer predict",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    p = command_parser("predict", __doc__, epilog=EPILOG, allow_abbrev=False)
     p.add_argument("images", nargs="*", metavar="INPUT", help="the same as --input")
-    p.add_argument(
-        "--input",
-        nargs="+",
-        default=[],
-        action="extend",
-        metavar="WHAT",
-        help="images, folders, globs, lists (.txt, one path per line), videos, or - for a list on standard input",
-    )
-    p.add_argument("--config", help="YAML config; default: the one inside the checkpoint")
-    p.add_argument(
-        "--checkpoint",
-        help="weights (.safetensors file or folder, or .onnx); release (the authors'), zero-shot[:TOWER[=FILE]] (CLIP alone) or "
-        "demo; default: those that `cocoer setup photos` installed, else demo (synthetic)",
-    )
-    p.add_argument(
-        "--boxes",
-        metavar="B.json",
-        help="boxes of the people, instead of detection; NAME.boxes.json beside an image is found automatically",
-    )
-    add_detector(p)
-    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N")
+    p.add_argument("--input", nargs="+", default=[], action="extend", metavar="WHAT",
+                   help="images, folders, globs, lists (.txt, a path a line), videos, or - for a list on stdin")  # fmt: skip
+    add_options(p, "--config", "--checkpoint", "--boxes", "--detector", "--device", "--set", "--no-verify", "--quiet")
     p.add_argument("--batch-size", type=int, metavar="N", help="persons per forward pass (default: the config's)")
     p.add_argument("--output", default="outputs", metavar="FOLDER", help="where results go (default: outputs)")
     p.add_argument("--figure", action="store_true", help="also draw the paper's case-study panel of each person")
-    p.add_argument(
-        "--format", metavar="LIST", help=f"comma-separated, of {', '.join(KNOWN)} (default: {','.join(FORMATS)})"
-    )
+    p.add_argument("--format", metavar="LIST",
+                   help=f"comma-separated, of {', '.join(KNOWN)} (default: {','.join(FORMATS)})")  # fmt: skip
     p.add_argument("--recursive", action="store_true", help="include subfolders")
     p.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th frame of a video (default: 1)")
-    p.add_argument(
-        "--track",
-        action="store_true",
-        help="videos: keep people's ids from frame to frame, smooth probabilities along each track, write NAME.mp4 and "
-        "NAME.timeline.png (without --format: rows and table, no file per frame)",
-    )
-    p.add_argument(
-        "--resume", action="store_true", help="skip images that results.jsonl in the output folder already contains"
-    )
-    p.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        action="extend",
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="config values, e.g. inference.detector.input_size=320",
-    )
-    p.add_argument("--no-verify", action="store_true", help="read weights even if their checksums do not match")
-    p.add_argument("--quiet", action="store_true", help="print errors only")
+    p.add_argument("--track", action="store_true",
+                   help="videos: keep people's ids from frame to frame, smooth probabilities along each track, write NAME.mp4 "
+                   "and NAME.timeline.png (without --format: rows and table, no file per frame)")  # fmt: skip
+    p.add_argument("--resume", action="store_true", help="skip images that results.jsonl in the output folder contains")
     p.add_argument("--debug", action="store_true", help="show the traceback of every fault")
     return p
 
@@ -130,30 +91,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@reports(
+    "predict", (ValueError, FileNotFoundError), (), interrupted="the same command with --resume continues",
+    most_lines=MOST_LINES,
+)  # fmt: skip
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parse(argv)
     with shown_faults() if args.debug else nullcontext():
-        return attempt(args)
-
-
-def attempt(args: argparse.Namespace) -> int:
-    """`run`, with what can go wrong as one line and an exit code."""
-    # Everything slow is imported behind the parser, so that --help and wrong usage answer at once.
-    from cocoer.errors import BoxesError, CheckpointError, ConfigError, OutputError
-
-    try:
         return run(args)
-    except (ConfigError, BoxesError, CheckpointError, OutputError, FileNotFoundError, ValueError) as err:
-        print(f"cocoer predict: error: {shortened(str(err))}", file=sys.stderr)
-        return 1 if isinstance(err, OutputError) else 2
-    except KeyboardInterrupt:
-        print("cocoer predict: stopped; the same command with --resume continues", file=sys.stderr)
-        return 130
 
 
 def run(args: argparse.Namespace) -> int:
     """All inputs through the recogniser, alone or as one of several processes that torchrun started."""
+    # Everything slow is imported behind the parser, so that --help and wrong usage answer at once.
     from cocoer.data.boxes_file import GivenBoxes
     from cocoer.data.inputs import STDIN, is_single_image, read_stdin, survey_inputs
     from cocoer.files import hold_folder

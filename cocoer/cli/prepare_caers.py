@@ -17,6 +17,7 @@ from typing import Any
 
 import cocoer
 from cocoer.cli.faults import reports
+from cocoer.cli.options import command_parser
 from cocoer.data.index import check_index_folder, write_index
 from cocoer.data.prepare.caers import find_caers, read_face_lists, read_tree
 from cocoer.data.prepare.caers_index import FAULTS, build_caers_index
@@ -27,9 +28,7 @@ from cocoer.files import hold_folder
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cocoer prepare caers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("prepare caers", __doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder with `train` and `test`")
     parser.add_argument("--output", type=Path, required=True, help="folder for train.jsonl ... and sidecar.json")
     parser.add_argument("--split", choices=("original", "community", "disjoint"), default="original",

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from cocoer.cli.faults import reports
+from cocoer.cli.options import command_parser
 from cocoer.data.synthetic.drawn import is_drawn, remove_drawn
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.data.synthetic.sheet import write_demo_images, write_sheet
-from cocoer.errors import OutputError
 from cocoer.files import LOCK_NAME, hold_folder
 from cocoer.names import LEVELS
 
@@ -45,9 +45,7 @@ def _share(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cocoer prepare demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("prepare demo", __doc__)
     parser.add_argument("--output", type=Path, help="folder to write; must be empty or absent unless --force is given")
     parser.add_argument("--dataset", choices=("emotic", "caers", "both"), default="emotic")
     parser.add_argument("--train", type=_count, default=6000, help="persons (EMOTIC) or images (CAER-S); default 6000")
@@ -78,6 +76,7 @@ def _prepare_folder(parser: argparse.ArgumentParser, out: Path, both: bool, forc
         remove_drawn(out)
 
 
+@reports("prepare demo", (), ())
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
@@ -91,14 +90,10 @@ def main(argv: list[str] | None = None) -> int:
     for folder in (args.output, args.images):
         if folder and folder.exists() and not folder.is_dir():
             parser.error(f"wanted a folder to write, got the file {folder}")
-    try:
-        with ExitStack() as held:
-            for folder in dict.fromkeys(folder for folder in (args.output, args.images) if folder):
-                held.enter_context(hold_folder(folder))
-            _draw(parser, args)
-    except OutputError as err:
-        print(f"prepare demo: {err}", file=sys.stderr)
-        return 1
+    with ExitStack() as held:
+        for folder in dict.fromkeys(folder for folder in (args.output, args.images) if folder):
+            held.enter_context(hold_folder(folder))
+        _draw(parser, args)
     return 0
 
 

@@ -18,13 +18,12 @@ from typing import Any
 
 import cocoer
 from cocoer.cli.faults import reports
+from cocoer.cli.options import command_parser
+from cocoer.cli.prepare_heads import HINT, add_head_options, head_shares, head_source
 from cocoer.config import VocabularyConfig
 from cocoer.data.index import check_index_folder, write_index
-from cocoer.data.people import RULES
-from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
 from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
-from cocoer.data.prepare.emotic_index import FAULTS, HeadSource, build_emotic_index
-from cocoer.data.prepare.heads import read_head_file
+from cocoer.data.prepare.emotic_index import FAULTS, build_emotic_index
 from cocoer.data.prepare.leaks import ClipLook, NearSearch
 from cocoer.data.prepare.near_duplicates import COSINE, NEAR
 from cocoer.errors import (
@@ -44,9 +43,7 @@ WAYS = {"hash": "the hash alone", "clip": "CLIP alone", "both": "both"}
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cocoer prepare emotic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("prepare emotic", __doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder with `emotic` and `Annotations`")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder for train.jsonl, val.jsonl, test.jsonl, sidecar.json"
@@ -54,17 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--release", choices=("auto", "pami", "cvpr17"), default="auto", help="default: the one that is there"
     )
-    parser.add_argument("--heads", nargs="+", default=["detect"], metavar=("detect|boxes|estimate", "FILE"),
-                        help="where head boxes come from; default detect")  # fmt: skip
-    parser.add_argument("--rule", choices=tuple(RULES), default="one_to_one", help="how faces go to bodies")
-    parser.add_argument(
-        "--drop-overlap",
-        action="append_const",
-        const="overlap",
-        dest="drop",
-        default=[],
-        help="the same as --drop overlap",
-    )
+    add_head_options(parser, "where head boxes come from; default detect")
+    parser.add_argument("--drop-overlap", action="append_const", const="overlap", dest="drop", default=[],
+                        help="the same as --drop overlap")  # fmt: skip
     parser.add_argument(
         "--near", type=int, nargs="?", const=NEAR, metavar="BITS",
         help=f"count images that look like another split's, and mark their persons (near_train); bits of 64, {NEAR} unless given",
@@ -84,33 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         "--require-vad", action="store_true", help="leave out persons without valid VAD, as the usual converter"
     )
     parser.add_argument("--strict", action="store_true", help="refuse faulty files and boxes in place of dropping them")
-    add_detector_options(parser)
     return parser
-
-
-def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, tree: EmoticTree) -> tuple[HeadSource, Any]:
-    """The source and what the sidecar says of it."""
-    kind, *files = args.heads
-    if kind not in ("detect", "boxes", "estimate") or len(files) != (kind == "boxes"):
-        parser.error(f"--heads: wanted detect, estimate or boxes FILE, got {' '.join(args.heads)}")
-    if kind == "boxes":
-        path = Path(files[0])
-        return HeadSource(given=read_head_file(path)), {
-            "heads": "boxes",
-            "file": path.name,
-            "sha256": file_sha256(path),
-        }
-    if kind == "estimate":
-        return HeadSource(), {"heads": "estimate"}
-    detector = StoredDetector(detector_config(parser, args), args.device, tree.data_root, args.output)
-    return HeadSource(detect=detector, rule=args.rule), {"heads": "detect", "rule": args.rule} | detector.settings
 
 
 @reports(
     "prepare emotic",
     usage=(AnnotationError, CheckpointError, IndexFileError, HeadFileError, MissingWeights, DetectorError),
     failed=(StrictError,),
-    hint="Without detectors: --heads estimate, or --heads boxes FILE.",
+    hint=HINT,
 )
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
@@ -129,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
 def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Read, build, write, tell; returns the exit code."""
     tree = find_tree(args.root, args.release)
-    source, detector = _head_source(parser, args, tree)
+    source, detector = head_source(parser, args, tree.data_root)
     print(f"annotations: {tree.annotations} ({tree.release})\nimages: {tree.images}")
     images = load_annotations(tree.annotations)
     overlap, alike = ("overlap" in args.drop), ("near" in args.drop)
@@ -138,13 +108,8 @@ def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     made = {
         "cocoer": cocoer.__version__,
         "annotations": {"file": tree.annotations.name, "sha256": file_sha256(tree.annotations)},
-        "options": {
-            "drop_overlap": overlap,
-            "drop_near": alike,
-            "near": args.near,
-            "require_vad": args.require_vad,
-            "strict": args.strict,
-        },
+        "options": {"drop_overlap": overlap, "drop_near": alike}
+        | {name: getattr(args, name) for name in ("near", "require_vad", "strict")},
         "detector": detector,
     }
     written = write_index(args.output, index.records, made | index.sidecar | {"data_root": str(tree.data_root)})
@@ -183,11 +148,8 @@ def _found_by(found: dict[str, int], split: str, clip: dict[str, Any] | None) ->
 def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
     """The main counts on the terminal; all of them are in the sidecar."""
     for split, counts in sidecar["counts"].items():
-        heads = sidecar["heads"]["sources"].get(split, {})
-        shares = ", ".join(f"{name} {found['share']:.1%}" for name, found in heads.items() if found["persons"])
-        print(
-            f"{split}: {counts['persons']} persons in {counts['images']} images, {counts['skipped']} left out; heads: {shares}"
-        )
+        where = f"{split}: {counts['persons']} persons in {counts['images']} images"
+        print(f"{where}, {counts['skipped']} left out; heads: {head_shares(sidecar, split)}")
     for reason, count in sidecar["skipped_because"].items():
         print(f"left out: {count} x {reason}")
     for source, sizes in sidecar["stored_sizes"].items():

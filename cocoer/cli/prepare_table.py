@@ -24,11 +24,9 @@ import yaml
 
 import cocoer
 from cocoer.cli.faults import reports
+from cocoer.cli.options import command_parser
+from cocoer.cli.prepare_heads import HINT, add_head_options, head_shares, head_source
 from cocoer.data.index import check_index_folder, write_index
-from cocoer.data.people import RULES
-from cocoer.data.prepare.detector_choice import StoredDetector, add_detector_options, detector_config
-from cocoer.data.prepare.emotic_index import HeadSource
-from cocoer.data.prepare.heads import read_head_file
 from cocoer.data.prepare.near_duplicates import NEAR
 from cocoer.data.prepare.table.build import TableIndex, TableOptions, build_table_index, shared_lines
 from cocoer.data.prepare.table.folders import read_folders
@@ -49,9 +47,7 @@ from cocoer.files import file_sha256, hold_folder, write_text
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cocoer prepare table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("prepare table", __doc__)
     parser.add_argument("file", type=Path, nargs="?", help="the annotations (of BoLD and HECO: the folder)")
     parser.add_argument("--folder", type=Path, help="in place of FILE: images in one folder per class, or split/class")
     parser.add_argument("--format", choices=FORMATS, help="default: by the file's ending and content")
@@ -72,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--labels", choices=("multi", "single"), help="several labels a person or one; default: as it occurs"
     )
     parser.add_argument("--name", help="of the data set; default: FILE's or the folder's")
-    parser.add_argument("--heads", nargs="+", default=["detect"], metavar=("detect|boxes|estimate", "FILE"),
-                        help="where missing heads and bodies come from; default detect")  # fmt: skip
-    parser.add_argument("--rule", choices=tuple(RULES), default="one_to_one", help="how faces go to bodies")
+    add_head_options(parser, "where missing heads and bodies come from; default detect")
     parser.add_argument("--drop-overlap", action="store_true",
                         help="leave out of train what shares an image or a group with val or test")  # fmt: skip
     parser.add_argument(
@@ -84,7 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--strict", action="store_true", help="refuse faulty rows and shared groups in place of counting them"
     )
-    add_detector_options(parser)
     return parser
 
 
@@ -107,25 +100,11 @@ def _arguments(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argpars
     return parser, args
 
 
-def _head_source(parser: argparse.ArgumentParser, args: argparse.Namespace) -> tuple[HeadSource, dict[str, Any]]:
-    """The source and what the sidecar says of it."""
-    kind, *files = args.heads
-    if kind not in ("detect", "boxes", "estimate") or len(files) != (kind == "boxes"):
-        parser.error(f"--heads: wanted detect, estimate or boxes FILE, got {' '.join(args.heads)}")
-    if kind == "boxes":
-        path = Path(files[0])
-        return HeadSource(given=read_head_file(path)), {"heads": kind, "file": path.name, "sha256": file_sha256(path)}
-    if kind == "estimate":
-        return HeadSource(), {"heads": kind}
-    detector = StoredDetector(detector_config(parser, args), args.device, args.root, args.output)
-    return HeadSource(detect=detector, rule=args.rule), {"heads": kind, "rule": args.rule} | detector.settings
-
-
 @reports(
     "prepare table",
     usage=(AnnotationError, IndexFileError, DatasetError, HeadFileError, MissingWeights, DetectorError),
     failed=(StrictError,),
-    hint="Without detectors: --heads estimate, or --heads boxes FILE.",
+    hint=HINT,
 )
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
@@ -140,7 +119,7 @@ def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     reading = Reading(parse_columns(args.columns), args.boxes or "xyxy", args.unit or "pixels")
     entry, classes = _classes(args)
     rows = list(read_folders(args.folder)) if args.folder else read_rows(args.file, reading, args.format)
-    source, detector = _head_source(parser, args)
+    source, detector = head_source(parser, args, args.root)
     options = TableOptions(
         entry, args.name or (args.file or args.folder).resolve().stem, classes, args.labels, reading,
         bool(args.boxes or args.unit), source, args.drop_overlap, args.near, args.seed, args.strict,
@@ -185,9 +164,8 @@ def _tell(index: TableIndex) -> None:
         f"{len(entry.classes)} classes, {'several' if entry.multi_label else 'one'} a person: {', '.join(entry.classes)}"
     )
     for split, counts in sidecar["counts"].items():
-        heads = sidecar["heads"]["sources"].get(split, {})
-        shares = ", ".join(f"{name} {found['share']:.1%}" for name, found in heads.items() if found["persons"])
-        print(f"{split}: {counts['persons']} persons in {counts['images']} images; heads: {shares or 'none'}")
+        shares = head_shares(sidecar, split) or "none"
+        print(f"{split}: {counts['persons']} persons in {counts['images']} images; heads: {shares}")
     how = sidecar["split"]
     if how["splits"] == "made":
         print(f"splits made: {how['groups']} groups, the largest of {how['largest_group']}, seed {how['seed']}")

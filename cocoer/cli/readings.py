@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, parse_study, study_parser
 from cocoer.files import hold_folder, write_text
 from cocoer.report.readings import page
 from cocoer.report.table_summary import publish
@@ -25,33 +26,25 @@ from cocoer.weights import places
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer readings", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, help="folder; default: outputs/readings, with _quick for --quick")
-    parser.add_argument("--quick", action="store_true", help="two tiny models a reading, few persons")
+    publish = "also write the tables into their place in this file"
+    parser = study_parser("readings", __doc__, "two tiny models a reading, few persons", publish)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch; default: as torch chooses")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--publish", type=Path, metavar="FILE", help="also write the tables into their place in FILE")
-    args = parser.parse_args(argv)
-    if args.quick and args.publish:
-        parser.error("--publish: results of --quick are meaningless and must not be published")
-    return args
+    add_options(parser, "--device")
+    return parse_study(parser, argv)
 
 
 @reports("readings", usage=(), interrupted="the same command continues")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     args = arguments(argv)
-    output: Path = args.output or Path("outputs/readings_quick" if args.quick else "outputs/readings")
-    study = ReadingStudy(output, QUICK if args.quick else Sizes(), places.SHIPPED / "configs")
-    with hold_folder(output), start_runtime(args.device, args.threads) as runtime:
+    study = ReadingStudy(args.output, QUICK if args.quick else Sizes(), places.SHIPPED / "configs")
+    with hold_folder(args.output), start_runtime(args.device, args.threads) as runtime:
         results = run_study(study, runtime)
         found = by_reading(results)
         text = page(
             rule_rows(found), loss_rows(found), study.sizes.to_dict(), "cocoer readings --publish docs/method.md"
         )
-        file = output / "readings.md"
+        file: Path = args.output / "readings.md"
         write_text(file, text + "\n")
         if args.publish:
             publish(args.publish, "readings", text)

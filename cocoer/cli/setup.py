@@ -23,7 +23,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cocoer.errors import CocoerError, FetchError
+from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
+from cocoer.errors import FetchError, UsageError
 from cocoer.report.text import human_size, table
 from cocoer.weights import places
 from cocoer.weights.catalog import WeightsFile, entry
@@ -36,12 +38,7 @@ PHOTOGRAPH = "data/images/t1.jpg"
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="cocoer setup",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    p = command_parser("setup", __doc__, allow_abbrev=False)
     p.add_argument("what", choices=["photos"])
     p.add_argument(
         "--with",
@@ -58,11 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         help="files downloaded by hand, under the publishers' names",
     )  # fmt: skip
     p.add_argument("--mirror", metavar="URL", help=f"address of a mirror, tried first (also: {MIRROR_VARIABLE})")
-    p.add_argument("--offline", action="store_true", help=f"never use the network (also: {OFFLINE_VARIABLE}=1)")
-    p.add_argument("--device", default="auto", help="for the photograph at the end: auto (default), cpu, cuda")
+    add_options(p, "--offline", "--device")
     return p
 
 
+@reports("setup", usage=(UsageError,))
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
@@ -70,48 +67,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ[MIRROR_VARIABLE] = args.mirror
     if args.offline:
         os.environ[OFFLINE_VARIABLE] = "1"
-    try:
-        route = route_of(tuple(args.route))
-        matched = _matched(route, args.sources)
-    except ValueError as err:
-        print(f"cocoer setup: error: {err}", file=sys.stderr)
+    route = route_of(tuple(args.route))
+    matched = _matched(route, args.sources)
+    wanted = [item for item in route.items if not item.present or item in matched]
+    if route.checkpoint == "release" and release_file() is not None and not matched:
+        wanted = [item for item in wanted if item.name in route.missing]
+    _announce(route, wanted)
+    if wanted and not args.yes and not _agreed():
+        print("cocoer setup: nothing was downloaded; run it again with --yes to agree", file=sys.stderr)
         return 2
-    try:
-        wanted = [item for item in route.items if not item.present or item in matched]
-        if route.checkpoint == "release" and release_file() is not None and not matched:
-            wanted = [item for item in wanted if item.name in route.missing]
-        _announce(route, wanted)
-        if wanted and not args.yes and not _agreed():
-            print("cocoer setup: nothing was downloaded; run it again with --yes to agree", file=sys.stderr)
-            return 2
-        _check_room([item for item in wanted if item not in matched])
-        if not _get_all(wanted, matched):
-            return 1
-        if route.checkpoint == "release":
-            _convert(bool(matched))
-        choose(route)
-        return _try(route, args.device)
-    except (CocoerError, OSError, ValueError) as err:
-        print(f"cocoer setup: error: {err}", file=sys.stderr)
+    _check_room([item for item in wanted if item not in matched])
+    if not _get_all(wanted, matched):
         return 1
+    if route.checkpoint == "release":
+        _convert(bool(matched))
+    choose(route)
+    return _try(route, args.device)
 
 
 def _matched(route: Route, sources: Sequence[Path]) -> dict[WeightsFile, Path]:
     """Which entry each file stands for: by its name, or, for one of another name, the authors' checkpoint.
 
-    Raises ValueError for a file that is not there or that no entry takes.
+    Raises UsageError for a file that is not there or that no entry takes.
     """
     out: dict[WeightsFile, Path] = {}
     for source in sources:
         if not source.is_file():
-            raise ValueError(f"--from {source}: no such file")
+            raise UsageError(f"--from {source}: no such file")
         names = {name: item for item in route.items for name in _names_of(item)}
         item = names.get(source.name)
         release = entry("cocoer-release")
         if item is None and release in route.items and release not in out:
             item = release
         if item is None:
-            raise ValueError(f"--from {source}: wanted one of {', '.join(sorted(names))}")
+            raise UsageError(f"--from {source}: wanted one of {', '.join(sorted(names))}")
         out[item] = source
     return out
 

@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from cocoer.cli.faults import FAILED, reports
+from cocoer.cli.options import add_options, command_parser
 from cocoer.data.files import available_cores
 from cocoer.datasets import find_dataset, shipped_datasets
-from cocoer.errors import (
-    DatasetError,
-)
+from cocoer.errors import DatasetError, UsageError
 from cocoer.evaluation.metrics import MOST_RESAMPLES
 from cocoer.files import file_sha256, hold_folder
 from cocoer.model.zero_shot import Tower
@@ -50,15 +49,9 @@ _DEMO_SIZES_TO_TRAIN = {"emotic": (6000, 600, 1200), "caers": (2400, 240, 800)}
 """Persons of train, val and test of the drawn trees: EMOTIC's demonstration has shipped weights, CAER-S's trains its own."""
 
 
-class UsageError(ValueError):
-    """Something that the caller has to give; the text says what."""
-
-
 def options() -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("tables", __doc__)
     parser.add_argument(
         "data",
         nargs="?",
@@ -85,15 +78,12 @@ def options() -> argparse.ArgumentParser:
         help="--train also trains these configs of configs/ablations and configs/baselines; or ablations, baselines, all",
     )  # fmt: skip
     parser.add_argument("--config", type=Path, help="what --train trains; default: configs/[demo_]DATASET.yaml")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="changes for --train"
-    )
+    add_options(parser, "--split", "--batch-size", "--device", "--set")
     parser.add_argument("--jobs", type=int, help="trainings at a time; default: 1, for the demo one per core")
     parser.add_argument(
         "--clip", action="append", default=[], metavar="TOWER[=FILE]",
         help="zero-shot CLIP with this open_clip tower, may be given several times; default: the weights' own tower",
     )  # fmt: skip
-    parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--limit", type=int, help="only the first persons of the split; every row then says how many")
     parser.add_argument("--output", help="folder; default: outputs/tables/DATASET, with _demo for synthetic scenes")
     parser.add_argument(
@@ -101,8 +91,6 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--trained", type=Path, help="folder with ablations/NAME and baselines/NAME; default: outputs")
     parser.add_argument("--resamples", type=int, default=500, help="bootstrap draws for the intervals")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--device", default="auto")
     return parser
 
 
@@ -131,7 +119,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         )
     if args.train and args.checkpoints:
         parser.error(f"--train makes its own weights, so none are named; got {', '.join(args.checkpoints)}")
-    for flag, given in (("--with", args.variants), ("--set", args.set), ("--config", args.config)):
+    for flag, given in (("--with", args.variants), ("--set", args.overrides), ("--config", args.config)):
         if given and not args.train:
             parser.error(f"{flag} says what --train trains; give --train too")
     return args
@@ -257,7 +245,8 @@ def trained_weights(args: argparse.Namespace, target: Target, output: Path) -> l
     config = args.config or places.SHIPPED / f"configs/{'demo_' if target.synthetic else ''}{target.dataset}.yaml"
     plan = TrainingPlan(
         config, models(target.dataset, target, output), trained_folder(args, target, output), target.root,
-        args.seeds if args.train else args.seeds[:1], tuple(args.set), target.synthetic, _DEMO_NOTE if target.synthetic else "",
+        args.seeds if args.train else args.seeds[:1], tuple(args.overrides), target.synthetic,
+        _DEMO_NOTE if target.synthetic else "",
     )  # fmt: skip
     jobs = args.jobs or (min(available_cores(), len(plan.seeds)) if target.synthetic else 1)
     chosen = chosen_variants(variants_of(args, target, output), args.variants)

@@ -6,7 +6,6 @@ stops the talking and not the work, and control characters in names (escape sequ
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import logging
@@ -17,25 +16,17 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from cocoer.report.text import escaped
-from cocoer.weights.catalog import DETECTORS
 
 _CURSOR_UP = re.compile("(\x1b\\[A)+")  # what tqdm writes by itself to go back to its bar
 
 MOST_LINES = 8
 
 
-def add_detector(parser: argparse.ArgumentParser) -> None:
-    """The option --detector of every command that looks for people in photographs."""
-    parser.add_argument(
-        "--detector",
-        choices=sorted(DETECTORS),
-        help="detectors of people (default: those that belong to the weights); demo: the demonstration's, for drawn people only",
-    )
-
-
-def shortened(text: str, most: int = MOST_LINES) -> str:
-    """The first lines of a long message (weights that do not fit name every key)."""
+def shortened(text: str, most: int | None = MOST_LINES) -> str:
+    """The first `most` lines of a long message (weights that do not fit name every key); None: all of it."""
     lines = text.split("\n")
+    if most is None:
+        return text
     return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"  ... and {len(lines) - most + 1} more"])
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
 from cocoer.config import Config, load_config, save_config
 from cocoer.data.decode import decode_record
 from cocoer.errors import CheckpointError, OutputError, OverwritesInput
@@ -41,17 +42,12 @@ EPILOG = """exit codes: 0 done; 1 the run failed (one line says why); 2 wrong us
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="cocoer train", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("train", __doc__, epilog=EPILOG)
     parser.add_argument("--config", required=True, help="a YAML file, see configs/")
     parser.add_argument("--stage", choices=["both", "vocabulary", "recognition"], default="both")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change config values"
-    )
+    add_options(parser, "--set", "--device")
     parser.add_argument("--resume", metavar="latest|FOLDER", help="go on from a training state of run.dir")
     parser.add_argument("--overwrite", action="store_true", help="remove what an earlier run left in run.dir")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--note", default="", help="a sentence that every weights file carries")
     parser.add_argument(
         "--tower-dtype", choices=["fp32", "fp16"], default="fp32", help="how weights store the CLIP tower"
@@ -73,7 +69,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run every seed; returns the exit code."""
     args = arguments(argv)
-    config = load_config(args.config, args.set)
+    config = load_config(args.config, args.overrides)
     if args.onnx:
         check_twin_can_be_written(config)
     with start_runtime(args.device, config.run.threads) as runtime:

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocoer.cli.faults import reports
-from cocoer.cli.talk import add_detector
+from cocoer.cli.options import add_options, command_parser
 from cocoer.errors import DetectorError
-from cocoer.names import SPLITS
 from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_sets, read_wordings, wording_of
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ Person = tuple[str, "PersonPrediction", "Image.Image", "tuple[str, ...] | None"]
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    p = argparse.ArgumentParser(
-        prog="cocoer vlm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    p = command_parser("vlm", __doc__, allow_abbrev=False)
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--input", metavar="IMAGE")
     what.add_argument("--index", metavar="INDEX", help="folder of a person index, or one of its .jsonl files")
@@ -62,16 +59,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument(
         "--wording", metavar="NAME", help="a set of that file; default: the paper's for its data sets, else ours"
     )
-    p.add_argument("--split", choices=SPLITS, default="test")
+    add_options(p, "--split", "--allow-outside", "--boxes", "--checkpoint", "--detector", "--device")
     p.add_argument("--root", help="folder of the index's images; default: the parent of the index folder")
-    p.add_argument("--allow-outside", action="store_true",
-                   help="read images that the index names outside its folder (.., absolute paths, links)")  # fmt: skip
     p.add_argument("--num", type=int, default=100, help="persons of the index, drawn from the seed (default: 100)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--boxes", metavar="B.json", help="boxes of the people in --input, instead of detection")
-    p.add_argument("--checkpoint", help="weights, release, zero-shot or demo; default: as setup chose, else demo")
-    add_detector(p)
-    p.add_argument("--device", default="auto")
     p.add_argument("--timeout", type=float, default=60.0, help="seconds for one request")
     p.add_argument("--attempts", type=int, default=4, help="per question, with growing waits between them")
     p.add_argument("--max-requests", type=int, default=10_000)

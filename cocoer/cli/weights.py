@@ -20,24 +20,24 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cocoer.errors import FetchError
+from cocoer.cli.faults import reports
+from cocoer.cli.options import add_options, command_parser
+from cocoer.errors import CheckpointError, ConfigError, FetchError, UsageError
 from cocoer.report.text import human_size, table
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON, WeightsFile, entry
-from cocoer.weights.fetch import OFFLINE_VARIABLE, fetch, put, verify
+from cocoer.weights.fetch import OFFLINE_VARIABLE, by_hand, fetch, put, verify
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="cocoer weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command_parser("weights", __doc__)
     commands = p.add_subparsers(dest="command", required=True)
     lists = commands.add_parser("list", help="what there is, where it comes from, its licence, and whether it is here")
     lists.add_argument("--long", action="store_true", help="also address, checksum and page")
     gets = commands.add_parser("fetch", help="download (continues where it stopped), check, put in place")
     gets.add_argument("names", nargs="+", metavar="NAME")
     gets.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take this file instead of downloading")
-    gets.add_argument("--offline", action="store_true", help=f"never use the network (also: {OFFLINE_VARIABLE}=1)")
+    add_options(gets, "--offline")
     gets.add_argument("--force", action="store_true", help="fetch even what is already in place")
     checks = commands.add_parser("verify", help="compare what is here with published sizes and checksums")
     checks.add_argument(
@@ -93,7 +93,7 @@ def run_fetch(names: Sequence[str], source: Path | None, offline: bool, force: b
     """Fetch or put each; goes on after a failure. Returns the exit code."""
     items = [entry(name) for name in names]
     if source is not None and len(items) != 1:
-        raise ValueError(f"--from goes with one name, got {len(items)}")
+        raise UsageError(f"--from goes with one name, got {len(items)}")
     failed = 0
     for item in items:
         try:
@@ -105,8 +105,7 @@ def run_fetch(names: Sequence[str], source: Path | None, offline: bool, force: b
                 put(item, source)
             elif offline or os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
                 raise FetchError(
-                    f"{item.name}: missing, and the network is switched off; wanted {item.files[0]}. Get "
-                    f"{item.url or item.page} elsewhere and run `cocoer weights fetch {item.name} --from FILE`"
+                    f"{item.name}: missing, and the network is switched off; wanted {item.files[0]}; {by_hand(item)}"
                 )
             else:
                 download(item)
@@ -153,7 +152,6 @@ def run_verify(names: Sequence[str]) -> int:
 
 def verify_checkpoint(path: Path) -> bool:
     """Read every tensor of a cocoer weights file and see that its model can be built. Prints what it is."""
-    from cocoer.errors import CheckpointError, ConfigError
     from cocoer.files import file_sha256
     from cocoer.model.checkpoint import load_weights
 
@@ -177,28 +175,18 @@ def verify_checkpoint(path: Path) -> bool:
 def run_convert(args: argparse.Namespace) -> int:
     """Hand over to `cocoer.model.release.convert`, which prints what became of every key."""
     from cocoer.config import load_config
-    from cocoer.errors import CheckpointError, ExportError, OutputError
     from cocoer.export.onnx_export import check_twin_can_be_written, write_twin
     from cocoer.files import hold_folder
     from cocoer.model.release.convert import convert_release
 
     config = load_config(args.config)
-    try:
-        if args.onnx:
-            check_twin_can_be_written(config)
-        with hold_folder(args.output):
-            done = convert_release(
-                args.release,
-                args.output,
-                config,
-                clip=args.clip,
-                vocabulary=args.vocabulary,
-                force=args.force,
-            )
-            twin = write_twin(done.file) if args.onnx else None
-    except (CheckpointError, ExportError, OutputError, FileNotFoundError) as err:
-        print(f"cocoer weights: error: {err}", file=sys.stderr)
-        return 1
+    if args.onnx:
+        check_twin_can_be_written(config)
+    with hold_folder(args.output):
+        done = convert_release(
+            args.release, args.output, config, clip=args.clip, vocabulary=args.vocabulary, force=args.force
+        )
+        twin = write_twin(done.file) if args.onnx else None
     if twin is not None:
         print(f"{twin[0]}: its ONNX twin; differs from PyTorch by at most {twin[1]:.1e}")
     print(f"{done.file}: ready for `python inference.py --checkpoint {args.output} --input IMAGE`")
@@ -209,47 +197,33 @@ def run_pack(weights: Path, out: Path) -> int:
     """Fold the repeated V-I input and store the frozen CLIP tower in half precision. Returns the exit code."""
     import torch
 
-    from cocoer.errors import CheckpointError, OutputError
     from cocoer.files import hold_file
     from cocoer.model.checkpoint import load_weights, save_weights
     from cocoer.provenance import says_synthetic
 
-    try:
-        with hold_file(out):
-            loaded = load_weights(weights)
-            if loaded.model.vocabulary is not None and loaded.config.model.vocabulary.layout == "repeat":
-                loaded.model.vocabulary.fold()
-            about = loaded.metadata
-            file = save_weights(
-                out,
-                loaded.model,
-                loaded.config,
-                metrics=about.get("metrics", {}),
-                thresholds=loaded.thresholds,
-                note=about.get("note", ""),
-                synthetic=says_synthetic(about),
-                dtype=torch.float16,
-            )
-    except (CheckpointError, OutputError) as err:
-        print(f"cocoer weights: error: {err}", file=sys.stderr)
-        return 1
+    with hold_file(out):
+        loaded = load_weights(weights)
+        if loaded.model.vocabulary is not None and loaded.config.model.vocabulary.layout == "repeat":
+            loaded.model.vocabulary.fold()
+        about = loaded.metadata
+        file = save_weights(
+            out, loaded.model, loaded.config, metrics=about.get("metrics", {}), thresholds=loaded.thresholds,
+            note=about.get("note", ""), synthetic=says_synthetic(about), dtype=torch.float16,
+        )  # fmt: skip
     print(f"{file}: {human_size(file.stat().st_size)}, from {human_size(loaded.path.stat().st_size)}")
     return 0
 
 
+@reports("weights", usage=(UsageError, ConfigError))
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    try:
-        if args.command == "list":
-            return show_list(args.long)
-        if args.command == "fetch":
-            return run_fetch(args.names, args.source, args.offline, args.force)
-        if args.command == "verify":
-            return run_verify(args.names)
-        if args.command == "pack":
-            return run_pack(args.weights, args.output)
-        return run_convert(args)
-    except ValueError as err:
-        print(f"cocoer weights: error: {err}", file=sys.stderr)
-        return 2
+    if args.command == "list":
+        return show_list(args.long)
+    if args.command == "fetch":
+        return run_fetch(args.names, args.source, args.offline, args.force)
+    if args.command == "verify":
+        return run_verify(args.names)
+    if args.command == "pack":
+        return run_pack(args.weights, args.output)
+    return run_convert(args)

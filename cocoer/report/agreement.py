@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,38 +11,13 @@ from matplotlib.figure import Figure
 from cocoer.files import write_text
 from cocoer.names import LEVELS
 from cocoer.outputs import StudyPoint
-from cocoer.report.agreement_tables import (
-    Table,
-    caers,
-    clips,
-    costs,
-    exclusion,
-    gain,
-    headline,
-    noises,
-    other_clips,
-    persons,
-    reads,
-    shares,
-    shipped,
-    strength,
-    sure,
-    value,
-)
-from cocoer.report.agreement_words import (
-    CAERS_TRAINED,
-    COMPUTE,
-    COSTS,
-    HEAD,
-    METHOD,
-    OTHER_CLIPS,
-    SETTING,
-    SETTINGS,
-    STRENGTH,
-    WHY,
-)
+from cocoer.report import agreement_tables as made
+from cocoer.report import agreement_words as words
+from cocoer.report.agreement_tables import Table, clips, gain, noises, reads, sure, value
+from cocoer.report.agreement_words import SETTINGS
 from cocoer.report.plots import Panel, line_figure, save
 from cocoer.report.text import markdown_table
+from cocoer.spreadsheet import csv_text
 
 PAGE, POINTS = "agreement.md", "agreement.csv"
 PLOT = "agreement_strength.png"
@@ -75,43 +48,13 @@ def write_agreement(
 
 def as_csv(points: Sequence[StudyPoint]) -> str:
     """One line a point, in percent."""
-    buffer = io.StringIO()
-    lines = csv.writer(buffer, lineterminator="\n")
-    lines.writerow(
-        [
-            "data",
-            "setting",
-            "test",
-            "what",
-            "condition",
-            "share",
-            "mean",
-            "deviation",
-            "low",
-            "high",
-            "trainings",
-            "persons",
-        ]
-    )
-    for p in points:
-        low, high = p.interval or (None, None)
-        lines.writerow(
-            [
-                "synthetic",
-                p.setting,
-                p.test,
-                p.what,
-                p.condition,
-                p.share,
-                p.mean,
-                p.deviation,
-                low,
-                high,
-                len(p.values),
-                p.persons,
-            ]
-        )
-    return buffer.getvalue()
+    columns = ("setting", "test", "what", "condition", "share", "mean", "deviation")
+    head = ("data", *columns, "low", "high", "trainings", "persons")
+    rows = [
+        ("synthetic", *(getattr(p, name) for name in columns), *(p.interval or (None, None)), len(p.values), p.persons)
+        for p in points
+    ]
+    return csv_text([head, *rows])
 
 
 def finding(table: Table) -> str:
@@ -145,26 +88,21 @@ def _reached(table: Table) -> str:
     """The numbers that were to be reached, and whether they are."""
     rows = []
 
-    def add(what: str, setting: str, p: StudyPoint | None, at_least: float, above_zero: bool = False) -> None:
+    def add(what: str, setting: str, p: StudyPoint | None, at_least: float | None, above_zero: bool = False) -> None:
+        """at_least: None where nothing may be lost."""
+        wanted = "no loss" if at_least is None else f"{at_least:+g}"
         if p is None:
-            rows.append([what, SETTINGS[setting], f"{at_least:+g}", "not measured yet", "-", "0"])
+            rows.append([what, SETTINGS[setting], wanted, "not measured yet", "-", "0"])
             return
-        held = p.mean >= at_least and (sure(p) or not above_zero)
+        if at_least is None:
+            held = p.interval is None or p.interval[1] >= 0
+        else:
+            held = p.mean >= at_least and (sure(p) or not above_zero)
         verdict = "reached" if held else "missed"
         if len(p.values) < WANTED_TRAININGS:
             verdict += f", of {WANTED_TRAININGS} trainings {len(p.values)}"
         shown = gain(p) if "gain" in p.test or "control" in p.test else value(p)
-        rows.append([what, SETTINGS[setting], f"{at_least:+g}", shown, verdict, str(len(p.values))])
-
-    def add_no_loss(what: str, setting: str, p: StudyPoint | None) -> None:
-        if p is None:
-            rows.append([what, SETTINGS[setting], "no loss", "not measured yet", "-", "0"])
-            return
-        lost = p.interval is not None and p.interval[1] < 0
-        verdict = "missed" if lost else "reached"
-        if len(p.values) < WANTED_TRAININGS:
-            verdict += f", of {WANTED_TRAININGS} trainings {len(p.values)}"
-        rows.append([what, SETTINGS[setting], "no loss", gain(p), verdict, str(len(p.values))])
+        rows.append([what, SETTINGS[setting], wanted, shown, verdict, str(len(p.values))])
 
     limits = {"short": (2.0, 5.0), "long": (0.0, 1.5)}
     for setting in limits:
@@ -178,7 +116,7 @@ def _reached(table: Table) -> str:
             add(f"{name}, mAP of contradicted persons", setting, contradicted, marked, True)
         add(f"{name} over its control, mAP of all", "short", table("short", "fresh_control", variant, "all"), 1.0, True)
         for setting in limits:
-            add_no_loss(f"{name} at share 0", setting, table(setting, "pool_gain", variant, "any", 0.0))
+            add(f"{name} at share 0", setting, table(setting, "pool_gain", variant, "any", 0.0), None)
     return markdown_table(["what", "setting", "at least", "measured", "verdict", "trainings"], rows)
 
 
@@ -222,7 +160,7 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
         "# Competition by agreement",
         finding(table),
         gains(table),
-        HEAD.format(command=command),
+        words.HEAD.format(command=command),
         "## The numbers that were to be reached",
         _reached(table),
     ]
@@ -232,24 +170,24 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
         count = table.trainings(setting)
         parts += [
             f"## {SETTINGS[setting][0].upper()}{SETTINGS[setting][1:]}",
-            SETTING[setting].format(count=count, persons=persons(table, setting)),
-            headline(table, setting),
+            words.SETTING[setting].format(count=count, persons=made.persons(table, setting)),
+            made.headline(table, setting),
         ]
         if setting == "caers":
             by = {who: value(table("caers", "fresh_first_excluded", who, "any")) for who in ("paper", "shipped")}
-            parts.append(CAERS_TRAINED.format(**by))
+            parts.append(words.CAERS_TRAINED.format(**by))
     first = table.settings[0]
     parts += [
         "## Which level leaves first",
         f"Percent of the contradicted persons whose contradicting level leaves first ({SETTINGS[first]}; chance {CHANCE:.1f}).",
-        exclusion(table, first),
+        made.exclusion(table, first),
         *(_when_it_holds(table, first, images) if noises(table, first) else []),
-        *shipped(facts.get("shipped") or {}),
-        *caers((facts.get("shipped") or {}).get("zero_shot_caers")),
+        *made.shipped(facts.get("shipped") or {}),
+        *made.caers((facts.get("shipped") or {}).get("zero_shot_caers")),
         "## What it costs to compute",
-        COMPUTE,
+        words.COMPUTE,
         "## How it is measured, and what it does not say",
-        METHOD.format(**facts),
+        words.METHOD.format(**facts),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -262,7 +200,7 @@ def _why(table: Table) -> str:
         return " / ".join(gain(table(setting, "fresh_gain", name, c)) for c in ("all", "contradicted"))
 
     levels, control = table("long", "fresh_gain", "late_fusion", "contradicted"), both("late_vote_all")
-    return WHY.format(
+    return words.WHY.format(
         truth=both("exclude_truth"), others=_lost(table, "gate"), mask=both("exclude"), mean=gain(levels), control=control,
         vote=both("vote_one"), combined=both("gate_vote_two"), heads=both("gate_heads"),
     )  # fmt: skip
@@ -278,13 +216,13 @@ def _when_it_holds(table: Table, setting: str, images: str) -> list[str]:
     """The sections on weaker CLIPs, shares, and where it costs."""
     return [
         "## How good must CLIP be?",
-        STRENGTH,
-        strength(table, setting),
-        *([OTHER_CLIPS, other_clips(table, setting)] if clips(table, setting) else []),
+        words.STRENGTH,
+        made.strength(table, setting),
+        *([words.OTHER_CLIPS, made.other_clips(table, setting)] if clips(table, setting) else []),
         f"![Who leaves first and what it brings]({images}{PLOT})",
         "## As more persons are contradicted",
-        shares(table, setting),
+        made.shares(table, setting),
         "## Where it costs",
-        COSTS,
-        costs(table, setting),
+        words.COSTS,
+        made.costs(table, setting),
     ]

@@ -6,6 +6,8 @@ machine. `printable` turns letters outside ASCII into ASCII first; JSON keeps th
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -176,3 +179,10 @@ def fit_inside(image: Image.Image, width: int, height: int) -> Image.Image:
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.convert("RGB")
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def data_uri(image: Image.Image, kind: str = "JPEG", **options: Any) -> str:
+    """The image as a data URI. kind: `JPEG` (of its RGB colours) or `PNG`. options: of Pillow's `save`."""
+    buffer = io.BytesIO()
+    (image.convert("RGB") if kind == "JPEG" else image).save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

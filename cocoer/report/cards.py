@@ -27,6 +27,13 @@ class Card:
     alarm: bool = False
 
 
+_REMARKS = {
+    "no_face_estimated": "no face: head estimated", "equal_readings": "levels read alike",
+    "no_pseudo_label": "no pseudo label, no exclusion",
+}  # fmt: skip
+"""Status -> what the card says of it."""
+
+
 def card_of(person: PersonPrediction, colour: Colour, numbered: bool, most_rows: int) -> Card:
     """The card of one person: at most `most_rows` labels of the fused answer (the rest as '+n more'), then remarks."""
     number = str(person.person) if numbered else None
@@ -36,7 +43,7 @@ def card_of(person: PersonPrediction, colour: Colour, numbered: bool, most_rows:
     if person.status == "error":
         return Card(number, ink.RED, (("error", None),), (*remarks, person.message or "not scored"), alarm=True)
     by_name = person.probabilities.get("pred", {})
-    labels = sorted(person.labels.get("pred", ()), key=lambda name: -by_name.get(name, 0.0))
+    labels = person.emotions
     rows: list[tuple[str, float | None]] = [(name, by_name.get(name)) for name in labels[:most_rows]]
     if len(labels) > most_rows:
         rows.append((f"+{len(labels) - most_rows} more", None))
@@ -45,14 +52,8 @@ def card_of(person: PersonPrediction, colour: Colour, numbered: bool, most_rows:
         rows.append(("no label", None))
         if top is not None:
             remarks.insert(0, f"highest: {top} {by_name[top]:.2f}")
-    if person.status == "no_face_estimated":
-        remarks.append("no face: head estimated")
-    elif person.status == "equal_readings":
-        remarks.append("levels read alike")
-    elif person.status == "no_pseudo_label":
-        remarks.append("no pseudo label, no exclusion")
-    elif person.status != "ok":
-        remarks.append(person.status)
+    if person.status != "ok":
+        remarks.append(_REMARKS.get(person.status, person.status))
     return Card(number, colour, tuple(rows), tuple(remarks))
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from cocoer.names import LEVELS
 from cocoer.outputs import SYNTHETIC, CaseStudy
 from cocoer.report import canvas as ink
-from cocoer.report.person_html import data_uri, person_answer
+from cocoer.report.person_html import person_answer
 from cocoer.report.templates import render
 
 _SIDE = 480
@@ -32,7 +32,7 @@ def image_uri(image: Image.Image, case: CaseStudy) -> str:
         ) * 2
         for box, colour in ((boxes.body, ink.BODY_GREEN), (boxes.head, ink.HEAD_YELLOW)):
             ink.outline(draw, [v * s for v, s in zip(box, scale, strict=True)], colour, 2)
-    return data_uri(shown)
+    return ink.data_uri(shown, quality=85)
 
 
 def _name(key: str) -> Markup:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +16,7 @@ from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, Points, wh
 from cocoer.report.conflict_words import figures, findings
 from cocoer.report.plots import save
 from cocoer.report.text import markdown_table
-from cocoer.spreadsheet import cell
+from cocoer.spreadsheet import csv_text
 
 FILES = ("conflict.md", "conflict.csv", "conflict.json")
 PLOTS = ("conflict_exclusion.png", "conflict_map.png", "conflict_gain.png")
@@ -68,21 +66,29 @@ def without_rows(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_csv(points: Points, facts: Mapping[str, Any], command: str) -> str:
     """One line per point, in percent, with the definition, the number of persons, the commit and the command."""
-    buffer = io.StringIO()
-    lines = csv.writer(buffer, lineterminator="\n")
-    lines.writerow(
-        ["data", "measure", "fusion", "rule", "pseudo_label", "contradicted_level", "share", "mean", "deviation", "low", "high",
-         "models", "persons", "paper", "definition", "selected_on", "commit", "command"]
-    )  # fmt: skip
+    columns = ("measure", "fusion", "rule", "pseudo_label", "contradicted_level", "share", "mean", "deviation")
+    rows: list[Sequence[Any]] = [
+        (
+            "data",
+            *columns,
+            "low",
+            "high",
+            "models",
+            "persons",
+            "paper",
+            "definition",
+            "selected_on",
+            "commit",
+            "command",
+        )
+    ]
     selected = ", ".join(sorted({seed["selected_on"] for seed in facts["seeds"]}))
     for p in points.all:
         definition = "share of persons" if p.measure.startswith("first_excluded") else "mAP non_interpolated"
-        low, high = p.interval or (None, None)
-        lines.writerow(map(cell, (
-            ["synthetic", p.measure, p.fusion, p.rule, p.label, p.condition, p.share, p.mean, p.deviation, low, high,
-             len(p.values), p.persons, "", definition, selected, facts["commit"], command]
-        )))  # fmt: skip
-    return buffer.getvalue()
+        numbers = (p.share, p.mean, p.deviation, *(p.interval or (None, None)), len(p.values), p.persons)
+        rows.append(("synthetic", p.measure, p.fusion, p.rule, p.label, p.condition, *numbers, "", definition, selected,
+                     facts["commit"], command))  # fmt: skip
+    return csv_text(rows)
 
 
 def value(p: ConflictPoint, signed: bool = False) -> str:

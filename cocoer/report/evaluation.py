@@ -70,53 +70,92 @@ def as_text(numbers: Mapping[str, Any], classes: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
+Grid = tuple[tuple[str, ...], ...]
+"""Rows of texts, the first one being the header."""
+
+
 def calibration_text(found: Mapping[str, Any], split: str) -> str:
     """Calibration error and log-loss, raw, and calibrated where the weights carry a calibration."""
     title = "calibration: the weights carry none (`cocoer calibrate` fits one on val)"
     if "fitted_on" in found:
         note = "; fitted on the same persons, so this shows nothing" if found["fitted_on"] == split else ""
         title = f"calibration, fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}"
-    rows = [
-        [when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"])]
-        for when in ("before", "after", "difference")
-        if when in found
-    ]
-    return f"{title}\n{table(['', 'calibration error', 'log-loss x 100'], rows)}"
+    return f"{title}\n{grid_text(calibration_grid(found))}"
 
 
 def group_text(column: str, found: Mapping[str, Any]) -> str:
     """One column's groups, largest first, and each one's difference to the largest."""
-    first: dict[str, Any] = next(iter(found["groups"].values()), {})
-    names = [name for name in first if name not in ("persons", "images", "chance")]
-    header = [column, "persons", "images", "chance", *(name.replace("_", " ") for name in names)]
-    rows = [
-        [group, str(by["persons"]), str(by["images"]), percent(by["chance"]), *(spread(by[name]) for name in names)]
-        for group, by in found["groups"].items()
-    ]
-    rows += [
-        [f"{group} - {found['reference']}", "", "", "", *(spread(by[name]) for name in names)]
-        for group, by in found.get("differences", {}).items()
-    ]
-    lines = [table(header, rows)] if rows else []
+    lines = [grid_text(group_grid(column, found))] if found["groups"] else []
     if found["too_few"]:
-        few = ", ".join(f"{group} ({count})" for group, count in found["too_few"].items())
-        lines.append(f"{column}, fewer than {found['least_persons']} persons, nothing is said: {few}")
+        lines.append(f"{column}, fewer than {found['least_persons']} persons, nothing is said: {few_persons(found)}")
     lines.append("intervals over images; a difference of mAP is over the classes that both groups have")
     return "\n".join(lines)
 
 
 def robustness_text(found: Mapping[str, Any]) -> str:
     """One row a damage: the headline, its change, who leaves first, and whether that is the damaged level."""
-    names = ("damaged level first", "more than undamaged")
-    header = ["damage", "where", found["metric"], "change", *(f"{level} first" for level in LEVELS), *names]
-    clean = found["clean"]
-    rows = [["none", "", spread(clean["headline"]), "", *_shares(clean), "", ""]]
-    for by in found["conditions"]:
-        told = [spread(by[name]) if name in by else "" for name in ("damaged_first", "damaged_first_gain")]
-        damage = f"{by['kind']} {by['strength']}"
-        rows.append([damage, by["where"], spread(by["headline"]), spread(by["difference"]), *_shares(by), *told])
     note = "intervals over images; a level that leaves at random leaves first in 33.33 percent"
-    return f"damaged persons\n{table(header, rows)}\n{note}"
+    return f"damaged persons\n{grid_text(robustness_grid(found))}\n{note}"
+
+
+def grid_text(grid: Grid) -> str:
+    """A grid for the terminal."""
+    return table(grid[0], grid[1:])
+
+
+def few_persons(found: Mapping[str, Any]) -> str:
+    """The groups that are too small, each with its persons."""
+    return ", ".join(f"{group} ({count})" for group, count in found["too_few"].items())
+
+
+def group_grid(column: str, found: Mapping[str, Any]) -> Grid:
+    """Every group's numbers, then each group minus the largest one."""
+    first: Mapping[str, Any] = next(iter(found["groups"].values()), {})
+    names = [name for name in first if name not in ("persons", "images", "chance")]
+    head = (column, "persons", "images", "chance", *(name.replace("_", " ") for name in names))
+    rows = [
+        (group, str(by["persons"]), str(by["images"]), percent(by["chance"]), *(spread(by[name]) for name in names))
+        for group, by in found["groups"].items()
+    ]
+    rows += [
+        (f"{group} - {found['reference']}", "", "", "", *(spread(by[name]) for name in names))
+        for group, by in found.get("differences", {}).items()
+    ]
+    return (head, *rows)
+
+
+def calibration_grid(found: Mapping[str, Any]) -> Grid:
+    """Calibration error and log-loss, raw, calibrated, and the difference."""
+    rows = [
+        (when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"]))
+        for when in ("before", "after", "difference")
+        if when in found
+    ]
+    return (("", "calibration error", "log-loss x 100"), *rows)
+
+
+_LEAVING = ("damaged_first", "damaged_first_gain", "damaged_first_consistent")
+
+
+def robustness_grid(found: Mapping[str, Any]) -> Grid:
+    """One row a damage: the headline, its change, who leaves first, and whether that is the damaged level."""
+    told = [name for name in _LEAVING if any(name in by for by in found["conditions"])]
+    words = dict(zip(_LEAVING, ("damaged level first", "more than undamaged", "of consistent persons"), strict=True))
+    head = (
+        "damage",
+        "where",
+        found["metric"],
+        "change",
+        *(f"{m} first" for m in LEVELS),
+        *(words[name] for name in told),
+    )
+    clean = found["clean"]
+    rows = [("none", "", spread(clean["headline"]), "", *_shares(clean), *("" for _ in told))]
+    for by in found["conditions"]:
+        leaving = (spread(by[name]) if name in by else "" for name in told)
+        change = (spread(by["headline"]), spread(by["difference"]))
+        rows.append((f"{by['kind']} {by['strength']}", by["where"], *change, *_shares(by), *leaving))
+    return (head, *rows)
 
 
 def _shares(numbers: Mapping[str, Any]) -> list[str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocoer.errors import MissingExtra, OutputError
-from cocoer.files import parse_json, write_file
+from cocoer.files import parse_json
 from cocoer.report.exchange import write_parquet
-from cocoer.report.results import table_columns, table_line
-from cocoer.spreadsheet import cell
+from cocoer.report.people_table import table_columns, table_line, write_csv
 
 if TYPE_CHECKING:
     from cocoer.scale.places import Place
@@ -51,16 +49,8 @@ def flatten(dataset: str, table: Path) -> int:
                 count += 1
                 yield table_line(row, person)
 
-    def fill(unfinished: Path) -> None:
-        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
-            writer.writerow({name: cell(name) for name in header})
-            writer.writerows({name: cell(value) for name, value in line.items()} for line in lines())
-
-    if table.suffix == ".csv":
-        write_file(table, fill)
-    else:
-        write_parquet(lines(), header, table)
+    write = write_csv if table.suffix == ".csv" else write_parquet
+    write(lines(), header, table)
     return count
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -12,7 +10,8 @@ from PIL import Image
 
 from cocoer.errors import MissingExtra
 from cocoer.outputs import ImageResult, PersonPrediction
-from cocoer.report.results import table_columns, table_line
+from cocoer.report.canvas import data_uri
+from cocoer.report.people_table import table_columns, table_line
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,10 +33,7 @@ def people_frame(results: Sequence[ImageResult]) -> DataFrame:
 
 def image_in_html(image: Image.Image, text: str) -> str:
     """A drawing with fine lines (PNG) inside the page. text: what is said in its place to those who do not see it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    code = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<div tabindex="0"><img src="data:image/png;base64,{code}" alt="{escape(text)}"></div>'
+    return f'<div tabindex="0"><img src="{data_uri(image, "PNG", optimize=True)}" alt="{escape(text)}"></div>'
 
 
 def people_html(drawing: Image.Image | None, result: ImageResult) -> str:

@@ -6,8 +6,6 @@ escaped. Colours have enough contrast on white, and on dark ground below an elem
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +14,7 @@ from PIL import Image
 
 from cocoer.names import LEVELS
 from cocoer.outputs import LEVEL_SOURCES, SYNTHETIC, PersonPrediction
+from cocoer.report.canvas import data_uri
 from cocoer.report.figure import number_rows
 from cocoer.report.templates import render
 from cocoer.report.text import exclusion_text
@@ -63,13 +62,6 @@ def synthetic_band(synthetic: bool) -> str:
     return str(Markup('<p class="synthetic" role="note">{}</p>').format(SYNTHETIC)) if synthetic else ""
 
 
-def data_uri(image: Image.Image) -> str:
-    """An image as a data URI (JPEG)."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 def columns_of(person: PersonPrediction, truth: Sequence[str] | None = None) -> list[Column]:
     """GT where it is known (what the answer lacks is marked), Prediction, Head, Body, Context, V-I with the pseudo label.
 
@@ -84,21 +76,15 @@ def columns_of(person: PersonPrediction, truth: Sequence[str] | None = None) -> 
     top = max(fused, key=lambda n: fused[n], default="")
     empty = f"none; highest: {top} {fused[top]:.2f}" if top else "none"
     out = [] if truth is None else [Column("GT", tuple(Label(n, "" if n in said else "missed") for n in truth))]
-    answer = (Label(n, kind(n), f"{fused[n]:.2f}" if n in fused else "") for n in _ordered(person, "pred"))
+    answer = (Label(n, kind(n), f"{fused[n]:.2f}" if n in fused else "") for n in person.ordered("pred"))
     out.append(Column("Prediction", tuple(answer), empty=empty))
     for i, level in enumerate(LEVELS):
         source = LEVEL_SOURCES[level]
         struck = person.inconsistent.get(source, ())
-        labels = tuple(Label(n, "struck" if n in struck else "") for n in _ordered(person, source))
+        labels = tuple(Label(n, "struck" if n in struck else "") for n in person.ordered(source))
         loss = f"{person.competition.losses[i]:.3f}" if person.competition else ""
         out.append(Column(level.title(), labels, level, loss))
     return [*out, Column("V-I (pseudo label)", tuple(Label(name) for name in person.pseudo_label))]
-
-
-def _ordered(person: PersonPrediction, source: str) -> list[str]:
-    """A source's labels, the most probable first."""
-    by_name = person.probabilities.get(source, {})
-    return sorted(person.labels.get(source, ()), key=lambda n: -by_name.get(n, 0.0))
 
 
 def person_answer(person: PersonPrediction, truth: Sequence[str] | None = None) -> Markup:
@@ -127,5 +113,7 @@ def person_block(person: PersonPrediction) -> str:
 
 def map_rows(rows: Mapping[str, Sequence[tuple[Image.Image, str]]]) -> str:
     """Rows of captioned images (`saliency.saliency_rows`, `saliency.attention_rows`) that wrap on a narrow screen."""
-    shown = {title: [(data_uri(image), caption) for image, caption in cells] for title, cells in rows.items()}
+    shown = {
+        title: [(data_uri(image, quality=85), caption) for image, caption in cells] for title, cells in rows.items()
+    }
     return str(render("maps.html", rows=shown))

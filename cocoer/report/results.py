@@ -7,7 +7,6 @@ grows line by line and is what `--resume` continues; the CSV is made from it at 
 from __future__ import annotations
 
 import contextlib
-import csv
 import heapq
 import io
 import itertools
@@ -21,13 +20,12 @@ from PIL import Image
 
 from cocoer.errors import OutputError
 from cocoer.files import cannot_write, parse_json, write_bytes, write_file
-from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, ImageResult
 from cocoer.own_files import is_own, note_of, pdf_notes
 from cocoer.report import exchange
 from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
-from cocoer.spreadsheet import cell
+from cocoer.report.people_table import table_columns, table_line, write_csv
 
 FORMATS: tuple[str, ...] = ("json", "csv", "png")
 """Written unless others are asked for."""
@@ -37,8 +35,6 @@ EXCHANGE: tuple[str, ...] = tuple(exchange.PLACES)
 
 ROWS = "results.jsonl"
 TABLE = "results.csv"
-
-_BOX = ("x1", "y1", "x2", "y2")
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
@@ -160,35 +156,6 @@ def row_key(row: Mapping[str, Any]) -> str:
     return str(row["image"]) if row.get("frame") is None else f"{row['image']}#{row['frame']}"
 
 
-def write_table(rows: Path, table: Path) -> None:
-    """The CSV of a JSONL: one line per person; an image without one, or that failed, has one line without a person.
-
-    Raises OutputError.
-    """
-    header = table_columns(_classes(rows))
-
-    def fill(unfinished: Path) -> None:
-        with open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
-            writer.writerow({name: cell(name) for name in header})
-            writer.writerows({name: cell(value) for name, value in line.items()} for line in table_lines(rows))
-
-    write_file(table, fill)
-
-
-def table_columns(classes: Sequence[str]) -> list[str]:
-    """The columns of a table of people, in order. classes: the names of the emotions."""
-    return [
-        *("image", "frame", "width", "height", "person", "track", "status", "message", "synthetic"),
-        *SOURCES,
-        "exclusion",
-        *(f"L_hier_{level}" for level in LEVELS),
-        *(f"{box}_{side}" for box in ("body", "head") for side in _BOX),
-        *("body_source", "head_source", "body_score", "head_score"),
-        *(f"p_{name}" for name in classes),
-    ]
-
-
 def table_lines(rows: Path) -> Iterator[dict[str, Any]]:
     """The lines of the table of a JSONL, one per person, in order."""
     for _, row in read_rows(rows):
@@ -203,28 +170,6 @@ def _classes(rows: Path) -> list[str]:
             if person["probabilities"]:
                 return list(person["probabilities"]["pred"])
     return []
-
-
-def table_line(row: Mapping[str, Any], person: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One line of the table: an image, as `ImageResult.to_dict` gives it, with one of its persons or none."""
-    cells: dict[str, Any] = {
-        name: row.get(name, "") for name in ("image", "frame", "width", "height", "status", "message")
-    }
-    cells["synthetic"] = str(bool(row.get("synthetic"))).lower()
-    if person is None:
-        return cells
-    cells |= {name: person.get(name, "") for name in ("person", "track", "status", "message")}
-    cells |= {source: "|".join(person[source]) for source in SOURCES}
-    cells["exclusion"] = "|".join(person["emo_process"])
-    cells |= {f"L_hier_{level}": value for level, value in person["losses"].items()}
-    boxes = person["boxes"] or {}
-    for name in ("body", "head"):
-        cells |= {f"{name}_{side}": v for side, v in zip(_BOX, boxes.get(name, ()), strict=False)}
-        cells[f"{name}_source"] = boxes.get(f"{name}_source", "")
-        score = boxes.get(f"{name}_score")
-        cells[f"{name}_score"] = "" if score is None else score
-    cells |= {f"p_{name}": p for name, p in person["probabilities"].get("pred", {}).items()}
-    return cells
 
 
 def consolidate(folder: Path) -> None:
@@ -417,14 +362,13 @@ class ResultFolder:
         rows = self.folder / ROWS
         consolidate(self.folder)
         written = [rows]
-        if "csv" in self._formats:
-            written.append(self.folder / TABLE)
-            write_table(rows, written[-1])
-        for name in (name for name in EXCHANGE if name in self._formats):
-            written.append(self.folder / exchange.PLACES[name])
-            if name == "parquet":
-                exchange.write_parquet(table_lines(rows), table_columns(_classes(rows)), written[-1])
+        for name in (name for name in ("csv", *EXCHANGE) if name in self._formats):
+            place = self.folder / (TABLE if name == "csv" else exchange.PLACES[name])
+            written.append(place)
+            if name in ("csv", "parquet"):
+                write = write_csv if name == "csv" else exchange.write_parquet
+                write(table_lines(rows), table_columns(_classes(rows)), place)
             else:
-                write = exchange.write_coco if name == "coco" else exchange.write_label_studio
-                write((row for _, row in read_rows(rows)), written[-1])
+                document = exchange.write_coco if name == "coco" else exchange.write_label_studio
+                document((row for _, row in read_rows(rows)), place)
         return written

@@ -6,9 +6,6 @@ definition, selection split, commit, command) is said once below the title; what
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +15,11 @@ from PIL import Image
 
 from cocoer.files import write_text
 from cocoer.outputs import ResultTable, TableRow
+from cocoer.report.canvas import data_uri
 from cocoer.report.plots import as_image, bar_figure, save
 from cocoer.report.templates import render
 from cocoer.report.text import table as columns
-from cocoer.spreadsheet import cell
+from cocoer.spreadsheet import csv_text
 
 FILES = ("tables.md", "tables.csv", "tables.tex", "tables.html")
 
@@ -217,22 +215,18 @@ def pipes(grid: Sequence[Sequence[str]]) -> str:
 
 def as_csv(tables: Sequence[ResultTable]) -> str:
     """One line a row with every field in full; numbers as they are, so they can be computed with."""
-    buffer = io.StringIO()
-    lines = csv.writer(buffer, lineterminator="\n")
-    lines.writerow(_CSV_COLUMNS)
+    rows: list[Sequence[object]] = [_CSV_COLUMNS]
     for table in tables:
         for row in table.rows:
-            low, high = row.interval or (None, None)
-            cells = [
-                table.title, row.name, row.paper, row.paper_deviation, row.source, row.ours, row.deviation, low, high,
-                row.difference, row.persons, row.seeds, row.definition, row.selection, row.commit, row.command, row.note,
-            ]  # fmt: skip
-            lines.writerow(map(cell, cells))
+            rows.append((
+                table.title, row.name, row.paper, row.paper_deviation, row.source, row.ours, row.deviation,
+                *(row.interval or (None, None)), row.difference, row.persons, row.seeds, row.definition, row.selection,
+                row.commit, row.command, row.note,
+            ))  # fmt: skip
         for name, *values in table.grid[1:]:
             for column, value in zip(table.grid[0][1:], values, strict=True):
-                cells = [table.title, f"{name}: {column}", "", "", "", value, *[""] * 10, table.grid[0][0]]
-                lines.writerow(map(cell, cells))
-    return buffer.getvalue()
+                rows.append((table.title, f"{name}: {column}", "", "", "", value, *[""] * 10, table.grid[0][0]))
+    return csv_text(rows)
 
 
 _LATEX = {
@@ -319,13 +313,11 @@ def as_html(
 
 
 def _plot_data(table: ResultTable, figures: Mapping[str, Figure]) -> dict[str, object] | None:
-    """The plot as base64 PNG with its size in pixels, or None."""
+    """The plot as a data URI (PNG) with its size in pixels, or None."""
     image = as_image(figures[table.key]) if table.key in figures else plot(table)
     if image is None:
         return None
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return {"data": base64.b64encode(buffer.getvalue()).decode("ascii"), "width": image.width, "height": image.height}
+    return {"uri": data_uri(image, "PNG", optimize=True), "width": image.width, "height": image.height}
 
 
 def _shaded(table: ResultTable) -> list[tuple[str, list[tuple[str, str, bool]]]]:

@@ -113,7 +113,7 @@ def exclusion_text(person: PersonPrediction) -> str:
 def _labels(person: PersonPrediction, source: str, most: int = 6) -> str:
     """The labels of a source with probabilities, the most probable first; '!' before those that are struck out."""
     by_name, marked = person.probabilities.get(source, {}), person.inconsistent.get(source, ())
-    names = sorted(person.labels.get(source, ()), key=lambda n: -by_name.get(n, 0.0))
+    names = person.ordered(source)
     shown = ["!" * (n in marked) + (f"{n} {by_name[n]:.2f}" if n in by_name else n) for n in names[:most]]
     return ", ".join(shown) + (f", +{len(names) - most} more" if len(names) > most else "") or "-"
 

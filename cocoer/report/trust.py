@@ -10,14 +10,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cocoer.files import write_text
-from cocoer.names import LEVELS
 from cocoer.outputs import ResultTable
-from cocoer.report.evaluation import percent, spread
+from cocoer.report.evaluation import Grid, calibration_grid, few_persons, group_grid, robustness_grid, spread
 from cocoer.report.plots import Panel, line_figure, save
 from cocoer.report.tables import as_html, as_markdown
 
 Result = Mapping[str, Any]
-Grid = tuple[tuple[str, ...], ...]
 
 _WHEN = {"before": "uncalibrated", "after": "calibrated"}
 
@@ -29,20 +27,15 @@ def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict
     tables = [_table(f"{key}protocol", f"{name}: how it was measured", "", protocol_grid(result))]
     figures: dict[str, Figure] = {}
     for column, found in numbers.get("groups", {}).items():
-        tables.append(
-            _table(f"{key}groups-{column}", f"{name}: by {column}", group_caption(found), group_grid(column, found))
-        )
-    if "calibration" in numbers:
-        found = numbers["calibration"]
-        tables.append(
-            _table(f"{key}calibration", f"{name}: calibration", calibration_caption(found), calibration_grid(found))
-        )
+        title, caption = f"{name}: by {column}", group_caption(found)
+        tables.append(_table(f"{key}groups-{column}", title, caption, group_grid(column, found)))
+    if found := numbers.get("calibration"):
+        title, caption = f"{name}: calibration", calibration_caption(found)
+        tables.append(_table(f"{key}calibration", title, caption, calibration_grid(found)))
         figures[f"{key}calibration"] = _noted(reliability_figure(found), note)
-    if "robustness" in numbers:
-        found = numbers["robustness"]
-        tables.append(
-            _table(f"{key}robustness", f"{name}: damaged persons", robustness_caption(found), robustness_grid(found))
-        )
+    if found := numbers.get("robustness"):
+        title, caption = f"{name}: damaged persons", robustness_caption(found)
+        tables.append(_table(f"{key}robustness", title, caption, robustness_grid(found)))
         figures[f"{key}robustness"] = _noted(robustness_figure(found), note)
     return tables, figures
 
@@ -114,25 +107,8 @@ def group_caption(found: Mapping[str, Any]) -> str:
     """What the numbers of one column mean, and of which groups nothing is said."""
     text = "Percent; intervals over images. A difference of mAP is over the classes that both groups have."
     if found["too_few"]:
-        few = ", ".join(f"{group} ({count})" for group, count in found["too_few"].items())
-        text += f" Fewer than {found['least_persons']} persons, so nothing is said: {few}."
+        text += f" Fewer than {found['least_persons']} persons, so nothing is said: {few_persons(found)}."
     return text
-
-
-def group_grid(column: str, found: Mapping[str, Any]) -> Grid:
-    """Every group's numbers, then each group minus the largest one."""
-    first: Mapping[str, Any] = next(iter(found["groups"].values()), {})
-    names = [name for name in first if name not in ("persons", "images", "chance")]
-    head = (column, "persons", "images", "chance", *(name.replace("_", " ") for name in names))
-    rows = [
-        (group, str(by["persons"]), str(by["images"]), percent(by["chance"]), *(spread(by[name]) for name in names))
-        for group, by in found["groups"].items()
-    ]
-    rows += [
-        (f"{group} - {found['reference']}", "", "", "", *(spread(by[name]) for name in names))
-        for group, by in found.get("differences", {}).items()
-    ]
-    return (head, *rows)
 
 
 def calibration_caption(found: Mapping[str, Any]) -> str:
@@ -140,16 +116,6 @@ def calibration_caption(found: Mapping[str, Any]) -> str:
     if "fitted_on" not in found:
         return "The weights carry no calibration; `cocoer calibrate` fits one on val. Percent; intervals over images."
     return f"Fitted on {found['fitted_persons']} persons of {found['fitted_on']}. Percent; intervals over images."
-
-
-def calibration_grid(found: Mapping[str, Any]) -> Grid:
-    """Calibration error and log-loss, raw, calibrated, and the difference."""
-    rows = [
-        (when, spread(found[when]["calibration_error"]), spread(found[when]["log_loss"]))
-        for when in (*_WHEN, "difference")
-        if when in found
-    ]
-    return (("", "calibration error", "log-loss x 100"), *rows)
 
 
 def reliability_figure(found: Mapping[str, Any]) -> Figure:
@@ -161,18 +127,8 @@ def reliability_figure(found: Mapping[str, Any]) -> Figure:
             points = found[when]["reliability"]
             lines[words] = [(100 * p["confidence"], 100 * p["correct"]) for p in points]
             intervals[words] = [(100 * p["low"], 100 * p["high"]) for p in points]
-    return line_figure(
-        [
-            Panel(
-                "Reliability",
-                "predicted probability (%)",
-                "observed frequency (%)",
-                lines,
-                intervals,
-                diagonal="perfect calibration",
-            )
-        ]
-    )
+    axes = "predicted probability (%)", "observed frequency (%)"
+    return line_figure([Panel("Reliability", *axes, lines, intervals, diagonal="perfect calibration")])
 
 
 def robustness_caption(found: Mapping[str, Any]) -> str:
@@ -184,34 +140,6 @@ def robustness_caption(found: Mapping[str, Any]) -> str:
     if "consistent_persons" in found:
         text += f" The last column: of the {found['consistent_persons']} persons whom no level contradicts."
     return text
-
-
-_LEAVING = ("damaged_first", "damaged_first_gain", "damaged_first_consistent")
-
-
-def robustness_grid(found: Mapping[str, Any]) -> Grid:
-    """One row a damage: the headline, its change, who leaves first, and whether that is the damaged level."""
-    told = [name for name in _LEAVING if any(name in by for by in found["conditions"])]
-    words = dict(zip(_LEAVING, ("damaged level first", "more than undamaged", "of consistent persons"), strict=True))
-    head = (
-        "damage",
-        "where",
-        found["metric"],
-        "change",
-        *(f"{m} first" for m in LEVELS),
-        *(words[name] for name in told),
-    )
-    clean = found["clean"]
-    rows = [("none", "", spread(clean["headline"]), "", *_shares(clean), *("" for _ in told))]
-    for by in found["conditions"]:
-        leaving = (spread(by[name]) if name in by else "" for name in told)
-        change = (spread(by["headline"]), spread(by["difference"]))
-        rows.append((f"{by['kind']} {by['strength']}", by["where"], *change, *_shares(by), *leaving))
-    return (head, *rows)
-
-
-def _shares(numbers: Mapping[str, Any]) -> list[str]:
-    return [percent(numbers["first"][level]["value"]) if numbers["first"] else "" for level in LEVELS]
 
 
 def robustness_figure(found: Mapping[str, Any]) -> Figure:
@@ -229,18 +157,8 @@ def robustness_figure(found: Mapping[str, Any]) -> Figure:
             title = f"{'Whole image' if where == 'image' else where.capitalize()} damaged"
             panels.append(Panel(title, "strength", f"{found['metric']} (%)", lines, intervals))
         else:
-            label = f"{where} leaves first (%)"
-            panels.append(
-                Panel(
-                    f"{where.capitalize()} damaged alone",
-                    "strength",
-                    label,
-                    lines,
-                    intervals,
-                    True,
-                    ("chance", 100 / 3),
-                )
-            )
+            title, label = f"{where.capitalize()} damaged alone", f"{where} leaves first (%)"
+            panels.append(Panel(title, "strength", label, lines, intervals, True, ("chance", 100 / 3)))
     return line_figure(panels)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cocoer.errors import ConfigError, MissingWeights
+from cocoer.errors import ConfigError, MissingWeights, UsageError
 from cocoer.names import nearest
 from cocoer.weights import places
 
@@ -229,12 +229,12 @@ CATALOG: tuple[WeightsFile, ...] = (
 
 
 def entry(name: str) -> WeightsFile:
-    """The catalog's entry of a name. Raises ValueError with the nearest name and all names for one it does not hold."""
+    """The catalog's entry of a name. Raises UsageError with the nearest name and all names for one it does not hold."""
     by_name = {item.name: item for item in CATALOG}
     if name in by_name:
         return by_name[name]
     hint = nearest(name, by_name)
-    raise ValueError(
+    raise UsageError(
         f"no weights called {name!r}" + (f", did you mean {hint!r}?" if hint else "") + f" Known: {', '.join(by_name)}"
     )
 

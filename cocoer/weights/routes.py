@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, UsageError
 from cocoer.files import read_json, write_text
 from cocoer.weights import places
 from cocoer.weights.catalog import DEMO_CHECKPOINT, WeightsFile, entry
@@ -62,11 +62,11 @@ ROUTES = tuple(Route(checkpoint, detector) for detector in DETECTOR_FILES for ch
 def route_of(words: tuple[str, ...]) -> Route:
     """The route of what `--with` says. `permissive` alone goes with `zero-shot`, the recogniser without a research-only part.
 
-    Raises ValueError for two recognisers.
+    Raises UsageError for two recognisers.
     """
     recognisers = [word for word in words if word in RECOGNISERS]
     if len(recognisers) > 1:
-        raise ValueError(f"--with: wanted one of {' and '.join(RECOGNISERS)} (and permissive, if you like), got both")
+        raise UsageError(f"--with: wanted one of {' and '.join(RECOGNISERS)} (and permissive, if you like), got both")
     permissive = "permissive" in words
     default = "zero-shot" if permissive else "release"
     return Route(recognisers[0] if recognisers else default, "permissive" if permissive else "insightface")
