@@ -54,6 +54,13 @@ def test_the_tree_is_found_a_level_too_high_or_too_low(
     assert all((base / i.path).is_file() for i in images)
 
 
+def test_a_tree_of_something_else_beside_it_is_not_taken(tmp_path: Path) -> None:
+    for other in ("train/cats", "test/dogs", "CAER-S/older/train/Angry", "CAER-S/older/val/Happy"):
+        (tmp_path / other).mkdir(parents=True)
+    tree(tmp_path / "CAER-S")
+    assert find_caers(tmp_path) == tmp_path / "CAER-S"
+
+
 def test_wrong_trees_are_described(tmp_path: Path) -> None:
     with pytest.raises(CaersError, match="no such folder"):
         find_caers(tmp_path / "none")

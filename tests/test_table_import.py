@@ -87,6 +87,13 @@ def test_every_format_gives_the_same_index(
     said = sidecar_of(tmp_path / "index")
     assert said["data"]["classes"] == list(CLASSES) and said["data"]["labels"] == ("multi" if several else "single")
     assert said["skipped"] == []
+    for split, counts in said["labels"].items():
+        assert counts == {name: sum(p.split == split and name in p.labels for p in people) for name in CLASSES}
+        here = {p.file for p in people if p.split == split}
+        assert said["counts"][split] == {"persons": sum(p.split == split for p in people), "images": len(here)}
+    assert said["classes_without_train"] == [
+        n for n in CLASSES if not any(p.split == "train" and n in p.labels for p in people)
+    ]
 
 
 def test_a_folder_per_class(photos: tuple[Path, list[Annotated]], tmp_path: Path) -> None:
