@@ -125,6 +125,21 @@ def test_broken_images_are_named_and_refused_when_strict(tmp_path: Path) -> None
 # ------------------------------------------------------------------------------------------------------ near-duplicates
 
 
+@pytest.mark.parametrize("count", [20, 22])
+def test_a_refusal_lists_twenty_images(tmp_path: Path, count: int) -> None:
+    root = save_caers(tmp_path, {"Angry": 1, "Happy": count + 1}, {"Happy": 1})
+    for path in sorted((root / "train/Happy").iterdir())[:count] if (root / "train").is_dir() else ():
+        path.write_bytes(b"no image")
+    with pytest.raises(StrictError, match=f"{count} images would be dropped") as told:
+        build(root, strict=True)
+    assert str(told.value).count("\n  ") == 20
+
+
+def test_the_one_person_of_an_image_is_number_nought(tmp_path: Path) -> None:
+    index = build(tree(tmp_path))
+    assert {record.person for record in index.records} == {0} and all(r.key.endswith("#0") for r in index.records)
+
+
 def test_a_look_survives_size_light_and_compression(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [

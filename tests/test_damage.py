@@ -176,6 +176,27 @@ def test_shares_and_changes_are_counts_by_hand() -> None:
     assert "damaged_first" not in image and image["level"] is None
 
 
+def test_an_interval_ends_where_a_share_or_a_change_can_end() -> None:
+    """38 of 40 after, 2 of 40 before, and the other way round: the spread would reach beyond 1."""
+    people = people_of(40, 0)
+    targets = np.eye(2, dtype=np.float32)[np.arange(40) % 2]
+
+    def made(scores: np.ndarray, first: list[int]) -> Evaluation:
+        exclusion = np.array([[i, *(j for j in range(3) if j != i)] for i in first])
+        return Evaluation(tuple(r.key for r in people), targets, {"pred": scores}, None, None, exclusion, None, None)
+
+    right, wrong = targets.copy(), 1 - targets
+    right[:2], wrong[:2] = wrong[:2].copy(), right[:2].copy()
+    few, many = made(wrong, [0] * 2 + [1] * 38), made(right, [0] * 38 + [1] * 2)
+    up = robustness(few, [d.Damage("blur", 1, "head")], lambda _: many, people, False, 400)["conditions"][0]
+    down = robustness(many, [d.Damage("blur", 1, "head")], lambda _: few, people, False, 400)["conditions"][0]
+    for row, sign in ((up, 1), (down, -1)):
+        for name in ("difference", "damaged_first_gain"):
+            assert row[name]["value"] == pytest.approx(0.9 * sign)
+            assert -1 <= row[name]["low"] < 0.9 * sign < row[name]["high"] <= 1
+        assert 0 <= row["headline"]["low"] < row["headline"]["high"] <= 1
+
+
 def test_the_headline_of_several_labels_is_the_mean_average_precision() -> None:
     people = people_of(30, 0)
     targets = (RNG.random((30, 3)) < 0.5).astype(np.float32)

@@ -21,6 +21,7 @@ from cocoer.data.index import read_index, write_index
 from cocoer.data.people import HEAD_IN_BODY
 from cocoer.data.prepare.derived.coco import labels_of_bits
 from cocoer.data.prepare.derived.convert import FORMATS, convert
+from cocoer.data.prepare.derived.reading import RowError, vad_or_none
 from cocoer.data.prepare.derived.tandon_csv import literal
 from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import DerivedError
@@ -324,3 +325,12 @@ def test_a_csv_that_no_csv_reader_takes_is_one_error(root: Path, tmp_path: Path,
 
 def test_all_formats_are_named() -> None:
     assert set(FORMATS) == {"tandon-csv", "tandon-npy", "coco"}
+
+
+def test_vad_of_a_row_is_three_numbers_in_one_to_ten_or_none() -> None:
+    assert vad_or_none([1, "10", 5.5]) == (1.0, 10.0, 5.5)
+    for missing in (None, [1, 2], [1, 2, 3, 4], [1, 2, None], [1, 2, "None"], [1, 2, float("nan")], "123"):
+        assert vad_or_none(missing) is None
+    for outside in ([0.5, 5, 5], [5, 5, 10.5]):
+        with pytest.raises(RowError, match=r"in 1\.\.10"):
+            vad_or_none(outside)

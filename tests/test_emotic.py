@@ -16,7 +16,7 @@ from scipy.io import loadmat
 
 from cocoer.data.files import FileFacts
 from cocoer.data.people import HEAD_IN_BODY, Detections
-from cocoer.data.prepare.emotic import RawImage, find_tree, load_annotations, read_annotations
+from cocoer.data.prepare.emotic import RawImage, find_tree, load_annotations, mean_vad, read_annotations
 from cocoer.data.prepare.emotic_index import EmoticIndex, HeadSource, build_emotic_index, stored_sizes
 from cocoer.data.prepare.heads import Candidate, choose_heads, judge_head, match_faces, read_head_file
 from cocoer.errors import AnnotationError, StrictError
@@ -371,6 +371,69 @@ def test_the_rule_for_heads(head: tuple[float, ...] | None, problem: str) -> Non
     heads, report = choose_heads([Candidate(head, "detected", 0.8)], [BODY], [(80, 100)], ["train"])
     assert heads[0].source == ("estimated" if problem else "detected") and heads[0].score == (None if problem else 0.8)
     assert report["estimated_because"] == ({problem: 1} if problem else {})
+
+
+@pytest.mark.parametrize(
+    ("head", "fits"),
+    [
+        ((20, 12, 22, 30), True), ((20, 12, 40, 14), True), ((20, 12, 21.9, 30), False), ((20, 12, 40, 13.9), False),
+        ((10, 10, 50, 70), True), ((10, 10, 50.1, 70), False), ((0, 12, 20, 30), True), ((0, 12, 19.9, 30), False),
+        ((40, 12, 60, 30), True), ((40.1, 12, 60, 30), False), ((20, 0, 40, 20), True), ((20, 0, 40, 19.9), False),
+        ((20, 60, 40, 80), True), ((20, 60.1, 40, 80), False),
+    ],
+)  # fmt: skip
+def test_the_rule_for_heads_at_its_borders(head: tuple[float, ...], fits: bool) -> None:
+    box, _ = judge_head(Candidate(head), BODY, 80, 100)
+    assert box == (tuple(map(float, head)) if fits else None)
+
+
+@pytest.mark.parametrize("count", [29, 30])
+def test_thirty_heads_of_train_are_enough_for_a_median(count: int) -> None:
+    candidates = [Candidate((20, 12, 40, 30), "detected", 0.5)] * count + [Candidate()]
+    heads, report = choose_heads(
+        candidates, [BODY] * (count + 1), [(80, 100)] * (count + 1), ["train"] * count + ["test"]
+    )
+    enough = count >= 30
+    assert report["relative_box_of_estimates"] == pytest.approx(
+        [0.25, 0.0333, 0.75, 0.3333] if enough else list(HEAD_IN_BODY)
+    )
+    assert report["relative_box_from"] == (
+        f"median of {count} heads of train" if enough else "published median of EMOTIC"
+    )
+    assert report["sources"]["test"]["estimated"] == {"persons": 1, "share": 1.0} and heads[0].score == 0.5
+
+
+@pytest.mark.parametrize("count", [20, 21, 23])
+def test_a_refusal_lists_twenty_persons_and_counts_the_rest(tmp_path: Path, count: int) -> None:
+    save_annotations(
+        tmp_path / "Annotations/Annotations.mat",
+        train=[image(f"{i}.jpg", [person((5, 5, 60, 80))]) for i in range(count)],
+        val=[],
+        test=[],
+    )
+    (tmp_path / "emotic/mscoco/images").mkdir(parents=True)
+    tree = find_tree(tmp_path)
+    with pytest.raises(StrictError, match=f"{count} persons would be dropped") as told:
+        build_emotic_index(load_annotations(tree.annotations), tree, strict=True)
+    assert str(told.value).count(": missing file") == 20 and (f"and {count - 20} more" in str(told.value)) == (
+        count > 20
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        ([[1, 10, 5.5]], (1, 10, 5.5)), ([[1, 2, 3], [2, 4, 6]], (1.5, 3, 4.5)), ([[1, 2, NAN], [2, 4, 6]], (2, 4, 6)),
+        ([[1, 2]], None), ([], None), ([[0.9, 5, 5]], "got"), ([[5, 5, 10.1]], "got"),
+        ([[1, 1, 1], [1, 1, 2], [1, 1, 2]], (1, 1, 1.6667)),
+    ],
+)  # fmt: skip
+def test_vad_is_the_mean_of_whole_annotations_in_one_to_ten(rows: list[list[float]], wanted: Any) -> None:
+    if wanted == "got":
+        with pytest.raises(Exception, match=r"wanted valence, arousal and dominance in 1\.\.10"):
+            mean_vad(rows)
+    else:
+        assert mean_vad(rows) == wanted
 
 
 def test_estimates_are_the_median_of_trains_own_heads(tmp_path: Path) -> None:

@@ -100,6 +100,13 @@ def test_missing_double_and_foreign_persons_are_refused(parts: Any, order: list[
         _assembled(parts, order)
 
 
+@pytest.mark.parametrize("count", [5, 7])
+def test_a_refusal_names_five_persons(count: int) -> None:
+    with pytest.raises(ScoreError) as told:
+        _assembled([rows(["z"], 1.0)], ["z", *(f"m{i}" for i in range(count))])
+    assert str(told.value).endswith("missing or foreign: m0, m1, m2, m3, m4")
+
+
 def made_up(n: int = 300, seed: int = 0) -> Evaluation:
     rng = np.random.default_rng(seed)
     targets = (rng.random((n, 26)) < 0.2).astype(np.float32)

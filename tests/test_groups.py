@@ -118,6 +118,33 @@ def test_groups_and_differences_are_those_of_fairlearns_metric_frame() -> None:
     assert frame.difference()["accuracy"] == pytest.approx(max([*gaps.values(), 0]) - min([*gaps.values(), 0]))
 
 
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_person_weights_may_have_any_scale(multi_label: bool) -> None:
+    some = facts(multi_label=multi_label)
+    weights = RNG.integers(0, 3, (4, 120)).astype(float)
+    for name, measure in g.measures(some).items():
+        np.testing.assert_allclose(measure(weights * 1e-4), measure(weights), rtol=1e-9, err_msg=name)
+
+
+def test_a_column_is_numbers_only_where_its_values_are() -> None:
+    words = [record(i, mood=f"mood {i % 9}") for i in range(36)]
+    assert set(g.column_values(words, "mood")) == {f"mood {i}" for i in range(9)}
+    mixed = [record(i, pain=i if i % 2 else None, yes=bool(i % 2)) for i in range(36)]
+    assert set(g.column_values(mixed, "pain")) == {
+        "(not given)",
+        "at most 12.3333",
+        "12.3333 to 23.6667",
+        "above 23.6667",
+    }
+    assert set(g.column_values(mixed, "yes")) == {"True", "False"}
+    six = [record(i, level=i % 6) for i in range(36)]
+    assert set(g.column_values(six, "level")) == set("012345")
+    seven = [record(i, level=i % 7) for i in range(35)]
+    assert set(g.column_values(seven, "level")) == {"at most 2", "2 to 4", "above 4"}
+    empty = [record(i, mood="" if i else "calm") for i in range(3)]
+    assert g.column_values(empty, "mood") == ["calm", "(not given)", "(not given)"]
+
+
 def test_nothing_is_said_of_few_persons() -> None:
     report = g.group_numbers(facts(60), ["many"] * 57 + ["few"] * 3, resamples=50)
     assert report["too_few"] == {"few": 3} and list(report["groups"]) == ["many"] and "differences" not in report

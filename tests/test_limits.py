@@ -210,6 +210,16 @@ def test_a_matlab_file_may_be_as_deep_and_as_full_as_its_borders(tmp_path: Path)
         check_mat_file(file)
 
 
+def test_a_matrix_without_sizes_is_for_scipy_to_judge(tmp_path: Path) -> None:
+    file = tmp_path / "a.mat"
+    file.write_bytes(BEGIN + element(14, element(6, struct.pack("<II", 6, 0)) + element(5, b"")))
+    check_mat_file(file)
+    for sizes in (b"1234567", bytes(5)):
+        file.write_bytes(BEGIN + element(14, element(6, struct.pack("<II", 6, 0)) + element(5, sizes)))
+        with pytest.raises(ValueError, match="damaged sizes"):
+            check_mat_file(file)
+
+
 def test_every_matrix_of_a_matlab_file_is_looked_at(tmp_path: Path) -> None:
     """The bad one stands last: behind another matrix, behind elements of odd sizes, and behind a small element."""
     good, bad = matrix(6, (1, 1), element(9, bytes(8))), matrix(3, (1, 1))
