@@ -1,4 +1,4 @@
-"""Calibrated probabilities: how the fused answer's probability of each class becomes one that can be believed.
+"""Calibrated probabilities: maps from the fused probability of each class to a calibrated one.
 
 A calibration is plain data that a weights file carries (`evaluation.calibration` fits it on the validation split): for each
 class nothing, a Platt line on the logit, or isotonic steps; for one label a person a temperature of the softmax. Every form

@@ -30,7 +30,7 @@ from cocoer.yaml_file import parse_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-# Upper bounds: a file may come from anybody, and its sizes are checked against reason before anything is built from them.
+# Upper bounds: a config may come from an untrusted file, so its sizes are limited before anything is built from them.
 BackboneName = Literal[
     "resnet18", "resnet50", "resnet101", "resnet152", "vgg16", "densenet161", "mobilenet_v3_small", "small", "timm"
 ]

@@ -1,4 +1,4 @@
-"""What a whole config must satisfy beyond the type and range of each value."""
+"""Checks of a whole config: combinations of values that are valid alone but not together."""
 
 from __future__ import annotations
 

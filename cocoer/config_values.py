@@ -1,4 +1,4 @@
-"""Values of a config one by one: what `--set` says, and what is wrong with a value, in words."""
+"""Single values of a config: parsing `--set KEY=VALUE`, and error messages for wrong values."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def apply_override(root: type, tree: dict[str, Any], text: str) -> dict[str, Any
 
 
 def _as_wanted(text: str, wanted: Any) -> Any:
-    """What a value of `--set` says where the key wants this type: a text stays a text (`001`, `2024-01-05`, `a #1`, `no`).
+    """The value of a `--set` for a key of this type: a text stays a text (`001`, `2024-01-05`, `a #1`, `no`).
 
-    Quotes around a text go, as in YAML; `null` is nothing where the key may be nothing.
+    Quotes around a text are removed, as in YAML; `null` is None for a key that may be None.
     """
     kinds = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
     kinds = tuple(get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds)

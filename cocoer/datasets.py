@@ -1,6 +1,6 @@
 """Data sets: class names, label kind, metric, prompt words and published counts, one YAML file each (docs/own_data.md).
 
-`configs/datasets/` holds those that come with cocoer, EMOTIC and CAER-S among them; anybody's own file is read the same way.
+`configs/datasets/` holds those that come with cocoer, EMOTIC and CAER-S among them; a user's own file is read the same way.
 """
 
 from __future__ import annotations

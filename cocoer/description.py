@@ -1,4 +1,4 @@
-"""What a weights file or an exported file says about itself, checked: nothing in it is believed by its name alone."""
+"""The description inside a weights file or an exported file, validated before it is used."""
 
 from __future__ import annotations
 

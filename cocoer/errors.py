@@ -63,7 +63,7 @@ class MissingWeights(CocoerError, FileNotFoundError):
 
 
 class FetchError(CocoerError, RuntimeError):
-    """A file that could not be had or is not the one that is meant; the text says which, why and what to do."""
+    """A file that cannot be fetched or fails its check; the text says which, why and what to do."""
 
 
 class ImageError(CocoerError, ValueError):
@@ -107,7 +107,7 @@ class DerivedError(CocoerError, ValueError):
 
 
 class ExportError(CocoerError, ValueError):
-    """A model that cannot be exported, or a file that disagrees with PyTorch or is none of ours; the text says which."""
+    """A model that cannot be exported, or an exported file that is not cocoer's or differs from PyTorch; the text says which."""
 
 
 class ForkError(CocoerError, RuntimeError):

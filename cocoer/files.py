@@ -111,7 +111,7 @@ def _refuse_device(path: Path) -> None:
 
 
 def new_beside(path: Path) -> Path:
-    """A new, empty file in the folder of `path` that nobody else has; it keeps the ending, by which some writers choose.
+    """A new, empty file in the folder of `path` that no other process uses; it keeps the suffix, which some writers need.
 
     Raises OSError.
     """
@@ -207,7 +207,7 @@ def read_json(path: str | Path, most: int = MOST_BYTES) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A JSON text. Raises ValueError for what is none, is nested too deeply, or has a number of more digits than Python reads."""
+    """A parsed JSON text. Raises ValueError for invalid JSON, too deep nesting, and numbers with too many digits for Python."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -242,8 +242,8 @@ def hold_folder(folder: str | Path, name: str = LOCK_NAME) -> Iterator[None]:
 
     name: of the lock file, for a folder that several may write into, each a part of its own.
 
-    The lock is the kernel's, on a file in the folder: it ends with its process, however that ends, so a dead process
-    blocks nobody. The file says who holds it and goes away at the end, and with it a folder that was made here and is empty.
+    The operating system's lock on a file in the folder ends with its process, so a killed process does not block others. The
+    file names its holder and is removed at the end, as is a folder that was made here and is empty.
     On a file system without locks a warning says so.
     Raises FolderInUse that says who writes there, OutputError where the folder cannot be written.
     """
@@ -313,7 +313,7 @@ def _check_lock(path: Path) -> None:
 
 
 def _sign(lock: Any) -> None:
-    """Write into a held lock file who holds it; a soft lock (no kernel locks there) has its own record."""
+    """Write the holder into a lock file; a soft lock (on file systems without kernel locks) has its own record."""
     if type(lock) is not FileLock:
         return
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])[:80]
@@ -324,7 +324,7 @@ def _sign(lock: Any) -> None:
 
 
 def _holder(lock: Path) -> str:
-    """Who holds a lock, in words."""
+    """The holder of a lock, for an error message."""
     try:
         said = json.loads(lock.read_text(encoding="utf-8"))
         process, host, command, since = (said[key] for key in ("process", "host", "command", "since"))

@@ -1,4 +1,4 @@
-"""Ideas by name: one registry for each place where another idea may stand, and the files of users that add to them.
+"""Registries of exchangeable parts (workspace, pseudo label, fusion, loss) by name, and the plugins that add to them.
 
     kind            config key                        what a name stands for
     workspace       model.coordination.update         (config) -> Workspace: who leaves, how delta is made, how mappings move
@@ -88,7 +88,7 @@ def check_name(kind: Kind, name: str) -> str:
 def load_plugin(name: str) -> None:
     """Run a Python file, or load an installed package's entry point in the group `cocoer.plugins`, once.
 
-    Raises PluginError where there is none, or its code fails: a plugin is the user's own, so the place is told.
+    Raises PluginError where there is none, or its code fails; the text names the line.
     """
     if name in _LOADED:
         return

@@ -1,6 +1,6 @@
-"""Frozen result types: what a recogniser says of one person and of one image.
+"""Frozen result types: the prediction for one person and for one image, explanations, and the tables of studies.
 
-Everything here is plain Python, so a report needs no tensor library.
+All of them are plain Python, so a report needs no tensor library.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from cocoer.boxes import Box
 from cocoer.names import LEVELS, STATUSES
 
 SOURCES: tuple[str, ...] = ("pred", "VI", "head", "body", "ctx")
-"""Whose labels and probabilities a result holds, in the release's words: the fused answer, the vocabulary branch,
-and the three levels."""
+"""The sources of labels and probabilities in a result, under the published code's names: the fused prediction, the vocabulary
+branch, and the three levels."""
 
 SYNTHETIC = "SYNTHETIC DEMONSTRATION: weights trained on drawn scenes; predictions on photographs are meaningless"
-"""What every image, page and table says of an answer whose weights were trained on synthetic data."""
+"""The warning on every image, page and table whose weights were trained on synthetic data."""
 
 LEVEL_SOURCES: dict[str, str] = {"head": "head", "body": "body", "context": "ctx"}
 """Level name -> the key under which the release writes it."""
 
 
 EQUAL_LOSSES = 1e-5
-"""Of a competition by agreement, nats: losses that differ by no more are equal, so that rounding chooses no level."""
+"""Competition by agreement, in nats: losses that differ by at most this count as equal, so rounding cannot choose a level."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PersonBoxes:
 
     head_source and body_source: `annotated` (given by the caller or the data set), `detected` or `estimated`.
     score: of the detection, 0..1, or None where the box was not detected.
-    track: the caller's own id, handed through unchanged.
+    track: the caller's own id, passed through unchanged.
     """
 
     body: Box
@@ -64,7 +64,7 @@ class CompetitionRecord:
     weights: the simplex weights (lambda) of each round, a level that has left has 0.
     exclusion: level names in the order in which they left, the survivor last; empty where nothing competed.
     delta_norm: Frobenius norm of the direction delta (release: weight plus bias distance).
-    rule: who decided which level leaves: `paper`, `agreement`, or the name of a plugin's workspace.
+    rule: the rule that chose the excluded level: `paper`, `agreement`, or the name of a plugin's workspace.
     """
 
     losses: tuple[float, float, float]
@@ -76,16 +76,16 @@ class CompetitionRecord:
 
 @dataclass(frozen=True)
 class PersonPrediction:
-    """The answer for one person.
+    """The prediction for one person.
 
     labels: source (see `SOURCES`) -> class names over that source's threshold (multi-label) or the top one (single-label).
     probabilities: source -> class name -> probability in [0, 1].
     status: `ok`; `no_face_estimated` (scored with an estimated head); `equal_readings` (competition by agreement alone: CLIP
-    reads the levels alike, so the first to leave was chosen by the order head, body, context and says nothing; whether the head
-    was estimated, the boxes say); `no_pseudo_label` (V-I names no class, so nothing judges the levels and no exclusion sequence
-    is given); or `error` (labels and probabilities empty).
+    reads all levels alike, so the first excluded level follows from the order head, body, context and carries no information;
+    `boxes.head_source` tells whether the head was estimated); `no_pseudo_label` (V-I predicts no class, so the levels cannot be
+    compared and there is no exclusion sequence); or `error` (labels and probabilities empty).
     message: empty, or what went wrong and what to do.
-    synthetic: the weights were trained on synthetic scenes, so the answer means nothing on photographs.
+    synthetic: the weights were trained on synthetic scenes, so predictions on photographs are meaningless.
     """
 
     person: int
@@ -100,7 +100,7 @@ class PersonPrediction:
     synthetic: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a status that readers of the results would not know."""
+        """Raises ValueError for a status that is not in `names.STATUSES`."""
         if self.status not in STATUSES:
             raise ValueError(f"status: wanted one of {', '.join(STATUSES)}, got {self.status!r}")
 
@@ -169,7 +169,7 @@ class ImageResult:
 
     @property
     def synthetic(self) -> bool:
-        """Whether weights trained on synthetic scenes made it (see `SYNTHETIC`)."""
+        """Whether the weights were trained on synthetic scenes (see `SYNTHETIC`)."""
         return bool(self.model.get("synthetic")) or any(person.synthetic for person in self.persons)
 
     def to_dict(self) -> dict[str, Any]:
@@ -276,9 +276,9 @@ class CaseStudy:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One figure with what is needed to believe it and to repeat it. All values in percent (or in points of a percent).
+    """One figure with its provenance, so that it can be checked and repeated. All values in percent (or percentage points).
 
-    ours: mean over the seeds, None where nothing was measured, and then `note` says what is wanted.
+    ours: mean over the seeds; None where nothing was measured, and then `note` gives what is missing.
     deviation: sample standard deviation over seeds, None for fewer than two. interval: ends of the 95 % bootstrap interval
     over persons, given for one seed. paper: the published figure and, where given, its deviation over seeds; None where none
     was published; source: who published it. comparable: whether ours and the published figure are of the same data.

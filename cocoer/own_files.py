@@ -1,4 +1,4 @@
-"""Which files are cocoer's own answers, so that nothing else is ever written over: the mark they carry, and who they are about.
+"""Recognising cocoer's own output files, so that no other file is overwritten: the marks they carry, and their input.
 
 An answer as JSON is recognised by its keys. A drawn image, PNG or PDF, carries two notes: the program, and a checksum of the
 input's name.

@@ -1,4 +1,4 @@
-"""CSV files whose cells a spreadsheet shows and never runs."""
+"""CSV cells that a spreadsheet cannot execute as formulas."""
 
 from __future__ import annotations
 

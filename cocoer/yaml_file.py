@@ -1,4 +1,4 @@
-"""YAML files of anybody: plain values only, numbers as in YAML 1.2, and no more of them than the file has letters."""
+"""YAML from untrusted files: plain values only, numbers as in YAML 1.2, no aliases."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class _Yaml12Loader(yaml.SafeLoader):
     """A safe loader with the numbers of YAML 1.2.
 
     PyYAML reads `6e-5` as a text, `010` as 8, `1:30` as 90, `no` as false and `2024-01-05` as a date (YAML 1.1); for
-    everybody who writes configs, these are a number, 10, and three texts.
+    the authors of configs, these are a number, 10, and three texts.
 
     Aliases (`*name`) are refused: nested, a few lines of them become more values than a machine has room for. So is a key that
-    stands twice: one of its two values would be dropped without a word.
+    occurs twice, because one of its two values would be lost without an error.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:

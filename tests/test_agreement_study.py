@@ -192,8 +192,8 @@ def test_the_page_says_what_is_reached_missed_and_not_measured() -> None:
     lines = {
         tuple(c.strip() for c in line.split("|")[1:3]): line for line in page.splitlines() if line.startswith("| ")
     }
-    assert "| reached, of 5 trainings 3" in lines["contradicting level leaves first, %", "short training"]
-    assert "not measured yet" in lines["contradicting level leaves first, %", "long training"]
+    assert "| reached, of 5 trainings 3" in lines["contradicting level excluded first, %", "short training"]
+    assert "not measured yet" in lines["contradicting level excluded first, %", "long training"]
     assert (
         "| missed, of 5 trainings 3" in lines["gate, mAP of all", "short training"]
     )  # 2.0, but the interval reaches below 0
@@ -269,7 +269,7 @@ def test_trainings_in_one_world_alone_have_a_page(tmp_path: Path) -> None:
     results = [training(0, 0.85, "caers"), training(1, 0.86, "caers")]
     paths = write_agreement(over_trainings(results), facts_of(results), tmp_path, "cocoer agreement")
     assert [path.name for path in paths] == ["agreement.md", "agreement.csv"]
-    assert "How good must CLIP be" not in paths[0].read_text() and "CAER-S's world" in paths[0].read_text()
+    assert "How accurate CLIP must be" not in paths[0].read_text() and "CAER-S's world" in paths[0].read_text()
 
 
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def measure_agreement(
 ) -> Iterator[Row]:
     """Two rows per number of persons, one per rule; `ratio` is against the floor, as in the model's rows.
 
-    The published update judges by itself and knows no agreement, so beside it agreement runs with the paper's update.
+    The published update has its own competition without agreement, so in release mode agreement runs with the paper's update.
     clock: see `take_turns`.
     """
     changes = ["model.competition.rule=agreement"]

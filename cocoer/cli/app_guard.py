@@ -1,8 +1,8 @@
-"""Who may talk to the page, and about what: requests under its own name, from its own pages, with uploaded files alone.
+"""Access control of the page: only requests for its own host name, from its own pages, and with uploaded files.
 
-A page on this machine is in reach of every website that the same browser shows: by a form or a script from elsewhere
-(`Origin`), or by a name that was made to point here (`Host`, DNS rebinding). And whoever names a URL in place of a file makes
-the server fetch it. Plain ASGI, so it stands in front of everything that the server does.
+Any website that the same browser shows can reach a server on this machine: with a form or script of another origin (`Origin`),
+or with a host name that resolves to this machine (`Host`, DNS rebinding). A URL in place of a file would make the server fetch
+it. The guard is plain ASGI middleware, so it checks every request before the server handles it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     cocoer data show data/emotic/index --output outputs/sheet.png
     cocoer data convert SOURCE --format tandon-csv --root data/emotic --output data/emotic/index
 
-check holds the index against what training wants (as `cocoer train` does before it begins: splits, classes, labels), then reads
+check compares the index with what training needs (as `cocoer train` does at its start: splits, classes, labels), then reads
 every image completely and names each one that is broken, with the persons it takes along. Which data set it is comes from
 --config, --dataset or the index's own sidecar. With --config the splits that training reads are looked at, else all.
 show draws a contact sheet: body boxes red; head boxes green (annotated), blue (detected) or orange (estimated).
@@ -36,7 +36,7 @@ from cocoer.paths import refuse_input
 
 
 class _BrokenIndex(CocoerError):
-    """An index that is there and on which nothing can be trained: what `check` looks for, so no wrong usage."""
+    """An existing index that cannot be trained on: the finding of `check`, not wrong usage."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,7 +82,7 @@ def _records(args: argparse.Namespace) -> list[PersonRecord]:
 
 
 def _checked(args: argparse.Namespace) -> list[PersonRecord]:
-    """The persons of the index, held against what training wants. Raises IndexFileError, ConfigError, DatasetError."""
+    """The persons of the index, after the checks that training makes. Raises IndexFileError, ConfigError, DatasetError."""
     config = load_config(args.config, args.overrides).data if args.config else None
     if config is None:
         data = data_of_index(args.index, args.root, args.dataset)

@@ -185,7 +185,7 @@ def check_weights() -> list[Finding]:
 
 
 def check_photographs() -> list[Finding]:
-    """Which routes to photographs are ready and what the others lack; WRONG where there is none."""
+    """The routes to photographs that are ready, and what the others lack; WRONG if none is ready."""
     ready = [route for route in ROUTES if not route.missing]
     default = chosen()
     found = [Finding(OK, f"ready: {route.name}{' (the default)' if route == default else ''}") for route in ready]

@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         people = list(persons.records)
         refuse_inputs(args, persons, split_path(loaded.config.data.index, args.split))
         for column in args.groups:
-            column_values(people, column)  # a column that nobody has is said before anything is computed
+            column_values(people, column)  # an unknown column is an error before anything is computed
         result = run(loaded, persons, args.split, args.batch_size, runtime)
         damaged = {
             damage: run(loaded, persons.damaged(damage), args.split, args.batch_size, runtime)

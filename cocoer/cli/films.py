@@ -56,7 +56,7 @@ def tracked(
 
 
 class _Film:
-    """One video on its way. name: as results call it. stem: of its files, with the folder."""
+    """One video being written. name: the input's name in the results. stem: path of its files without the suffix."""
 
     def __init__(self, name: str, stem: Path, every: int) -> None:
         from cocoer.report.film import FilmWriter
@@ -75,7 +75,7 @@ class _Film:
         self._writer.add(draw_frame(image, result))
 
     def finish(self) -> None:
-        """Put the files in place; a timeline only where somebody was tracked."""
+        """Put the files in place; without a tracked person there is no timeline."""
         from cocoer.report.plots import save
 
         self._writer.close()
@@ -84,5 +84,5 @@ class _Film:
             save(self._timeline.figure(title), self._stem.with_name(f"{self._stem.name}.timeline.png"))
 
     def give_up(self) -> None:
-        """Leave nothing half-written."""
+        """Remove the unfinished file."""
         self._writer.give_up()

@@ -67,7 +67,7 @@ PREPARED = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 some inputs or the run failed, 2 wrong usage.
 
-    What cannot be said (a closed pipe) does not end the work; an answer that a full disk swallowed makes the code 1.
+    A closed pipe does not stop the work; output that a full disk lost makes the code 1.
     """
     if completion.wanted():
         modules = {name: name for name in COMMANDS if name != "prepare"}
@@ -136,7 +136,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if not isinstance(err.filename, str | bytes) or not err.strerror:
             return _told(words[0], _explained(err), debug, _hint(words[0]))
         return _told(words[0], f"{os.fsdecode(err.filename)}: {err.strerror}", debug, "")
-    except Exception as err:  # noqa: BLE001 - the last barrier: a line for people, the traceback on demand
+    except Exception as err:  # noqa: BLE001 - last resort: one line, and the traceback with --debug
         return _told(words[0], _explained(err), debug, _hint(words[0]))
     return code
 
@@ -146,7 +146,7 @@ def _hint(command: str) -> str:
 
 
 def _told(command: str, text: str, debug: bool, hint: str) -> int:
-    """Say what ended the command, in one line where a traceback was not asked for. Returns the exit code."""
+    """Print the error that ended the command, with its traceback under --debug. Returns the exit code."""
     if debug:
         traceback.print_exc()
     print(f"cocoer {command}: error: {text}{'' if debug else hint}", file=sys.stderr)
@@ -154,7 +154,7 @@ def _told(command: str, text: str, debug: bool, hint: str) -> int:
 
 
 def _explained(err: Exception) -> str:
-    """A fault that nobody put into words, in one line."""
+    """An unexpected exception, in one line."""
     said = " ".join(str(err).split())[:300]
     if isinstance(err, MemoryError) or any(mark in said for mark in _NO_MEMORY):
         return f"out of memory ({type(err).__name__}: {said or 'no more to be had'}); give the program more, or smaller inputs"

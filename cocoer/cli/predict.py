@@ -171,7 +171,7 @@ def processes(args: argparse.Namespace) -> AbstractContextManager[Any]:
 
 
 def write_config(output: Path, config: Config, survey: Survey) -> None:
-    """The resolved config beside the results; under another name where somebody else's config.yaml stands."""
+    """Write the resolved config beside the results, under another name if a config.yaml exists that cocoer did not write."""
     from cocoer.config import is_resolved, save_config
     from cocoer.report.results import free_name
 
@@ -183,7 +183,7 @@ def write_config(output: Path, config: Config, survey: Survey) -> None:
 
 
 def announce(recognizer: Recognizer, asked: str) -> str:
-    """What runs, in one line or two."""
+    """The weights, mode and device in use, in one or two lines."""
     about = recognizer.about
     chosen = " (chosen by --device auto)" if asked == "auto" else ""
     runs = ", its ONNX twin in onnxruntime" if about.get("backend") else ""
@@ -267,7 +267,7 @@ def process(
 
 
 def faults(result: ImageResult) -> str:
-    """What is wrong with an image or its persons, on one line; empty where nothing is."""
+    """The errors of an image and its persons, on one line; empty if there are none."""
     name = result.image if result.frame is None else f"{result.image}#{result.frame}"
     if result.status == "error":
         return result.message if result.message.startswith(result.image) else f"{name}: {result.message}"
@@ -285,6 +285,6 @@ def summary(counts: Sequence[int], skipped: int, output: Path) -> str:
 
 
 def say(args: argparse.Namespace, text: str, aloud: bool) -> None:
-    """A remark for people, apart from the answers: on standard error."""
+    """Print a remark on standard error, unless --quiet; aloud: False prints nothing."""
     if text and aloud and not args.quiet:
         print(text, file=sys.stderr)

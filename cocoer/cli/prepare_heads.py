@@ -1,4 +1,4 @@
-"""What `cocoer prepare emotic` and `cocoer prepare table` share: where head boxes come from, and near-duplicates."""
+"""What `cocoer prepare emotic` and `cocoer prepare table` share: the choice of head boxes."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def head_source(parser: argparse.ArgumentParser, args: argparse.Namespace, root:
 
 
 def head_shares(sidecar: Mapping[str, Any], split: str) -> str:
-    """Where the heads of a split come from, with shares; empty where the split has nobody."""
+    """The sources of a split's head boxes, with shares; empty for a split without persons."""
     heads = sidecar["heads"]["sources"].get(split, {})
     return ", ".join(f"{name} {found['share']:.1%}" for name, found in heads.items() if found["persons"])

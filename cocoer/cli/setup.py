@@ -1,4 +1,4 @@
-"""Everything that photographs need, in one command: fetched, checked, converted and tried on a photograph.
+"""Set up everything that photographs need: fetch, check and convert the weights, then try them on a photograph.
 
     cocoer setup photos                              the authors' checkpoint and insightface's detectors (research only)
     cocoer setup photos --with zero-shot             CLIP alone, no weights of CocoER
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _matched(route: Route, sources: Sequence[Path]) -> dict[WeightsFile, Path]:
-    """Which entry each file stands for: by its name, or, for one of another name, the authors' checkpoint.
+    """The catalog entry of each given file: by its name; a file with another name counts as the authors' checkpoint.
 
     Raises UsageError for a file that is not there or that no entry takes.
     """
@@ -135,7 +135,7 @@ def _free() -> int:
 
 
 def _agreed() -> bool:
-    """Ask at a terminal; elsewhere nobody can agree."""
+    """Ask at a terminal; without one the answer is no."""
     if not sys.stdin.isatty():
         return False
     return input("Fetch these under their licences? [y/N] ").strip().lower() in ("y", "yes")
@@ -151,7 +151,7 @@ def _check_room(wanted: Sequence[WeightsFile]) -> None:
 
 
 def _get_all(wanted: Sequence[WeightsFile], matched: dict[WeightsFile, Path]) -> bool:
-    """Get each; goes on after a failure, so that the next run has less to do. Whether all are in place."""
+    """Get each file, and continue after a failure. Returns whether all are in place."""
     failed = []
     for item in wanted:
         try:
@@ -168,7 +168,7 @@ def _get_all(wanted: Sequence[WeightsFile], matched: dict[WeightsFile, Path]) ->
 
 
 def _get(item: WeightsFile, source: Path | None) -> None:
-    """Download or copy one entry; insightface's detectors also from the authors' copy, where its own page gives nothing."""
+    """Download or copy one entry; insightface's detectors from the authors' copy if its own page fails."""
     if source is not None:
         put(item, source)
         return
@@ -211,7 +211,7 @@ def _convert(again: bool) -> None:
 
 
 def _try(route: Route, device: str) -> int:
-    """Answer the photograph. Returns the exit code: 1 where nobody is found among its six people."""
+    """Recognise the people of the photograph. Returns the exit code: 1 if none of its six people is found."""
     from cocoer.data.decode import decode_image
     from cocoer.inference.recognizer import Recognizer
     from cocoer.outputs import ImageResult

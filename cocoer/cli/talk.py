@@ -1,7 +1,7 @@
-"""What a command says: it never ends the work, and it never commands the terminal.
+"""Output of commands: a failed write does not stop the work, and no text can control the terminal.
 
-Letters that a terminal's encoding lacks are shown escaped, a closed pipe (`| head -1`) or a full disk behind standard output
-stops the talking and not the work, and control characters in names (escape sequences, bells, line breaks) are shown escaped.
+Characters outside the terminal's encoding and control characters in names (escape sequences, bells, line breaks) are printed
+escaped. After a closed pipe (`| head -1`) or a full disk, output stops and the work continues.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SteadyStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write with control characters escaped; a return is let through where it begins the text, as progress bars use it."""
+        """Write with control characters escaped; a carriage return at the beginning stays, because progress bars use it."""
         if not self.lost:
             lead = "\r" if text.startswith("\r") else ""
             shown = text if _CURSOR_UP.fullmatch(text) else lead + escaped(text[len(lead) :])
@@ -78,7 +78,7 @@ class SteadyStream:
                 self._lose(err)
 
     def _lose(self, err: Exception) -> None:
-        """Say nothing more: what is left in buffers goes to the null device, or the interpreter would complain at its end."""
+        """Write nothing more; redirect the buffers to the null device, or the interpreter would report an error at exit."""
         self.lost = (err.errno if isinstance(err, OSError) else None) or errno.EBADF
         with contextlib.suppress(OSError, ValueError):
             nothing = os.open(os.devnull, os.O_WRONLY)
@@ -106,7 +106,7 @@ def steady_streams() -> Iterator[list[SteadyStream]]:
 
 
 def _open(stream: TextIO | None, number: int) -> TextIO:
-    """The stream, able to show every letter; the null device where there is none."""
+    """The stream, set to escape characters outside its encoding; the null device where there is no stream."""
     if stream is None:
         return open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     with contextlib.suppress(

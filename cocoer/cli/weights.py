@@ -7,7 +7,7 @@
     cocoer weights convert --release GWT.pth --clip checkpoints/clip/RN50.pt --output checkpoints/release --onnx
     cocoer weights pack outputs/run/best.safetensors --output small.safetensors
 
-Exit code 0: done. 1: a file could not be had, or is wrong. 2: wrong usage.
+Exit code 0: done. 1: a file cannot be fetched, or is wrong. 2: wrong usage.
 """
 
 from __future__ import annotations

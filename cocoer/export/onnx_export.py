@@ -259,7 +259,7 @@ def largest_difference(got: Tensor, wanted: Tensor) -> float:
 
 
 class TorchFile:
-    """An exported .pt2 file, run by torch; called as `OnnxFile` is. Raises ExportError for a file that is none of ours."""
+    """An exported .pt2 file, run by torch; called as `OnnxFile` is. Raises ExportError for a file that cocoer did not export."""
 
     def __init__(self, path: str | Path) -> None:
         extra = {METADATA_KEY: ""}

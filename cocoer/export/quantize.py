@@ -56,7 +56,7 @@ def quantize(source: str | Path, out: str | Path, batches: Iterable[Batch], whos
     """Write the exported file `source` as `out` with 8-bit convolutions, for the ranges that the persons of `batches` show.
 
     whose: where those persons come from; the file's metadata tells it, and how many they were, under `quantized`.
-    Raises ExportError for a file that is none of ours, that is quantized already, or where no person came.
+    Raises ExportError for a file that cocoer did not export, for one that is quantized already, and without persons.
     """
     try:
         import onnx

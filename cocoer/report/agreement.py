@@ -1,4 +1,4 @@
-"""The agreement study as a page: the finding, the numbers that were to be reached, tables, one figure; and all points as CSV."""
+"""The agreement study as a page: the finding, the targets, tables, one figure; and all points as CSV."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ def as_csv(points: Sequence[StudyPoint]) -> str:
 
 
 def finding(table: Table) -> str:
-    """The first sentence of the page."""
+    """The first sentence of the page: the finding."""
     right, paper = (table(table.settings[0], "fresh_first_excluded", who, "any") for who in ("shipped", "paper"))
     if right is None or paper is None:
         return "Nothing was measured yet."
     return (
-        "When CLIP reads head, body and context and the level that reads unlike the others leaves, the contradicting level"
-        f" leaves first in {right.mean:.0f} % of the contradicted persons (the paper's rule: {paper.mean:.0f} %; synthetic"
-        " scenes)."
+        "If CLIP classifies head, body and context separately, and the level whose prediction differs most from the others is"
+        f" excluded first, this is the contradicting level for {right.mean:.0f} % of the contradicted persons (the paper's"
+        f" rule: {paper.mean:.0f} %; synthetic scenes)."
     )
 
 
 def gains(table: Table) -> str:
     """What the gate, and the gate with the late half, bring after each kind of training."""
-    lines = ["A fusion that sees the excluded level weaker, as far as the levels disagree (the gate), changes:", ""]
+    lines = ["Attenuating the excluded level in the fusion, the more the levels disagree (the gate), changes:", ""]
     for name in table.settings:
         metric = "accuracy" if name == "caers" else "mAP"
         gate, late = (
@@ -79,13 +79,13 @@ def gains(table: Table) -> str:
         )
         lines.append(
             f"- {SETTINGS[name]}, {table.trainings(name)} trainings: {metric} by {gate[0]}, on the contradicted persons by"
-            f" {gate[1]}; with half of the answer left to the levels by the same shares by {late[0]} and {late[1]}."
+            f" {gate[1]}; if half of the prediction is the levels' mean, weighted in the same way, by {late[0]} and {late[1]}."
         )
     return "\n".join(lines)
 
 
 def _reached(table: Table) -> str:
-    """The numbers that were to be reached, and whether they are."""
+    """The targets, and whether they are reached."""
     rows = []
 
     def add(what: str, setting: str, p: StudyPoint | None, at_least: float | None, above_zero: bool = False) -> None:
@@ -107,7 +107,10 @@ def _reached(table: Table) -> str:
     limits = {"short": (2.0, 5.0), "long": (0.0, 1.5)}
     for setting in limits:
         add(
-            "contradicting level leaves first, %", setting, table(setting, "fresh_first_excluded", "shipped", "any"), 85
+            "contradicting level excluded first, %",
+            setting,
+            table(setting, "fresh_first_excluded", "shipped", "any"),
+            85,
         )
     for variant, name in (("gate", "gate"), ("gate_late", "gate and late half")):
         for setting, (everybody, marked) in limits.items():
@@ -161,7 +164,7 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
         finding(table),
         gains(table),
         words.HEAD.format(command=command),
-        "## The numbers that were to be reached",
+        "## Targets",
         _reached(table),
     ]
     if {"short", "long"} <= set(table.settings):
@@ -178,15 +181,16 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
             parts.append(words.CAERS_TRAINED.format(**by))
     first = table.settings[0]
     parts += [
-        "## Which level leaves first",
-        f"Percent of the contradicted persons whose contradicting level leaves first ({SETTINGS[first]}; chance {CHANCE:.1f}).",
+        "## Which level is excluded first",
+        "Percent of the contradicted persons whose contradicting level is excluded first"
+        f" ({SETTINGS[first]}; chance {CHANCE:.1f}).",
         made.exclusion(table, first),
         *(_when_it_holds(table, first, images) if noises(table, first) else []),
         *made.shipped(facts.get("shipped") or {}),
         *made.caers((facts.get("shipped") or {}).get("zero_shot_caers")),
-        "## What it costs to compute",
+        "## Computing cost",
         words.COMPUTE,
-        "## How it is measured, and what it does not say",
+        "## Method and limits",
         words.METHOD.format(**facts),
     ]
     return "\n\n".join(parts) + "\n"
@@ -215,14 +219,14 @@ def _lost(table: Table, name: str) -> str:
 def _when_it_holds(table: Table, setting: str, images: str) -> list[str]:
     """The sections on weaker CLIPs, shares, and where it costs."""
     return [
-        "## How good must CLIP be?",
+        "## How accurate CLIP must be",
         words.STRENGTH,
         made.strength(table, setting),
         *([words.OTHER_CLIPS, made.other_clips(table, setting)] if clips(table, setting) else []),
-        f"![Who leaves first and what it brings]({images}{PLOT})",
+        f"![Which level is excluded first, and the gain]({images}{PLOT})",
         "## As more persons are contradicted",
         made.shares(table, setting),
-        "## Where it costs",
+        "## Where it loses accuracy",
         words.COSTS,
         made.costs(table, setting),
     ]

@@ -1,4 +1,4 @@
-"""The tables of the agreement page: who answers best, who leaves first, how good CLIP must be, where it costs."""
+"""The tables of the agreement page: accuracy by variant, first exclusions, the required CLIP, and losses."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def headline(table: Table, setting: str) -> str:
         rows.append([text, *shown, *gains])
     metric = "accuracy" if setting == "caers" else "mAP"
     return markdown_table(
-        ["what answers", f"{metric}, all", "contradicted", "others", "gain, all", "gain, contradicted"], rows
+        ["prediction by", f"{metric}, all", "contradicted", "others", "gain, all", "gain, contradicted"], rows
     )
 
 
@@ -94,7 +94,7 @@ def exclusion(table: Table, setting: str) -> str:
         row = [text, value(table(setting, "fresh_first_excluded", name, "any"))]
         row += [value(table(setting, "pool_first_excluded", name, level)) for level in LEVELS]
         rows.append(row)
-    return markdown_table(["who decides", "any level (fresh persons)", *(f"the {level}" for level in LEVELS)], rows)
+    return markdown_table(["excluded by", "any level (fresh persons)", *(f"the {level}" for level in LEVELS)], rows)
 
 
 def noises(table: Table, setting: str) -> list[float]:
@@ -114,14 +114,14 @@ def strength(table: Table, setting: str) -> str:
         for test in ("strength", "strength_contradicted"):
             row += [value(table(setting, test, "shipped", what, share)) for what in ("clip_late", "clip_agree")]
         rows.append(row)
-    columns = ["noise", *(f"mAP of the {level} read alone" for level in LEVELS), "leaves first rightly, %",
+    columns = ["noise", *(f"mAP of the {level} read alone" for level in LEVELS), "excluded first correctly, %",
                "mean of readings, all", "agreement, all",
                "mean of readings, contradicted", "agreement, contradicted"]  # fmt: skip
     return markdown_table(columns, rows)
 
 
 def clips(table: Table, setting: str) -> list[str]:
-    """The further CLIPs that read along, by name, the one that reads worst first."""
+    """The further CLIPs of the study, by name, the least accurate first."""
     names = {key[2] for key in table.points if key[:2] == (setting, "strength") and key[2] != "shipped"}
     return sorted(names, key=lambda name: reads(table, setting, name))
 
@@ -143,7 +143,7 @@ def other_clips(table: Table, setting: str) -> str:
         gate = "gate" if name == "shipped" else f"gate_{name}"
         row += [gain(table(setting, "fresh_gain", gate, condition)) for condition in ("all", "contradicted")]
         rows.append(row)
-    columns = ["CLIP", *(f"mAP of the {level} read alone" for level in LEVELS), "leaves first rightly, %",
+    columns = ["CLIP", *(f"mAP of the {level} read alone" for level in LEVELS), "excluded first correctly, %",
                "mean of readings, contradicted", "agreement, contradicted", "gate's gain, all",
                "gate's gain, contradicted"]  # fmt: skip
     return markdown_table(columns, rows)
@@ -187,7 +187,7 @@ def costs(table: Table, setting: str) -> str:
         rows.append(row)
     columns = [
         "gain in mAP",
-        "two levels agree on the wrong thing",
+        "two levels agree on the wrong label",
         *(f"{level} {damage}" for damage in ("blurred", "occluded") for level in LEVELS),
     ]
     left = [
@@ -196,7 +196,7 @@ def costs(table: Table, setting: str) -> str:
         for level in LEVELS
         if (p := table(setting, f"{damage}_first_excluded", "shipped", level)) is not None
     ]
-    return markdown_table(columns, rows) + "\n\nHow often the damaged level leaves first: " + ", ".join(left) + "."
+    return markdown_table(columns, rows) + "\n\nHow often the damaged level is excluded first: " + ", ".join(left) + "."
 
 
 def spread(interval: Mapping[str, float] | None) -> str:
@@ -224,7 +224,7 @@ def shipped(evaluations: Mapping[str, Any]) -> list[str]:
         return []
     columns = [
         "competition",
-        "contradicting level leaves first, %",
+        "contradicting level excluded first, %",
         "of persons",
         "mAP",
         "minus no update",
@@ -246,7 +246,7 @@ def caers(found: Mapping[str, Any] | None) -> list[str]:
     return [
         "## CLIP alone in CAER-S's world",
         text,
-        markdown_table(["what answers", "accuracy, all", "accuracy, contradicted"], rows),
+        markdown_table(["prediction by", "accuracy, all", "accuracy, contradicted"], rows),
         CAERS_COMMANDS,
     ]
 

@@ -1,4 +1,4 @@
-"""The band over everything that weights trained on synthetic scenes have made."""
+"""The warning band above every drawing made with weights that were trained on synthetic scenes."""
 
 from __future__ import annotations
 

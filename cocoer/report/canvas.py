@@ -38,7 +38,7 @@ PERSON_COLOURS: tuple[Colour, ...] = (
     BODY_GREEN, (41, 161, 255), (255, 133, 27), (240, 70, 150), (160, 110, 255), (0, 205, 205),
     (240, 200, 0), (255, 90, 80), (150, 205, 50), (200, 140, 90), (110, 150, 190), (230, 130, 240),
 )  # fmt: skip
-"""One hue per person where an image shows several; they come round again after twelve."""
+"""One hue per person where an image shows several; they repeat after twelve."""
 
 _SPELLED_OUT = {
     0x2013: "-", 0x2014: "-", 0x2212: "-", 0x2026: "...", 0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"',

@@ -11,7 +11,7 @@ from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, RULES, Poi
 from cocoer.report.plots import Panel, line_figure
 
 _DRAWN = ("none", "one", "two", "release", "late_fusion", "vote")
-"""Rules in the plot of scores: few enough to be told apart."""
+"""Rules in the plot of scores: few enough to be distinguishable."""
 _GAINING = ("one", "two", "vote", "vote_three")
 _SHARE = "contradicted persons (share)"
 

@@ -1,4 +1,4 @@
-"""The conflict benchmark's figures, found by what they are, and the names under which they are shown."""
+"""Lookup of the conflict benchmark's figures by their keys, and the display names of the keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANCE = 100 / 3
 
 
 class Points:
-    """The benchmark's figures, found by what they are. Raises KeyError for one that was not measured."""
+    """The benchmark's figures by their keys. Raises KeyError for one that was not measured."""
 
     def __init__(self, points: Sequence[ConflictPoint]) -> None:
         self.all = tuple(points)

@@ -1,4 +1,4 @@
-"""The paper's case study (Fig. 5 and 6) for one person: what each level said, how the levels competed, what came out.
+"""The paper's case study (Fig. 5 and 6) for one person: the prediction of each level, the competition and the final prediction.
 
 Left the image with the person's boxes. Right the columns GT, Prediction, Head, Body, Context and V-I, the last one being the
 pseudo label; a level's label that neither V-I nor the prediction shares is struck out in orange. Below the levels L_hier (the

@@ -1,4 +1,4 @@
-"""A tracked video as a video: every frame with boxes, ids and the two most probable emotions, as MP4."""
+"""The annotated MP4 of a tracked video: every frame with boxes, ids and the two most probable emotions."""
 
 from __future__ import annotations
 
@@ -142,6 +142,6 @@ class FilmWriter:
         return self.path
 
     def give_up(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished file."""
         self._file.close()
         self._unfinished.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ _WIDEST = 900
 
 
 def people_frame(results: Sequence[ImageResult]) -> DataFrame:
-    """One row per person, the columns of results.csv; images without anybody have none. Raises MissingExtra without pandas."""
+    """One row per person, the columns of results.csv; images without persons have none. Raises MissingExtra without pandas."""
     try:
         import pandas
     except ImportError as err:

@@ -1,4 +1,4 @@
-"""The table of people: a line a person; an image without anybody, or that failed, has one line without a person."""
+"""The table of people: one line per person; an image without persons, or with an error, has one line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Results tables as Markdown, CSV, LaTeX and one self-contained HTML page; the same rows in each, none left out.
 
-A table reads as the paper's do: row, paper, ours, difference. What is the same in every measured row (persons, seeds,
-definition, selection split, commit, command) is said once below the title; what differs has a column of its own.
+A table reads as the paper's do: row, paper, ours, difference. Facts that all measured rows share (persons, seeds,
+definition, selection split, commit, command) stand once below the title; facts that differ have a column.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ MOST_BINS = 600
 MOST_PEOPLE = 8
 MOST_EMOTIONS = 5
 LEAST_S = 0.5
-"""Seconds for which somebody has to be seen to be shown."""
+"""Seconds for which a person must be visible to be shown."""
 
 LEVEL_COLOURS = {"head": "#E69F00", "body": "#009E73", "context": "#0072B2"}
 

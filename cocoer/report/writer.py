@@ -1,4 +1,4 @@
-"""Answers of a run to its output folder, in a thread of their own."""
+"""Writing the results of a run into its output folder, in a separate thread."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def write_results(
 
 
 def _added(folder: ResultFolder, result: ImageResult, item: Named, image: Image.Image | None) -> Written:
-    """One result written, or, where that fails for a reason of its own, a row that says why."""
+    """Write one result, or an error row if this result cannot be written."""
     try:
         files = folder.add(result, item.stem, item.position, image)
     except OutputError:

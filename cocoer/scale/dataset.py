@@ -1,4 +1,4 @@
-"""The output: a Parquet data set with a row an image, what it was made with, and what of a manifest is still to be done.
+"""The output: a Parquet data set with one row per image, its provenance, and the part of a manifest that is still to do.
 
 `OUT/*.parquet` are the rows; `OUT/_cocoer/` holds run.json (config, weights' SHA-256, version) and, until the run ends, its work.
 A file counts when its footer can be read and no engine left it marked as unfinished; the ids in files that count are done.
@@ -37,7 +37,7 @@ _OUR_NAMES = re.compile(r"part-[0-9a-f]+-\d+\.parquet|[0-9a-f]{32}_\d+.*\.parque
 
 
 def run_facts(recognizer: Recognizer, inputs: Sequence[str]) -> dict[str, Any]:
-    """What a data set says of how it was made: weights, config, inputs, version."""
+    """How a data set is made: weights, config, inputs, version."""
     about = recognizer.about
     config = config_to_dict(recognizer.config)
     return {
@@ -52,7 +52,7 @@ def run_facts(recognizer: Recognizer, inputs: Sequence[str]) -> dict[str, Any]:
 
 
 def begin(out: Place, facts: Mapping[str, Any]) -> None:
-    """Write run.json, or hold an earlier one against it. Raises ScaleError for other weights, settings or inputs."""
+    """Write run.json, or compare with an earlier one. Raises ScaleError for other weights, settings or inputs."""
     place = out / "_cocoer" / _RUN
     before = facts_of(out)
     if before is None:
@@ -75,7 +75,7 @@ def begin(out: Place, facts: Mapping[str, Any]) -> None:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """The settings that answers can depend on; how many persons a forward pass takes is none."""
+    """The settings that predictions depend on: all but the batch size."""
     for section in ("data", "model", "inference"):
         for key in sorted(before[section].keys() | now[section].keys()):
             if (section, key) != ("inference", "batch_size"):
@@ -112,10 +112,10 @@ def parts_of(out: Place) -> list[Place]:
 
 
 def settle(out: Place, retry_errors: bool = False) -> tuple[pyarrow.ChunkedArray, list[str]]:
-    """Put right what a killed run left, before another begins. Returns the ids that are done, and remarks.
+    """Clean up after a killed run before another begins. Returns the finished ids, and remarks for the user.
 
-    Files that an engine marked as unfinished, and files without a footer, go. An id that stands in two files (a worker of the
-    killed run lived on for a while) keeps its first row. retry_errors: rows with an error go too, and are done again.
+    Files that an engine marked as unfinished, and files without a footer, are removed. An id in two files (a worker outlived the
+    killed run) keeps its first row. retry_errors: rows with an error are removed too, so these images are processed again.
     Raises ScaleError for a .parquet file that somebody else has put there, which stays.
     """
     remarks = []
@@ -140,7 +140,9 @@ def settle(out: Place, retry_errors: bool = False) -> tuple[pyarrow.ChunkedArray
         parts.append(part)
         ids.append(table["id"].combine_chunks())
         statuses.append(table["status"].combine_chunks())
-    (out / "_cocoer" / "commits").delete_folder()  # a worker that lives on cannot say any more that its file is whole
+    (
+        out / "_cocoer" / "commits"
+    ).delete_folder()  # a worker that is still alive can no longer mark its file as complete
     if torn:
         remarks.append(f"{torn} unfinished files of an earlier run were removed; their images are done again")
     every = pyarrow.chunked_array(ids, pyarrow.string())

@@ -1,7 +1,7 @@
-"""What INPUT names, as a manifest: one row an image, nothing decoded. Folders, buckets, manifests, WebDataset tar shards.
+"""The manifest of INPUT: one row per image, nothing decoded. INPUT: folders, buckets, manifests, WebDataset tar shards.
 
-What cannot be used but is named (an unreadable shard or folder, a name that is no text) is a row with a fault, in its place, and
-the rest goes on. An input of which nothing can be used is a ScaleError.
+An unusable entry (an unreadable shard or folder, a file name that is not text) becomes a row with a fault, and listing continues.
+An input without any usable image is a ScaleError.
 """
 
 from __future__ import annotations

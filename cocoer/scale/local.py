@@ -1,4 +1,4 @@
-"""The engine without an engine: this process, or those of torchrun, each with every n-th chunk."""
+"""The local engine: this process, or the processes of torchrun, each with every n-th chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders and buckets through one door: pyarrow's file systems, and fsspec's where pyarrow has none."""
+"""Local folders and buckets behind one class: pyarrow's file systems, and fsspec's for the others."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Ray Data as the engine: a pool of actors, each with one recogniser; Ray writes the files and marks those that are whole.
+"""Ray Data as the engine: a pool of actors, each with one recogniser; Ray writes the files and marks the complete ones.
 
-Ray reads chunk numbers, and its actors read the manifest, the images and nothing else twice. What is done is left out before Ray
-starts (`dataset.plan`), so its own filter, an actor that would want a CPU of its own, never runs.
+Ray reads chunk numbers only; its actors read the manifest and the images. Finished images are left out before Ray starts
+(`dataset.plan`), so Ray's own checkpoint filter, an actor that needs a CPU, does not run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cocoer.scale.places import place_of
 from cocoer.scale.worker import Job, Worker
 
 _STARTS = 3
-"""Tries of starting Ray on this machine; a busy one needs more than the 30 seconds that Ray waits (2.60)."""
+"""Attempts to start Ray on this machine: a busy machine can need more than the 30 seconds that Ray 2.60 waits."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Pool:
 
 
 def annotate_on_ray(job: Job, chunks: int, pool: Pool, progress: bool = False) -> None:
-    """Answer all chunks and write them. progress: Ray's bars on standard error.
+    """Process all chunks and write their rows. progress: Ray's bars on standard error.
 
-    Raises MissingExtra without ray, OutputError on a full disk, EngineError for what else ended the run; what is written stays.
+    Raises MissingExtra without ray, OutputError on a full disk, EngineError for any other failure; rows already written stay.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     try:
@@ -120,7 +120,7 @@ def _start(ray: Any, pool: Pool) -> None:
 
 
 def _told(job: Job, err: BaseException) -> OutputError | EngineError:
-    """What ended the run, for people: the innermost cause."""
+    """The error for the user: the innermost cause of Ray's exception."""
     cause: BaseException = err
     while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None and inner is not cause:
         cause = inner

@@ -1,7 +1,7 @@
-"""One Parquet row an image with its persons nested, and back to the dictionary that `ImageResult.to_dict` writes.
+"""The Parquet schema and rows of the data set: one row per image, with its persons nested.
 
-A row a person would lose rows after a crash: an engine may cut a block inside an image, and the image's id then says "done" of
-both halves.
+Rows per person could be lost after a crash: an engine may cut a block within an image, and the image's id would then count the
+whole image as done.
 """
 
 from __future__ import annotations

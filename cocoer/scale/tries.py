@@ -1,8 +1,8 @@
-"""Who was at work when its worker died: marks on the shared place, which outlive the process, the machine and the run.
+"""Images that crash their worker, found by marks in the output folder, which survive the process, the machine and the run.
 
-A chunk is marked while it is answered. Whoever finds a chunk marked answers its images one by one, each with a mark that counts;
-an image that was begun alone `ALONE` times and never ended is not begun again. So killed workers are found out, whatever killed
-them: a decoder's fault, the kernel for want of memory, a power cut.
+A chunk has a mark while a worker processes it. A worker that finds a mark processes the chunk's images one by one, each with a
+counting mark; an image that was started alone `ALONE` times and never finished is not started again. This covers every cause:
+a decoder's fault, the kernel's out-of-memory killer, a power cut.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from cocoer.scale.places import Place
 
 ALONE = 2
-"""Tries of an image by itself, after one with its chunk; with three in all none is given up for a kill nearby."""
+"""Attempts for an image alone, after one with its chunk: three in total, so an unrelated kill does not exclude an image."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One mark. count: how often this was begun and never ended."""
+    """One mark. count: how often the work was started and not finished."""
 
     place: Place
 
@@ -31,7 +31,7 @@ class Mark:
 
     @property
     def count(self) -> int:
-        """0 where nobody died. Raises OSError."""
+        """0 if no worker died. Raises OSError."""
         try:
             return int(self.place.read() or b"1")
         except FileNotFoundError:
@@ -44,5 +44,5 @@ class Mark:
         self.place.note(str(self.count + 1).encode())
 
     def end(self) -> None:
-        """It was ended, well or with an error. Raises OSError."""
+        """Remove the mark: the work has finished, with or without an error. Raises OSError."""
         self.place.delete()

@@ -1,4 +1,4 @@
-"""One recogniser and the chunks that it answers: rows of the manifest in, rows of the data set out. Runs in every engine."""
+"""A worker of every engine: one recogniser, rows of the manifest in, rows of the data set out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Job:
 
 
 class Worker:
-    """Answers chunks. recognizer: None loads the job's. Raises as `Recognizer.from_options`; ScaleError for other weights."""
+    """Processes chunks. recognizer: None loads the job's. Raises as `Recognizer.from_options`; ScaleError for other weights."""
 
     def __init__(self, job: Job, recognizer: Recognizer | None = None) -> None:
         self.job = job
@@ -75,7 +75,7 @@ class Worker:
         return self.answer(self._todo.read_row_group(number).to_pylist())
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
-        """One row an image, in order. An image that has killed its worker `1 + ALONE` times is an error's row."""
+        """One row an image, in order. An image that crashed its worker `1 + ALONE` times becomes an error row."""
         mark = Mark.of(self._tries, [row["id"] for row in rows])
         died, out = mark.count, list[dict[str, Any]]()
         mark.begin()

@@ -1,8 +1,8 @@
-"""Asks any endpoint that speaks OpenAI's chat completions, through the `openai` client; answers are kept on disk.
+"""Client for any endpoint with OpenAI's chat completions, built on the `openai` package; answers are cached on disk.
 
-Retries and their waits are the library's. Ours: one deadline per attempt (`transport`), a budget of requests, a cache, and
-that neither the key nor any other credential comes into a message, a file or another server. Nothing is sent before `ask`;
-redirects are refused, because they would carry the key along.
+The package does the retries. This module adds one deadline per attempt (`transport`), a budget of requests, the cache, and
+protection of the key and other credentials: they never appear in a message, a file or a request to another server. Nothing is
+sent before `ask`; redirects are refused, because they would forward the key.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class ChatClient:
 
 
 class _Failed(RuntimeError):
-    """This question has no answer; others may have."""
+    """One question failed; the run continues with the others."""
 
 
 def _checked_endpoint(endpoint: str, key: str) -> str:

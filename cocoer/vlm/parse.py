@@ -1,4 +1,4 @@
-"""Emotion labels out of whatever a language model writes: JSON, lists, sentences, refusals, rubbish."""
+"""Emotion labels parsed from a language model's answer: JSON, lists, sentences, refusals, or text without labels."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from cocoer.vlm.parse import parse_labels
 from cocoer.vlm.prompts import Question
 
 MOST_FAILURES = 5
-"""So many questions in a row without an answer, and the endpoint is held to be down."""
+"""After this many questions in a row without an answer the endpoint counts as unavailable."""
 
 
 @dataclass(frozen=True)

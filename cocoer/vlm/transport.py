@@ -1,5 +1,4 @@
-"""One HTTP attempt as a whole: it ends in time however slowly the server drips, its answer has a bounded size, and no header
-of the environment travels along."""
+"""HTTP transport with limits: one deadline for the whole attempt, a bounded answer size, and no headers from the environment."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ class BoundedTransport(httpx2.BaseTransport):
 
 
 def _whole(response: httpx2.Response, request: httpx2.Request) -> httpx2.Response:
-    """The response with its body read; packed content stays as it came, and is then no answer that anybody understands."""
+    """The response with its body read; compressed content is not unpacked, and then fails as an invalid answer."""
     body = bytearray()
     stream = response.stream
     assert isinstance(stream, httpx2.SyncByteStream)

@@ -1,4 +1,4 @@
-"""The wanted members of a download, by name, out of a zip, a tar (plain or packed), a 7z, or the bare file itself."""
+"""Extracting the wanted members of a download, by name, from a zip, tar (plain or compressed), 7z, or the bare file itself."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _inside(item: WeightsFile, names: list[str], wanted: str) -> str | None:
 
 
 def is_archive(file: Path) -> bool:
-    """Whether a file is a zip, tar or 7z of files; a PyTorch checkpoint, which is a zip inside, is none."""
+    """Whether a file is a zip, tar or 7z of files; a PyTorch checkpoint, itself a zip, does not count."""
     kind = _kind(file)
     if kind == "zip":
         try:

@@ -1,7 +1,7 @@
 """Every file that cocoer can use and does not make itself: where it comes from, its size, checksum, licence and place.
 
-A size or checksum that its publisher does not state, or that was not to be found, is None and said to be so; nothing is
-guessed. `cocoer weights` lists, fetches and verifies what stands here. Imports nothing heavy.
+A size or checksum that its publisher does not state, or that could not be found, is None; nothing is guessed. `cocoer weights`
+lists, fetches and verifies these files. Imports nothing heavy.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ gdown carries the bytes, from Google Drive (with its confirmation and quota page
 continues a broken transfer by a range request and tries again. Not pooch, whose downloader starts from nothing after a break.
 A download grows in `NAME.download*.part` beside its place and is renamed when size and checksum agree, so a file under its final
 name is always whole. Only addresses of the catalog are opened (or the mirror's, `COCOER_MIRROR`), and only by `cocoer weights
-fetch` and `cocoer setup`. Where no checksum is published, the first fetch records one, and later ones are held against it.
+fetch` and `cocoer setup`. Where no checksum is published, the first fetch records one, and later fetches are compared with it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def fetch(item: WeightsFile, progress: Progress = lambda done, total: None) -> N
 
 
 def put(item: WeightsFile, source: Path) -> None:
-    """Take a file that somebody brought along (a machine without a network), check it and put a copy in place.
+    """Take a file that was downloaded elsewhere (for a machine without a network), check it and put a copy in place.
 
     source: the file as published; for an archive also the one member that is needed. Raises FetchError.
     """

@@ -1,4 +1,4 @@
-"""Where files are looked for: the one place that knows about clones, wheels, `$COCOER_HOME` and the user's cache.
+"""Search paths for files: the clone or wheel, `$COCOER_HOME` and the user's cache.
 
 Three kinds of folders, all laid out as a clone of the project is (`checkpoints/`, `thirdparty/`, `configs/`):
 
@@ -61,7 +61,7 @@ def roots() -> tuple[Path, ...]:
 
 
 def _user() -> str:
-    """What tells this user from others where nothing names one."""
+    """A name that is unique to this user, for a temporary folder."""
     if sys.platform == "win32":
         user = os.environ.get("USERNAME", "user")
     else:
@@ -109,6 +109,6 @@ def place_of(name: str | Path) -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path for people and for commands that they may repeat: short where it lies in the working folder, else whole."""
+    """A path for messages and commands: relative inside the working folder, else absolute."""
     here = Path.cwd()
     return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()

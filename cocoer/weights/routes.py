@@ -1,6 +1,6 @@
-"""The ways to answer photographs: what each needs, what of it is missing, and which one `cocoer setup photos` chose.
+"""Routes to photographs: what each needs, what is missing, and which one `cocoer setup photos` chose.
 
-A way is a recogniser (`release`: the authors' checkpoint; `zero-shot`: CLIP alone) with detectors (`insightface`, for research
+A route is a recogniser (`release`: the authors' checkpoint; `zero-shot`: CLIP alone) with detectors (`insightface`, for research
 only; `permissive`, also for commercial use). Imports nothing heavy.
 """
 
