@@ -257,9 +257,14 @@ def draw_scaling(rows: list[Row], file: Path) -> None:
     for (variant, mode), points in series_of(rows).items():
         panels.setdefault(variant, {})[mode] = [(float(work), cost) for work, cost in points]
     words = {"persons in one image": "persons", "images": "images", "workspace, by classes": "classes"}
-    drawing = line_figure(
-        [Panel(name, words.get(name, "persons"), "time (ms)", lines, from_zero=True) for name, lines in panels.items()]
-    )
+    drawn = []
+    for name, lines in panels.items():
+        unit, milliseconds = (
+            ("s", 1000.0) if max(cost for line in lines.values() for _, cost in line) >= 1e4 else ("ms", 1.0)
+        )
+        shown = {mode: [(work, cost / milliseconds) for work, cost in line] for mode, line in lines.items()}
+        drawn.append(Panel(name, words.get(name, "persons"), f"time ({unit})", shown, from_zero=True))
+    drawing = line_figure(drawn)
     say(f"{' and '.join(str(made) for made in save(drawing, file))}: drawn")
 
 

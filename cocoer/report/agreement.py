@@ -15,7 +15,7 @@ from cocoer.report import agreement_tables as made
 from cocoer.report import agreement_words as words
 from cocoer.report.agreement_tables import Table, clips, gain, noises, reads, sure, value
 from cocoer.report.agreement_words import SETTINGS
-from cocoer.report.plots import Panel, line_figure, save
+from cocoer.report.plots import DRAWN, Panel, line_figure, save, with_note
 from cocoer.report.text import markdown_table
 from cocoer.spreadsheet import csv_text
 
@@ -42,7 +42,7 @@ def write_agreement(
     if not images:
         write_text(folder / POINTS, as_csv(points))
     read = noises(table, table.settings[0])
-    plots = save(strength_figure(table), folder / images / PLOT) if read else []
+    plots = save(with_note(strength_figure(table), DRAWN, above=True), folder / images / PLOT) if read else []
     return [folder / PAGE, *([] if images else [folder / POINTS]), *plots]
 
 

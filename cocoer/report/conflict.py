@@ -14,7 +14,7 @@ from cocoer.outputs import ConflictPoint
 from cocoer.report.conflict_plots import exclusion_plot, gain_plot, score_plot
 from cocoer.report.conflict_points import CHANCE, CONDITIONS, LABELS, Points, where_contradicted
 from cocoer.report.conflict_words import figures, findings
-from cocoer.report.plots import save
+from cocoer.report.plots import DRAWN, save, with_note
 from cocoer.report.text import markdown_table
 from cocoer.spreadsheet import csv_text
 
@@ -55,7 +55,8 @@ def publish_conflict(
 
 def _save_plots(points: Points, folder: Path) -> list[Path]:
     figures = (exclusion_plot(points), score_plot(points), gain_plot(points))
-    return [path for name, figure in zip(PLOTS, figures, strict=True) for path in save(figure, folder / name)]
+    noted = [with_note(figure, DRAWN, above=True) for figure in figures]
+    return [path for name, figure in zip(PLOTS, noted, strict=True) for path in save(figure, folder / name)]
 
 
 def without_rows(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Plots of the conflict benchmark: who leaves first, mAP under every rule, and what an update gains."""
+"""Plots of the conflict benchmark: which level is excluded first, mAP under every rule, and what an update gains."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _panel(title: str, y_label: str, lines: dict[str, list[ConflictPoint]], pair
 
 
 def exclusion_plot(points: Points) -> Figure:
-    """How often the contradicting level leaves first, for each pseudo label; one panel per contradicting level."""
+    """How often the contradicting level is excluded first, for each pseudo label; one panel per contradicting level."""
     shares = [share for share in points.shares if share]
     panels = []
     for condition in CONDITIONS:
         lines = {
             name: [points("first_excluded", s, condition, label=key) for s in shares] for key, name in LABELS.items()
         }
-        panel = _panel(f"Where {where_contradicted(condition)}", "contradicting level leaves first (%)", lines)
+        panel = _panel(f"Where {where_contradicted(condition)}", "contradicting level excluded first (%)", lines)
         panels.append(replace(panel, from_zero=True, reference=("chance", CHANCE)))
     return line_figure(panels)
 

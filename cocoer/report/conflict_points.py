@@ -14,7 +14,7 @@ RULES: Mapping[str, str] = {
     "release": "release rule",
     "late_fusion": "late fusion",
     "late_fusion_two": "late fusion without the first excluded",
-    "vote": "type one, survivors vote",
+    "vote": "type one, remaining levels vote",
     "vote_three": "type one, all three vote (control)",
 }
 LABELS: Mapping[str, str] = {"vocabulary": "V-I", "fused": "fused prediction", "true": "true label (upper bound)"}

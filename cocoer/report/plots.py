@@ -25,6 +25,9 @@ from cocoer.files import write_file
 Point = tuple[float, float]
 
 STYLE = Path(__file__).with_name("cocoer.mplstyle")
+DRAWN = "SYNTHETIC: drawn scenes, not photographs"
+"""The note of plots whose numbers were measured on synthetic images."""
+
 FORMATS = (".png", ".pdf")
 
 _DPI = 200  # of saved pixels
@@ -157,12 +160,14 @@ def image_figure(image: Image.Image) -> Figure:
     return figure
 
 
-def with_note(figure: Figure, note: str) -> Figure:
-    """The figure with a note in a band below it, such as `outputs.SYNTHETIC`; as it is where the note is empty."""
+def with_note(figure: Figure, note: str, above: bool = False) -> Figure:
+    """The figure with a note in a band below it, such as `outputs.SYNTHETIC`; as it is where the note is empty.
+
+    above: over it, for a figure without a title, whose legend stands below.
+    """
     if note:
-        figure.supxlabel(
-            note, fontsize="small", color="black", bbox={"facecolor": "#ffb000", "edgecolor": "none"}, wrap=True
-        )
+        place = figure.suptitle if above else figure.supxlabel
+        place(note, fontsize="small", color="black", bbox={"facecolor": "#ffb000", "edgecolor": "none"}, wrap=True)
     return figure
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from cocoer.files import write_text
 from cocoer.outputs import ResultTable
 from cocoer.report.evaluation import Grid, calibration_grid, few_persons, group_grid, robustness_grid, spread
-from cocoer.report.plots import Panel, line_figure, save
+from cocoer.report.plots import DRAWN, Panel, line_figure, save, with_note
 from cocoer.report.tables import as_html, as_markdown
 
 Result = Mapping[str, Any]
@@ -23,7 +23,7 @@ _WHEN = {"before": "uncalibrated", "after": "calibrated"}
 def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict[str, Figure]]:
     """Tables of one result, and the figures by the key of their table. key: before every key, to tell results apart."""
     numbers, name = result["numbers"], result["name"]
-    note = "SYNTHETIC: drawn scenes, not photographs" if result["synthetic"] else ""
+    note = DRAWN if result["synthetic"] else ""
     tables = [_table(f"{key}protocol", f"{name}: how it was measured", "", protocol_grid(result))]
     figures: dict[str, Figure] = {}
     for column, found in numbers.get("groups", {}).items():
@@ -32,19 +32,12 @@ def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict
     if found := numbers.get("calibration"):
         title, caption = f"{name}: calibration", calibration_caption(found)
         tables.append(_table(f"{key}calibration", title, caption, calibration_grid(found)))
-        figures[f"{key}calibration"] = _noted(reliability_figure(found), note)
+        figures[f"{key}calibration"] = with_note(reliability_figure(found), note, above=True)
     if found := numbers.get("robustness"):
         title, caption = f"{name}: damaged persons", robustness_caption(found)
         tables.append(_table(f"{key}robustness", title, caption, robustness_grid(found)))
-        figures[f"{key}robustness"] = _noted(robustness_figure(found), note)
+        figures[f"{key}robustness"] = with_note(robustness_figure(found), note, above=True)
     return tables, figures
-
-
-def _noted(figure: Figure, note: str) -> Figure:
-    """The figure with a note above it, for a legend may stand below; as it is where the note is empty."""
-    if note:
-        figure.suptitle(note, fontsize="small", bbox={"facecolor": "#ffb000", "edgecolor": "none"}, wrap=True)
-    return figure
 
 
 def write_result(folder: Path, result: Result) -> None:
