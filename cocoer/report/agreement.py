@@ -151,7 +151,7 @@ def strength_figure(table: Table) -> Figure:
     x = "mAP of one level read by CLIP, mean of three (%)"
     return line_figure(
         [
-            Panel("Who leaves first", x, "contradicting level first (%)", first, reference=("chance", CHANCE)),
+            Panel("First exclusion", x, "contradicting level excluded first (%)", first, reference=("chance", CHANCE)),
             Panel("Agreement minus mean of the readings", x, "difference in mAP (points)", gains, from_zero=True),
         ]
     )
