@@ -121,7 +121,7 @@ def _run(load: Callable[[], object], name: str) -> None:
         load()
     except PluginError as err:
         raise PluginError(f"--plugin {name}: {err}") from None
-    except Exception as err:
+    except (Exception, SystemExit) as err:  # a script that ends its own process is no plugin
         trace = err.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import subprocess
@@ -17,6 +18,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 from archive_world import assert_same, image, rows, run, weights, write_images, write_shard
+from rights import as_anybody, needs_rights
 from tiny_recognizer import ROOT
 
 from cocoer.cli import annotate, predict
@@ -194,12 +196,18 @@ def test_an_input_that_is_none_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+@needs_rights
 def test_a_folder_without_rights_is_one_row(tmp_path: Path) -> None:
     write_images(tmp_path, 1)
     (tmp_path / "closed").mkdir(mode=0)
-    table, _ = list_inputs([str(tmp_path)])
-    assert "cannot be read" in table["fault"].to_pylist()[-1]
+    program = (
+        "import json, sys; from cocoer.scale.listing import list_inputs\n"
+        "table, _ = list_inputs(sys.argv[1:]); print(json.dumps(table['fault'].to_pylist()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, check=True, preexec_fn=as_anybody)  # fmt: skip
+    first, last = json.loads(done.stdout)
+    assert first is None and last == "closed: cannot be read: Permission denied"
 
 
 # The data set

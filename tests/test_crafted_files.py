@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import json
 import os
@@ -20,6 +19,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from rights import as_anybody, needs_rights
 from safetensors.torch import load_file, save_file
 from test_untrusted_weights import FORGED_DESCRIPTIONS, FORGED_TOWERS, HEADERS, LARGE
 from tiny_recognizer import tiny_checkpoint
@@ -317,13 +317,6 @@ def test_a_fault_that_nobody_expected_is_one_line_and_a_traceback_on_demand(
     assert "Traceback" in capsys.readouterr().err
 
 
-def as_anybody() -> None:
-    """What lets root past permissions is taken from the program that is executed next (Linux: capabilities 1 and 2)."""
-    if sys.platform == "linux":
-        for capability in (1, 2):
-            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
-
-
 INTO_A_CLOSED_FOLDER = {
     "prepare demo": "prepare demo --output {closed}/new",
     "prepare emotic": "prepare emotic --root . --output {closed}",
@@ -352,7 +345,7 @@ INTO_A_CLOSED_FOLDER = {
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux" and os.geteuid() == 0, reason="root cannot be kept from writing here")
+@needs_rights
 def test_what_may_not_be_read_or_written_is_one_line(tmp_path: Path) -> None:
     """One process without root's rights runs every command; afterwards the closed folder is empty as before."""
     closed = tmp_path / "closed"

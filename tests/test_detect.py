@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from tiny_recognizer import ROOT, lamp_detector, lamp_image
@@ -117,8 +118,28 @@ def test_a_file_that_is_no_detector_is_refused(files: tuple[Path, Path], tmp_pat
     broken.write_bytes(content)
     with pytest.raises(DetectorError, match=r"face detector .*broken\.onnx"):
         PeopleDetector(broken, files[1], input_size=64, device="cpu")
+    model = onnx.load(files[0])
+    model.graph.input.append(onnx.helper.make_tensor_value_info("body", onnx.TensorProto.FLOAT, [1, 3, 8, 8]))
+    onnx.save(model, broken)  # as an exported CocoER: several inputs, and as many outputs as a detector
+    with pytest.raises(DetectorError, match="wanted a detector, which takes an image, got a model of 2 inputs"):
+        PeopleDetector(broken, files[1], input_size=64, device="cpu")
     with pytest.raises(MissingWeights):
         PeopleDetector(tmp_path / "absent.onnx", files[1], input_size=64, device="cpu")
+
+
+def test_a_detector_may_lie_behind_a_link_as_the_hub_s_cache_has_it(files: tuple[Path, Path], tmp_path: Path) -> None:
+    links = []
+    for file in files:
+        blob = tmp_path / f"blobs/{file.stem}0123abcd"  # no ending: insightface goes by the name that it is given
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes(file.read_bytes())
+        (tmp_path / file.name).symlink_to(blob)
+        links.append(tmp_path / file.name)
+    seen = lamp_image(128, 128, [(4, 4, RED), (5, 6, GREEN)])
+    found, wanted = (PeopleDetector(*pair, input_size=128, device="cpu")(seen) for pair in (links, files))
+    assert len(found.faces) == len(found.bodies) == 1
+    np.testing.assert_array_equal(found.faces, wanted.faces)
+    np.testing.assert_array_equal(found.bodies, wanted.bodies)
 
 
 def test_cuda_that_is_not_there_is_an_error_and_auto_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

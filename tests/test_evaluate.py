@@ -19,9 +19,10 @@ from cocoer.errors import ScoreError
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import LATE_FUSION, Evaluation, _assembled, evaluate
 from cocoer.model.build import build_model
-from cocoer.model.checkpoint import load_weights
+from cocoer.model.checkpoint import load_weights, save_weights
 from cocoer.names import LEVELS
 from cocoer.runtime import Runtime
+from cocoer.weights.catalog import DEMO_CHECKPOINT
 
 HERE = Runtime(0, 1, torch.device("cpu"))
 
@@ -213,6 +214,29 @@ def test_the_script_writes_what_it_says(
     mine = s.headline(direct, True)
     assert against["against"]["difference"]["value"] == pytest.approx(against["mAP"] - mine, abs=1e-6)
     assert against["exclusion"] == numbers["exclusion"]  # who leaves does not depend on the update
+
+
+def test_thresholds_that_do_not_name_their_split_are_used_and_said(
+    world: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load_weights(weights)
+    file = save_weights(
+        tmp_path / "w.safetensors", loaded.model, loaded.config, metrics={}, thresholds={"classes": {"Anger": 0.5}}
+    )
+    words = ["--checkpoint", str(file), "--config", str(world), "--device", "cpu", "--resamples", "20"]
+    assert script("evaluate").main([*words, "--output", str(tmp_path / "o")]) == 0
+    numbers = json.loads((tmp_path / "o/evaluation.json").read_text())
+    assert numbers["labels"]["thresholds"] == "precision = recall on a split that is not named"
+
+
+def test_weights_have_the_names_that_predict_knows(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COCOER_HOME", str(tmp_path))
+    words = ["--config", str(world), "--device", "cpu", "--output", str(tmp_path / "o")]
+    assert script("evaluate").main(["--checkpoint", "release", *words]) == 1
+    assert "the authors' checkpoint is not set up; run `cocoer setup photos --with release`" in capsys.readouterr().err
+    assert script("evaluate").arguments(["--checkpoint", "demo"]).checkpoint == str(DEMO_CHECKPOINT)
 
 
 def evaluate_directly(world: Path, weights: Path) -> Evaluation:

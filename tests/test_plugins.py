@@ -122,6 +122,7 @@ def test_a_name_that_nobody_added_is_refused_with_the_way_to_add_it(world: Path)
         ("from cocoer.ideas import register\nregister('workspace', 'two')", "wanted a new name"),
         ("from cocoer.ideas import register\nregister('loss', 'a b')", "wanted a new name"),
         ("raise RuntimeError('no licence')", "no licence"),
+        ("import sys\nsys.exit(7)", "line 2: SystemExit: 7"),
         ("def f(:", "SyntaxError"),
     ],
 )

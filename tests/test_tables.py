@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -23,6 +24,7 @@ from cocoer.config_file import own_settings
 from cocoer.datasets import find_dataset
 from cocoer.errors import CheckpointError, IndexFileError, ScoreError, TableError, TrainingError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
+from cocoer.files import LOCK_NAME, hold_folder
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, save_weights
 from cocoer.model.clip_tower import TEMPLATES
@@ -243,6 +245,16 @@ def test_the_script_says_what_it_wants(
     said = capsys.readouterr().err
     assert "--with says what --train trains" in said and "wanted different whole numbers like 0,1,2, got '0,0'" in said
     assert "--train makes its own weights" in said
+
+
+def test_two_tables_in_one_folder_are_refused(
+    world: tuple[Path, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, weights = world
+    with hold_folder(tmp_path / "tables"):
+        assert run_script(root, weights, tmp_path / "tables") == 1
+        assert f"process {os.getpid()} on " in (said := capsys.readouterr().err) and "writes into this folder" in said
+        assert [p.name for p in (tmp_path / "tables").iterdir()] == [LOCK_NAME]
 
 
 def test_without_data_the_demo_world_takes_their_place(

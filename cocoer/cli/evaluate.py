@@ -49,6 +49,7 @@ from cocoer.paths import refuse_input
 from cocoer.report.evaluation import as_text
 from cocoer.report.trust import write_result
 from cocoer.runtime import Runtime, start_runtime
+from cocoer.weights.routes import named_checkpoint
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,7 +58,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        help="a .safetensors file, a folder with model.safetensors, an exported .onnx file, or zero-shot[:TOWER[=FILE]]",
+        help="a .safetensors file, a folder with model.safetensors, an exported .onnx file, release, demo, or"
+        " zero-shot[:TOWER[=FILE]]",
     )
     parser.add_argument("--config", help="where the data are; default: the checkpoint's own config")
     add_options(parser, "--split", "--index", "--root", "--set", "--no-verify", "--batch-size", "--device")
@@ -90,6 +92,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             f"--resamples: wanted 2 to {MOST_RESAMPLES:,}, --batch-size 1 or more, got {args.resamples} and {args.batch_size}"
         )
+    args.checkpoint = str(named_checkpoint(args.checkpoint))
     args.corrupt = list(KINDS) if args.corrupt == ["all"] else args.corrupt
     for flag, given, known in (("--corrupt", args.corrupt, KINDS), ("--corrupt-where", args.corrupt_where, PLACES)):
         if wrong := [word for word in given if word not in known]:

@@ -94,6 +94,9 @@ def _run(argv: Sequence[str] | None) -> int:
     except PluginError as err:
         print(f"cocoer: {err}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("cocoer: stopped", file=sys.stderr)
+        return 130
     name = _chosen(words, "cocoer", COMMANDS)
     if name is None:
         return 0 if words else 2

@@ -199,6 +199,10 @@ def _load(
             f"{kind} detector {path}: wanted an SCRFD or RetinaFace detector, insightface sees "
             f"{getattr(model, 'taskname', None) or 'no known model'} in it"
         )
+    if (wants := len(model.session.get_inputs())) != 1:
+        raise DetectorError(
+            f"{kind} detector {path}: wanted a detector, which takes an image, got a model of {wants} inputs"
+        )
     model.prepare(0, input_size=(input_size, input_size), det_thresh=threshold, nms_thresh=nms)
     return model
 
