@@ -161,6 +161,7 @@ def as_markdown(table: Table, facts: Mapping[str, Any], command: str, images: st
     """The whole page."""
     parts = [
         "# Competition by agreement",
+        words.OPENING,
         finding(table),
         gains(table),
         words.HEAD.format(command=command),
