@@ -53,11 +53,7 @@ def measure_data(config: Config, device: torch.device, persons: int = 96) -> Ite
 
 
 def measure_memory(
-    config: Config,
-    device: torch.device,
-    images: int = 2000,
-    settled: int = 200,
-    clock: Clock = time.perf_counter,
+    config: Config, device: torch.device, images: int = 2000, settled: int = 200, clock: Clock = time.perf_counter
 ) -> Iterator[Row]:
     """Memory after `settled` images and at their end, through the same pipeline as `inference.py`; time at 1, 10, 100, ...
 

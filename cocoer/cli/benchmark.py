@@ -42,11 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line. Leaves the program with code 2 on wrong usage."""
     parser = command_parser("benchmark", __doc__)
     parser.add_argument(
-        "--what",
-        nargs="+",
-        choices=(*PARTS, *ASKED_FOR, "all"),
-        default=["all"],
-        help="default: all but the last four",
+        "--what", nargs="+", choices=(*PARTS, *ASKED_FOR, "all"), default=["all"], help="default: all but the last four"
     )
     parser.add_argument("--mode", choices=(*MODES, "both"), default="both", help="default: %(default)s")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="persons (default: 1 2 4 8; GPU: 1 to 512)")

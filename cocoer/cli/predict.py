@@ -206,11 +206,7 @@ class Work:
 
 
 def process(
-    args: argparse.Namespace,
-    recognizer: Recognizer,
-    boxes: GivenBoxes,
-    folder: ResultFolder,
-    work: Work,
+    args: argparse.Namespace, recognizer: Recognizer, boxes: GivenBoxes, folder: ResultFolder, work: Work
 ) -> tuple[int, int, int]:
     """This process's share of the input. Returns counts: images, persons, images with an error."""
     from tqdm import tqdm

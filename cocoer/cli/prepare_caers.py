@@ -36,10 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faces", type=Path, help="face list, or a folder of face lists")
     parser.add_argument("--boxes", choices=("detect", "estimate"), default="detect", help="default detect")
     parser.add_argument(
-        "--near",
-        type=int,
-        default=NEAR,
-        help=f"bits of 64 that near-duplicates may differ in; default {NEAR}",
+        "--near", type=int, default=NEAR, help=f"bits of 64 that near-duplicates may differ in; default {NEAR}"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the disjoint split")
     parser.add_argument("--strict", action="store_true", help="refuse faulty images in place of dropping them")

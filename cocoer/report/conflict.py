@@ -31,11 +31,7 @@ def write_conflict(
     folder = Path(folder)
     found = Points(points)
     content = {"command": command, "facts": without_rows(facts), "points": [asdict(p) for p in points]}
-    texts = (
-        as_markdown(found, facts, command),
-        as_csv(found, facts, command),
-        json.dumps(content, indent=1) + "\n",
-    )
+    texts = (as_markdown(found, facts, command), as_csv(found, facts, command), json.dumps(content, indent=1) + "\n")
     paths = [folder / name for name in FILES]
     for path, text in zip(paths, texts, strict=True):
         write_text(path, text)

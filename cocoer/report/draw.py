@@ -138,10 +138,7 @@ def plan_result(width: int, height: int, result: ImageResult) -> Plan:
     """
     crowd = max(1.0, len(result.persons) / 12) ** 0.5
     stage, image = _stage(width, height, crowd)
-    scale = (
-        (image[2] - image[0]) / (result.width or width),
-        (image[3] - image[1]) / (result.height or height),
-    )
+    scale = ((image[2] - image[0]) / (result.width or width), (image[3] - image[1]) / (result.height or height))
     em = max(15, round(min(max(stage) / 48, (stage[0] * stage[1]) ** 0.5 / 30) / crowd))
     gap, several = max(3, em // 4), len(result.persons) > 1
     boxed = [

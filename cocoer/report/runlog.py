@@ -183,8 +183,7 @@ def _image_value(tag: str, path: Path) -> Summary.Value:
     with Image.open(io.BytesIO(encoded)) as image:
         width, height, channels = image.width, image.height, len(image.getbands())
     return Summary.Value(
-        tag=tag,
-        image=Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded),
+        tag=tag, image=Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
     )
 
 

@@ -63,10 +63,7 @@ def annotate_on_ray(job: Job, chunks: int, pool: Pool, progress: bool = False) -
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = progress
         context.checkpoint_config = CheckpointConfig(
-            "id",
-            marks.path,
-            override_filesystem=marks.fs,
-            delete_checkpoint_on_success=False,
+            "id", marks.path, override_filesystem=marks.fs, delete_checkpoint_on_success=False
         )
         numbers = ray.data.range(chunks, override_num_blocks=chunks)
         answers = numbers.map_batches(
