@@ -7,6 +7,16 @@ a bad file. Another exception that leaves the package is a defect of the package
 from __future__ import annotations
 
 
+def one_line(err: BaseException, most: int = 300) -> str:
+    """The text of an exception on one line of at most `most` characters; the name of its type if it has no text."""
+    return " ".join(str(err).split())[:most] or type(err).__name__
+
+
+def first_line(err: BaseException, most: int = 200) -> str:
+    """The first line of an exception's text, at most `most` characters; the name of its type if it has no text."""
+    return (str(err).strip().splitlines() or [type(err).__name__])[0][:most]
+
+
 class CocoerError(Exception):
     """The common base: a fault that the text explains."""
 

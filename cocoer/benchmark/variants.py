@@ -14,6 +14,7 @@ from cocoer.benchmark.timing import Task
 from cocoer.config import Config, change_config, config_to_dict
 from cocoer.data.batch import Batch
 from cocoer.description import FORMAT_VERSION
+from cocoer.errors import first_line
 from cocoer.export.onnx_export import example_inputs, export_model
 from cocoer.export.onnx_model import load_exported
 from cocoer.export.quantize import quantize
@@ -143,7 +144,7 @@ def usable(variant: InferenceVariant, batch: Batch, warn: Callable[[str], None])
     try:
         task()
     except (RuntimeError, ValueError, ImportError) as err:
-        warn(f"{variant.name}: cannot run here: {str(err).strip().splitlines()[0][:200]}")
+        warn(f"{variant.name}: cannot run here: {first_line(err)}")
         return None
     return task
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from cocoer.cli.options import command_parser
 from cocoer.data.detect import NO_WINDOWS
+from cocoer.errors import first_line
 from cocoer.report.text import human_size
 from cocoer.weights import places
 from cocoer.weights.catalog import CATALOG, DEMO_CHECKPOINT, DEMO_FACE, DEMO_PERSON
@@ -127,7 +128,7 @@ def check_torch() -> tuple[list[Finding], bool, str | None]:
     try:
         import torch
     except (ImportError, OSError) as err:
-        return [Finding(WRONG, f"torch cannot be imported: {_first_line(err)}", places.installs("torch"))], False, None
+        return [Finding(WRONG, f"torch cannot be imported: {first_line(err)}", places.installs("torch"))], False, None
     cuda = torch.version.cuda
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
@@ -160,7 +161,7 @@ def check_insightface() -> list[Finding]:
         import insightface
     except ImportError as err:
         remedy = places.installs("insightface") if isinstance(err, ModuleNotFoundError) else NO_WINDOWS
-        return [Finding(WRONG, f"insightface cannot be imported: {_first_line(err)}", remedy)]
+        return [Finding(WRONG, f"insightface cannot be imported: {first_line(err)}", remedy)]
     return [Finding(OK, f"insightface {insightface.__version__}")]
 
 
@@ -234,10 +235,6 @@ def _runtime() -> tuple[list[str], str | None]:
     except ImportError:
         pass
     return list(onnxruntime.get_available_providers()), str(built) if built else None
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).strip().splitlines() or [type(err).__name__])[0]
 
 
 def examine() -> dict[str, list[Finding]]:

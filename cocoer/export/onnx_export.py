@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from cocoer.config import Config, config_to_dict
 from cocoer.description import METADATA_KEY
-from cocoer.errors import ExportError, MissingExtra
+from cocoer.errors import ExportError, MissingExtra, first_line
 from cocoer.export.onnx_file import INPUTS, OUTPUTS, OnnxFile, is_exported, sealed
 from cocoer.export.twin import TWIN_KEY, twin_path
 from cocoer.files import file_sha256, hold_file, write_file
@@ -212,9 +212,8 @@ def _onnx_bytes(program: torch.export.ExportedProgram, metadata: str) -> bytes:
     except ImportError as err:
         raise MissingExtra("onnx", err) from None
     except torch.onnx.OnnxExporterError as err:
-        said = (str(err).splitlines() or [type(err).__name__])[0]
         raise ExportError(
-            f"torch {torch.__version__} cannot write this model as ONNX ({said}); tested are the versions that"
+            f"torch {torch.__version__} cannot write this model as ONNX ({first_line(err)}); tested are the versions that"
             " `cocoer doctor` compares with"
         ) from None
     assert converted is not None, "with dynamo=True the exporter returns its program"
@@ -270,7 +269,7 @@ class TorchFile:
                 )  # torch 2.11's own bytes
                 program = torch.export.load(handle, extra_files=extra)
         except (OSError, RuntimeError, ValueError, BadZipFile) as err:
-            raise ExportError(f"{path}: torch cannot read it: {str(err).splitlines()[0]}; export it again") from None
+            raise ExportError(f"{path}: torch cannot read it: {first_line(err)}; export it again") from None
         if not extra[METADATA_KEY]:
             raise ExportError(f"{path}: a .pt2 file without a description under `cocoer`; wanted one by cocoer export")
         self.metadata: dict[str, Any] = json.loads(extra[METADATA_KEY])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cocoer.config import Config, InferenceConfig, change_config, check_classes, config_from_dict, config_to_dict
 from cocoer.data.transforms import LevelCrops, normalised
 from cocoer.description import METADATA_KEY, SKIPPED, VERIFIED, described
-from cocoer.errors import ExportError
+from cocoer.errors import ExportError, first_line
 from cocoer.files import open_input, read_file
 from cocoer.names import LEVELS
 
@@ -122,8 +122,7 @@ class OnnxFile:
             self._reads = {entry.name for entry in self._session.get_inputs()}  # `paper` mode does not look at boxes
             answers = {entry.name for entry in self._session.get_outputs()}
         except Exception as err:  # noqa: BLE001 - onnxruntime has a dozen error types without a common base
-            said = (str(err).splitlines() or [type(err).__name__])[0]
-            raise ExportError(f"{path}: onnxruntime cannot read it: {said}; export it again") from None
+            raise ExportError(f"{path}: onnxruntime cannot read it: {first_line(err)}; export it again") from None
         if text is None:
             raise ExportError(f"{path}: an ONNX file without a description under `cocoer`; wanted one by cocoer export")
         if not self._reads <= set(INPUTS) or not set(OUTPUTS) <= answers:
@@ -137,8 +136,7 @@ class OnnxFile:
         try:
             found = dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), fed), strict=True))
         except Exception as err:  # noqa: BLE001 - as above
-            said = (str(err).splitlines() or [type(err).__name__])[0]
-            raise ExportError(f"{self._path}: onnxruntime cannot run it: {said}; export it again") from None
+            raise ExportError(f"{self._path}: onnxruntime cannot run it: {first_line(err)}; export it again") from None
         if bad := [name for name, values in found.items() if not np.isfinite(values).all()]:
             raise ExportError(f"{self._path}: answers with NaN or infinity in {', '.join(bad)}; export it again")
         return found

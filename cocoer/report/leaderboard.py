@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cocoer.errors import TableError
+from cocoer.errors import TableError, one_line
 from cocoer.files import read_json
 from cocoer.outputs import ResultTable, TableRow
 from cocoer.paper import PUBLISHED
@@ -52,9 +52,7 @@ def read_result(path: str | Path) -> Result:
     try:
         content = read_json(path, MOST_BYTES)
     except (OSError, ValueError) as err:
-        raise TableError(
-            f"{path}: cannot be read as a result ({' '.join(str(err).split())}); `cocoer evaluate` writes it"
-        ) from None
+        raise TableError(f"{path}: cannot be read as a result ({one_line(err)}); `cocoer evaluate` writes it") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         got = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise TableError(f"{path}: wanted a result.json of `cocoer evaluate` (format {_FORMAT}), got format {got!r}")
@@ -80,8 +78,8 @@ def undamaged(path: str | Path) -> Iterator[None]:
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as err:
         if isinstance(err, TableError):
             raise
-        said = " ".join(str(err).split())[:200]
-        raise TableError(f"{path}: a damaged result ({type(err).__name__}: {said}); evaluate again") from None
+        said = f"{type(err).__name__}: {one_line(err)}"
+        raise TableError(f"{path}: a damaged result ({said}); evaluate again") from None
 
 
 def leaderboard(results: Sequence[Result]) -> list[ResultTable]:

@@ -19,7 +19,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from cocoer.data.inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from cocoer.errors import ScaleError
+from cocoer.errors import ScaleError, one_line
 from cocoer.scale.places import Place, is_file, listed, place_of
 
 BOXES = ".boxes.json"
@@ -191,8 +191,7 @@ def _shard(place: Place, prefix: str) -> Iterator[Row]:
             if end % 512 or any(file.read_at(512, end - 512)):  # tarfile takes half a header for the end
                 raise ValueError("no end mark: the file is cut off")
     except (OSError, tarfile.TarError, ValueError, EOFError, OverflowError) as err:
-        reason = " ".join(str(err).split())[:200]
-        fault = f"{prefix}: wanted a whole, uncompressed .tar, got {reason or type(err).__name__} after {len(images)} images"
+        fault = f"{prefix}: wanted a whole, uncompressed .tar, got {one_line(err)} after {len(images)} images"
     seen: set[str] = set()
     for name, offset, size in images:
         shown = f"{prefix}/{name.encode('utf-8', 'backslashreplace').decode('utf-8')}"
@@ -245,9 +244,7 @@ def _manifest(place: Place) -> Iterator[Row]:
                     yield {"id": str(row["id"]), **_uri(row["uri"], base), "boxes": text}
                 first += batch.num_rows
     except (OSError, pyarrow.lib.ArrowException) as err:
-        raise ScaleError(
-            f"{place.uri}: cannot be read as a Parquet manifest: {' '.join(str(err).split())[:300]}"
-        ) from None
+        raise ScaleError(f"{place.uri}: cannot be read as a Parquet manifest: {one_line(err)}") from None
 
 
 def _uri(text: str, base: Place) -> Row:

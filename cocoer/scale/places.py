@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pyarrow import fs as arrow_fs
 
-from cocoer.errors import OutputError, ScaleError
+from cocoer.errors import OutputError, ScaleError, one_line
 from cocoer.files import write_bytes
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -142,7 +142,7 @@ def place_of(text: str, base: Place | None = None) -> Place:
         # a mark that belongs to a name is written as such, so that it does not begin options
         return Place(arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(inner)), path.rstrip("/"), text.replace("?", "%3F"))
     except (OSError, ValueError, ImportError) as err:
-        raise ScaleError(f"{text}: cannot be opened ({_line(err)}); {_RIGHTS}") from None
+        raise ScaleError(f"{text}: cannot be opened ({one_line(err)}); {_RIGHTS}") from None
 
 
 @lru_cache
@@ -163,7 +163,7 @@ def listed(place: Place) -> Iterator[str]:
         selector = arrow_fs.FileSelector(place.path, recursive=True)
         infos = place.fs.get_file_info(selector)
     except OSError as err:
-        raise ScaleError(f"{place.uri}: cannot be listed ({_line(err)}); {_RIGHTS}") from None
+        raise ScaleError(f"{place.uri}: cannot be listed ({one_line(err)}); {_RIGHTS}") from None
     start = len(place.path.rstrip("/")) + 1
     yield from sorted(i.path[start:] for i in infos if i.type == arrow_fs.FileType.File)
 
@@ -173,8 +173,4 @@ def is_file(place: Place) -> bool:
     try:
         return bool(place.fs.get_file_info(place.path).type == arrow_fs.FileType.File)
     except OSError as err:
-        raise ScaleError(f"{place.uri}: cannot be looked at ({_line(err)}); {_RIGHTS}") from None
-
-
-def _line(err: BaseException) -> str:
-    return " ".join(str(err).split())[:300] or type(err).__name__
+        raise ScaleError(f"{place.uri}: cannot be looked at ({one_line(err)}); {_RIGHTS}") from None

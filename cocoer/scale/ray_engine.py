@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow
 
-from cocoer.errors import EngineError, MissingExtra, OutputError, ScaleError
+from cocoer.errors import EngineError, MissingExtra, OutputError, ScaleError, one_line
 from cocoer.scale.places import place_of
 from cocoer.scale.worker import Job, Worker
 
@@ -111,7 +111,7 @@ def _start(ray: Any, pool: Pool) -> None:
             if not tries_left or address:
                 where = f"the Ray cluster at {address}" if address else "Ray on this machine"
                 raise ScaleError(
-                    f"{where} cannot be reached or started ({' '.join(str(err).split())[:300]}); look at `ray status`, or use"
+                    f"{where} cannot be reached or started ({one_line(err)}); look at `ray status`, or use"
                     " --engine local"
                 ) from err
 
@@ -121,7 +121,7 @@ def _told(job: Job, err: BaseException) -> OutputError | EngineError:
     cause: BaseException = err
     while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None and inner is not cause:
         cause = inner
-    said = " ".join(str(cause).split())[:400] or type(cause).__name__
+    said = one_line(cause, 400)
     if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EACCES) or "No space left" in said:
         return OutputError(
             f"{job.out}: cannot be written ({said}); what is written stays: free space, then run the same command"

@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from cocoer.data.boxes_file import parse_boxes, persons_of_one
 from cocoer.data.inputs import InputItem
-from cocoer.errors import BoxesError, ScaleError
+from cocoer.errors import BoxesError, ScaleError, one_line
 from cocoer.inference.pipeline import predict_many, share_cores
 from cocoer.inference.recognizer import Recognizer
 from cocoer.outputs import ImageResult
@@ -112,7 +112,7 @@ class Worker:
             try:
                 source = None if fault else _source(row, self.job.roots)
             except (OSError, ScaleError, ValueError) as err:
-                fault = f"{row['id']}: cannot be read: {' '.join(str(err).split())[:300] or type(err).__name__}"
+                fault = f"{row['id']}: cannot be read: {one_line(err)}"
             yield InputItem(position, row["id"], row["id"], source, fault=fault)
 
 
@@ -158,5 +158,5 @@ def _persons(row: Mapping[str, Any]) -> list[Any] | None:
         place = place_of(row["boxes_uri"])
         data = place.read(0, min(place.size(), MOST_BYTES))
     except (OSError, ScaleError) as err:
-        raise BoxesError(f"{where}: cannot be read: {' '.join(str(err).split())[:200]}") from None
+        raise BoxesError(f"{where}: cannot be read: {one_line(err)}") from None
     return persons_of_one(parse_boxes(data, where), row["id"], Path(row["uri"]), where)

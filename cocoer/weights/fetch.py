@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cocoer.errors import FetchError, FolderInUse
+from cocoer.errors import FetchError, FolderInUse, one_line
 from cocoer.files import file_sha256, hold_folder, put_in_place, read_json, wait_for, write_text
 from cocoer.weights import places
 from cocoer.weights.archive import take
@@ -214,14 +214,15 @@ def _from(address: str, target: Path, progress: Progress) -> None:
             _drop_parts(target)  # a part that this host cannot continue: from the beginning
             once()
     except FileURLRetrievalError as err:
-        said = " ".join(str(err).split())[:200]
         raise FetchError(
-            f"Google Drive gives a page instead of the file ({said}); too many fetched it today, or it moved"
+            f"Google Drive gives a page instead of the file ({one_line(err)}); too many fetched it today, or it moved"
         ) from None
     except (requests.RequestException, DownloadError) as err:
         reason = getattr(err, "response", None)
         code = (
-            f"answers {reason.status_code} {reason.reason}" if reason is not None else f"cannot be read ({_short(err)})"
+            f"answers {reason.status_code} {reason.reason}"
+            if reason is not None
+            else f"cannot be read ({one_line(err)})"
         )
         raise FetchError(f"{address} {code}") from None
 
@@ -229,10 +230,6 @@ def _from(address: str, target: Path, progress: Progress) -> None:
 def _drop_parts(target: Path) -> None:
     for part in target.parent.glob(f"{target.name}????????.part"):
         part.unlink(missing_ok=True)
-
-
-def _short(err: BaseException) -> str:
-    return " ".join(str(err).split())[:160] or type(err).__name__
 
 
 def _tell_of_disk(item: WeightsFile, download: Path, err: Exception) -> None:
