@@ -40,7 +40,8 @@ OPENING = "After this page you know when competition by agreement helps, by how 
 
 HEAD = """Everything here is **synthetic** and **ours**: drawn scenes, small models, no photographs, and no claim of the
 paper. The rule is `model.competition.rule: agreement`, the gate `model.competition.gate: true` ([method.md](method.md)), the
-late half `model.competition.vote: true`; without any weights of CocoER it is `--checkpoint zero-shot` ([inference.md](inference.md)). This page is written by
+late half `model.competition.vote: true`; without any weights of CocoER it is `--checkpoint zero-shot`
+([inference.md](inference.md)). This page is written by
 
 ```
 {command}
