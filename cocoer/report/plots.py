@@ -64,7 +64,8 @@ class Panel:
 
 
 def line_figure(panels: Sequence[Panel], columns: int = 2) -> Figure:
-    """Panels side by side, row by row. Those with the same lines share one legend below all; else each has its own.
+    """Panels side by side, row by row. They share one legend below all where each has the first one's lines, or the first few of
+    them; else each has its own.
 
     Raises ValueError without a panel.
     """
@@ -77,14 +78,15 @@ def line_figure(panels: Sequence[Panel], columns: int = 2) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
-        shared = len({tuple(panel.lines) for panel in panels}) == 1
+        first = list(panels[0].lines)
+        shared = all(list(panel.lines) == first[: len(panel.lines)] for panel in panels)
         for axes, panel in zip(grid.flat, panels, strict=False):
             _draw_panel(axes, panel)
             if not shared and len(panel.lines) > 1:
                 axes.legend(loc="best")
         handles, names = grid.flat[0].get_legend_handles_labels()
         if shared and len(names) > 1:
-            figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
+            figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)))
     return figure
 
 
