@@ -68,7 +68,7 @@ test-each: $(STAMP) ## every test file in a process of its own, files and tests 
 
 test-lowest: $(STAMP) ## all tests with the oldest versions that pyproject.toml allows, in an environment of its own (downloads them)
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(VENV)/bin/uv venv -q --python $(PY) "$$fresh/venv"; \
+	$(VENV)/bin/uv venv -q --seed --python $(PY) "$$fresh/venv"; \
 	$(VENV)/bin/uv pip install -q --python "$$fresh/venv/bin/python" --resolution lowest-direct '.[dev]'; \
 	OMP_NUM_THREADS=1 "$$fresh/venv/bin/python" -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
 
