@@ -196,9 +196,9 @@ def test_data_show_draws_boxes_also_around_broken_images(emotic: Path, tmp_path:
         assert ((first == colour).all(-1)).sum() > 100  # body and estimated head of five persons
     assert not ((first == (60, 220, 90)).all(-1)).any()
     (emotic / "emotic/mscoco/images/a.jpg").unlink()
-    assert run("data", "show", out, "--root", emotic, "--output", sheet, "--count", "3", "--split", "train") == 0
+    assert run("data", "show", out, "--root", emotic, "--output", sheet, "--persons", "3", "--split", "train") == 0
     assert ((np.asarray(Image.open(sheet)) == (80, 80, 80)).all(-1)).sum() > 2 * 200 * 200
-    assert run("data", "show", out, "--root", emotic, "--output", sheet, "--count", "0") == 2
+    assert run("data", "show", out, "--root", emotic, "--output", sheet, "--persons", "0") == 2
 
 
 def test_data_convert_and_the_check_of_a_crop_cache(

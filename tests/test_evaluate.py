@@ -185,7 +185,7 @@ def test_the_script_writes_what_it_says(
 ) -> None:
     main = script("evaluate").main
     base = ["--checkpoint", str(weights), "--config", str(world), "--device", "cpu", "--resamples", "20"]
-    assert main([*base, "--output", str(tmp_path / "on"), "--persons", str(tmp_path / "p.jsonl")]) == 0
+    assert main([*base, "--output", str(tmp_path / "on"), "--jsonl", str(tmp_path / "p.jsonl")]) == 0
     text = capsys.readouterr().out
     numbers = json.loads((tmp_path / "on/evaluation.json").read_text())
     assert text == (tmp_path / "on/evaluation.txt").read_text()

@@ -1,7 +1,7 @@
 """The agreement study on the demo world (SYNTHETIC): what a competition that finds the contradicting level is worth.
 
     cocoer agreement                                # everything that is not done yet, then the page
-    cocoer agreement --settings short --seeds 0 1   # only these trainings
+    cocoer agreement --settings short --seeds 0,1   # only these trainings
     cocoer agreement --page-only --publish docs     # the page of what is there, as docs/agreement.md
 
 Draws scenes, trains recognition models with a fusion head for every variant (a quarter of an hour a seed on one core for all
@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from cocoer.cli.faults import reports
-from cocoer.cli.options import parse_study, study_parser
+from cocoer.cli.options import parse_study, study_parser, whole_numbers
 from cocoer.errors import ConflictError
 from cocoer.files import hold_folder
 from cocoer.report.agreement import write_agreement
@@ -43,7 +43,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = study_parser("agreement", __doc__, "few persons", publish)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="which trainings")
     parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED", help="one training per seed"
+        "--seeds", type=whole_numbers, default=(0, 1, 2, 3, 4), metavar="0,1,2", help="one training per seed"
     )
     parser.add_argument("--clip", nargs="+", action="extend", default=[], metavar="NAME=FILE",
                         help="further CLIPs of the demonstration's architecture that read along in short trainings")  # fmt: skip
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     clips = tuple((name, Path(file)) for name, _, file in (text.partition("=") for text in args.clip))
     config = places.SHIPPED / "configs" / "demo_emotic.yaml"
-    study = Study(args.output, QUICK if args.quick else Sizes(), config, tuple(args.seeds), tuple(args.settings), clips)
+    study = Study(args.output, QUICK if args.quick else Sizes(), config, args.seeds, tuple(args.settings), clips)
     with hold_folder(args.output):
         print("\n".join(path.as_posix() for path in measure(study, args)))
     return 0

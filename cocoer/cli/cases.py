@@ -1,4 +1,4 @@
-"""Case studies of a split (supplement, Fig. 5 and 6): cocoer cases INDEX --num 24 --seed 0
+"""Case studies of a split (supplement, Fig. 5 and 6): cocoer cases INDEX --persons 24 --seed 0
 
 INDEX is a folder with {split}.jsonl, or such a file. Writes case_studies.html (one self-contained page, sortable) and a PNG
 panel of each person. Exit 0: done. 1: the data or weights cannot be used. 2: wrong usage.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cocoer.cli.faults import reports
-from cocoer.cli.options import add_options, command_parser
+from cocoer.cli.options import add_index, add_options, add_persons, command_parser, the_index
 from cocoer.names import SPLITS
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     p = command_parser("cases", __doc__)
-    p.add_argument("index", metavar="INDEX", help="folder of the person index, or one of its .jsonl files")
-    add_options(p, "--checkpoint", "--config", "--device", "--set", "--allow-outside")
-    p.add_argument("--num", type=int, default=24, help="persons, drawn from the seed (default: 24)")
-    p.add_argument("--seed", type=int, default=0)
+    add_index(p)
+    add_options(p, "--checkpoint", "--config", "--device", "--set", "--allow-outside", "--seed")
+    add_persons(p, 24, older="--num")
     p.add_argument("--split", choices=SPLITS, help="default: test, or what the .jsonl file is called")
     p.add_argument("--root", help="folder of the images; default: the parent of the index folder")
     p.add_argument("--no-png", action="store_true", help="the page alone")
-    p.add_argument("--output", default="outputs/case_studies", metavar="FOLDER")
+    p.add_argument("--output", default="outputs/case_studies", metavar="FOLDER", help="default: outputs/case_studies")
     args = p.parse_args(argv)
-    if args.num < 1 or args.seed < 0:
-        p.error("--num wants a whole number of at least 1 and --seed one of at least 0")
+    args.index = the_index(p, args)
+    if args.persons < 1 or args.seed < 0:
+        p.error("--persons wants a whole number of at least 1 and --seed one of at least 0")
     stem = Path(args.index).stem
     args.split = args.split or (stem if args.index.endswith(".jsonl") and stem in SPLITS else "test")
     return args
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
     recognizer = Recognizer.from_options(args.config, args.checkpoint, args.device, args.overrides)
     records = read_index(args.index, args.split, recognizer.config.classes)
-    chosen = [records[i] for i in choose_persons(len(records), args.num, args.seed)]
+    chosen = [records[i] for i in choose_persons(len(records), args.persons, args.seed)]
     root = Path(args.root) if args.root else split_path(args.index, args.split).parent.parent
     folder = Path(args.output)
     about = recognizer.about

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cocoer.cli.faults import reports
-from cocoer.cli.options import add_options, command_parser
+from cocoer.cli.options import add_index, add_options, add_persons, command_parser, the_index
 from cocoer.config import load_config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import CropCache
@@ -45,25 +45,25 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="decode every image of an index")
     show = commands.add_parser("show", help="contact sheet with boxes and labels")
     for command in (check, show):
-        command.add_argument("index", type=Path, help="folder with train.jsonl ..., or one .jsonl file")
+        add_index(command)
         command.add_argument(
             "--root", type=Path, help="folder that the image paths are relative to; default: the index's own"
         )
-        command.add_argument("--split", choices=SPLITS, help="this split alone; default all")
+        command.add_argument("--split", choices=SPLITS, help="this split alone (default: all)")
         add_options(command, "--allow-outside")
     check.add_argument("--config", help="the config that is to train on it; its data set and splits count")
     add_options(check, "--set", help="changes to --config")
     check.add_argument("--dataset", help=f"{', '.join(shipped_datasets())}, or a .yaml file like theirs")
     check.add_argument("--cache", type=Path, help="also verify the checksums of the crop caches in this folder")
     show.add_argument("--output", type=Path, required=True, help="the PNG to write")
-    show.add_argument("--count", type=int, default=24, help="persons on the sheet; default 24")
-    show.add_argument("--seed", type=int, default=0, help="which persons")
+    add_persons(show, 24)
+    add_options(show, "--seed")
     change = commands.add_parser("convert", help="index from files that others derived")
     change.add_argument("source", type=Path, help="the file or folder to read")
-    change.add_argument("--format", choices=tuple(FORMATS), required=True)
+    change.add_argument("--format", choices=tuple(FORMATS), required=True, help="what the source is")
     change.add_argument("--root", type=Path, required=True, help="folder with the images; those of arrays go there")
     change.add_argument("--output", type=Path, required=True, help="folder for the index")
-    change.add_argument("--dataset", choices=("emotic", "caers"), default="emotic")
+    change.add_argument("--dataset", choices=("emotic", "caers"), default="emotic", help="default: emotic")
     return parser
 
 
@@ -134,7 +134,7 @@ def _check(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     records = _records(args)
     refuse_input(args.output, (args.root / record.image for record in records))
-    sheet = contact_sheet(records, args.root, args.count, args.seed, args.allow_outside)
+    sheet = contact_sheet(records, args.root, args.persons, args.seed, args.allow_outside)
     write_file(args.output, sheet.save)
     print(f"contact sheet: {args.output} ({sheet.width}x{sheet.height})")
     return 0
@@ -157,8 +157,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.command == "show" and (args.count < 1 or args.seed < 0):
-        parser.error(f"--count: wanted 1 or more persons, and --seed 0 or more, got {args.count} and {args.seed}")
+    if args.command != "convert":
+        args.index = Path(the_index(parser, args))
+    if args.command == "show" and (args.persons < 1 or args.seed < 0):
+        parser.error(f"--persons: wanted 1 or more, and --seed 0 or more, got {args.persons} and {args.seed}")
     if args.command == "show" and args.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         parser.error(f"--output: wanted a name that ends in .png or .jpg, got {args.output}")
     if args.command == "check" and args.overrides and not args.config:

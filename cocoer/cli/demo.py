@@ -55,7 +55,7 @@ STEPS = (
     ),
     (
         "training", "a short training run (CLIP and backbone start from checkpoints/demo)",
-        "train --config configs/demo_emotic.yaml --overwrite --set optim.decay_every=3 vocabulary_stage.epochs=2 "
+        "train --config configs/demo_emotic.yaml --force --set optim.decay_every=3 vocabulary_stage.epochs=2 "
         "optim.epochs={epochs} run.dir={out}/short_run data.root={data} data.index={data}/index",
     ),
 )  # fmt: skip

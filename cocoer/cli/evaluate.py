@@ -69,7 +69,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="folder for result.json, evaluation.html, .json, .csv, .txt, scores.npz",
     )
     parser.add_argument("--name", help="what this result is called in tables; default: the weights' file")
-    parser.add_argument("--persons", help="also write one JSON line a person to this file")
+    parser.add_argument("--jsonl", metavar="FILE", help="also write one JSON line a person to this file")
     parser.add_argument("--against", help="scores.npz of another evaluation of the same persons: the paired difference")
     parser.add_argument(
         "--groups",
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
                 numbers["against"] = compared(result, Path(args.against), loaded.config.multi_label, args.resamples)
             text = as_text(numbers, loaded.config.classes)
             print(text)
-            write_evaluation(Path(args.output), text, numbers, result, loaded, args.persons)
+            write_evaluation(Path(args.output), text, numbers, result, loaded, args.jsonl)
             command = shlex.join(["cocoer", "evaluate", *(sys.argv[2:] if argv is None else argv)])
             name = args.name or loaded.path.stem
             write_result(Path(args.output), result_of(numbers, loaded, persons, name, command, args.resamples))

@@ -28,12 +28,17 @@ if TYPE_CHECKING:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     p = command_parser("explain", __doc__)
-    p.add_argument("--input", required=True, metavar="IMAGE")
+    p.add_argument("image", nargs="?", metavar="IMAGE", help="the same as --input")
+    p.add_argument("--input", metavar="IMAGE", help="the image")
     p.add_argument("--emotion", help="a class name; default: each person's most probable one")
     p.add_argument("--person", type=int, help="only this person, from 0 (default: all)")
     add_options(p, "--boxes", "--checkpoint", "--detector", "--config", "--device", "--set")
-    p.add_argument("--output", default="outputs/explain", metavar="FOLDER")
-    return p.parse_args(argv)
+    p.add_argument("--output", default="outputs/explain", metavar="FOLDER", help="default: outputs/explain")
+    args = p.parse_args(argv)
+    if (args.image is None) == (args.input is None):
+        p.error("wanted IMAGE or --input, one of them")
+    args.input = args.input or args.image
+    return args
 
 
 @reports("explain", usage=(ValueError, OSError, RuntimeError), failed=())

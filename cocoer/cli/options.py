@@ -59,6 +59,40 @@ def add_options(parser: argparse.ArgumentParser, *names: str, **other: Any) -> N
         parser.add_argument(name, **OPTIONS[name] | other)
 
 
+def add_persons(parser: argparse.ArgumentParser, default: int, older: str = "") -> None:
+    """--persons, how many are drawn at random. older: a name that earlier pages gave it, taken without being listed."""
+    parser.add_argument(
+        "--persons", type=int, default=default, metavar="N", help=f"persons drawn from the seed (default: {default})"
+    )
+    if older:
+        parser.add_argument(older, type=int, dest="persons", help=argparse.SUPPRESS)
+
+
+def add_index(parser: argparse.ArgumentParser) -> None:
+    """The index that a command is about, as its first word or as --index; `the_index` says which."""
+    parser.add_argument("where", nargs="?", metavar="INDEX", help="the same as --index")
+    parser.add_argument("--index", metavar="INDEX", help="folder of the person index, or one of its .jsonl files")
+
+
+def the_index(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """What `add_index` took. Ends the program with code 2 unless it was given once."""
+    given = [one for one in (args.where, args.index) if one]
+    if len(given) != 1:
+        parser.error("wanted INDEX or --index, one of them")
+    return str(given[0])
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """`0,1,2` as numbers, for an option that takes several."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"wanted different whole numbers like 0,1,2, got {text!r}")
+    return numbers
+
+
 def data_changes(args: argparse.Namespace) -> list[str]:
     """--set, --root and --index as changes of a config."""
     places = {"data.root": args.root, "data.index": args.index}

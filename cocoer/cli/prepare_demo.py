@@ -47,11 +47,11 @@ def _share(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("prepare demo", __doc__)
     parser.add_argument("--output", type=Path, help="folder to write; must be empty or absent unless --force is given")
-    parser.add_argument("--dataset", choices=("emotic", "caers", "both"), default="emotic")
+    parser.add_argument("--dataset", choices=("emotic", "caers", "both"), default="emotic", help="default: emotic")
     parser.add_argument("--train", type=_count, default=6000, help="persons (EMOTIC) or images (CAER-S); default 6000")
     parser.add_argument("--val", type=_count, default=600, help="default 600")
     parser.add_argument("--test", type=_count, default=1200, help="default 1200")
-    parser.add_argument("--seed", type=_count, default=0)
+    parser.add_argument("--seed", type=_count, default=0, help="of the scenes (default: 0)")
     parser.add_argument(
         "--contradicted-share", type=_share, default=0.35, help="share of persons with one level that contradicts"
     )

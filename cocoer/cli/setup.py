@@ -39,7 +39,7 @@ PHOTOGRAPH = "data/images/t1.jpg"
 
 def _parser() -> argparse.ArgumentParser:
     p = command_parser("setup", __doc__, allow_abbrev=False)
-    p.add_argument("what", choices=["photos"])
+    p.add_argument("what", choices=["photos"], help="what to set up")
     p.add_argument(
         "--with",
         dest="route",

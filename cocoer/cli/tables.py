@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cocoer.cli.faults import FAILED, reports
-from cocoer.cli.options import add_options, command_parser
+from cocoer.cli.options import add_options, command_parser, whole_numbers
 from cocoer.data.files import available_cores
 from cocoer.datasets import find_dataset, shipped_datasets
 from cocoer.errors import DatasetError, UsageError
@@ -52,14 +52,15 @@ _DEMO_SIZES_TO_TRAIN = {"emotic": (6000, 600, 1200), "caers": (2400, 240, 800)}
 def options() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = command_parser("tables", __doc__)
+    parser.add_argument("data", nargs="?", metavar="ROOT", help="the same as --root")
+    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT", help="the same as --checkpoint")
     parser.add_argument(
-        "data",
-        nargs="?",
-        help="root of the prepared data, with index/; default: data/emotic, data/caers, else the demo's",
+        "--root", help="the prepared data, with index/; default: data/emotic, data/caers, else the demo's"
     )
     parser.add_argument(
-        "checkpoints", nargs="*", help="weights, one per seed; default: outputs/DATASET[/seed-N]/best.safetensors"
-    )
+        "--checkpoint", nargs="+", default=[], dest="more_checkpoints", metavar="WEIGHTS",
+        help="weights, one per seed; default: outputs/DATASET[/seed-N]/best.safetensors",
+    )  # fmt: skip
     parser.add_argument(
         "--from",
         nargs="+",
@@ -72,7 +73,7 @@ def options() -> argparse.ArgumentParser:
         "--demo", action="store_true", help="synthetic scenes (made first where absent), even where there are real data"
     )
     parser.add_argument("--train", action="store_true", help="train the seeds that are not done, then make the tables")
-    parser.add_argument("--seeds", type=_seeds, default=(0, 1, 2), metavar="0,1,2", help="what --train trains")
+    parser.add_argument("--seeds", type=whole_numbers, default=(0, 1, 2), metavar="0,1,2", help="what --train trains")
     parser.add_argument(
         "--with", nargs="+", action="extend", default=[], dest="variants", metavar="NAME",
         help="--train also trains these configs of configs/ablations and configs/baselines; or ablations, baselines, all",
@@ -98,6 +99,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = options()
     args = parser.parse_intermixed_args(argv)
+    if args.root is not None:  # then no word before the weights is the root
+        args.checkpoints = [word for word in (args.data, *args.checkpoints) if word]
+        args.data = args.root
+    args.checkpoints += args.more_checkpoints
     if args.results:
         return args
     if not args.dataset:
@@ -123,17 +128,6 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         if given and not args.train:
             parser.error(f"{flag} says what --train trains; give --train too")
     return args
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    """`0,1,2` as numbers."""
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        seeds = ()
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"wanted different whole numbers like 0,1,2, got {text!r}")
-    return seeds
 
 
 @reports(

@@ -44,10 +44,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = command_parser("train", __doc__, epilog=EPILOG)
     parser.add_argument("--config", required=True, help="a YAML file, see configs/")
-    parser.add_argument("--stage", choices=["both", "vocabulary", "recognition"], default="both")
+    parser.add_argument("--stage", choices=["both", "vocabulary", "recognition"], default="both", help="default: both")
     add_options(parser, "--set", "--device")
     parser.add_argument("--resume", metavar="latest|FOLDER", help="go on from a training state of run.dir")
-    parser.add_argument("--overwrite", action="store_true", help="remove what an earlier run left in run.dir")
+    parser.add_argument("--force", action="store_true", help="remove what an earlier run left in run.dir")
+    parser.add_argument("--overwrite", action="store_true", dest="force", help=argparse.SUPPRESS)  # its earlier name
     parser.add_argument("--note", default="", help="a sentence that every weights file carries")
     parser.add_argument(
         "--tower-dtype", choices=["fp32", "fp16"], default="fp32", help="how weights store the CLIP tower"
@@ -60,8 +61,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.onnx and args.stage == "vocabulary":
         parser.error("--onnx wants weights of the recognition stage; --stage vocabulary leaves none")
-    if args.resume and args.overwrite:
-        parser.error("--resume goes on with a run and --overwrite removes it; choose one")
+    if args.resume and args.force:
+        parser.error("--resume goes on with a run and --force removes it; choose one")
     return args
 
 
@@ -147,9 +148,9 @@ class RunRecord:
         self._log: RunLog | None = None
 
     def begin(self) -> None:
-        """Make the files; with --overwrite the states of an earlier run go first."""
+        """Make the files; with --force the states of an earlier run go first."""
         config, start, folder = self._config, self._start, Path(self._config.run.dir)
-        if self._args.overwrite:
+        if self._args.force:
             shutil.rmtree(states_folder(config), ignore_errors=True)
         describe_run(config, self._runtime, folder, Path(self._args.config))
         step = start.place.step if start.folder else None
@@ -188,7 +189,7 @@ def attempt_start(
     try:
         check_run_folder(config, Path(args.config))
         stack.enter_context(hold_folder(config.run.dir))
-        return Start(None, None, ()) if args.overwrite else find_start(config, args.resume, runtime.world_size)
+        return Start(None, None, ()) if args.force else find_start(config, args.resume, runtime.world_size)
     except (CheckpointError, OutputError, OverwritesInput) as err:
         return err
 

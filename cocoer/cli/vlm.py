@@ -1,7 +1,7 @@
 """Help a vision-language model with CocoER's exclusion (supplement, section 10).
 
     cocoer vlm --input IMAGE [--endpoint URL --model NAME]
-    cocoer vlm --index INDEX --num 200 --endpoint URL --model NAME
+    cocoer vlm --index INDEX --persons 200 --endpoint URL --model NAME
 
 Four questions a person: prompt, multi_level, and both with kappa (the first excluded level named, or its crop left out).
 Nothing is sent anywhere without --endpoint: then the questions are only written. With it, images of the people go to that
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocoer.cli.faults import reports
-from cocoer.cli.options import add_options, command_parser
+from cocoer.cli.options import add_options, add_persons, command_parser
 from cocoer.errors import DetectorError
 from cocoer.vlm.prompts import DEFAULT_WORDINGS, VARIANTS, Question, questions, read_sets, read_wordings, wording_of
 
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     p = command_parser("vlm", __doc__, allow_abbrev=False)
     what = p.add_mutually_exclusive_group(required=True)
-    what.add_argument("--input", metavar="IMAGE")
+    what.add_argument("--input", metavar="IMAGE", help="ask about the people of this image")
     what.add_argument("--index", metavar="INDEX", help="folder of a person index, or one of its .jsonl files")
     p.add_argument(
         "--endpoint",
@@ -59,21 +59,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p.add_argument(
         "--wording", metavar="NAME", help="a set of that file; default: the paper's for its data sets, else ours"
     )
-    add_options(p, "--split", "--allow-outside", "--boxes", "--checkpoint", "--detector", "--device")
+    add_options(p, "--split", "--allow-outside", "--boxes", "--checkpoint", "--detector", "--device", "--seed")
     p.add_argument("--root", help="folder of the index's images; default: the parent of the index folder")
-    p.add_argument("--num", type=int, default=100, help="persons of the index, drawn from the seed (default: 100)")
-    p.add_argument("--seed", type=int, default=0)
+    add_persons(p, 100, older="--num")
     p.add_argument("--timeout", type=float, default=60.0, help="seconds for one request")
     p.add_argument("--attempts", type=int, default=4, help="per question, with growing waits between them")
-    p.add_argument("--max-requests", type=int, default=10_000)
-    p.add_argument("--output", default="outputs/vlm", metavar="FOLDER")
+    p.add_argument("--max-requests", type=int, default=10_000, help="no more are sent (default: %(default)s)")
+    p.add_argument("--output", default="outputs/vlm", metavar="FOLDER", help="default: outputs/vlm")
     args = p.parse_args(argv)
     args.variants = tuple(args.variants.split(","))
     if unknown := [name for name in args.variants if name not in VARIANTS]:
         p.error(f"--variants: unknown {', '.join(unknown)}; the choices are {', '.join(VARIANTS)}")
     if args.endpoint and not args.model:
         p.error("--endpoint wants --model, the model's name there")
-    if not 0 < args.timeout <= MOST_SECONDS or min(args.attempts, args.num, args.max_requests) < 1 or args.seed < 0:
+    if not 0 < args.timeout <= MOST_SECONDS or min(args.attempts, args.persons, args.max_requests) < 1 or args.seed < 0:
         p.error(f"--timeout wants up to {MOST_SECONDS:,} seconds; the other numbers 1 or more, --seed 0 or more")
     return args
 
@@ -137,7 +136,7 @@ def people(args: argparse.Namespace, recognizer: Recognizer) -> Iterator[Person]
             yield f"{Path(args.input).name}#{person.person}", person, image, None
         return
     records = read_index(args.index, args.split, recognizer.config.classes)
-    chosen = [records[i] for i in choose_persons(len(records), args.num, args.seed)]
+    chosen = [records[i] for i in choose_persons(len(records), args.persons, args.seed)]
     root = Path(args.root) if args.root else split_path(args.index, args.split).parent.parent
     for case, image in case_studies(recognizer, chosen, root, args.allow_outside):
         yield case.key, case.person, image, case.truth

@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     lists = commands.add_parser("list", help="what there is, where it comes from, its licence, and whether it is here")
     lists.add_argument("--long", action="store_true", help="also address, checksum and page")
     gets = commands.add_parser("fetch", help="download (continues where it stopped), check, put in place")
-    gets.add_argument("names", nargs="+", metavar="NAME")
+    gets.add_argument("names", nargs="+", metavar="NAME", help="as `cocoer weights list` gives them")
     gets.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take this file instead of downloading")
     add_options(gets, "--offline")
     gets.add_argument("--force", action="store_true", help="fetch even what is already in place")
@@ -46,20 +46,24 @@ def _parser() -> argparse.ArgumentParser:
     converts = commands.add_parser(
         "convert", help="the authors' checkpoint as one safetensors file, without running its code"
     )
-    converts.add_argument("--release", type=Path, required=True, metavar="GWT.pth")
-    converts.add_argument("--vocabulary", type=Path, metavar="w.pth")
+    converts.add_argument("--release", type=Path, required=True, metavar="GWT.pth", help="the authors' checkpoint")
+    converts.add_argument(
+        "--vocabulary", type=Path, metavar="w.pth", help="not needed: compared with what GWT.pth holds"
+    )
     converts.add_argument(
         "--clip", type=Path, metavar="RN50.pt", help="default: checkpoints/clip, then the usual caches"
     )
-    converts.add_argument("--config", type=Path, default=places.SHIPPED / "configs" / "emotic_release.yaml")
-    converts.add_argument("--output", type=Path, default=places.home() / "checkpoints" / "release", metavar="FOLDER")
+    converts.add_argument("--config", type=Path, default=places.SHIPPED / "configs" / "emotic_release.yaml",
+                          help="of the converted model (default: configs/emotic_release.yaml)")  # fmt: skip
+    converts.add_argument("--output", type=Path, default=places.home() / "checkpoints" / "release", metavar="FOLDER",
+                          help="default: where cocoer looks for it")  # fmt: skip
     converts.add_argument("--force", action="store_true", help="replace an earlier conversion")
     converts.add_argument("--onnx", action="store_true", help="also its ONNX twin, which prediction on a CPU takes")
     packs = commands.add_parser(
         "pack", help="store trained weights as a smaller file with the same predictions, for inference"
     )
     packs.add_argument("weights", type=Path, help="weights that train.py wrote")
-    packs.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
+    packs.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors", help="the file to write")
     return p
 
 

@@ -25,7 +25,7 @@ def choose_persons(total: int, num: int, seed: int) -> list[int]:
     Raises ValueError for `num` below 1.
     """
     if num < 1:
-        raise ValueError(f"--num wants a whole number of at least 1, got {num}")
+        raise ValueError(f"--persons wants a whole number of at least 1, got {num}")
     return sorted(int(i) for i in np.random.default_rng(seed).permutation(total)[:num])
 
 

@@ -94,7 +94,7 @@ def find_start(config: Config, resume: str | None, world_size: int = 1, tidy: bo
     if resume is None:
         if any(states.glob("step-*")):
             raise CheckpointError(
-                f"{states}: holds training states of an earlier run. Go on with --resume latest, start over with --overwrite,"
+                f"{states}: holds training states of an earlier run. Go on with --resume latest, start over with --force,"
                 " or choose another folder with --set run.dir=FOLDER"
             )
         return Start(None, None, ())
