@@ -68,7 +68,16 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     site = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))  # .pth files in there are not read
-    install = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    install = [
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--ignore-installed",
+        "--no-deps",
+        "--no-index",
+        str(wheel),
+    ]
     subprocess.run([sys.executable, "-m", "pip", *install], check=True)
     (folder / "work").mkdir()
     return Installed(folder / "venv" / "bin", folder / "work")
