@@ -70,7 +70,7 @@ class Calibration:
     temperature: float | None = None
 
     def __call__(self, probabilities: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
-        """The fused answer's probabilities [n, k], calibrated, in their type. A class without a map stays as it is."""
+        """The calibrated fused probabilities [n, k], of the same type. A class without a map is unchanged."""
         p = np.asarray(probabilities)
         if self.temperature is not None:
             scaled = np.log(np.clip(p.astype(np.float64), _EDGE, None)) / self.temperature

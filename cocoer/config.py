@@ -53,7 +53,7 @@ AboveZero = Annotated[float, Field(gt=0.0)]
 
 @dataclass(frozen=True, config=_STRICT)
 class RunConfig:
-    """Where a run writes, how long it goes on, and what makes it repeatable."""
+    """Output folder, length and seeds of a run."""
 
     dir: str = "outputs/run"  # everything of the run goes here; one folder below it per seed when there are several
     seed: Count = 0  # weights, order of persons and augmentation follow from it
@@ -67,7 +67,7 @@ class RunConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class AugmentConfig:
-    """What a training person goes through; image and both boxes move together."""
+    """Augmentation of a training person; image and both boxes change together."""
 
     flip: Fraction = 0.5  # chance of a left-right flip
     crop: Fraction = 0.0  # largest share of a side that a random crop may cut off; the person always stays inside
@@ -299,7 +299,7 @@ class Config:
 
     @property
     def dataset(self) -> DatasetEntry:
-        """The data set: a known one by its name, or as `data.classes` and the keys beside it say."""
+        """The data set: a known one by its name, or one described by `data.classes` and the keys beside it."""
         return dataset_of(self.data)
 
     @property

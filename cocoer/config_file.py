@@ -16,7 +16,7 @@ from cocoer.yaml_file import parse_yaml
 
 @dataclass(frozen=True)
 class ConfigHead:
-    """What a config file says about itself, beside its settings; a base's head is not inherited.
+    """The head of a config file, beside its settings; a base's head is not inherited.
 
     base: the file that it lays its settings over, or None. what: what it is, in a few words, or empty.
     paper: the row of the paper's tables that it stands for (`paper: {table, row}`), or None.
@@ -64,7 +64,7 @@ def read_settings(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def own_settings(path: str | Path) -> list[str]:
-    """What a file says beyond its base and its run folder, as `a.b=c`: to be laid over another config, such as the demo's."""
+    """A file's settings without those of its base and its run folder, as `a.b=c` overrides for another config."""
     return [
         f"{key}={json.dumps(value)}" for key, value in _leaves(split_head(Path(path))[1]) if not key.startswith("run.")
     ]

@@ -108,7 +108,7 @@ def read_dataset(path: Path) -> DatasetEntry:
 
 
 def read_class_list(path: Path) -> list[str]:
-    """Class names from a text file, one a line; empty lines and lines that begin with # say nothing. Raises DatasetError."""
+    """Class names from a text file, one a line; empty lines and lines that begin with # are ignored. Raises DatasetError."""
     try:
         lines = read_file(path).decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as err:
@@ -142,7 +142,7 @@ def dataset_of(data: DataConfig) -> DatasetEntry:
 
 
 def written_out(entry: DatasetEntry) -> dict[str, Any]:
-    """The keys of a config's `data` that say all of a data set, so that weights need no second file."""
+    """The keys of a config's `data` that describe a data set completely, so that weights need no second file."""
     kept = {"dataset": entry.name, "classes": list(entry.classes), "labels": entry.labels}
     return kept | {"words": dict(entry.words), "aliases": dict(entry.aliases)}
 
@@ -181,7 +181,7 @@ def _explain(error: Mapping[str, Any]) -> str:
 
 
 def _class_faults(entry: DatasetEntry) -> list[str]:
-    """What is wrong with names and spellings; a spelling may stand for one class only."""
+    """Faults of names and spellings; a spelling may stand for one class only."""
     faults = []
     if len(entry.classes) < 2:
         faults.append(
@@ -211,7 +211,7 @@ def _class_faults(entry: DatasetEntry) -> list[str]:
 
 
 def _count_faults(entry: DatasetEntry) -> list[str]:
-    """What is wrong with the published numbers."""
+    """Faults of the published numbers."""
     faults = []
     for release, found in entry.published.items():
         for split in {s for by in found.counts.values() for s in by} | set(found.labels):

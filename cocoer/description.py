@@ -25,7 +25,7 @@ class _Thresholds(BaseModel):
 
 
 class _Description(BaseModel):
-    """What is read of a description; more may stand in it."""
+    """The fields of a description that are read; others are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
     format_version: int

@@ -26,7 +26,7 @@ class UsageError(CocoerError, ValueError):
 
 
 class SyntheticWeightsWarning(UserWarning):
-    """Said once per recogniser whose weights were trained on synthetic scenes: its answers mean nothing on photographs."""
+    """Warned once per recogniser with weights trained on synthetic scenes: its predictions on photographs are meaningless."""
 
 
 class CheckpointError(CocoerError, ValueError):
@@ -125,7 +125,7 @@ class ForkError(CocoerError, RuntimeError):
 
 
 class ViewError(CocoerError, ValueError):
-    """Something that the person at the page can be told: what was expected, what was given, what to do."""
+    """A fault shown on the page of `cocoer app`; the text says what was expected, what was given and what to do."""
 
 
 class ScoreError(CocoerError, ValueError):
@@ -153,7 +153,7 @@ class ScaleError(CocoerError, ValueError):
 
 
 class EngineError(CocoerError, RuntimeError):
-    """An engine that ended before its work was done; what is written stays, and the text says what ended it and how to go on."""
+    """An engine that stopped early; rows already written stay, and the text gives the cause and how to continue."""
 
 
 class OutputError(CocoerError, OSError):
@@ -172,7 +172,7 @@ class FolderInUse(OutputError):
 
 
 class EndpointError(CocoerError, RuntimeError):
-    """An endpoint that will not answer anything (wrong address, key or model): the run stops; what is cached stays."""
+    """An endpoint that refuses all requests (wrong address, key or model): the run stops; the cache stays."""
 
 
 class PromptError(CocoerError, ValueError):

@@ -42,5 +42,5 @@ def library_versions() -> dict[str, str]:
 
 
 def says_synthetic(metadata: Mapping[str, Any]) -> bool:
-    """Whether what a weights file says of itself tells that it was trained on synthetic scenes: by its field, or its note."""
+    """Whether a weights file's metadata marks it as trained on synthetic scenes, by its field or its note."""
     return bool(metadata.get("synthetic")) or "synthetic" in str(metadata.get("note", "")).lower()

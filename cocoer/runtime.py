@@ -125,7 +125,7 @@ def _join(backend: str) -> None:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """bf16 where asked for (the workspace itself stays in float32), else nothing."""
+    """Autocast to bf16 if requested (the workspace stays in float32), else a null context."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 

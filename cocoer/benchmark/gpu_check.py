@@ -88,7 +88,7 @@ Check = Callable[[Bench], Iterator[Line]]
 
 
 def run_checks(bench: Bench, minutes: float, checks: Mapping[str, Check] | None = None) -> Iterator[Line]:
-    """All lines, check after check. One that raises is a FAIL with its reason; those after `minutes` are skipped and said."""
+    """All lines, check by check. A check that raises is a FAIL with its reason; those after `minutes` are skipped, a line each."""
     until = time.monotonic() + 60 * minutes
     for name, check in (CHECKS if checks is None else checks).items():
         if time.monotonic() > until:
@@ -103,7 +103,7 @@ def run_checks(bench: Bench, minutes: float, checks: Mapping[str, Check] | None 
 
 
 def first_line(err: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters."""
+    """The type and first line of an error, at most 200 characters."""
     said = next((line.strip() for line in str(err).splitlines() if line.strip()), "")
     return f"{type(err).__name__}: {said}"[:200]
 

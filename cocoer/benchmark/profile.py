@@ -47,7 +47,7 @@ class Profile:
 
 
 def measure_profile(config: Config, device: torch.device, persons: int, seconds: float) -> Iterator[Profile]:
-    """A forward pass of a recogniser and a training step, both as the config's switches say."""
+    """A forward pass of a recogniser and a training step, both with the config's settings."""
     model = random_model(config, device)
     batch = person_batch(config, persons, device)
     runtime = Runtime(0, 1, device)

@@ -17,7 +17,7 @@ MODES = ("paper", "release")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One target. wanted, found: numbers in `unit`; found is None where no row tells. at_least: else at most."""
+    """One target. wanted, found: numbers in `unit`; found is None where no row has it. at_least: else at most."""
 
     what: str
     wanted: float

@@ -59,7 +59,7 @@ def take_turns(
 
     clock: wall time, or `time.process_time`: what this process itself computed, for a machine that is busy with other work
     (then with one thread, for threads that wait for each other compute too).
-    `warm` calls of each come before. Every round starts with another task, so that none always follows the same one.
+    Each task first runs `warm` times. Every round starts with another task, so that no task always follows the same one.
     """
     for task in tasks.values():
         for _ in range(warm):
@@ -104,7 +104,7 @@ def peak_mb(task: Task, device: torch.device) -> float:
 
 
 def memory_mb(entry: str = "VmRSS") -> float:
-    """This process's memory now (or at its highest, `VmHWM`), MB; Linux's /proc says it, elsewhere the peak so far."""
+    """This process's memory now (or at its highest, `VmHWM`), MB: from /proc on Linux, elsewhere the peak so far."""
     status = Path("/proc/self/status")
     if not status.exists():
         return peak_memory_bytes() / 1e6

@@ -99,7 +99,7 @@ def variants(
 ) -> Iterator[InferenceVariant]:
     """The ways to run `model` (`ways_on`), which must not be folded yet. An exported file is made in `folder`, on the CPU only.
 
-    A way that this machine cannot go is named to `warn` and left out. eager: leave out what is compiled or exported first.
+    A way that this machine cannot run is reported to `warn` and left out. eager: leave out what is compiled or exported first.
     """
     gpu = device.type == "cuda"
     folded: LevelModel | None = None
@@ -126,7 +126,7 @@ def variants(
 
 
 def description_of(config: Config) -> dict[str, Any]:
-    """What an exported file with random weights must say about itself."""
+    """The description of an exported file with random weights."""
     return {"format_version": FORMAT_VERSION, "config": config_to_dict(config), "classes": list(config.classes)}
 
 

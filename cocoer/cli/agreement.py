@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(study: Study, args: argparse.Namespace) -> list[Path]:
-    """Train and measure what is not there yet, write the page; returns the files. Raises ConflictError without results."""
+    """Train and measure what is missing, write the page; returns the files. Raises ConflictError without results."""
     output = study.folder
     if places.CLONE is not None and not args.quick and (published := places.CLONE / "docs" / FIGURES).is_file():
         adopt_figures(published, output, study.sizes)

@@ -87,7 +87,7 @@ def flattened(words: Sequence[str]) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List the input, leave out what is done, answer the rest, count."""
+    """List the input, skip finished images, process the rest, print the totals."""
     from cocoer.files import hold_folder
     from cocoer.inference.recognizer import Recognizer
     from cocoer.scale import dataset
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace, job: Job, chunks: int, recognizer: Recognizer, runtime: Any) -> None:
-    """The chunks through the engine that was asked for."""
+    """Process the chunks with the chosen engine."""
     from tqdm import tqdm
 
     from cocoer.scale.local import annotate_locally
@@ -156,7 +156,7 @@ def _whole(path: str | None) -> str | None:
 
 
 def _roots(inputs: Sequence[str]) -> tuple[str, ...]:
-    """Where local images must lie if a manifest names some: below the inputs' folders and the working folder; else anywhere."""
+    """The folders that may hold the local images of a manifest: the inputs' folders and the working folder; empty: any folder."""
     if not any(text.endswith(".parquet") for text in inputs):
         return ()
     local = [Path(text) for text in inputs if "://" not in text]

@@ -88,7 +88,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def prepare_gradio(uploads: str) -> None:
-    """Checks that gradio is there, switches off everything by which it would talk to the internet, and says where files go.
+    """Check that gradio is installed, disable its network access, and set its folder for uploads.
 
     Raises MissingExtra with the command that installs it.
     """

@@ -82,7 +82,7 @@ async def _whole(receive: Receive) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` giving out a body which was read already, and then what comes behind it."""
+    """A `receive` that returns a body that was read already, then the later messages."""
     given = False
 
     async def read() -> Message:
@@ -96,7 +96,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _names_an_address(body: bytes) -> bool:
-    """Whether a file in the JSON text is named by an address, on this page or elsewhere; what is no JSON counts as such."""
+    """Whether the JSON text names a file by a URL; invalid JSON counts as such."""
     try:
         waiting: list[Any] = [json.loads(body or b"null")]
     except (ValueError, RecursionError):

@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def configs(options: argparse.Namespace) -> Iterator[Config]:
-    """The modes that were asked for, at the size that was asked for; random weights."""
+    """The configs of the requested modes, at the requested size; random weights."""
     from cocoer.config import load_config
 
     for mode, file in MODES.items():
@@ -180,7 +180,7 @@ def measure(part: str, options: argparse.Namespace, device: torch.device) -> Ite
 
 
 def print_profiles(options: argparse.Namespace, device: torch.device) -> None:
-    """Where the time goes, for every mode and number of persons, and what the machine reaches at most."""
+    """Print the profile of every mode and number of persons, and the machine's peak rates."""
     from cocoer.benchmark.profile import measure_profile
     from cocoer.report.text import Cell, table
 
@@ -230,7 +230,7 @@ def check(files: list[Path]) -> int:
 
 
 def print_targets(rows: list[Row], all_of_them: bool = False) -> int:
-    """The targets of which the rows tell, or all, a line each; returns how many are missed."""
+    """Print the targets that the rows cover, or all, one per line; returns how many are missed."""
     from cocoer.benchmark.targets import verdicts
     from cocoer.report.text import table
 

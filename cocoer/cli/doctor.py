@@ -62,7 +62,7 @@ def check_python() -> list[Finding]:
 
 
 def requirements() -> list[str]:
-    """What cocoer wants, a line a package: the clone's own list, or what the installed package says of itself."""
+    """The requirements of cocoer, one per line: of the clone's pyproject.toml, or of the installed package."""
     if places.CLONE is not None:
         project = tomllib.loads((places.CLONE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         return list(project["dependencies"])

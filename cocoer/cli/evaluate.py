@@ -214,7 +214,7 @@ def run(loaded: Loaded, people: PersonDataset, split: str, batch_size: int, runt
 
 
 def contradicted_level(person: PersonRecord) -> str | None:
-    """The level that contradicts the label; synthetic scenes alone say so."""
+    """The level that contradicts the label; known for synthetic scenes only."""
     level: str | None = (person.extra.get("synthetic") or {}).get("contradicted_level")
     return level
 

@@ -18,7 +18,7 @@ USUAL_RATE = 25.0
 
 
 def frame_rate(path: str | Path) -> float:
-    """Frames per second, as the video's header says."""
+    """Frames per second from the video's header."""
     import cv2
 
     video = cv2.VideoCapture(str(path))
@@ -32,7 +32,7 @@ def tracked(
 ) -> Generator[tuple[ImageResult, Any, Any], None, None]:
     """The results with ids and smoothed probabilities; STEM.mp4 and STEM.timeline.png are written as each video ends.
 
-    every: of the video's frames each n-th comes. Raises MissingExtra and OutputError; then no half file is left.
+    every: the results have every n-th frame. Raises MissingExtra and OutputError; then no incomplete file is left.
     """
     from cocoer.inference.tracking import track
 

@@ -182,7 +182,7 @@ def _with_plugins(words: list[str]) -> list[str]:
 
 
 def _chosen(words: Sequence[str], program: str, choices: dict[str, str]) -> str | None:
-    """The command that the first word names; None where help was printed, "" where it names none (said)."""
+    """The command that the first word names; None after printing help, "" after printing an error."""
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: {program} COMMAND ... [--plugin FILE]   ({program} COMMAND --help tells the options)\n")
         print("\n".join(f"  {name:<10} {what}" for name, what in choices.items()))

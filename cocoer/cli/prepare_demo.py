@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _draw(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Everything that is asked for. Raises OutputError."""
+    """Draw everything that the options request. Raises OutputError."""
     options = WorldOptions(args.contradicted_share, args.conflict_level)
     if args.output:
         both = args.dataset == "both"

@@ -106,7 +106,7 @@ def _matched(route: Route, sources: Sequence[Path]) -> dict[WeightsFile, Path]:
 
 
 def _names_of(item: WeightsFile) -> list[str]:
-    """The names under which a file of this entry may come."""
+    """The file names under which this entry may be given."""
     tail = item.url.rsplit("/", 1)[1] if item.url and "?" not in item.url else item.file_name
     return [tail, item.file_name, Path(item.place).name, *(Path(member).name for member, _ in item.unpack)]
 
@@ -142,7 +142,7 @@ def _agreed() -> bool:
 
 
 def _check_room(wanted: Sequence[WeightsFile]) -> None:
-    """Raises FetchError where what is to come, and its conversion, will not fit."""
+    """Raises FetchError if the downloads and their conversion do not fit on the disk."""
     need = sum((item.size or item.about or 0) * (2 if item.name == "cocoer-release" else 1) for item in wanted)
     if need > _free():
         raise FetchError(

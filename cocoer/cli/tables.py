@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(args: argparse.Namespace, target: Target, output: Path, command: str) -> list[Path]:
-    """Train what is asked for, measure what is not measured yet, write the tables; returns their files."""
+    """Train what is requested, measure what is missing, write the tables; returns their files."""
     weights = check_weights(trained_weights(args, target, output) or named_weights(args, target, output), target)
     with start_runtime(args.device) as runtime:
         study = Study(
@@ -222,7 +222,7 @@ def data_root(args: argparse.Namespace) -> Path:
 
 
 def trained_weights(args: argparse.Namespace, target: Target, output: Path) -> list[Path]:
-    """What --train trains, done or made now; also, on synthetic scenes, one seed where nobody has trained yet. Else nothing."""
+    """The weights of --train, trained now if missing; on synthetic scenes without weights also one seed. Else nothing."""
     nothing_yet = target.synthetic and not (args.checkpoints or known_weights(target.dataset, target, output))
     if not args.train and not nothing_yet:
         return []
@@ -266,7 +266,7 @@ def variants_of(args: argparse.Namespace, target: Target, output: Path) -> list[
 
 
 def known_weights(dataset: str, target: Target, output: Path) -> list[str]:
-    """Weights that lie where they are looked for: the demonstration's, or those that training left."""
+    """Weights in the usual places: the demonstration's, or those of an earlier training."""
     shipped = DEMO_CHECKPOINT.parent / f"demo_{dataset}.safetensors"
     if target.synthetic and shipped.is_file():
         return [places.shown(shipped)]
@@ -296,7 +296,7 @@ def heading(target: Target) -> str:
 
 
 def remarks(target: Target, weights: list[Path]) -> list[str]:
-    """What must be known to read the page; a warning comes first."""
+    """The remarks at the top of the page; a warning comes first."""
     out = []
     if target.synthetic:
         out.append(

@@ -94,7 +94,7 @@ def show_list(long: bool) -> int:
 
 
 def run_fetch(names: Sequence[str], source: Path | None, offline: bool, force: bool) -> int:
-    """Fetch or put each; goes on after a failure. Returns the exit code."""
+    """Fetch each file, or copy it from `source`; continue after a failure. Returns the exit code."""
     items = [entry(name) for name in names]
     if source is not None and len(items) != 1:
         raise UsageError(f"--from goes with one name, got {len(items)}")
@@ -155,7 +155,7 @@ def run_verify(names: Sequence[str]) -> int:
 
 
 def verify_checkpoint(path: Path) -> bool:
-    """Read every tensor of a cocoer weights file and see that its model can be built. Prints what it is."""
+    """Read every tensor of a cocoer weights file, build its model, and print its facts. Returns whether it is valid."""
     from cocoer.files import file_sha256
     from cocoer.model.checkpoint import load_weights
 

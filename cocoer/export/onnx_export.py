@@ -44,7 +44,7 @@ _ONNX_LIMIT = 2**31
 
 
 class Exportable(nn.Module):
-    """The model with its answers as a flat tuple in the order of `OUTPUTS`."""
+    """The model with its outputs as a flat tuple in the order of `OUTPUTS`."""
 
     def __init__(self, model: LevelModel, multi_label: bool) -> None:
         super().__init__()
@@ -276,6 +276,6 @@ class TorchFile:
         self._module = program.module()
 
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """Tensors as `INPUTS` names them, on the CPU -> answers by name."""
+        """Tensors in the order of `INPUTS`, on the CPU -> outputs by name."""
         with torch.no_grad():
             return dict(zip(OUTPUTS, self._module(*inputs), strict=True))

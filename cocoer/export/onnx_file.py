@@ -73,7 +73,7 @@ def is_exported(path: Path) -> bool:
 
 
 def _check_seal(content: bytes, path: Path) -> None:
-    """ExportError unless the file ends with the checksum of what stands before it."""
+    """Raise ExportError unless the file ends with the checksum of its other bytes."""
     body, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:]
     if not seal.startswith(_SEAL_START):
         raise ExportError(
@@ -131,7 +131,7 @@ class OnnxFile:
         self.metadata = described(text, str(path))
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
-        """Arrays as `INPUTS` names them -> answers as `OUTPUTS` names them."""
+        """Arrays in the order of `INPUTS` -> outputs by the names of `OUTPUTS`."""
         fed = {name: inputs[name] for name in INPUTS if name in self._reads}
         try:
             found = dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), fed), strict=True))
@@ -142,14 +142,14 @@ class OnnxFile:
         return found
 
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """Tensors as `INPUTS` names them, on the CPU -> answers by name, as tensors."""
+        """Tensors in the order of `INPUTS`, on the CPU -> outputs by name, as tensors."""
         import torch
 
         arrays = (tensor.detach().float().contiguous().numpy() for tensor in inputs)
         return {name: torch.from_numpy(x) for name, x in self.run(dict(zip(INPUTS, arrays, strict=True))).items()}
 
     def score(self, crops: Sequence[LevelCrops]) -> dict[str, NDArray[Any]]:
-        """Crops of B persons -> answers as `OUTPUTS` names them."""
+        """Crops of B persons -> outputs by the names of `OUTPUTS`."""
         images = normalised(np.stack([c.pixels for c in crops], axis=1))  # [L, B, 3, S, S]
         boxes = {name: np.stack([getattr(c, name) for c in crops]) for name in ("head_xyxy", "body_xyxy")}
         return self.run({**dict(zip(LEVELS, images, strict=True)), **boxes})

@@ -18,7 +18,7 @@ from cocoer.model.level_model import ModelOutput
 
 @dataclass(frozen=True)
 class ExportedCompetition:
-    """What an exported file says of the competition; a `competition.Competition`."""
+    """The competition's outputs in an exported file; a `competition.Competition`."""
 
     losses: Tensor
     weights: Tensor
@@ -33,7 +33,7 @@ class ExportedModel(nn.Module):
     """The exported file in the model's place: the same arguments, a `ModelOutput` with what a recogniser reads of it.
 
     Features are not in the file: their places hold tensors without entries.    side: S, of the crops.
-    agrees: whether agreement says who leaves.
+    agrees: whether the rule is agreement.
     """
 
     def __init__(self, file: OnnxFile, side: int, agrees: bool = False) -> None:

@@ -30,7 +30,7 @@ class Twin:
 
 
 def twin_path(weights: Path) -> Path:
-    """Where the twin of a weights file lies."""
+    """The path of a weights file's twin."""
     return weights.with_suffix(SUFFIX)
 
 
@@ -74,7 +74,7 @@ def _on_cpu(device: str) -> bool:
 
 
 def _fitting(weights: Path, place: Path, config: Config | None, overrides: Sequence[str]) -> tuple[OnnxFile, Config]:
-    """The twin and the config to run it with. Raises ExportError that says what does not fit."""
+    """The twin and the config to run it with. Raises ExportError that names what does not fit."""
     if not place.is_file():
         raise ExportError(f"no exported file {place}")
     file = OnnxFile(place)

@@ -124,7 +124,7 @@ def _reached(table: Table) -> str:
 
 
 def strength_figure(table: Table) -> Figure:
-    """Who leaves first, and what it brings to CLIP alone, as CLIP's readings get worse."""
+    """First exclusions, and the gain of agreement for CLIP alone, as CLIP's readings get worse."""
     setting = table.settings[0]
     tried = noises(table, setting)
     ends = (reads(table, setting, "shipped", tried[-1]), reads(table, setting, "shipped", tried[0]))

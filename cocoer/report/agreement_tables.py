@@ -70,7 +70,7 @@ def sure(p: StudyPoint | None) -> bool:
 
 
 def headline(table: Table, setting: str) -> str:
-    """Every way to answer that was measured in a setting, with its gains over all three levels."""
+    """Every variant that was measured in a setting, with its gains over all three levels."""
     rows = []
     for name, text in VARIANTS.items():
         if table(setting, "fresh", name, "all") is None:
@@ -88,7 +88,7 @@ def headline(table: Table, setting: str) -> str:
 
 
 def exclusion(table: Table, setting: str) -> str:
-    """Who leaves first, by who decides; any level, and each."""
+    """First exclusions by rule: for any contradicting level, and for each."""
     rows = []
     for name, text in READERS.items():
         row = [text, value(table(setting, "fresh_first_excluded", name, "any"))]
@@ -105,7 +105,7 @@ def noises(table: Table, setting: str) -> list[float]:
 
 
 def strength(table: Table, setting: str) -> str:
-    """The shipped CLIP with noise on its readings: what it reads, who leaves first, what it answers alone."""
+    """The shipped CLIP with noise on its readings: accuracy per level, first exclusions, predictions from CLIP alone."""
     rows = []
     for share in noises(table, setting):
         row = [f"{share:g}"]
@@ -133,7 +133,7 @@ def reads(table: Table, setting: str, clip: str, noise: float = 0.0) -> float:
 
 
 def other_clips(table: Table, setting: str) -> str:
-    """What each further CLIP reads, whom it excludes, what it answers alone, and what the gate gains with it."""
+    """Each further CLIP: accuracy per level, first exclusions, predictions from CLIP alone, and the gate's gain."""
     rows = []
     for name in [*clips(table, setting), "shipped"]:
         row = [name]

@@ -11,7 +11,7 @@ GROUND: ink.Colour = (255, 176, 0)
 
 
 def with_band(image: Image.Image, synthetic: bool) -> Image.Image:
-    """The image below a band that says `outputs.SYNTHETIC`; where `synthetic` is off, the image itself.
+    """The image below a band with `outputs.SYNTHETIC`; the image itself if `synthetic` is False.
 
     image: RGB, any size; the band is as wide and its text is wrapped. Same input, same bytes.
     """

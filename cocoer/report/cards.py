@@ -14,7 +14,7 @@ from cocoer.report.layout import Plate, Size
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says. number: shown in a badge, None where the image has one person only.
+    """The content of a card. number: shown in a badge, None where the image has one person only.
 
     rows: label and probability (None where there is none), the most probable first.
     remarks: smaller lines below. alarm: the person could not be scored.

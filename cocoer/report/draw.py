@@ -33,10 +33,10 @@ _MOST_INLINE = 8  # above this many persons plates beside them would hide the im
 
 @dataclass(frozen=True)
 class Plan:
-    """Where everything of an annotated image stands, in pixels of the drawn canvas.
+    """The layout of an annotated image, in pixels of the drawn canvas.
 
     size: of the whole drawing. image: where the (scaled) image is. scale: canvas pixels per original pixel (x, y).
-    em: text size. cards: what is said of each person, in order. plates: per person the label plate (`inline`) or
+    em: text size. cards: the text of each person, in order. plates: per person the label plate (`inline`) or
     number badge inside the stage, None where there is none. panel: per person its card in the panel, None where the
     plate says it all. notes: lines of text below, notes_top: where they start.
     """
@@ -119,7 +119,7 @@ def _panel(sizes: Sequence[Size], stage: Size, gap: int) -> tuple[list[Plate], S
 
 
 def _notes(result: ImageResult, em: int, width: int) -> tuple[tuple[str, Colour], ...]:
-    """Lines about the image as a whole: that it failed, or that nobody was found."""
+    """Lines about the whole image: its error, or that no person was found."""
     if result.status == "error":
         return tuple((line, ink.RED) for line in ink.wrap(f"error: {result.message or 'not scored'}", em, width, 4))
     lines: list[tuple[str, Colour]] = []

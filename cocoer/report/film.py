@@ -33,7 +33,7 @@ def track_colour(track: str | int | None) -> ink.Colour:
 
 
 def label_of(person: PersonPrediction) -> list[str]:
-    """What a frame says of a person: its id, and the most probable emotions of the fused answer."""
+    """The label of a person in a frame: its id, and the most probable emotions of the fused prediction."""
     track = person.boxes.track if person.boxes is not None else None
     title = f"#{track}" if track is not None else "no id"
     if person.status == "error":
@@ -43,7 +43,7 @@ def label_of(person: PersonPrediction) -> list[str]:
 
 
 def draw_frame(image: Image.Image, result: ImageResult) -> Image.Image:
-    """One frame, annotated, RGB; every frame of a video comes out at the same, even, size.
+    """One frame, annotated, RGB; all frames of a video have the same size, with even sides.
 
     image: the frame, any size; boxes are scaled from result.width x result.height to it.
     """

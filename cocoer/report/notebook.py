@@ -32,7 +32,7 @@ def people_frame(results: Sequence[ImageResult]) -> DataFrame:
 
 
 def image_in_html(image: Image.Image, text: str) -> str:
-    """A drawing with fine lines (PNG) inside the page. text: what is said in its place to those who do not see it."""
+    """A drawing with fine lines (PNG) inside the page. text: its alternative text."""
     return f'<div tabindex="0"><img src="{data_uri(image, "PNG", optimize=True)}" alt="{escape(text)}"></div>'
 
 

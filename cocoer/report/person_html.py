@@ -37,7 +37,7 @@ class Label:
 class Column:
     """One source's labels. level: for the colour, empty for other sources. loss: L_hier as text, empty where there is none.
 
-    empty: what is said where there is no label. more: how many labels are not shown.
+    empty: the text of a column without labels. more: how many labels are not shown.
     """
 
     title: str
@@ -58,7 +58,7 @@ def style() -> str:
 
 
 def synthetic_band(synthetic: bool) -> str:
-    """A paragraph that says `outputs.SYNTHETIC`; empty where the answer is not of synthetic weights."""
+    """A paragraph with `outputs.SYNTHETIC`; empty for weights that are not synthetic."""
     return str(Markup('<p class="synthetic" role="note">{}</p>').format(SYNTHETIC)) if synthetic else ""
 
 

@@ -56,7 +56,7 @@ def summary(tables: Sequence[ResultTable], remarks: Sequence[str]) -> str:
 
 
 def publish(file: str | Path, key: str, text: str) -> Path:
-    """Replace what stands between `<!-- begin KEY -->` and `<!-- end KEY -->` in a Markdown file; returns its path.
+    """Replace the text between `<!-- begin KEY -->` and `<!-- end KEY -->` in a Markdown file; returns its path.
 
     Raises ValueError where the marks are not there once each, in this order.
     """

@@ -44,9 +44,9 @@ class _Bin:
 
 @dataclass
 class Timeline:
-    """What a tracked video's results say over time; `add` each in order.
+    """A tracked video's results over time; `add` them in order.
 
-    rate: frames per second of the video. every: of them each n-th comes.
+    rate: frames per second of the video. every: the results have every n-th frame.
     """
 
     rate: float

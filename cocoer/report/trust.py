@@ -97,7 +97,7 @@ def protocol_grid(result: Result) -> Grid:
 
 
 def group_caption(found: Mapping[str, Any]) -> str:
-    """What the numbers of one column mean, and of which groups nothing is said."""
+    """The meaning of one column's numbers, and the groups that are too small to report."""
     text = "Percent; intervals over images. A difference of mAP is over the classes that both groups have."
     if found["too_few"]:
         text += f" Fewer than {found['least_persons']} persons, so nothing is said: {few_persons(found)}."
@@ -105,7 +105,7 @@ def group_caption(found: Mapping[str, Any]) -> str:
 
 
 def calibration_caption(found: Mapping[str, Any]) -> str:
-    """Where the calibration comes from."""
+    """The origin of the calibration."""
     if "fitted_on" not in found:
         return "The weights carry no calibration; `cocoer calibrate` fits one on val. Percent; intervals over images."
     return f"Fitted on {found['fitted_persons']} persons of {found['fitted_on']}. Percent; intervals over images."

@@ -187,7 +187,7 @@ def write_part(part: Place, table: pyarrow.Table) -> None:
 
 
 def plan(manifest: pyarrow.Table, done: pyarrow.ChunkedArray, chunk: int, todo: Place) -> tuple[int, int]:
-    """Write what is left of a manifest to `todo`, a chunk a row group. Returns how many chunks and images that are.
+    """Write the unfinished part of a manifest to `todo`, one row group per chunk. Returns the numbers of chunks and images.
 
     Chunks are cut from the whole manifest, so that a chunk that killed its worker is the same chunk in the next run.
     """

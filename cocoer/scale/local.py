@@ -12,7 +12,7 @@ from cocoer.scale.worker import Job, Worker
 
 
 def annotate_locally(job: Job, chunks: int, recognizer: Recognizer, share: tuple[int, int] = (0, 1)) -> Iterator[int]:
-    """Answer this process's chunks and write a file for each; yields the images of each file. share: (rank, processes).
+    """Process this process's chunks and write a file for each; yields the images of each file. share: (rank, processes).
 
     Raises OutputError on a full disk; what is written stays.
     """

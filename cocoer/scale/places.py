@@ -45,7 +45,7 @@ class Place:
 
     @property
     def parent(self) -> Place:
-        """The folder that it lies in."""
+        """The containing folder."""
         address, options = self._uri_parts()
         return Place(self.fs, self.path.rpartition("/")[0], address.rpartition("/")[0] + options)
 
@@ -97,12 +97,12 @@ class Place:
         return [self / path[start:] for path in paths]
 
     def delete(self) -> None:
-        """Remove the file, if it is there. Raises OSError."""
+        """Remove the file if it exists. Raises OSError."""
         if self.fs.get_file_info(self.path).type == arrow_fs.FileType.File:
             self.fs.delete_file(self.path)
 
     def delete_folder(self) -> None:
-        """Remove the folder with all that is in it, if it is there. Raises OSError."""
+        """Remove the folder and its content if it exists. Raises OSError."""
         if self.fs.get_file_info(self.path).type == arrow_fs.FileType.Directory:
             self.fs.delete_dir(self.path)
 
@@ -169,7 +169,7 @@ def listed(place: Place) -> Iterator[str]:
 
 
 def is_file(place: Place) -> bool:
-    """Whether a file is there. Raises ScaleError where that cannot be asked."""
+    """Whether the file exists. Raises ScaleError if that cannot be determined."""
     try:
         return bool(place.fs.get_file_info(place.path).type == arrow_fs.FileType.File)
     except OSError as err:

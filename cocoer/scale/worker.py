@@ -47,7 +47,7 @@ class Job:
 
     @property
     def todo(self) -> Place:
-        """The manifest of what is left, a chunk a row group."""
+        """The manifest of the unfinished images, one row group per chunk."""
         return self.work / "todo.parquet"
 
 
@@ -71,7 +71,7 @@ class Worker:
         return pyarrow.parquet.ParquetFile(self.job.todo.fs.open_input_file(self.job.todo.path))
 
     def chunk(self, number: int) -> pyarrow.Table:
-        """The answers of the chunk with this number."""
+        """The rows of the chunk with this number."""
         return self.answer(self._todo.read_row_group(number).to_pylist())
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:

@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came for one question. text: the answer, empty where it failed. fault: empty, or why there is no answer."""
+    """The reply to one question. text: the answer, empty after a failure. fault: empty, or the reason of the failure."""
 
     text: str
     fault: str = ""
@@ -104,7 +104,7 @@ class ChatClient:
         return int(self._transport.sent)
 
     def ask(self, question: Question) -> Reply:
-        """The model's answer, from the cache or the endpoint. A question that fails for good comes back with its fault.
+        """The model's answer, from the cache or the endpoint. A question that fails finally has a Reply with its fault.
 
         Raises EndpointError where no question will be answered: key refused, no such address, request budget used up.
         """
@@ -165,7 +165,7 @@ class ChatClient:
         return _Failed(f"{text} ({attempts} attempts)" if status >= 500 or status in (408, 409, 429) else text)
 
     def _shown(self, said: bytes) -> str:
-        """The beginning of what a server said, credentials out of it first."""
+        """The beginning of a server's answer, without credentials."""
         return " ".join(self._hide(said.decode("utf-8", "replace")).split())[:_SHOWN]
 
 
@@ -225,7 +225,7 @@ def _library_client(base: str, key: str, limits: Limits) -> tuple[openai.OpenAI,
 
 
 class _Hider:
-    """Takes the key and other credentials out of a text, in the forms in which a server or a library may say them."""
+    """Removes the key and other credentials from a text, in the forms that a server or a library may print."""
 
     def __init__(self, key: str, endpoint: str) -> None:
         words = {key} if len(key) > 3 else set()

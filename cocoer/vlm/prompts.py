@@ -58,7 +58,7 @@ class Wordings:
 
 @dataclass(frozen=True)
 class Question:
-    """What is sent for one person and variant: text parts and images (RGB), in order."""
+    """One question about a person in one variant: text parts and images (RGB), in order."""
 
     variant: str
     system: str
@@ -193,7 +193,7 @@ def questions(
 def _filled(
     person: PersonPrediction, wordings: Wordings, classes: Sequence[str], multi_label: bool, level: str | None
 ) -> dict[str, str]:
-    """What stands in each place of a text, but for the views. level: the first excluded one."""
+    """The values of each placeholder of a text, except the views. level: the first excluded one."""
     around, each = _LISTS[wordings.labels]
     names = [each.format(name) for name in spoken(classes)]
     labels = around.format(", ".join(names))

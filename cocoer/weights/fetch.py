@@ -63,7 +63,7 @@ def put(item: WeightsFile, source: Path) -> None:
 
 @contextmanager
 def _alone(item: WeightsFile) -> Iterator[Path]:
-    """Where the file comes to before it is checked, while this process alone fetches it. Raises FetchError."""
+    """The temporary path of the download, held by this process alone. Raises FetchError."""
     download = _download_of(item)
     try:
         with hold_folder(download.parent, f".{download.name}.lock"):
@@ -78,7 +78,7 @@ def _alone(item: WeightsFile) -> Iterator[Path]:
 
 
 def addresses(item: WeightsFile) -> list[str]:
-    """Where a file is asked for, in order: the mirror that `COCOER_MIRROR` names, then the publisher."""
+    """The addresses of a file, in the order of trying: the mirror that `COCOER_MIRROR` names, then the publisher."""
     mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
     return [*([f"{mirror}/{item.file_name}"] if mirror else []), *([item.url] if item.url else [])]
 
@@ -131,7 +131,7 @@ def _members(item: WeightsFile) -> Iterator[tuple[Path, str | None]]:
 
 
 def _known(item: WeightsFile, path: Path, sha256: str | None) -> str:
-    """Hold a file in place against the published checksum, or the one that its first fetch recorded; says which."""
+    """Compare a file with the published checksum, or with the one that its first fetch recorded; returns which, in words."""
     found = file_sha256(path)
     wanted = sha256 or recorded().get(f"{item.name}/{path.name}")
     if wanted is None:
@@ -176,7 +176,7 @@ def _download_of(item: WeightsFile) -> Path:
 
 
 def _carry(item: WeightsFile, target: Path, progress: Progress) -> None:
-    """Fill `target` from the first address that gives the whole file. Raises FetchError with what the last one said."""
+    """Fill `target` from the first address that gives the whole file. Raises FetchError with the reason of each."""
     reasons = []
     for address in addresses(item):
         try:
@@ -245,7 +245,7 @@ def _tell_of_disk(item: WeightsFile, download: Path, err: Exception) -> None:
 
 
 def _accept(item: WeightsFile, file: Path, called: str = "") -> None:
-    """Check a complete download and put it, or its members, in place. A wrong one goes, so that no retry builds on it."""
+    """Check a complete download and put it, or its members, in place. A wrong one is removed, so that no retry continues it."""
     home = places.home() / item.place
     if not item.unpack:
         check_file(item, file)

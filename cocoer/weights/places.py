@@ -50,7 +50,7 @@ def _own_environment() -> bool:
 
 
 def roots() -> tuple[Path, ...]:
-    """The folders in which fetched and made files may lie, in the order in which they are looked at."""
+    """The folders that are searched for fetched and made files, in order."""
     named = os.environ.get(HOME_VARIABLE, "")
     chosen = [_expanded(named).absolute()] if named else []
     try:
@@ -80,7 +80,7 @@ def user_home() -> Path:
 
 
 def home() -> Path:
-    """The folder that gets what is fetched or made: `$COCOER_HOME`, else the clone, else the user's cache folder."""
+    """The folder for fetched and made files: `$COCOER_HOME`, else the clone, else the user's cache folder."""
     return roots()[0]
 
 
@@ -99,7 +99,7 @@ def given(name: str | Path) -> Path:
 
 
 def nearest_existing(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that exists: where what is yet to be made will lie."""
+    """The folder itself, or its nearest existing parent."""
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 

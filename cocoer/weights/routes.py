@@ -46,7 +46,7 @@ class Route:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What it still needs, in words; empty where photographs can be answered."""
+        """The missing parts, in words; empty if the route is ready."""
         lacking = [item.name for item in self.items if not item.present]
         if self.checkpoint == "release":
             if release_file() is not None:  # converted: neither source is read any more
@@ -60,7 +60,7 @@ ROUTES = tuple(Route(checkpoint, detector) for detector in DETECTOR_FILES for ch
 
 
 def route_of(words: tuple[str, ...]) -> Route:
-    """The route of what `--with` says. `permissive` alone goes with `zero-shot`, the recogniser without a research-only part.
+    """The route that `--with` names. `permissive` alone goes with `zero-shot`, the recogniser without a research-only part.
 
     Raises UsageError for two recognisers.
     """
