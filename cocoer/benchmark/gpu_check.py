@@ -88,7 +88,7 @@ Check = Callable[[Bench], Iterator[Line]]
 
 
 def run_checks(bench: Bench, minutes: float, checks: Mapping[str, Check] | None = None) -> Iterator[Line]:
-    """All lines, check by check. A check that raises is a FAIL with its reason; those after `minutes` are skipped, a line each."""
+    """All lines, check by check. A check that raises is a FAIL with its reason; those after `minutes` are skipped."""
     until = time.monotonic() + 60 * minutes
     for name, check in (CHECKS if checks is None else checks).items():
         if time.monotonic() > until:
