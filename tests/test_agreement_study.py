@@ -186,7 +186,7 @@ def test_the_page_says_what_is_reached_missed_and_not_measured() -> None:
     results = [training(0, 0.83), training(1, 0.81), training(2, 0.82)]
     table = Table.of(over_trainings(results))
     page = as_markdown(table, facts_of(results), "cocoer agreement")
-    assert page.splitlines()[2] == finding(
+    assert page.splitlines()[4] == finding(
         table
     ) and "88 % of the contradicted persons (the paper's rule: 60 %;" in finding(table)
     lines = {
