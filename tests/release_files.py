@@ -111,6 +111,7 @@ def write_torchscript(path: Path, state: Mapping[str, Tensor]) -> Path:
             node = node.get_submodule(name)
         node.register_buffer(leaf, tensor)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+        for kind in (FutureWarning, DeprecationWarning):  # it is deprecated; torch 2.11 says so by the second
+            warnings.simplefilter("ignore", kind)
         torch.jit.script(root).save(str(path))
     return path
