@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
 def refuse_inputs(args: argparse.Namespace, persons: PersonDataset, index: Path) -> None:
     """OverwritesInput where a file that the evaluation would write is one that it reads."""
     images = list(dict.fromkeys(record.image for record in persons.records))
-    for output in (Path(args.persons or ""), *(Path(args.output, name) for name in OUTPUTS)):
+    for output in (Path(args.jsonl or ""), *(Path(args.output, name) for name in OUTPUTS)):
         refuse_input(output, (index, *(Path(persons.root, image) for image in images)))
 
 
