@@ -66,13 +66,14 @@ def read_settings(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 def own_settings(path: str | Path) -> list[str]:
     """A file's settings without those of its base and its run folder, as `a.b=c` overrides for another config."""
     return [
-        f"{key}={json.dumps(value)}" for key, value in _leaves(split_head(Path(path))[1]) if not key.startswith("run.")
+        f"{key}={json.dumps(value)}" for key, value in leaves(split_head(Path(path))[1]) if not key.startswith("run.")
     ]
 
 
-def _leaves(tree: Mapping[str, Any], place: str = "") -> list[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], place: str = "") -> list[tuple[str, Any]]:
+    """Every value of nested mappings with its path, (`a.b.c`, value), in their order."""
     out: list[tuple[str, Any]] = []
     for key, value in tree.items():
         name = f"{place}{key}"
-        out += _leaves(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+        out += leaves(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
     return out

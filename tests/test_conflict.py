@@ -35,6 +35,7 @@ from cocoer.studies.conflict import benchmark as conflict
 from cocoer.studies.conflict.rules import LABELS, LATE, Features, Rules, features_of
 from cocoer.studies.conflict.summary import over_models, point
 from cocoer.studies.conflict.world import POOLS, SHARES, Mixing, Sizes, Tree, plan_scenes, read_pools
+from cocoer.studies.kept import check_settings, write_json
 
 HERE = Runtime(0, 1, torch.device("cpu"))
 
@@ -369,8 +370,8 @@ def test_the_whole_benchmark_continues_and_does_nothing_twice(tiny: conflict.Ben
         conflict.run_benchmark(other, HERE, "cpu")
     settings = json.loads((tiny.folder / "settings.json").read_text())
     del settings["config"]["model"]["competition"]["vote"]  # as a folder that was begun before the key came
-    conflict.write_json(tiny.folder / "settings.json", settings)
-    conflict.check_settings(tiny.folder / "settings.json", conflict.settings_of(tiny))
+    write_json(tiny.folder / "settings.json", settings)
+    check_settings(tiny.folder / "settings.json", conflict.settings_of(tiny), conflict.updated)
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from cocoer.calibration import calibration_of
 from cocoer.cli.faults import reports
 from cocoer.cli.options import add_options, command_parser, data_changes
 from cocoer.config import Config, change_config, load_config
-from cocoer.data.batch import PersonRecord
 from cocoer.data.damage import KINDS, PLACES, all_damages
 from cocoer.data.index import split_path
 from cocoer.data.loaders import PersonDataset, build_dataset, build_loader
@@ -134,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
             for damage in all_damages(args.corrupt, args.corrupt_where)
         }
         if runtime.is_main:
-            numbers = study(result, [contradicted_level(r) for r in people], loaded, args.split, args.resamples)
+            numbers = study(result, [r.contradicted_level for r in people], loaded, args.split, args.resamples)
             numbers["calibration"] = before_and_after(
                 result, people, calibration_of(loaded.metadata.get("calibration"), f"weights {loaded.path}"),
                 loaded.config.classes, multi_label=loaded.config.multi_label, resamples=args.resamples,
@@ -211,12 +210,6 @@ def run(loaded: Loaded, people: PersonDataset, split: str, batch_size: int, runt
         runtime=runtime,
         progress=True,
     )
-
-
-def contradicted_level(person: PersonRecord) -> str | None:
-    """The level that contradicts the label; known for synthetic scenes only."""
-    level: str | None = (person.extra.get("synthetic") or {}).get("contradicted_level")
-    return level
 
 
 def study(

@@ -46,6 +46,12 @@ class PersonRecord:
         """Names the person uniquely within a data set; file names alone repeat."""
         return f"{self.image}#{self.person}"
 
+    @property
+    def contradicted_level(self) -> str | None:
+        """The level that contradicts the label, as synthetic scenes know it; None for nobody's and on photographs."""
+        level: str | None = (self.extra.get("synthetic") or {}).get("contradicted_level")
+        return level
+
     def to_line(self) -> str:
         """The record as one line of JSON, without the newline."""
         known = {

@@ -49,7 +49,7 @@ def case_of(
     """The case study of one person. A person that could not be scored has loss, conflict and error 0 and says why."""
     person = replace(prediction, person=record.person)
     result = ImageResult(record.image, record.width, record.height, (person,), model=about)
-    level = (record.extra.get("synthetic") or {}).get("contradicted_level")
+    level = record.contradicted_level
     remark = f"synthetic scene: the {level} contradicts the label" if level else ""
     if person.status == "error":
         return CaseStudy(record.key, result, record.labels, 0.0, 0.0, 0, person.message)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cocoer.config import Config, check_classes, config_from_dict, config_to_dict
+from cocoer.config_file import leaves
 from cocoer.errors import CheckpointError
 from cocoer.model.checkpoint import read_metadata
 from cocoer.training.state import find_latest, read_training, set_aside_torn
@@ -63,17 +64,9 @@ def persons_fingerprint(keys: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        out |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return out
-
-
 def config_differences(before: Config, now: Config, allowed: Sequence[str] = MAY_DIFFER) -> list[str]:
     """One line per key that differs and is not allowed to: `optim.lr: was 0.1, is now 0.2`."""
-    old, new = _flat(config_to_dict(before)), _flat(config_to_dict(now))
+    old, new = dict(leaves(config_to_dict(before))), dict(leaves(config_to_dict(now)))
     return [
         f"{key}: was {old.get(key)!r}, is now {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from cocoer.config import Config, load_config
-from cocoer.errors import ConflictError
 from cocoer.files import file_sha256, write_file, write_text
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, text_embeddings
 from cocoer.model.fold_batch_norms import fold_batch_norms
@@ -29,6 +28,7 @@ from cocoer.runtime import Runtime
 from cocoer.studies.agreement.measuring import measure
 from cocoer.studies.agreement.training import load_trained, save_trained, train
 from cocoer.studies.agreement.worlds import Scenes, Sizes, contradicted, persons_of, plan_caers, plan_scenes
+from cocoer.studies.kept import data_places, read_json, write_json
 
 FORMAT = 1
 DEFAULT_SEEDS = (0, 1, 2, 3, 4)
@@ -55,12 +55,7 @@ class Study:
     def resolved(self, setting: str) -> Config:
         """The config of a training."""
         root, epochs = self.scenes(setting).train.root, EPOCHS[setting]
-        places = [
-            f"data.root={root}",
-            f"data.index={root / 'index'}",
-            f"data.cache={self.folder / 'crops'}",
-            "data.workers=0",
-        ]
+        places = data_places(root, self.folder / "crops")
         alone = ["model.coordination.update=none", "model.competition.enabled=false"]
         file = self.config.with_name("demo_caers.yaml") if setting == "caers" else self.config
         return load_config(file, [*places, *alone, f"optim.epochs={epochs}"])
@@ -99,10 +94,7 @@ def stored(folder: Path) -> list[dict[str, Any]]:
     out = []
     for setting in SETTINGS:
         for file in sorted(folder.glob(f"{setting}-*.json"), key=lambda path: int(path.stem.rpartition("-")[2])):
-            try:
-                out.append(json.loads(file.read_text(encoding="utf-8")))
-            except ValueError as err:
-                raise ConflictError(f"{file}: damaged results file ({err}); delete it and run again") from None
+            out.append(read_json(file))
     return out
 
 
@@ -141,7 +133,7 @@ def _one(study: Study, setting: str, seed: int, runtime: Runtime) -> None:
         "seconds": {"training": trained, "all": time.process_time() - start},
         "rows": rows,
     }
-    write_text(file, json.dumps(facts, indent=1) + "\n")
+    write_json(file, facts)
 
 
 def publish_figures(results: Sequence[dict[str, Any]], shipped: Mapping[str, Any], file: Path) -> None:
@@ -151,21 +143,21 @@ def publish_figures(results: Sequence[dict[str, Any]], shipped: Mapping[str, Any
 
 def adopt_figures(file: Path, folder: Path, sizes: Sizes) -> None:
     """Put published figures of trainings of these sizes into a study's folder, where it has none of its own."""
-    published = json.loads(file.read_text(encoding="utf-8"))
+    published = read_json(file)
     for result in published["trainings"]:
         own = folder / f"{result['setting']}-{result['seed']}.json"
         if result["sizes"] == asdict(sizes) and not own.is_file():
-            write_text(own, json.dumps(result, indent=1) + "\n")
+            write_json(own, result)
     for name, evaluation in published["shipped"].items():
         own = folder / "shipped" / name / "evaluation.json"
         if not own.is_file():
-            write_text(own, json.dumps(evaluation, indent=1) + "\n")
+            write_json(own, evaluation)
 
 
 def shipped_evaluations(folder: Path) -> dict[str, Any]:
     """What `cocoer evaluate` wrote of the shipped weights into `folder/shipped/NAME`, by name."""
     files = sorted((folder / "shipped").glob("*/evaluation.json"))
-    return {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {file.parent.name: read_json(file) for file in files}
 
 
 def facts_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
-
 from cocoer.errors import ConflictError
 from cocoer.outputs import StudyPoint
+from cocoer.studies.kept import spread_of
 
 BASE = "all"
 """What gains are over: the paper's model without competition and coordination."""
@@ -68,10 +66,4 @@ def _table(setting: str, training: Mapping[str, Any]) -> dict[_Key, Mapping[str,
 def point(key: _Key, values: Sequence[float], persons: int) -> StudyPoint:
     """Mean, deviation and 95 % interval of the mean (Student's t) of one value per training, 0..1, in percent."""
     percent = tuple(100 * v for v in values)
-    mean = statistics.fmean(percent)
-    deviation = statistics.stdev(percent) if len(percent) > 1 else None
-    interval = None
-    if deviation is not None:
-        half = float(stats.t.ppf(0.975, len(percent) - 1)) * deviation / math.sqrt(len(percent))
-        interval = (mean - half, mean + half)
-    return StudyPoint(*key, percent, mean, deviation, interval, persons)
+    return StudyPoint(*key, percent, *spread_of(percent), persons)

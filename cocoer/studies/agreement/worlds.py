@@ -75,8 +75,7 @@ def persons_of(tree: Tree, split: str) -> list[PersonRecord]:
 
 def contradicted(records: Sequence[PersonRecord]) -> NDArray[np.int64]:
     """Index of each person's contradicting level, -1 for none, [n]."""
-    levels = [record.extra["synthetic"]["contradicted_level"] for record in records]
-    return np.array([-1 if level is None else LEVELS.index(level) for level in levels])
+    return np.array([-1 if (level := r.contradicted_level) is None else LEVELS.index(level) for r in records])
 
 
 def minority_labels(records: Sequence[PersonRecord]) -> NDArray[np.float32]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,8 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.files import available_cores
 from cocoer.data.index import read_index
 from cocoer.data.loaders import PersonDataset, build_loader
-from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
-from cocoer.files import file_sha256, write_text
+from cocoer.files import file_sha256
 from cocoer.ideas import loaded_plugins
 from cocoer.model.checkpoint import load_weights
 from cocoer.model.cocoer import FusionHead, three_levels
@@ -35,6 +32,7 @@ from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
 from cocoer.studies.conflict.rules import LABELS, LATE, VOTES, Features, Rules, features_of, updates
 from cocoer.studies.conflict.world import CONDITIONS, POOLS, SHARES, Mixing, Scenes, Sizes, plan_scenes, read_pools
+from cocoer.studies.kept import check_settings, data_places, read_json, stage, write_json
 from cocoer.training.launch import TrainingRun, seeds_of, train_all
 
 _FORMAT = 2  # of a stored measurement; a change of what is measured raises it
@@ -61,12 +59,7 @@ class Benchmark:
     def runs(self) -> list[TrainingRun]:
         """The trainings, one per seed."""
         root, sizes = self.scenes.train.root, self.sizes
-        places = [
-            f"data.root={root}",
-            f"data.index={root / 'index'}",
-            f"data.cache={self.folder / 'crops'}",
-            "data.workers=0",
-        ]
+        places = data_places(root, self.folder / "crops")
         length = [f"optim.epochs={sizes.epochs}", f"optim.decay_every={max(1, sizes.epochs * 2 // 3)}"]
         run = TrainingRun(self.config, (*self.overrides, *places, *length), NOTE)
         return seeds_of(run, sizes.seeds, self.folder / "models")
@@ -83,7 +76,7 @@ def run_benchmark(
     folder = benchmark.folder
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings_of(benchmark)
-    check_settings(folder / "settings.json", settings)
+    check_settings(folder / "settings.json", settings, updated)
     with stage(folder, "scenes"):
         trees = (benchmark.scenes.train, benchmark.scenes.refit, *benchmark.scenes.pools.values())
         for tree in trees:
@@ -100,7 +93,7 @@ def run_benchmark(
     return {
         "synthetic": True,
         "settings": settings,
-        "seconds": json.loads((folder / "seconds.json").read_text(encoding="utf-8")),
+        "seconds": read_json(folder / "seconds.json"),
         "cores": available_cores(),
         "device": str(runtime.device.type),
         "commit": ", ".join(dict.fromkeys(result["commit"] for result in seeds)),
@@ -127,63 +120,9 @@ def _what_matters(config: Config) -> dict[str, Any]:
     return tree
 
 
-def check_settings(file: Path, settings: Mapping[str, Any]) -> None:
-    """Note the settings where there are none. Raises ConflictError where the folder was begun with others."""
-    if not file.is_file():
-        write_json(file, settings)
-        return
-    before = read_json(file)
-    # a key that came later has its default in what was begun before
-    before["config"] = _what_matters(config_from_dict(before.get("config", {}), f"config in {file}"))
-    if before != json.loads(json.dumps(settings)):
-        flat = [(name, _flat(tree)) for name, tree in (("was", before), ("is now", settings))]
-        keys = sorted(flat[0][1].keys() | flat[1][1].keys())
-        unlike = [k for k in keys if flat[0][1].get(k) != flat[1][1].get(k)]
-        lines = [f"{k}: " + ", ".join(f"{name} {found.get(k)}" for name, found in flat) for k in unlike]
-        raise ConflictError(
-            f"{file.parent}: was begun with other settings, and one table must not mix two:\n  "
-            + "\n  ".join(lines)
-            + "\nName another folder with --output, or remove this one"
-        )
-
-
-def _flat(tree: Any, place: str = "") -> dict[str, str]:
-    if not isinstance(tree, Mapping):
-        return {place: json.dumps(tree)}
-    out: dict[str, str] = {}
-    for key, value in tree.items():
-        out |= _flat(value, f"{place}.{key}" if place else str(key))
-    return out
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """The whole file or nothing. Raises OutputError where it cannot be written."""
-    write_text(file, json.dumps(content, indent=1) + "\n")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A stored result. Raises ConflictError for a truncated or damaged file, and says which."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"wanted an object, got {type(content).__name__}")
-    except (ValueError, OSError) as err:
-        raise ConflictError(
-            f"{file}: truncated or damaged results file ({err}); delete it and run the same command again, which writes it again"
-        ) from None
-    return content
-
-
-@contextmanager
-def stage(folder: Path, name: str) -> Iterator[None]:
-    """Add the seconds that the stage takes to `seconds.json`, interrupted or not."""
-    file = folder / "seconds.json"
-    before = read_json(file) if file.is_file() else {}
-    start = time.monotonic()
-    try:
-        yield
-    finally:
-        write_json(file, before | {name: before.get(name, 0.0) + time.monotonic() - start})
+def updated(before: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings with today's config keys: one that was added since has its default in what was begun before."""
+    return before | {"config": _what_matters(config_from_dict(before.get("config", {}), "config in settings.json"))}
 
 
 def measured(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
-
 from cocoer.errors import ConflictError
 from cocoer.outputs import ConflictPoint
+from cocoer.studies.kept import spread_of
 
 _KEY = ("measure", "fusion", "rule", "label", "condition", "share")
 
@@ -58,11 +56,5 @@ def over_models(results: Sequence[Mapping[str, Any]]) -> list[ConflictPoint]:
 def point(key: Sequence[Any], values: Sequence[float], persons: int) -> ConflictPoint:
     """Mean, deviation and 95 % interval of the mean (Student's t) of one value per model, 0..1, in percent."""
     percent = tuple(100 * v for v in values)
-    mean = statistics.fmean(percent)
-    deviation, interval = None, None
-    if len(percent) > 1:
-        deviation = statistics.stdev(percent)
-        half = float(stats.t.ppf(0.975, len(percent) - 1)) * deviation / math.sqrt(len(percent))
-        interval = (mean - half, mean + half)
     measure, fusion, rule, label, condition, share = key
-    return ConflictPoint(measure, fusion, rule, label, condition, share, percent, mean, deviation, interval, persons)
+    return ConflictPoint(measure, fusion, rule, label, condition, share, percent, *spread_of(percent), persons)

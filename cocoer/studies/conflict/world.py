@@ -129,9 +129,7 @@ def read_pools(scenes: Scenes) -> dict[str, list[PersonRecord]]:
                 f"{scenes.pools[name].root}: wanted the {len(wanted)} persons of {scenes.pools['none'].root}, got"
                 f" {len(records)} others; delete both folders, the benchmark draws them anew"
             )
-        wrong = [
-            r.key for r in records if r.extra["synthetic"]["contradicted_level"] != (None if name == "none" else name)
-        ]
+        wrong = [r.key for r in records if r.contradicted_level != (None if name == "none" else name)]
         if wrong:
             raise ConflictError(
                 f"{scenes.pools[name].root}: wanted persons with contradiction at {name}, {wrong[0]} is not one;"

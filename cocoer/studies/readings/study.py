@@ -20,9 +20,6 @@ from tqdm import tqdm
 from cocoer.config import Config, change_config, load_config
 from cocoer.data.files import available_cores
 from cocoer.data.loaders import PersonDataset, build_dataset, build_loader
-from cocoer.data.synthetic.drawn import remove_drawn
-from cocoer.data.synthetic.export import write_caers, write_emotic
-from cocoer.errors import ConflictError
 from cocoer.evaluation.metrics import average_precision, mean_over_classes
 from cocoer.inference.predictions import probabilities_of
 from cocoer.model.checkpoint import load_weights
@@ -32,8 +29,9 @@ from cocoer.model.workspaces import build_workspace
 from cocoer.names import LEVELS
 from cocoer.provenance import git_revision
 from cocoer.runtime import Runtime
-from cocoer.studies.conflict.benchmark import read_json, stage, write_json
 from cocoer.studies.conflict.rules import Features, features_of
+from cocoer.studies.conflict.world import TRAINED_SHARE, Tree
+from cocoer.studies.kept import check_settings, data_places, read_json, stage, write_json
 from cocoer.training.embedding_cache import KnownEmbeddings, open_embeddings
 from cocoer.training.recognition_stage import LAST_FILE, Sink
 from cocoer.training.resume import Start
@@ -93,15 +91,16 @@ class ReadingStudy:
     sizes: Sizes
     configs: Path
 
-    def root(self, dataset: str) -> Path:
+    def tree(self, dataset: str) -> Tree:
         """The scenes in a data set's format."""
-        return self.folder / "scenes" / dataset
+        counts = {"train": self.sizes.train, "val": self.sizes.val, "test": self.sizes.test}
+        return Tree(self.folder / "scenes" / dataset, counts, _SEED, TRAINED_SHARE, dataset=dataset)
 
     def config(self, dataset: str, reading: str, seed: int) -> Config:
         """What is trained. Images are not augmented, so that the frozen tower looks at each once."""
-        root, sizes = self.root(dataset), self.sizes
+        root, sizes = self.tree(dataset).root, self.sizes
         base = [
-            f"data.root={root}", f"data.index={root / 'index'}", f"data.cache={self.folder / 'crops'}", "data.workers=0",
+            *data_places(root, self.folder / "crops"),
             f"data.embeddings={self.folder / 'embeddings' / dataset}", f"data.image_size={sizes.image_size}",
             "data.augment.flip=0", "data.augment.jitter=0", f"optim.epochs={sizes.epochs}",
             f"optim.decay_every={max(1, sizes.epochs * 3 // 4)}", f"run.seed={seed}",
@@ -117,10 +116,11 @@ def run_study(study: ReadingStudy, runtime: Runtime) -> list[dict[str, Any]]:
     """
     folder = study.folder
     folder.mkdir(parents=True, exist_ok=True)
-    check_settings(folder / "settings.json", study.sizes)
+    readings = {name: list(changes) for name, changes in READINGS.items()}
+    check_settings(folder / "settings.json", {"sizes": study.sizes.to_dict(), "readings": readings})
     with stage(folder, "scenes"):
         for dataset in DATASETS:
-            draw(study, dataset)
+            study.tree(dataset).draw(available_cores())
     todo = [(d, r, s) for s in study.sizes.seeds for d in DATASETS for r in (READINGS if d == "emotic" else IN_BOTH)]
     results = []
     for dataset, reading, seed in tqdm(todo, desc="models", disable=None):
@@ -130,29 +130,6 @@ def run_study(study: ReadingStudy, runtime: Runtime) -> list[dict[str, Any]]:
                 write_json(file, measured(study, dataset, reading, seed, runtime))
         results.append(read_json(file))
     return results
-
-
-def check_settings(file: Path, sizes: Sizes) -> None:
-    """Note sizes and readings where there are none. Raises ConflictError where the folder was begun with others."""
-    settings = {"sizes": sizes.to_dict(), "readings": {name: list(changes) for name, changes in READINGS.items()}}
-    if not file.is_file():
-        write_json(file, settings)
-    elif (before := read_json(file)) != settings:
-        raise ConflictError(
-            f"{file.parent}: was begun with other settings, and one table must not mix two: {before}, now {settings};"
-            " name another folder with --output, or remove this one"
-        )
-
-
-def draw(study: ReadingStudy, dataset: str) -> None:
-    """Draw the scenes where they are absent; a half-written tree is made anew."""
-    root, sizes = study.root(dataset), study.sizes
-    if (root / "index" / "sidecar.json").is_file():  # it is written last
-        return
-    remove_drawn(root)
-    write = write_emotic if dataset == "emotic" else write_caers
-    counts = {"train": sizes.train, "val": sizes.val, "test": sizes.test}
-    write(root, counts, _SEED, workers=available_cores())
 
 
 def measured(study: ReadingStudy, dataset: str, reading: str, seed: int, runtime: Runtime) -> dict[str, Any]:
@@ -168,7 +145,7 @@ def measured(study: ReadingStudy, dataset: str, reading: str, seed: int, runtime
     people = build_dataset(config.data, "test")
     loader = build_loader(config.data, "test", 64, dataset=people)
     features = features_of(model, loader, runtime, embeddings_of(config, model, people, runtime))
-    levels = [(record.extra.get("synthetic") or {}).get("contradicted_level") for record in people.records]
+    levels = [record.contradicted_level for record in people.records]
     result = {
         "dataset": dataset,
         "reading": reading,

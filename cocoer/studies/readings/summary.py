@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scipy import stats
+from cocoer.studies.kept import spread_of
 
 Results = Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]]
 """(data set, reading) -> seed -> result."""
@@ -33,7 +32,8 @@ def mean_text(results: Results, key: tuple[str, str], value: Value) -> str:
     values = [100 * value(result) for result in results.get(key, {}).values()]
     if not values:
         return ""
-    return f"{statistics.fmean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+    mean, deviation, _ = spread_of(values)
+    return f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
 def difference_text(
@@ -44,11 +44,8 @@ def difference_text(
     points = [100 * (first[1](ours[seed]) - second[1](base[seed])) for seed in sorted(ours.keys() & base.keys())]
     if not points:
         return ""
-    mean = statistics.fmean(points)
-    if len(points) < 2:
-        return f"{mean:+.2f}"
-    half = float(stats.t.ppf(0.975, len(points) - 1)) * statistics.stdev(points) / math.sqrt(len(points))
-    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+    mean, _, interval = spread_of(points)
+    return f"{mean:+.2f}" + (f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else "")
 
 
 def rule_rows(results: Results) -> list[tuple[str, ...]]:

@@ -77,7 +77,7 @@ class Target:
     @property
     def contradicted(self) -> list[str | None]:
         """Per person the level that contradicts the label; synthetic scenes alone know."""
-        return [(r.extra.get("synthetic") or {}).get("contradicted_level") for r in self.records]
+        return [r.contradicted_level for r in self.records]
 
     @property
     def synthetic(self) -> bool:
