@@ -1,10 +1,6 @@
-"""Train the demo world's small CLIP on its generated captions: a stand-in for OpenAI's, on synthetic scenes only.
+"""Train the demo world's small CLIP: what it learns and what for stands in `cocoer/training/demo/clip.py`.
 
-    python scripts/train_demo_clip.py --data outputs/demo_data/emotic --output checkpoints/demo/clip.safetensors
-
-A person, seen as head, body or whole image, should agree more with a caption of its own than with another person's (the
-contrastive loss of CLIP, Radford et al. 2021); equal captions in a batch count as agreeing. The result is an open_clip model that
-`configs/demo_*.yaml` freeze, as the paper freezes CLIP RN50.
+python scripts/train_demo_clip.py --data outputs/demo_data/emotic --output checkpoints/demo/clip.safetensors
 """
 
 from __future__ import annotations
@@ -13,12 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
-from cocoer.data.index import read_index
 from cocoer.model.clip_tower import build_clip
-from cocoer.training.demo.clip import VIEWS, train, write
-from cocoer.training.demo.plan import Plan
+from cocoer.training.demo.clip import VIEWS, train
+from cocoer.training.demo.plan import Plan, demo_people, write_half
 
 
 def main() -> int:
@@ -27,10 +20,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="a tree written by cocoer prepare demo")
     parser.add_argument("--config", default="configs/demo_clip.json", help="open_clip model config")
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--epochs", type=int, default=70)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    Plan.add_options(parser, epochs=70, batch_size=64, lr=2e-3)
     parser.add_argument(
         "--persons", type=int, default=None, help="use only N persons (for a quick trial, or a weaker CLIP)"
     )
@@ -39,15 +29,11 @@ def main() -> int:
         "--whole-images", action="store_true", help="show nobody's head or body (a CLIP that knows scenes)"
     )
     args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    records = read_index(args.data / "index", "train")[args.skip :][: args.persons]
-    if not all("synthetic" in record.extra for record in records):
-        parser.error(f"{args.data} is not a demo tree: its index has no captions; make one with cocoer prepare demo")
+    plan, records = Plan.of(args), demo_people(parser, args.data)[args.skip :][: args.persons]
     views = {"head": 0.0, "body": 0.0, "context": 1.0} if args.whole_images else VIEWS
     clip = build_clip(args.config, quick_gelu=False, with_text=True)
-    train(clip, records, args.data, args.config, Plan(args.epochs, args.batch_size, args.lr, args.seed), views)
-    write(clip, args.output)
-    print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.2f} MB)")
+    train(clip, records, args.data, args.config, plan, views)
+    write_half(clip, args.output, "scenes")
     return 0
 
 

@@ -36,10 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="folder of face.onnx and person.onnx",
     )
     p.add_argument("--scenes", type=int, default=1400, help="training scenes (default 1400)")
-    p.add_argument("--epochs", type=int, default=12)
-    p.add_argument("--batch-size", type=int, default=8)
-    p.add_argument("--lr", type=float, default=2e-3)
-    p.add_argument("--seed", type=int, default=0)
+    Plan.add_options(p, epochs=12, batch_size=8, lr=2e-3)
     p.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
     p.add_argument("--test-scenes", type=int, default=400, help="unseen scenes for the evaluation (default 400)")
     p.add_argument(
@@ -51,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.process_time()
     if not args.evaluate_only:
         args.output.mkdir(parents=True, exist_ok=True)
-        plan = Plan(args.epochs, args.batch_size, args.lr, args.seed)
-        backbone, heads = train(list(draw_scenes(args.scenes, args.seed, "detector-train")), plan)
+        backbone, heads = train(list(draw_scenes(args.scenes, args.seed, "detector-train")), Plan.of(args))
         for kind in KINDS:
             export(OneDetector(backbone, heads[kind]), args.output / f"{kind}.onnx")
         calibrate(args.output, list(draw_scenes(args.calibration_scenes, args.seed, "detector-calibrate")))

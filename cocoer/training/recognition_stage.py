@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,13 +23,7 @@ from cocoer.evaluation.evaluate import evaluate
 from cocoer.evaluation.summary import fitted_thresholds, headline, summarise
 from cocoer.model.checkpoint import save_weights
 from cocoer.model.level_model import LevelModel
-from cocoer.runtime import (
-    Runtime,
-    memory_gib,
-    random_state,
-    restore_random_state,
-    seed_everything,
-)
+from cocoer.runtime import Runtime, memory_gib, random_state, restore_random_state, seed_everything
 from cocoer.training.embedding_cache import KnownEmbeddings
 from cocoer.training.examples import Show, examples
 from cocoer.training.learner import Learner, build_learner, training_mode
@@ -247,16 +242,27 @@ def select_best(run: Run, place: TrainingProgress) -> tuple[dict[str, Any], Trai
                 # between epochs (max_steps) the best of the epochs stays: an uninterrupted run has no such evaluation
                 better = place.best is None or (value > place.best and not place.position)
                 if name == LAST_FILE or better:
-                    save_weights(
-                        run.folder / name, model, config, metrics=summary | facts, thresholds=thresholds,
-                        note=run.sink.note, synthetic=is_synthetic(config.data.index, config.data.root),
-                        dtype=run.sink.tower_dtype,
-                    )  # fmt: skip
+                    _save(run, run.folder / name, summary | facts, thresholds, run.sink.tower_dtype)
             if run.sink.show is not None:
                 run.sink.show(place.step, examples(model, dataset, config, runtime))
     if place.best is None or value > place.best:
         place = replace(place, best=value, best_epoch=epoch)
     return summary, place
+
+
+def _save(
+    run: Run,
+    path: Path,
+    metrics: Mapping[str, Any] = MappingProxyType({}),
+    thresholds: Mapping[str, Any] = MappingProxyType({}),
+    dtype: torch.dtype | None = None,
+) -> None:
+    """The model's weights with the run's note; see `save_weights`."""
+    data = run.config.data
+    save_weights(
+        path, run.learner.model, run.config, metrics=metrics, thresholds=thresholds, note=run.sink.note,
+        synthetic=is_synthetic(data.index, data.root), dtype=dtype,
+    )  # fmt: skip
 
 
 def _equal_buffers(run: Run) -> None:
@@ -273,7 +279,7 @@ def save_training(run: Run, place: TrainingProgress) -> None:
     problem = None
     if runtime.is_main:
         training = {
-            "place": place.to_dict(),
+            "place": asdict(place),
             "world_size": runtime.world_size,
             "persons": run.persons,
             "optimizer": learner.optimizer.state_dict(),
@@ -281,21 +287,8 @@ def save_training(run: Run, place: TrainingProgress) -> None:
             "random": random,
         }
         try:
-            save_state(
-                states_folder(config),
-                place.step,
-                lambda path: save_weights(
-                    path,
-                    learner.model,
-                    config,
-                    metrics={},
-                    thresholds={},
-                    note=run.sink.note,
-                    synthetic=is_synthetic(config.data.index, config.data.root),
-                ),
-                training,
-                config.run.keep_checkpoints,
-            )
+            states, keep = states_folder(config), config.run.keep_checkpoints
+            save_state(states, place.step, lambda path: _save(run, path), training, keep)
         except CheckpointError as err:
             problem = err
     text = runtime.from_main(None if problem is None else str(problem))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,6 @@ class TrainingProgress:
     evaluated: int = 0
     best: float | None = None
     best_epoch: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the training state."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

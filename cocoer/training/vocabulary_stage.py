@@ -91,15 +91,7 @@ def fit_vocabulary(
             raise NonFiniteLoss(
                 f"vocabulary stage, epoch {epoch}: the cosine loss is not a number; are the CLIP weights broken?"
             )
-        log(
-            {
-                "kind": "epoch",
-                "stage": "vocabulary",
-                "step": epoch + 1,
-                "loss": mean,
-                "cosine": 1.0 - mean,
-                "lr": stage.lr,
-            }
-        )
+        facts = {"step": epoch + 1, "loss": mean, "cosine": 1.0 - mean, "lr": stage.lr}
+        log({"kind": "epoch", "stage": "vocabulary"} | facts)
     weight.requires_grad_(trainable)
     return mean

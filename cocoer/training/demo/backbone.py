@@ -7,7 +7,6 @@ without it the level heads learn to lean on the context before the backbones hav
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,16 +15,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import load_level_crops
 from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES
 from cocoer.data.transforms import normalise
 from cocoer.model.backbone import Backbone
-from cocoer.model.tensor_file import write_tensors
 from cocoer.names import LEVELS
-from cocoer.training.demo.plan import Plan
+from cocoer.training.demo.plan import OneCycle, Plan
 
 
 def load_crops(records: Sequence[PersonRecord], root: Path, side: int) -> tuple[NDArray[np.uint8], Tensor]:
@@ -44,34 +41,19 @@ def train(backbone: Backbone, crops: NDArray[np.uint8], shown: Tensor, plan: Pla
     classes = len(LEVELS) * len(ARCHETYPE_NAMES)
     classifier = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * backbone.channels, classes))
     network = nn.Sequential(backbone, classifier).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(network.parameters(), plan.lr, weight_decay=0.05)
     steps = plan.epochs * -(-len(shown) // plan.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, total_steps=steps)
+    training = OneCycle(network.parameters(), plan, steps, weight_decay=0.05, rise=0.3)
     shares: list[float] = []
     for epoch in range(plan.epochs):
         right = 0
         batches = torch.randperm(len(shown), generator=order).split(plan.batch_size)
-        for batch in tqdm(batches, desc=f"epoch {epoch + 1}/{plan.epochs}", disable=not sys.stderr.isatty()):
+        for batch in plan.batches(batches, epoch):
             images = normalise(crops[batch.numpy()])
             mirrored = torch.rand(len(images), 1, 1, 1, generator=order) < 0.5
             images = torch.where(mirrored, images.flip(-1), images).to(memory_format=torch.channels_last)
             logits = network(images)
-            loss = F.cross_entropy(logits, shown[batch], label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+            training.step(F.cross_entropy(logits, shown[batch], label_smoothing=0.05))
             right += int((logits.argmax(1) == shown[batch]).sum())
         shares.append(right / len(shown))
-        print(
-            f"epoch {epoch + 1}/{plan.epochs}: {100 * shares[-1]:.1f} % of the crops named rightly (training)",
-            flush=True,
-        )
+        plan.say(epoch, f"{100 * shares[-1]:.1f} % of the crops named rightly (training)")
     return shares
-
-
-def write(backbone: Backbone, file: Path) -> None:
-    """The weights in half precision. Raises OutputError."""
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in backbone.state_dict().items()}
-    weights = {k: v.contiguous() for k, v in weights.items()}
-    write_tensors(file, weights, {"note": "synthetic demonstration: trained on the demo world's generated crops"})

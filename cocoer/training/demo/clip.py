@@ -7,7 +7,6 @@ contrastive loss of CLIP, Radford et al. 2021); equal captions in a batch count 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import load_level_crops
 from cocoer.data.synthetic.emotions import ARCHETYPES, PROMPT
 from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, tokenizer_of
-from cocoer.model.tensor_file import write_tensors
 from cocoer.names import LEVELS
-from cocoer.training.demo.plan import Plan
+from cocoer.training.demo.plan import OneCycle, Plan
 
 PROMPT_SHARE = 0.5
 """How often a view's caption is a prompt that names an emotion it shows, rather than a description of what is visible."""
@@ -72,27 +69,20 @@ def contrastive_loss(images: Tensor, texts: Tensor, same: Tensor, scale: Tensor)
 
 
 def train(
-    clip: Any,
-    records: Sequence[PersonRecord],
-    root: Path,
-    tower: str,
-    plan: Plan,
-    views: Mapping[str, float] = VIEWS,
+    clip: Any, records: Sequence[PersonRecord], root: Path, tower: str, plan: Plan, views: Mapping[str, float] = VIEWS
 ) -> list[float]:
     """Train in place; returns the mean loss of each epoch. views: how often a person is shown as each level, sum 1."""
     rng = np.random.default_rng(plan.seed)
     crops = load_level_crops(records, root, clip.visual.image_size)
     tokenizer = tokenizer_of(tower)
-    optimizer = torch.optim.AdamW(clip.parameters(), lr=plan.lr, weight_decay=0.05)
-    steps = plan.epochs * (len(records) // plan.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, total_steps=steps, pct_start=0.1)
+    training = OneCycle(clip.parameters(), plan, plan.epochs * (len(records) // plan.batch_size), weight_decay=0.05)
     means: list[float] = []
     clip.train()
     for epoch in range(plan.epochs):
         losses = []
         whole = len(records) // plan.batch_size * plan.batch_size
         batches = rng.permutation(len(records))[:whole].reshape(-1, plan.batch_size)
-        for batch in tqdm(batches, desc=f"epoch {epoch + 1}/{plan.epochs}", disable=not sys.stderr.isatty()):
+        for batch in plan.batches(batches, epoch):
             shown_as = rng.choice(len(LEVELS), size=len(batch), p=[views[level] for level in LEVELS])
             shown = augmented(crops[batch, shown_as], rng)
             captions = [draw_caption(records[i], LEVELS[view], rng) for i, view in zip(batch, shown_as, strict=True)]
@@ -100,19 +90,10 @@ def train(
             images = F.normalize(clip.encode_image(to_tower(shown)), dim=-1)
             texts = F.normalize(clip.encode_text(tokenizer(captions)), dim=-1)
             loss = contrastive_loss(images, texts, same, clip.logit_scale.exp())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+            training.step(loss)
             with torch.no_grad():
                 clip.logit_scale.clamp_(max=4.6052)  # 100, as CLIP bounds it
             losses.append(loss.item())
         means.append(float(np.mean(losses)))
-        print(f"epoch {epoch + 1}/{plan.epochs}: loss {means[-1]:.4f}", flush=True)
+        plan.say(epoch, f"loss {means[-1]:.4f}")
     return means
-
-
-def write(clip: nn.Module, file: Path) -> None:
-    """The weights in half precision. Raises OutputError."""
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items() if k != "attn_mask"}
-    write_tensors(file, weights, {"note": "synthetic demonstration: trained on the demo world's generated scenes"})

@@ -28,7 +28,7 @@ from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.world import draw_image
 from cocoer.files import write_file
 from cocoer.model.demo_detector import KINDS, STRIDES, Backbone, Head, OneDetector, loss_of, points_of
-from cocoer.training.demo.plan import Plan
+from cocoer.training.demo.plan import OneCycle, Plan
 
 SIDE = 256
 """Side of the square that the networks are trained for, pixels."""
@@ -87,8 +87,7 @@ def train(scenes: Sequence[Scene], plan: Plan) -> tuple[Backbone, nn.ModuleDict]
     rng = np.random.default_rng(plan.seed)
     backbone, heads = Backbone(), nn.ModuleDict({kind: Head() for kind in KINDS})
     steps = plan.epochs * (len(scenes) // plan.batch_size)
-    optimizer = torch.optim.AdamW([*backbone.parameters(), *heads.parameters()], lr=plan.lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, total_steps=max(1, steps), pct_start=0.1)
+    training = OneCycle([*backbone.parameters(), *heads.parameters()], plan, steps, weight_decay=0.01)
     points, started = points_of(SIDE), time.process_time()
     for epoch in range(plan.epochs):
         order, losses = rng.permutation(len(scenes)), []
@@ -101,15 +100,9 @@ def train(scenes: Sequence[Scene], plan: Plan) -> tuple[Backbone, nn.ModuleDict]
                 logits, distances = heads[kind](features)
                 own = [s.boxes[kind] for s in batch]
                 loss = loss + loss_of(torch.cat(logits, 1), torch.cat(distances, 1), own, kind, points)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+            training.step(loss)
             losses.append(loss.item())
-        print(
-            f"epoch {epoch + 1}/{plan.epochs}: loss {np.mean(losses):.4f}, {time.process_time() - started:.0f} s of CPU",
-            flush=True,
-        )
+        plan.say(epoch, f"loss {np.mean(losses):.4f}, {time.process_time() - started:.0f} s of CPU")
     return backbone, heads
 
 
