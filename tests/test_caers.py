@@ -15,7 +15,7 @@ from real_trees import save_caers, save_image
 from cocoer.data.people import HEAD_IN_BODY, Detections
 from cocoer.data.prepare.caers import choose_person, find_caers, read_face_lists, read_tree
 from cocoer.data.prepare.caers_index import CaersIndex, build_caers_index
-from cocoer.data.prepare.near_duplicates import SHARES, disjoint_split, near_groups, perceptual_hash
+from cocoer.data.prepare.near_duplicates import SHARES, near_groups, perceptual_hash, stratified_split
 from cocoer.errors import CaersError, StrictError
 
 SPLITS = ("train", "val", "test")
@@ -182,14 +182,15 @@ def test_a_disjoint_split_keeps_groups_whole_and_classes_in_proportion() -> None
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(900), rng.integers(1, 5, 900))
     labels = [("Anger", "Happy", "Sad")[g % 3] for g in groups]
-    splits = disjoint_split(labels, groups, seed=3)
+    each = [(label,) for label in labels]
+    splits = stratified_split(each, groups, seed=3)
     assert all(len({s for s, g in zip(splits, groups, strict=True) if g == k}) == 1 for k in (0, 5, 77, 899))
     assert len({(s, int(g)) for s, g in zip(splits, groups, strict=True)}) == 900
     for name in set(labels):
         mine = Counter(s for s, label in zip(splits, labels, strict=True) if label == name)
         for split in SPLITS:
             assert abs(mine[split] / labels.count(name) - SHARES[split]) < 0.01
-    assert disjoint_split(labels, groups, seed=3) == splits != disjoint_split(labels, groups, seed=4)
+    assert stratified_split(each, groups, seed=3) == splits != stratified_split(each, groups, seed=4)
 
 
 def test_no_two_splits_share_a_near_duplicate(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from cocoer.errors import one_line
+
 LARGEST = 2**30
 """Bytes that the arrays of one .npz may have when they are unpacked; a pack of zeros shrinks a thousandfold."""
 
@@ -33,7 +35,7 @@ def map_array(path: str | Path) -> NDArray[Any]:
     except FileNotFoundError:
         raise
     except _FAULTS as err:
-        raise ValueError(f"{path}: wanted an array as numpy.save writes it ({_said(err)})") from None
+        raise ValueError(f"{path}: wanted an array as numpy.save writes it ({one_line(err)})") from None
 
 
 def read_arrays(path: str | Path, largest: int = LARGEST) -> dict[str, NDArray[Any]]:
@@ -53,7 +55,7 @@ def read_arrays(path: str | Path, largest: int = LARGEST) -> dict[str, NDArray[A
     except FileNotFoundError:
         raise
     except (*_FAULTS, zipfile.zlib.error) as err:  # type: ignore[attr-defined]
-        raise ValueError(f"{path}: wanted arrays as numpy.savez writes them ({_said(err)})") from None
+        raise ValueError(f"{path}: wanted arrays as numpy.savez writes them ({one_line(err)})") from None
 
 
 def _refuse_endless(path: str | Path) -> None:
@@ -81,7 +83,3 @@ def _header(file: BinaryIO, size: int) -> tuple[tuple[int, ...], np.dtype[Any], 
     if min(shape, default=1) < 0 or math.prod(shape) * kind.itemsize > size - file.tell():
         raise ValueError(f"says {kind} {list(shape)} and has {size - file.tell():,} bytes")
     return shape, kind, by_columns
-
-
-def _said(err: BaseException) -> str:
-    return " ".join(str(err).split())[:200] or type(err).__name__

@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.phone_formats import missing_codec, register, to_srgb
-from cocoer.errors import ImageError
+from cocoer.errors import ImageError, one_line
 
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO", "AVIF", "HEIF")
 """Content that is read, whatever the file's ending. Of several images in one file (an animation, a Live Photo, the gain map of an
@@ -118,7 +118,7 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     except _FAULTS as err:
         raise ImageError(
-            f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({_one_line(err)}); "
+            f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({one_line(err)}); "
             "fetch the file again or leave it out"
         ) from None
 
@@ -234,7 +234,7 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
     except IsADirectoryError:
         raise ImageError(f"{name}: wanted an image, got a folder") from None
     except Image.DecompressionBombError as err:
-        raise ImageError(f"{name}: wanted at most {max_pixels:,} pixels ({_one_line(err)}); make it smaller") from None
+        raise ImageError(f"{name}: wanted at most {max_pixels:,} pixels ({one_line(err)}); make it smaller") from None
     except UnidentifiedImageError:
         if codec := missing_codec(source):
             raise ImageError(f"{name}: is {codec}") from None
@@ -243,7 +243,7 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
             "save it as JPEG or PNG"
         ) from None
     except _FAULTS as err:
-        raise ImageError(f"{name}: wanted a readable image, got {type(err).__name__}: {_one_line(err)}") from None
+        raise ImageError(f"{name}: wanted a readable image, got {type(err).__name__}: {one_line(err)}") from None
     try:
         _check_size(image, name, max_pixels)
     except ImageError:
@@ -321,7 +321,3 @@ def _name(source: Source) -> str:
         return os.fspath(source)
     name = getattr(source, "name", None) or getattr(source, "filename", None)
     return os.fspath(name) if isinstance(name, str | os.PathLike) and str(name) else "image"
-
-
-def _one_line(err: BaseException) -> str:
-    return " ".join(str(err).split())[:200] or type(err).__name__

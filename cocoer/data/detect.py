@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cocoer.config import DetectorConfig
 from cocoer.data.people import Detections
-from cocoer.errors import DetectorError, MissingPackage, MissingWeights
+from cocoer.errors import DetectorError, MissingPackage, MissingWeights, one_line
 from cocoer.weights import places
 from cocoer.weights.catalog import find_detector
 
@@ -192,7 +192,7 @@ def _load(
         model = model_zoo.get_model(str(path), providers=providers, sess_options=options, download=False)
     except Exception as err:  # noqa: BLE001 - onnxruntime, onnx and protobuf each raise their own classes for a bad file
         raise DetectorError(
-            f"{kind} detector {path}: cannot be loaded ({_first_line(err)}); check it with `cocoer weights verify`"
+            f"{kind} detector {path}: cannot be loaded ({one_line(err)}); check it with `cocoer weights verify`"
         ) from None
     if getattr(model, "taskname", None) != "detection":
         raise DetectorError(
@@ -290,7 +290,3 @@ def _paddable(image: NDArray[np.uint8], longest: int = 64) -> NDArray[np.uint8]:
     padded = np.zeros((tall, wide, 3), dtype=np.uint8)
     padded[:height, :width] = image
     return padded
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).strip().splitlines() or [type(err).__name__])[0][:200]

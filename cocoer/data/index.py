@@ -13,7 +13,7 @@ from typing import Any
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import image_path
-from cocoer.errors import IndexFileError
+from cocoer.errors import IndexFileError, listed
 from cocoer.files import parse_json, read_json, read_lines, write_bytes
 from cocoer.names import SPLITS, canonical_class
 from cocoer.paths import refuse_input
@@ -21,7 +21,6 @@ from cocoer.weights import places
 
 SIDECAR = "sidecar.json"
 
-_ROWS_SHOWN = 10
 _ROUNDING = 0.01  # boxes are written with two decimals
 
 
@@ -72,9 +71,7 @@ def read_records(path: str | Path, classes: Sequence[str] | None = None) -> list
         except (ValueError, TypeError, OverflowError) as err:
             faults.append(str(err) if str(err).startswith("row") else f"row {number}: {err}")
     if faults:
-        more = f"\n  and {len(faults) - _ROWS_SHOWN} more" if len(faults) > _ROWS_SHOWN else ""
-        shown = "\n  ".join(faults[:_ROWS_SHOWN])
-        raise IndexFileError(f"{path}: {len(faults)} faulty rows:\n  {shown}{more}")
+        raise IndexFileError(f"{path}: {len(faults)} faulty rows:\n  {listed(faults)}")
     return records
 
 

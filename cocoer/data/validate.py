@@ -10,12 +10,10 @@ from cocoer.config import DataConfig
 from cocoer.data.batch import PersonRecord
 from cocoer.data.index import SIDECAR, read_index, split_path
 from cocoer.datasets import dataset_of, find_dataset, written_out
-from cocoer.errors import IndexFileError
+from cocoer.errors import IndexFileError, listed, one_line
 from cocoer.files import read_json
 from cocoer.names import SPLITS, ClassNames
 from cocoer.weights import places
-
-_SHOWN = 10
 
 
 def checked_people(data: DataConfig, split: str, images: bool = True) -> list[PersonRecord]:
@@ -29,11 +27,11 @@ def checked_people(data: DataConfig, split: str, images: bool = True) -> list[Pe
     where = split_path(data.index, split)
     faults = _label_faults(records, classes)
     if faults:
-        raise IndexFileError(f"{where}: {len(faults)} persons have not exactly one label:\n  {_first(faults)}")
+        raise IndexFileError(f"{where}: {len(faults)} persons have not exactly one label:\n  {listed(faults)}")
     missing = _missing_images(records, places.given(data.root)) if images and not data.cache else []
     if missing:
         raise IndexFileError(
-            f"{where}: {len(missing)} images are not below {data.root}; is data.root right?\n  {_first(missing)}"
+            f"{where}: {len(missing)} images are not below {data.root}; is data.root right?\n  {listed(missing)}"
         )
     return records
 
@@ -66,8 +64,7 @@ def data_of_index(index: Path, root: Path, dataset: str | None = None) -> DataCo
             try:
                 return DataConfig(**place, **own | {"classes": tuple(own["classes"])})
             except (TypeError, ValueError, KeyError) as err:
-                shown = " ".join(str(err).split())[:200]
-                raise IndexFileError(f"{damaged} ({shown}); say it with --dataset or --config") from None
+                raise IndexFileError(f"{damaged} ({one_line(err)}); say it with --dataset or --config") from None
         if not isinstance(dataset, str | None):
             raise IndexFileError(f"{damaged} (dataset: {dataset!r}); say it with --dataset or --config")
     if not dataset:
@@ -114,8 +111,3 @@ def _label_faults(records: Sequence[PersonRecord], classes: ClassNames) -> list[
 
 def _missing_images(records: Sequence[PersonRecord], root: Path) -> list[str]:
     return [image for image in dict.fromkeys(r.image for r in records) if not (root / image).is_file()]
-
-
-def _first(faults: Sequence[str]) -> str:
-    more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-    return "\n  ".join(faults[:_SHOWN]) + more

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cocoer.description import SKIPPED, VERIFIED, WITHOUT
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, one_line
 from cocoer.files import parse_json, write_file
 
 CHECKSUMS = "checksums"
@@ -81,7 +81,7 @@ def read_tensor_file(path: str | Path, what: str = "weights", verify: bool = Tru
         with safe_open(path, framework="pt") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as err:
-        raise CheckpointError(f"{what} {path}: cannot be read: {_first_line(err)}; fetch or copy it again") from None
+        raise CheckpointError(f"{what} {path}: cannot be read: {one_line(err)}; fetch or copy it again") from None
     require_finite(tensors, f"{what} {path}")
     if CHECKSUMS not in metadata:
         return TensorFile(tensors, metadata, WITHOUT)
@@ -167,7 +167,3 @@ def _check_kind(start: bytes, size: int, where: str) -> None:
         raise CheckpointError(
             f"{where}: wanted a safetensors file with a header of at most {_MOST_HEADER:,} bytes, got {length:,}"
         )
-
-
-def _first_line(err: Exception) -> str:
-    return str(err).strip().partition("\n")[0] or type(err).__name__

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import decode_image
-from cocoer.data.files import FileFacts, in_threads, scan_files
+from cocoer.data.files import FileFacts, scan_files
 from cocoer.data.people import Detections
 from cocoer.data.prepare.caers import CaersImage, FaceList, choose_person, duplicate_report
 from cocoer.data.prepare.detections import DetectAll
 from cocoer.data.prepare.heads import shares
-from cocoer.data.prepare.near_duplicates import NEAR, disjoint_split, near_groups, perceptual_hash
-from cocoer.data.prepare.published_counts import CAERS_COUNTS
+from cocoer.data.prepare.near_duplicates import NEAR, look_hashes, near_groups, stratified_split
+from cocoer.data.prepare.published_counts import CAERS_COUNTS, compare_counts, label_counts
 from cocoer.datasets import CAERS_CLASSES
-from cocoer.errors import CaersError, ImageError, StrictError
-from cocoer.names import SPLITS
+from cocoer.errors import CaersError, StrictError, listed
 
 SplitRule = Literal["original", "community", "disjoint"]
 
@@ -126,30 +124,19 @@ def _disjoint(
             contrary = f", which is labelled {other.label}" if other.label != image.label else ""
             dropped[image.path] = f"byte-identical to {other.path}{contrary}"
     unique = list(first.values())
-    hashes = list(in_threads(lambda i: _hash(data_root / i.path), unique, "comparing images"))
-    kept = []
-    for image, value in zip(unique, hashes, strict=True):
-        if isinstance(value, str):
-            dropped[image.path] = f"unreadable image: {value}"
-        else:
-            kept.append((image, value))
-    groups = near_groups([value for _, value in kept], near)
-    chosen = disjoint_split([image.label for image, _ in kept], groups, seed)
+    hashes = look_hashes(data_root, [image.path for image in unique])
+    dropped |= {path: f"unreadable image: {value}" for path, value in hashes.items() if isinstance(value, str)}
+    kept = [image for image in unique if image.path not in dropped]
+    groups = near_groups([value for value in hashes.values() if isinstance(value, int)], near)
+    chosen = stratified_split([(image.label,) for image in kept], groups, seed)
     sizes = Counter(groups.tolist())
-    return {image.path: split for (image, _), split in zip(kept, chosen, strict=True)}, {
+    return {image.path: split for image, split in zip(kept, chosen, strict=True)}, {
         "bits": near,
         "groups_of_two_or_more": sum(n > 1 for n in sizes.values()),
         "images_in_them": sum(n for n in sizes.values() if n > 1),
         "largest_group": max(sizes.values(), default=0),
         "seed": seed,
     }
-
-
-def _hash(path: Path) -> int | str:
-    try:
-        return perceptual_hash(decode_image(path))
-    except ImageError as err:
-        return str(err)
 
 
 def _records(
@@ -167,11 +154,8 @@ def _records(
         if fault:
             reasons[fault] += 1
         extra: dict[str, Any] = {"body_source": person.body_source}
-        extra |= {
-            name: score
-            for name, score in (("head_score", person.head_score), ("body_score", person.body_score))
-            if score is not None
-        }
+        scores = (("head_score", person.head_score), ("body_score", person.body_score))
+        extra |= {name: score for name, score in scores if score is not None}
         records.append(
             PersonRecord(image.path, *size, 0, person.body, person.head, person.head_source, (image.label,), None,
                          splits[image.path], extra)
@@ -180,10 +164,9 @@ def _records(
 
 
 def _refuse_faults(dropped: Mapping[str, str]) -> None:
-    bad = {path: why for path, why in dropped.items() if why.startswith(FAULTS)}
+    bad = [f"{path}: {why}" for path, why in dropped.items() if why.startswith(FAULTS)]
     if bad:
-        shown = "\n  ".join(f"{path}: {why}" for path, why in list(bad.items())[:20])
-        raise StrictError(f"--strict: {len(bad)} images would be dropped:\n  {shown}")
+        raise StrictError(f"--strict: {len(bad)} images would be dropped:\n  {listed(bad, 20)}")
 
 
 def _report(
@@ -193,18 +176,13 @@ def _report(
     dropped: Mapping[str, str],
     rule: SplitRule,
 ) -> dict[str, Any]:
-    labels = {s: dict.fromkeys(CAERS_CLASSES, 0) for s in SPLITS}
-    for record in records:
-        labels[record.split][record.labels[0]] += 1
+    labels = label_counts(records, CAERS_CLASSES)
     persons = {split: sum(counts.values()) for split, counts in labels.items()}
-    published = CAERS_COUNTS.get(rule, {})
     return {
         "dataset": "caers",
         "split": rule,
         "counts": {split: {"persons": n, "labels": labels[split]} for split, n in persons.items()},
-        "against_published": {
-            s: {"published": n, "here": persons[s], "difference": persons[s] - n} for s, n in published.items()
-        },
+        "against_published": compare_counts({rule: CAERS_COUNTS.get(rule, {})}, {rule: persons})[rule],
         "folders": dict(Counter(i.folder for i in images)),
         "sizes": dict(Counter(f"{f.width}x{f.height}" for f in facts.values() if not f.error).most_common(10)),
         "heads": shares((r.split, r.head_source) for r in records),

@@ -18,7 +18,7 @@ from scipy.io import loadmat
 
 from cocoer.data.prepare.mat_file import check_mat_file
 from cocoer.datasets import EMOTIC_CLASSES
-from cocoer.errors import AnnotationError
+from cocoer.errors import AnnotationError, listed
 from cocoer.names import SPLITS, canonical_class
 
 Release = Literal["pami", "cvpr17"]
@@ -28,7 +28,6 @@ SOURCES: tuple[str, ...] = ("mscoco", "framesdb", "emodb_small", "ade20k")
 """The four image collections; each is a folder of the image root."""
 
 _DEPTH = 4  # unzipping nests folders; deeper than this nobody has them
-_SHOWN = 10
 _IMAGE_ROOTS = ("emotic", "cvpr_emotic", "emotic/emotic", "cvpr_emotic/cvpr_emotic")
 
 
@@ -173,10 +172,7 @@ def read_annotations(content: Mapping[str, Any], name: str = "annotations") -> l
         for i, record in enumerate(as_list(content[split]))
     ]
     if faults:
-        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise AnnotationError(
-            f"{name}: {len(faults)} persons with wrong annotations:\n  " + "\n  ".join(faults[:_SHOWN]) + more
-        )
+        raise AnnotationError(f"{name}: {len(faults)} persons with wrong annotations:\n  {listed(faults)}")
     return images
 
 

@@ -17,9 +17,9 @@ from cocoer.data.prepare.detections import DetectAll
 from cocoer.data.prepare.emotic import EmoticTree, RawImage, RawPerson
 from cocoer.data.prepare.heads import Candidate, Head, HeadKey, choose_heads, head_key, match_faces
 from cocoer.data.prepare.leaks import NEAR_TRAIN, NEAR_TRAIN_BY, Leaks, NearSearch, find_leaks
-from cocoer.data.prepare.published_counts import EMOTIC_COUNTS, EMOTIC_LABELS, compare_counts, compare_labels
+from cocoer.data.prepare.published_counts import EMOTIC_COUNTS, EMOTIC_LABELS, compare_counts, label_counts
 from cocoer.datasets import EMOTIC_CLASSES
-from cocoer.errors import StrictError
+from cocoer.errors import StrictError, listed
 from cocoer.names import SPLITS
 
 FAULTS: tuple[str, ...] = ("missing file", "unreadable image", "body box")
@@ -36,6 +36,10 @@ class HeadSource:
     given: Mapping[HeadKey, Candidate] | None = None
     detect: DetectAll | None = None
     rule: str = "one_to_one"
+
+    def look(self, images: Mapping[str, str]) -> tuple[dict[str, Detections], dict[str, str]]:
+        """As `DetectAll`; nothing where there is no detector."""
+        return ({}, {}) if self.detect is None else self.detect(images)
 
 
 @dataclass
@@ -90,7 +94,7 @@ def build_emotic_index(
             if others and not person.reason:
                 person.reason = f"overlap with {others}"
     leaks = None if near is None else _leaks(persons, tree, near)
-    found, unreadable = _detections(heads, persons, facts)
+    found, unreadable = heads.look({p.path: facts[p.path].content for p in persons if not p.reason})
     for person in persons:
         if not person.reason and person.path in unreadable:
             person.reason = f"unreadable image: {unreadable[person.path]}"
@@ -158,9 +162,8 @@ def body_fault(values: Sequence[float]) -> str:
 def _refuse_faults(persons: Sequence[_Person]) -> None:
     bad = [p for p in persons if p.reason.startswith(FAULTS)]
     if bad:
-        shown = "\n  ".join(f"{p.image.split} {p.path} person {p.number}: {p.reason}" for p in bad[:20])
-        more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
-        raise StrictError(f"--strict: {len(bad)} persons would be dropped:\n  {shown}{more}")
+        lines = [f"{p.image.split} {p.path} person {p.number}: {p.reason}" for p in bad]
+        raise StrictError(f"--strict: {len(bad)} persons would be dropped:\n  {listed(lines, 20)}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- overlap
@@ -220,14 +223,6 @@ def _leaks(persons: Sequence[_Person], tree: EmoticTree, near: NearSearch) -> Le
 # ------------------------------------------------------------------------------------------------------------------ heads
 
 
-def _detections(
-    heads: HeadSource, persons: Sequence[_Person], facts: Mapping[str, FileFacts]
-) -> tuple[dict[str, Detections], dict[str, str]]:
-    if heads.detect is None:
-        return {}, {}
-    return heads.detect({p.path: facts[p.path].content for p in persons if not p.reason})
-
-
 def _candidates(heads: HeadSource, kept: Sequence[_Person], found: Mapping[str, Detections]) -> list[Candidate]:
     """What is known of each kept person's head: the annotation's own box first, then the file's or the detector's."""
     candidates = [Candidate() for _ in kept]
@@ -284,10 +279,7 @@ def _report(
     tree: EmoticTree,
     overlap: Overlap,
 ) -> dict[str, Any]:
-    labels = {s: dict.fromkeys(EMOTIC_CLASSES, 0) for s in SPLITS}
-    for record in records:
-        for label in record.labels:
-            labels[record.split][label] += 1
+    labels = label_counts(records, EMOTIC_CLASSES)
     here = {
         "images in the annotations": dict(Counter(i.split for i in images)),
         "persons in the annotations": dict(Counter(p.image.split for p in persons)),
@@ -301,7 +293,7 @@ def _report(
         "labels": labels,
         "against_published": {
             "counts": compare_counts(EMOTIC_COUNTS[tree.release], here),
-            "labels": compare_labels(EMOTIC_LABELS[tree.release], labels),
+            "labels": compare_counts(EMOTIC_LABELS[tree.release], labels),
         },
         "stored_sizes": stored_sizes(images, facts, prefix),
         "clipped_boxes": dict(Counter(p.image.split for p in persons if p.clipped and not p.reason)),

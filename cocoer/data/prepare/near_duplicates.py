@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -12,6 +13,9 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cocoer.data.decode import decode_image, image_path
+from cocoer.data.files import in_threads
+from cocoer.errors import ImageError
 from cocoer.names import SPLITS
 
 BITS = 64
@@ -33,6 +37,18 @@ def perceptual_hash(image: Image.Image) -> int:
     Resizing, recompression and small changes of light flip few bits. (The DCT hash of C. Zauner's thesis, 2010.)
     """
     return int(str(imagehash.phash(image)), 16)
+
+
+def look_hashes(root: Path, paths: Sequence[str]) -> dict[str, int | str]:
+    """`perceptual_hash` of each image by its path below `root`, or why it cannot be read; with a progress bar."""
+
+    def of(path: str) -> int | str:
+        try:
+            return perceptual_hash(decode_image(image_path(root, path, follow_links=True)))
+        except ImageError as err:
+            return str(err)
+
+    return dict(zip(paths, in_threads(of, paths, "comparing images"), strict=True))
 
 
 def near_groups(hashes: Sequence[int], distance: int = NEAR) -> NDArray[np.int64]:
@@ -93,11 +109,6 @@ def _merged(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.in
     count = len(group)
     graph = coo_array((np.ones(pairs.shape[1], dtype=bool), (pairs[0], pairs[1])), shape=(count, count))
     return connected_components(graph, directed=False)[1][group].astype(np.int64)
-
-
-def disjoint_split(labels: Sequence[str], groups: Sequence[int] | NDArray[np.int64], seed: int = 0) -> list[str]:
-    """`stratified_split` for one label an image."""
-    return stratified_split([(label,) for label in labels], groups, seed)
 
 
 def stratified_split(

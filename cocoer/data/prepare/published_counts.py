@@ -5,9 +5,10 @@ The numbers stand in configs/datasets, their sources in docs/data.md. A differen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cocoer.data.batch import PersonRecord
 from cocoer.datasets import EMOTIC_CLASSES, find_dataset
 from cocoer.names import SPLITS
 
@@ -29,34 +30,24 @@ CAERS_COUNTS: dict[str, dict[str, int]] = {
 def compare_counts(
     published: Mapping[str, Mapping[str, int]], here: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, Any]]:
-    """Name -> split -> {published, here, difference}, for what both sides have."""
-    return {
-        name: {
-            split: {
-                "published": number,
-                "here": here[name].get(split, 0),
-                "difference": here[name].get(split, 0) - number,
-            }
-            for split, number in by_split.items()
+    """Outer key -> inner key -> {published, here, difference}, for the outer keys that both sides have.
+
+    Both are counts by name and split, or by split and class.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for outer in (key for key in published if key in here):
+        mine = here[outer]
+        found[outer] = {
+            inner: {"published": number, "here": mine.get(inner, 0), "difference": mine.get(inner, 0) - number}
+            for inner, number in published[outer].items()
         }
-        for name, by_split in published.items()
-        if name in here
-    }
+    return found
 
 
-def compare_labels(
-    published: Mapping[str, Mapping[str, int]], here: Mapping[str, Mapping[str, int]]
-) -> dict[str, dict[str, dict[str, int]]]:
-    """Split -> class -> {published, here, difference}."""
-    return {
-        split: {
-            name: {
-                "published": number,
-                "here": here.get(split, {}).get(name, 0),
-                "difference": here.get(split, {}).get(name, 0) - number,
-            }
-            for name, number in published[split].items()
-        }
-        for split in SPLITS
-        if split in published
-    }
+def label_counts(records: Iterable[PersonRecord], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Split -> class -> persons with that label."""
+    labels = {split: dict.fromkeys(classes, 0) for split in SPLITS}
+    for record in records:
+        for label in record.labels:
+            labels[record.split][label] += 1
+    return labels

@@ -10,14 +10,13 @@ from typing import Any
 
 from cocoer.boxes import Box
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import decode_image
-from cocoer.data.files import FileFacts, in_threads, scan_files
+from cocoer.data.files import FileFacts, scan_files
 from cocoer.data.people import Detections
 from cocoer.data.prepare.caers import choose_person
 from cocoer.data.prepare.emotic_index import HeadSource
 from cocoer.data.prepare.heads import Candidate, choose_heads, head_key, match_faces, shares
-from cocoer.data.prepare.near_duplicates import NEAR, near_groups, perceptual_hash, stratified_split
-from cocoer.data.prepare.published_counts import compare_counts
+from cocoer.data.prepare.near_duplicates import NEAR, look_hashes, near_groups, stratified_split
+from cocoer.data.prepare.published_counts import compare_counts, label_counts
 from cocoer.data.prepare.table import splits as s
 from cocoer.data.prepare.table.people import (
     NO_LABEL,
@@ -30,7 +29,7 @@ from cocoer.data.prepare.table.people import (
 )
 from cocoer.data.prepare.table.rows import Reading, Row
 from cocoer.datasets import DatasetEntry, LabelKind, written_out
-from cocoer.errors import AnnotationError, ImageError, StrictError
+from cocoer.errors import AnnotationError, StrictError, listed
 from cocoer.names import SPLITS, nearest
 
 
@@ -80,7 +79,7 @@ def build_table_index(rows: Sequence[Row], root: Path, options: TableOptions) ->
     clipped = judge_boxes(people, facts)
     _judge_repeats(people)
     split_report = _split(people, facts, root, options)
-    found, unreadable = _detect(people, facts, options.heads)
+    found, unreadable = options.heads.look({p.path: facts[p.path].content for p in people if not p.reason})
     for person in people:
         if not person.reason and person.path in unreadable:
             person.reason = f"unreadable image: {unreadable[person.path]}"
@@ -154,16 +153,13 @@ def _made(
     usable: Sequence[Person], facts: Mapping[str, FileFacts], root: Path, options: TableOptions
 ) -> dict[str, Any]:
     """Splits that cut no group, image or set of near-duplicates in two; 70/10/20 % of each class as nearly as that allows."""
-    paths = list(dict.fromkeys(p.path for p in usable))
-    hashes = dict(zip(paths, in_threads(lambda path: _hash(root / path), paths, "comparing images"), strict=True))
+    hashes = look_hashes(root, list(dict.fromkeys(p.path for p in usable)))
     for person in usable:
         if isinstance(hashes[person.path], str):
             person.reason = f"unreadable image: {hashes[person.path]}"
     kept = [p for p in usable if not p.reason]
-    readable = [path for path in paths if isinstance(hashes[path], int)]
-    alike = dict(
-        zip(readable, near_groups([int(hashes[path]) for path in readable], options.near).tolist(), strict=True)
-    )
+    readable = {path: value for path, value in hashes.items() if isinstance(value, int)}
+    alike = dict(zip(readable, near_groups([*readable.values()], options.near).tolist(), strict=True))
     ties = [
         (f"like {alike[p.path]}", facts[p.path].content, f"group {p.row.group}" if p.row.group else "") for p in kept
     ]
@@ -178,21 +174,6 @@ def _made(
         "groups": len(sizes),
         "largest_group": max(sizes.values(), default=0),
     }
-
-
-def _hash(path: Path) -> int | str:
-    try:
-        return perceptual_hash(decode_image(path))
-    except ImageError as err:
-        return str(err)
-
-
-def _detect(
-    people: Sequence[Person], facts: Mapping[str, FileFacts], heads: HeadSource
-) -> tuple[dict[str, Detections], dict[str, str]]:
-    if heads.detect is None:
-        return {}, {}
-    return heads.detect({p.path: facts[p.path].content for p in people if not p.reason})
 
 
 def _records(
@@ -253,9 +234,7 @@ def _numbers(kept: Sequence[Person]) -> list[int]:
 def _refuse(people: Sequence[Person], split_report: Mapping[str, Any]) -> None:
     """StrictError that lists what would be left out, and what splits share."""
     bad = [p for p in people if p.reason and p.reason != NO_LABEL]
-    lines = [f"{p.row.where}: {p.path}: {p.reason}" for p in bad[:20]]
-    if len(bad) > 20:
-        lines.append(f"and {len(bad) - 20} more")
+    lines = [listed([f"{p.row.where}: {p.path}: {p.reason}" for p in bad], 20)] if bad else []
     lines += shared_lines(split_report)
     if lines:
         raise StrictError(f"--strict: {len(bad)} persons would be left out:\n  " + "\n  ".join(lines))
@@ -294,10 +273,7 @@ def reason_kind(reason: str) -> str:
 def _report(
     people: Sequence[Person], records: Sequence[PersonRecord], entry: DatasetEntry, split_report: Mapping[str, Any]
 ) -> dict[str, Any]:
-    labels = {split: dict.fromkeys(entry.classes, 0) for split in SPLITS}
-    for record in records:
-        for label in record.labels:
-            labels[record.split][label] += 1
+    labels = label_counts(records, entry.classes)
     persons = {split: sum(r.split == split for r in records) for split in SPLITS}
     return {
         "dataset": entry.name,
