@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from cocoer.boxes import Box, as_box
@@ -149,31 +149,19 @@ class Batch:
         import torch
 
         layout = torch.channels_last if channels_last else torch.contiguous_format
-
-        def image(t: Tensor) -> Tensor:
-            return t.to(device, non_blocking=True, memory_format=layout)
-
-        return replace(
-            self,
-            head=image(self.head),
-            body=image(self.body),
-            context=image(self.context),
-            head_xyxy=self.head_xyxy.to(device, non_blocking=True),
-            body_xyxy=self.body_xyxy.to(device, non_blocking=True),
-            targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
+        return self._with(
+            lambda t: t.to(device, non_blocking=True, memory_format=layout if t.ndim == 4 else torch.preserve_format)
         )
 
     def pin_memory(self) -> Batch:
         """Page-locked copies, as the loader asks for when a GPU is used."""
-        return replace(
-            self,
-            head=self.head.pin_memory(),
-            body=self.body.pin_memory(),
-            context=self.context.pin_memory(),
-            head_xyxy=self.head_xyxy.pin_memory(),
-            body_xyxy=self.body_xyxy.pin_memory(),
-            targets=None if self.targets is None else self.targets.pin_memory(),
-        )
+        return self._with(lambda t: t.pin_memory())
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with each of its tensors changed."""
+        tensors: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "keys"}
+        changed: dict[str, Any] = {name: t if t is None else change(t) for name, t in tensors.items()}
+        return replace(self, **changed)
 
 
 def targets_of(batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ rectangles are read too (`label_studio_boxes`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Number
 from pathlib import Path
 from typing import Any
@@ -212,15 +213,7 @@ def _checked(person: PersonBoxes, width: int, height: int) -> PersonBoxes:
         whole = complete_boxes(body, head, width, height)
     except ValueError as err:
         raise BoxesError(str(err)) from None
-    return PersonBoxes(
-        whole.body,
-        whole.head,
-        person.head_source,
-        person.body_source,
-        person.head_score,
-        person.body_score,
-        person.track,
-    )
+    return replace(person, body=whole.body, head=whole.head)
 
 
 class GivenBoxes:
@@ -274,12 +267,7 @@ class GivenBoxes:
         Raises BoxesError where nothing of it is.
         """
         unused = [key for key, owner in self._owners.items() if owner is None]
-        if (
-            self._tree is not None
-            and isinstance(self._tree, Mapping)
-            and not self._owners
-            and "persons" not in self._tree
-        ):
+        if isinstance(self._tree, Mapping) and not self._owners and "persons" not in self._tree:
             raise BoxesError(f"boxes file {self._file}: has no entry")
         if unused and len(unused) == len(self._owners):
             raise BoxesError(
@@ -287,11 +275,8 @@ class GivenBoxes:
                 " entry is called as the image's path, its file name, or its name without the ending"
             )
         said = [f"{count} entries {reason}" for reason, count in self._left_out.items()]
-        said += (
-            [f"{len(unused)} of {len(self._owners)} entries name no image of the input ({_some(unused)})"]
-            if unused
-            else []
-        )
+        if unused:
+            said.append(f"{len(unused)} of {len(self._owners)} entries name no image of the input ({_some(unused)})")
         return f"boxes file {self._file}: not used: {'; '.join(said)}" if said else ""
 
     def __call__(self, name: str, path: Path | None, frame: int | None = None) -> list[Any] | None:

@@ -169,44 +169,6 @@ def choose_providers(device: str) -> list[Provider]:
     return [cuda, "CPUExecutionProvider"]
 
 
-def _load(
-    path: Path, kind: str, providers: list[Provider], input_size: int, threshold: float, nms: float, threads: int
-) -> Any:
-    """One detector, by insightface's loader, ready for images."""
-    _there(path, kind)
-    import onnxruntime
-
-    try:
-        model_zoo = _model_zoo()
-    except ModuleNotFoundError as err:
-        raise MissingPackage("insightface", "finding people", str(err.name), "or give boxes (--boxes)") from None
-    except ImportError as err:
-        raise DetectorError(f"insightface cannot be imported ({_first_line(err)}); {NO_WINDOWS}") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # onnxruntime's hints about graph shapes are not for users of this program
-    # Waiting threads sleep: spinning ones would take the cores from the recogniser, which runs at the same time.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        # A name that ends in .onnx is opened as it is; download=False is insightface's default, said here once more.
-        model = model_zoo.get_model(str(path), providers=providers, sess_options=options, download=False)
-    except Exception as err:  # noqa: BLE001 - onnxruntime, onnx and protobuf each raise their own classes for a bad file
-        raise DetectorError(
-            f"{kind} detector {path}: cannot be loaded ({one_line(err)}); check it with `cocoer weights verify`"
-        ) from None
-    if getattr(model, "taskname", None) != "detection":
-        raise DetectorError(
-            f"{kind} detector {path}: wanted an SCRFD or RetinaFace detector, insightface sees "
-            f"{getattr(model, 'taskname', None) or 'no known model'} in it"
-        )
-    if (wants := len(model.session.get_inputs())) != 1:
-        raise DetectorError(
-            f"{kind} detector {path}: wanted a detector, which takes an image, got a model of {wants} inputs"
-        )
-    model.prepare(0, input_size=(input_size, input_size), det_thresh=threshold, nms_thresh=nms)
-    return model
-
-
 def _model_zoo() -> ModuleType:
     """insightface's loader of detectors.
 
@@ -250,7 +212,37 @@ class _Insightface:
         nms: float,
         threads: int,
     ) -> None:
-        self._model = _load(path, kind, providers, input_size, threshold, nms, threads)
+        _there(path, kind)
+        import onnxruntime
+
+        try:
+            get_model = _model_zoo().get_model
+        except ModuleNotFoundError as err:
+            raise MissingPackage("insightface", "finding people", str(err.name), "or give boxes (--boxes)") from None
+        except ImportError as err:
+            raise DetectorError(f"insightface cannot be imported ({one_line(err)}); {NO_WINDOWS}") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # onnxruntime's hints about graph shapes are not for users of this program
+        # Waiting threads sleep: spinning ones would take the cores from the recogniser, which runs at the same time.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            # A name that ends in .onnx is opened as it is; download=False is insightface's default, said here once more.
+            self._model: Any = get_model(str(path), providers=providers, sess_options=options, download=False)
+        except Exception as err:  # noqa: BLE001 - onnxruntime, onnx and protobuf each raise their own classes for a bad file
+            raise DetectorError(
+                f"{kind} detector {path}: cannot be loaded ({one_line(err)}); check it with `cocoer weights verify`"
+            ) from None
+        if (task := getattr(self._model, "taskname", None)) != "detection":
+            raise DetectorError(
+                f"{kind} detector {path}: wanted an SCRFD or RetinaFace detector, insightface sees "
+                f"{task or 'no known model'} in it"
+            )
+        if (wants := len(self._model.session.get_inputs())) != 1:
+            raise DetectorError(
+                f"{kind} detector {path}: wanted a detector, which takes an image, got a model of {wants} inputs"
+            )
+        self._model.prepare(0, input_size=(input_size, input_size), det_thresh=threshold, nms_thresh=nms)
         self.provider = str(self._model.session.get_providers()[0])
         self.demo = bool(self._model.session.get_modelmeta().custom_metadata_map.get(DEMO_KEY))
 

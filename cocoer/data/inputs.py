@@ -200,11 +200,8 @@ class _Walk:
             return
         fault = ""
         if not _is_file(path):  # reading a pipe or a device could wait for ever
-            fault = (
-                f"{name}: wanted a file, got a pipe or device"
-                if _exists(path)
-                else f"{name}: no such file; check the path"
-            )
+            what = "wanted a file, got a pipe or device" if _exists(path) else "no such file; check the path"
+            fault = f"{name}: {what}"
         yield from self._item(name, stem, source=path, fault=fault)
 
     def _folder(self, folder: Path) -> Iterator[InputItem]:
@@ -212,12 +209,8 @@ class _Walk:
         yield from self._below(folder, folder)
         if self.position == before:
             deep = "" if self.recursive else "; --recursive looks into the folders below it"
-            yield from self._item(
-                _shown(str(folder)),
-                folder.name or "folder",
-                fault=f"{_shown(str(folder))}: wanted a folder with images ({' '.join(sorted(IMAGE_SUFFIXES))}), "
-                f"found none in it{deep}",
-            )
+            fault = f"wanted a folder with images ({' '.join(sorted(IMAGE_SUFFIXES))}), found none in it{deep}"
+            yield from self._faulty(folder, fault)
 
     def _below(self, folder: Path, top: Path) -> Iterator[InputItem]:
         """Images and videos of a folder by name, then the folders below it."""
@@ -225,13 +218,11 @@ class _Walk:
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError as err:
-            reason = err.strerror or str(err)
-            yield from self._item(
-                _shown(str(folder)), folder.name or "folder", fault=f"{_shown(str(folder))}: cannot be read: {reason}"
-            )
+            yield from self._faulty(folder, f"cannot be read: {err.strerror or err}")
             return
-        names = [e.name for e in entries if not _entry_is_folder(e)]
-        folders = [e.name for e in entries if _entry_is_folder(e)] if self.recursive else []
+        # Links to folders count as files: following them could go round in circles.
+        names = [e.name for e in entries if not e.is_dir(follow_symlinks=False)]
+        folders = [e.name for e in entries if e.is_dir(follow_symlinks=False)] if self.recursive else []
         del entries
         for name in names:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
@@ -241,6 +232,11 @@ class _Walk:
         for name in folders:
             if not name.startswith(".") and (folder / name).resolve() != self.leave_out:
                 yield from self._below(folder / name, top)
+
+    def _faulty(self, folder: Path, fault: str) -> Iterator[InputItem]:
+        """A folder as an item with a fault."""
+        name = _shown(str(folder))
+        yield from self._item(name, folder.name or "folder", fault=f"{name}: {fault}")
 
     def _glob(self, pattern: str) -> Iterator[InputItem]:
         before = self.position
@@ -264,9 +260,8 @@ class _Walk:
             yield from self._item(_shown(str(path)), path.stem, fault=f"{path}: cannot be read: {err.strerror or err}")
             return
         if self.position == before:
-            yield from self._item(
-                _shown(str(path)), path.stem, fault=f"{path}: wanted one image per line, the list is empty"
-            )
+            fault = f"{path}: wanted one image per line, the list is empty"
+            yield from self._item(_shown(str(path)), path.stem, fault=fault)
 
     def _line(self, line: bytes, base: Path, within: tuple[Path, ...] | None = None) -> Iterator[InputItem]:
         line = line.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").removesuffix(b"\r")
@@ -297,10 +292,8 @@ class _Walk:
         elif is_image(data):
             yield from self._item("stdin", "stdin", source=io.BytesIO(data))
         elif b"\0" in data:
-            fault = (
-                "standard input: wanted the bytes of one image, or a list of paths, one a line; got"
-                f" {len(data):,} bytes that are neither"
-            )
+            fault = "standard input: wanted the bytes of one image, or a list of paths, one a line; got"
+            fault += f" {len(data):,} bytes that are neither"
         else:
             for line in data.split(b"\n"):
                 yield from self._line(line, Path())
@@ -405,8 +398,3 @@ def _is_file(path: Path) -> bool:
 
 def _is_folder(path: Path) -> bool:
     return _exists(path) and path.is_dir()
-
-
-def _entry_is_folder(entry: os.DirEntry[str]) -> bool:
-    """Links to folders count as files: following them could go round in circles."""
-    return entry.is_dir(follow_symlinks=False)

@@ -21,6 +21,7 @@ import numpy as np
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
+from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.annotations import ImageRow, PersonRow, write_annotations
 from cocoer.data.synthetic.drawn import mark_drawn
@@ -73,7 +74,7 @@ def write_emotic(
     options = replace(options or WorldOptions(), dataset="emotic")
     mark_drawn(root)
     splits: dict[str, list[ImageRow]] = {}
-    index: dict[str, list[dict[str, Any]]] = {}
+    index: dict[str, list[PersonRecord]] = {}
     for split in SPLITS:
         rows, lines = [], []
         for drawn in _draw_all(
@@ -101,7 +102,7 @@ def write_caers(
     options = replace(options or WorldOptions(), dataset="caers")
     mark_drawn(root)
     used: Counter[str] = Counter()
-    index: dict[str, list[dict[str, Any]]] = {}
+    index: dict[str, list[PersonRecord]] = {}
     for split in ("train", "test", "val"):
         jobs = []
         for i in range(counts.get(split, 0)):
@@ -109,7 +110,7 @@ def write_caers(
             folder = f"train/{CAERS_TRAIN_NAMES.get(label, label)}" if split == "train" else f"test/{label}"
             used[folder] += 1
             jobs.append(Job(seed, split, i, options, 1, f"CAER-S/{folder}/{used[folder]:04d}.png"))
-        lines: list[dict[str, Any]] = []
+        lines: list[PersonRecord] = []
         for drawn in _draw_all(root, jobs, workers, f"caers {split}"):
             lines += _index_lines(drawn, [(p.plan.labels, None) for p in drawn.people])
         index[split] = lines
@@ -203,48 +204,38 @@ def _person_row(job: Job, number: int, person: Person) -> PersonRow:
 
 def _index_lines(
     drawn: Drawn, truth: list[tuple[tuple[str, ...], tuple[float, float, float] | None]], described: bool = False
-) -> list[dict[str, Any]]:
+) -> list[PersonRecord]:
     """The index's lines; described: with gender and age, which EMOTIC's annotations have and CAER-S lacks."""
     lines = []
     for i, (person, (labels, vad)) in enumerate(zip(drawn.people, truth, strict=True)):
-        shown = dict(zip(LEVELS, person.plan.archetypes, strict=True))
+        plan = person.plan
+        shown = dict(zip(LEVELS, plan.archetypes, strict=True))
+        extra: dict[str, Any] = {"gender": plan.gender, "age": plan.age} if described else {}
+        extra["synthetic"] = {
+            "contradicted_level": plan.contradicted_level, "archetypes": shown, "captions": list(person.captions),
+        }  # fmt: skip
         lines.append(
-            {
-                "image": drawn.job.path,
-                "width": drawn.width,
-                "height": drawn.height,
-                "person": i,
-                "body": list(person.body_xyxy),
-                "head": list(person.head_xyxy),
-                "head_source": "annotated",
-                "labels": list(labels),
-                "vad": None if vad is None else list(vad),
-                "split": drawn.job.split,
-                **({"gender": person.plan.gender, "age": person.plan.age} if described else {}),
-                "synthetic": {
-                    "contradicted_level": person.plan.contradicted_level,
-                    "archetypes": shown,
-                    "captions": list(person.captions),
-                },
-            }
-        )
+            PersonRecord(
+                drawn.job.path, drawn.width, drawn.height, i, person.body_xyxy, person.head_xyxy, "annotated", labels, vad,
+                drawn.job.split, extra,
+            )
+        )  # fmt: skip
     return lines
 
 
 def _write_index(
-    root: Path, index: dict[str, list[dict[str, Any]]], seed: int, options: WorldOptions, more: dict[str, Any]
+    root: Path, index: dict[str, list[PersonRecord]], seed: int, options: WorldOptions, more: dict[str, Any]
 ) -> dict[str, Any]:
     """Write one JSONL a split and the sidecar; returns the sidecar."""
     folder = root / "index"
     counts = {}
     for split, lines in index.items():
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_text(folder / f"{split}.jsonl", text)
-        labels = Counter(label for line in lines for label in line["labels"])
-        levels = Counter(line["synthetic"]["contradicted_level"] or "none" for line in lines)
+        write_text(folder / f"{split}.jsonl", "".join(line.to_line() + "\n" for line in lines))
+        labels = Counter(label for line in lines for label in line.labels)
+        levels = Counter(line.contradicted_level or "none" for line in lines)
         counts[split] = {
             "persons": len(lines),
-            "images": len({line["image"] for line in lines}),
+            "images": len({line.image for line in lines}),
             "labels": {name: labels[name] for name in find_dataset(options.dataset).class_names},
             "contradicted_level": {name: levels[name] for name in ("none", *LEVELS)},
         }

@@ -36,16 +36,21 @@ def read_tandon_csv(source: Path, reading: Reading, dataset: str) -> None:
     files = sorted(source.glob("*.csv")) if source.is_dir() else [source]
     for path in files:
         split = split_of(path)
-        with open_table(path) as file:
-            reader = csv.DictReader(file)
-            wanted = ("Folder", "Filename", "BBox", "Categorical_Labels")
-            missing = [n for n in wanted if n not in (reader.fieldnames or ())]
-            if missing:
-                raise DerivedError(f"{path}: wanted the columns of Tandon-A's CSV; missing: {', '.join(missing)}")
-            reading.rows(
-                ((f"{path.name} row {n}", row) for n, row in enumerate(reader, start=2)),
-                lambda where, row, split=split: tandon_row(where, row, split, reading),  # type: ignore[misc]
-            )
+        reading.rows(
+            ((f"{path.name} row {n}", row) for n, row in enumerate(tandon_table(path), start=2)),
+            lambda where, row, split=split: tandon_row(where, row, split, reading),  # type: ignore[misc]
+        )
+
+
+def tandon_table(path: Path) -> list[dict[str, str]]:
+    """The rows of one CSV, column -> text. Raises DerivedError for another table, OSError, UnicodeDecodeError, csv.Error."""
+    with open_table(path) as file:
+        reader = csv.DictReader(file)
+        wanted = ("Folder", "Filename", "BBox", "Categorical_Labels")
+        missing = [n for n in wanted if n not in (reader.fieldnames or ())]
+        if missing:
+            raise DerivedError(f"{path}: wanted the columns of Tandon-A's CSV; missing: {', '.join(missing)}")
+        return list(reader)
 
 
 def tandon_row(

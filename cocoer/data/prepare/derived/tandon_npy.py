@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.cache import write_cache
 from cocoer.data.people import HEAD_IN_BODY
 from cocoer.data.prepare.derived.reading import Reading, RowError
-from cocoer.data.prepare.derived.tandon_csv import literal, tandon_row
+from cocoer.data.prepare.derived.tandon_csv import literal, tandon_row, tandon_table
 from cocoer.errors import DerivedError
-from cocoer.files import open_table
 from cocoer.names import BODY, CONTEXT, HEAD, SPLITS
 
 
@@ -35,10 +33,9 @@ def read_tandon_npy(source: Path, reading: Reading, dataset: str) -> None:
         table = source / f"{split}.csv"
         if not table.is_file():
             raise DerivedError(f"{table}: no such file; the arrays hold crops alone, their boxes are in this CSV")
-        with open_table(table) as file:
-            rows = list(csv.DictReader(file))
-        context, body = _array(source, split, "context", 4), _array(source, split, "body", 4)
-        face = _array(source, split, "face", 4) if (source / f"{split}_face_arr.npy").is_file() else None
+        rows = tandon_table(table)
+        context, body = _array(source, split, "context"), _array(source, split, "body")
+        face = _array(source, split, "face") if (source / f"{split}_face_arr.npy").is_file() else None
         if {len(a) for a in (context, body) + (() if face is None else (face,))} != {len(rows)}:
             raise DerivedError(
                 f"{source}: {split}: {len(context)} context and {len(body)} body crops, {len(rows)} rows in the CSV"
@@ -89,12 +86,12 @@ def _write_crops(
         write_cache(reading.root / "cache", split, records, size, fill)
 
 
-def _array(folder: Path, split: str, name: str, dims: int) -> np.ndarray[Any, Any]:
+def _array(folder: Path, split: str, name: str) -> np.ndarray[Any, Any]:
     path = folder / f"{split}_{name}_arr.npy"
     try:
         array = map_array(path)
     except (OSError, ValueError) as err:
         raise DerivedError(str(err)) from None
-    if array.ndim != dims or array.shape[3] != 3 or array.dtype != np.uint8:
+    if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8:
         raise DerivedError(f"{path}: wanted uint8 [N, H, W, 3], got {array.dtype} {array.shape}")
     return array

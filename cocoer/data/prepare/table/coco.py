@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cocoer.data.prepare.table.rows import Reading, Row, box_in, image_name, labels_in, text_in
+from cocoer.data.prepare.table.rows import Reading, Row, box_in, image_name, known_column, labels_in, text_in
 from cocoer.errors import AnnotationError
-from cocoer.names import nearest
 
 _SPLIT_KEYS = ("split", "subset")
 
@@ -106,10 +105,6 @@ def _check_keys(path: Path, annotations: list[Any], images: Mapping[Any, Any], r
     for key, name in reading.columns.items():
         if key == "image":
             raise AnnotationError(f"{path}: COCO names its images itself (file_name); leave --columns image= out")
-        if name not in known:
-            near = nearest(name, known)
-            raise AnnotationError(
-                f"{path}: --columns {key}={name}: no annotation has that key"
-                + (f"; did you mean {near!r}?" if near else "")
-                + f" The keys are: {', '.join(sorted(known))}"
-            )
+        known_column(
+            f"{path}: --columns {key}={name}", name, sorted(known), "no annotation has that key", "The keys are"
+        )

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cocoer.data.prepare.table.rows import Reading, Row, box_in, image_name, labels_in
+from cocoer.data.prepare.table.rows import Reading, Row, box_in, image_name, known_column, labels_in
 from cocoer.errors import AnnotationError
-from cocoer.names import nearest
 
 
 def read_cvat(path: Path, reading: Reading) -> Iterator[Row]:
@@ -33,13 +32,8 @@ def read_cvat(path: Path, reading: Reading) -> Iterator[Row]:
     for key, name in reading.columns.items():
         if key not in ("labels", "group"):
             raise AnnotationError(f"{path}: CVAT says itself what {key} is; leave --columns {key}= out")
-        if name not in attributes:
-            near = nearest(name, attributes)
-            raise AnnotationError(
-                f"{path}: --columns {key}={name}: no such attribute"
-                + (f"; did you mean {near!r}?" if near else "")
-                + f" The attributes are: {', '.join(sorted(attributes)) or 'none'}"
-            )
+        where = f"{path}: --columns {key}={name}"
+        known_column(where, name, sorted(attributes), "no such attribute", "The attributes are")
     for image in root.iter("image"):
         name = image.get("name") or ""
         shapes = image.findall("box")

@@ -10,9 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cocoer.data.prepare.table.rows import Reading, Row, box_in, text_in
+from cocoer.data.prepare.table.rows import Reading, Row, box_in, known_column, text_in
 from cocoer.errors import AnnotationError
-from cocoer.names import nearest
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -33,13 +32,7 @@ def read_label_studio(path: Path, tasks: Sequence[Any], reading: Reading) -> Ite
     keys = {key for task in tasks for key in task["data"]}
     for key, name in reading.columns.items():
         what, known = ("control", _controls(tasks)) if key == "labels" else ("key of the tasks' data", keys)
-        if name not in known:
-            near = nearest(name, known)
-            raise AnnotationError(
-                f"{path}: --columns {key}={name}: no such {what}"
-                + (f"; did you mean {near!r}?" if near else "")
-                + f" There are: {', '.join(sorted(known)) or 'none'}"
-            )
+        known_column(f"{path}: --columns {key}={name}", name, sorted(known), f"no such {what}", "There are")
     for number, task in enumerate(tasks, start=1):
         where = f"task {task.get('id', number)}"
         try:
@@ -72,18 +65,8 @@ def _rows_of_task(where: str, task: Mapping[str, Any], reading: Reading) -> Iter
         labels = choices.get(f"choice {region}") or choices.get(f"label {region}") or choices.get("choice ") or []
         fault = f"the rectangle is turned by {value['rotation']} degrees" if value.get("rotation") else ""
         box = box_in([value[key] for key in ("x", "y", "width", "height")], "body")
-        yield Row(
-            f"{where} region {region}",
-            image,
-            tuple(dict.fromkeys(labels)),
-            box,
-            None,
-            split,
-            group,
-            "xywh",
-            "percent",
-            fault,
-        )
+        place, names = f"{where} region {region}", tuple(dict.fromkeys(labels))
+        yield Row(place, image, names, box, None, split, group, "xywh", "percent", fault)
     if not rectangles:
         yield Row(where, image, tuple(dict.fromkeys(choices.get("choice ", []))), None, None, split, group)
 

@@ -84,13 +84,7 @@ def chosen_columns(given: Mapping[str, str], names: Sequence[str], where: str) -
     """
     for key, wanted in given.items():
         for name in wanted.split(",") if wanted not in names else ():
-            if name not in names:
-                near = nearest(name, names)
-                raise AnnotationError(
-                    f"{where}: --columns {key}={wanted}: no column {name!r}"
-                    + (f"; did you mean {near!r}?" if near else "")
-                    + f" The columns are: {', '.join(names)}"
-                )
+            known_column(f"{where}: --columns {key}={wanted}", name, names, f"no column {name!r}", "The columns are")
     folded = {name.casefold(): name for name in names}
     out = dict(given)
     for key, usual in _USUAL.items():
@@ -104,6 +98,14 @@ def chosen_columns(given: Mapping[str, str], names: Sequence[str], where: str) -
             f" {', '.join(names)}"
         )
     return out
+
+
+def known_column(where: str, name: str, known: Iterable[str], fault: str, all_are: str) -> None:
+    """AnnotationError unless `name` is one of `known`: the fault, the nearest name, and all there are."""
+    if name not in (there := list(known)):
+        near = nearest(name, there)
+        said = f"{where}: {fault}" + (f"; did you mean {near!r}?" if near else "")
+        raise AnnotationError(f"{said} {all_are}: {', '.join(there) or 'none'}")
 
 
 def table_rows(
