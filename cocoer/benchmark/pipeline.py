@@ -16,7 +16,8 @@ from cocoer.benchmark.timing import Task, take_turns
 from cocoer.data.decode import decode_image
 from cocoer.data.inputs import InputItem
 from cocoer.inference.pipeline import predict_many, share_cores
-from cocoer.inference.recognizer import PreparedImage, Recognizer
+from cocoer.inference.prepared import PreparedImage
+from cocoer.inference.recognizer import Recognizer
 
 _DETECTION, _RECOGNITION, _TOGETHER = "detection alone", "recognition alone", "detection and recognition together"
 

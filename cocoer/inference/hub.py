@@ -162,35 +162,15 @@ def model_card(metadata: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
     results: evaluations of these weights (`result.json`), whose headlines stand in the header beside the training's own.
     sections: Markdown about them, put before the last line.
     """
-    config, metrics = metadata["config"], metadata.get("metrics", {})
-    dataset, note = str(config["data"]["dataset"]), str(metadata.get("note", ""))
-    synthetic = "synthetic" in note
+    config, metrics, note = metadata["config"], metadata.get("metrics", {}), str(metadata.get("note", ""))
+    of_data = ("a synthetic split in the format of " if "synthetic" in note else "") + str(config["data"]["dataset"])
     numbers = {name: value for name, value in metrics.items() if name in ("mAP", "accuracy") and value is not None}
-    of = "a synthetic split in the format of " if synthetic else ""
-    trained = [
-        {"type": "mean_average_precision" if name == "mAP" else name, "value": round(float(value), 4), "name": name}
-        for name, value in numbers.items()
-    ]
-    task = {"type": "image-classification", "name": "Emotion recognition of people in context"}
-    about_data = {"type": dataset, "name": f"{of}{dataset}", "split": str(metrics.get("split", "unknown"))}
-    header: dict[str, Any] = {
-        "library_name": "cocoer",
-        "pipeline_tag": "image-classification",
-        "tags": ["cocoer", "emotion-recognition", *(["synthetic"] if synthetic else [])],
-        "license": "mit" if synthetic else "other",
-    }
-    if not synthetic:
-        header |= {"license_name": "terms-of-the-data-set", "datasets": [dataset]}
-    told: list[dict[str, Any]] = [{"task": dict(task), "dataset": about_data, "metrics": trained}] if trained else []
-    told += [{"task": dict(task)} | _evaluated(result) for result in results]
-    if told:
-        header["metrics"] = list(dict.fromkeys(metric["type"] for one in told for metric in one["metrics"]))
-        header["model-index"] = [{"name": "CocoER", "results": told}]
-    shown = "\n".join(f"- {name} {100 * float(value):.2f} % on {of}{dataset}" for name, value in numbers.items())
+    header = _card_header(metadata, numbers, of_data, results)
+    shown = "\n".join(f"- {name} {100 * float(value):.2f} % on {of_data}" for name, value in numbers.items())
     return f"""---
 {yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---
 
-# CocoER, {of}{dataset}
+# CocoER, {of_data}
 
 {note or "CocoER (Shen et al., CVPR 2025): emotions of the people in an image, from head, body and context."}
 
@@ -213,6 +193,34 @@ Mode `{config["model"]["mode"]}`, {len(metadata["classes"])} classes: {", ".join
     }
 Trained weights are subject to the terms of the data they were trained on.
 """
+
+
+def _card_header(
+    metadata: Mapping[str, Any], numbers: Mapping[str, Any], of_data: str, results: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The YAML header. numbers: the training's own, 0..1, by name. of_data: what they were measured on, in words."""
+    dataset, synthetic = str(metadata["config"]["data"]["dataset"]), "synthetic" in str(metadata.get("note", ""))
+    trained = [
+        {"type": "mean_average_precision" if name == "mAP" else name, "value": round(float(value), 4), "name": name}
+        for name, value in numbers.items()
+    ]
+    task = {"type": "image-classification", "name": "Emotion recognition of people in context"}
+    split = str(metadata.get("metrics", {}).get("split", "unknown"))
+    about_data = {"type": dataset, "name": of_data, "split": split}
+    header: dict[str, Any] = {
+        "library_name": "cocoer",
+        "pipeline_tag": "image-classification",
+        "tags": ["cocoer", "emotion-recognition", *(["synthetic"] if synthetic else [])],
+        "license": "mit" if synthetic else "other",
+    }
+    if not synthetic:
+        header |= {"license_name": "terms-of-the-data-set", "datasets": [dataset]}
+    told: list[dict[str, Any]] = [{"task": dict(task), "dataset": about_data, "metrics": trained}] if trained else []
+    told += [{"task": dict(task)} | _evaluated(result) for result in results]
+    if told:
+        header["metrics"] = list(dict.fromkeys(metric["type"] for one in told for metric in one["metrics"]))
+        header["model-index"] = [{"name": "CocoER", "results": told}]
+    return header
 
 
 def _evaluated(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,30 +37,41 @@ def load_parts(path: Path, device: str, config: Config | None, overrides: Sequen
         if config is not None:
             raise ValueError(f"{path}: an exported file brings its own config; leave the config out")
         file, stored = open_exported(path, overrides, verify)
-        about = _about(path, stored, file.metadata, file.checksums)
-        return Parts(
-            file, stored, "cpu", _fitted(file.metadata, overrides), about, _calibration(path, stored, file.metadata)
-        )
+        return _parts(file, stored, "cpu", path, file.metadata, file.checksums, overrides)
     if verify and (twin := open_twin(path, device, config, overrides)):
-        metadata = twin.file.metadata
-        about = _about(twin.weights, twin.config, metadata, twin.file.checksums) | {"backend": "onnxruntime"}
-        calibration = _calibration(twin.weights, twin.config, metadata)
-        return Parts(twin.file, twin.config, "cpu", _fitted(metadata, overrides), about, calibration)
+        file = twin.file
+        found = _parts(file, twin.config, "cpu", twin.weights, file.metadata, file.checksums, overrides)
+        return replace(found, about={**found.about, "backend": "onnxruntime"})
     from cocoer.model.zero_shot import load_model  # here: an exported file is read without torch
     from cocoer.runtime import choose_device
 
     chosen = choose_device(device)
     loaded = load_model(path, chosen, lambda stored: config or change_config(stored, overrides), verify)
-    about = _about(loaded.path, loaded.config, loaded.metadata, loaded.checksums)
-    calibration = _calibration(loaded.path, loaded.config, loaded.metadata)
-    return Parts(loaded.model, loaded.config, chosen, _fitted(loaded.metadata, overrides), about, calibration)
+    return _parts(loaded.model, loaded.config, chosen, loaded.path, loaded.metadata, loaded.checksums, overrides)
 
 
-def _fitted(metadata: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, float]:
-    """The thresholds per class that were found in training, unless the user set one of their own."""
+def _parts(
+    model: Any,
+    config: Config,
+    device: Any,
+    path: Path,
+    metadata: Mapping[str, Any],
+    checksums: str,
+    overrides: Sequence[str],
+) -> Parts:
+    """The parts of weights that are read. fitted: the thresholds that training found, unless the user set one of their own."""
     explicit = any(text.startswith("inference.thresholds.fused") for text in overrides)
-    found: Mapping[str, float] = {} if explicit else (metadata.get("thresholds") or {}).get("classes", {})
-    return found
+    fitted: Mapping[str, float] = {} if explicit else (metadata.get("thresholds") or {}).get("classes", {})
+    about = {
+        "weights": metadata.get("name", path.name),
+        "sha256": file_sha256(path),
+        "checksums": checksums,
+        "dataset": config.data.dataset,
+        "mode": metadata.get("mode", config.model.mode),
+        "note": str(metadata.get("note", "")),
+        "synthetic": says_synthetic(metadata),
+    }
+    return Parts(model, config, device, fitted, about, _calibration(path, config, metadata))
 
 
 def _calibration(path: Path, config: Config, metadata: Mapping[str, Any]) -> Calibration | None:
@@ -74,16 +85,3 @@ def _calibration(path: Path, config: Config, metadata: Mapping[str, Any]) -> Cal
             f" `cocoer calibrate --checkpoint {path} --output calibrated.safetensors`, or set it to false"
         )
     return found
-
-
-def _about(path: Path, config: Config, metadata: Mapping[str, Any], checksums: str) -> dict[str, Any]:
-    """Which weights: name, checksum, data set, mode and what the file says of itself."""
-    return {
-        "weights": metadata.get("name", path.name),
-        "sha256": file_sha256(path),
-        "checksums": checksums,
-        "dataset": config.data.dataset,
-        "mode": metadata.get("mode", config.model.mode),
-        "note": str(metadata.get("note", "")),
-        "synthetic": says_synthetic(metadata),
-    }

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -20,10 +20,11 @@ from PIL import Image
 from cocoer.data.decode import decode_image
 from cocoer.data.inputs import InputItem
 from cocoer.data.transforms import LevelCrops
-from cocoer.errors import CocoerError, ImageError
+from cocoer.errors import CocoerError, ImageError, one_line
 from cocoer.export.onnx_file import OnnxFile
 from cocoer.inference.predictions import Answer
-from cocoer.inference.recognizer import PreparedImage, Recognizer
+from cocoer.inference.prepared import PreparedImage
+from cocoer.inference.recognizer import Recognizer
 from cocoer.outputs import ImageResult
 
 PersonsOf = Callable[[InputItem], "list[Any] | None"]
@@ -62,9 +63,8 @@ class _Waiting:
     prepared: PreparedImage | None = None
     image: Image.Image | None = None
     fault: str = ""
-    answers: dict[int, Answer | str] = field(
-        default_factory=dict
-    )  # by the person's number; a text says why there is none
+    answers: dict[int, Answer | str] = field(default_factory=dict)
+    """By the person's number; a text says why there is none."""
 
     @property
     def unanswered(self) -> list[tuple[int, LevelCrops]]:
@@ -147,7 +147,7 @@ def _told(name: str, err: Exception) -> str:
     LOG.debug("%s: %s", name, type(err).__name__, exc_info=err)
     if isinstance(err, MemoryError):
         return f"{name}: does not fit into memory; make the image smaller"
-    return f"{name}: {type(err).__name__}: {' '.join(str(err).split())[:300]} (--debug shows where)"
+    return f"{name}: {type(err).__name__}: {one_line(err, 300)} (--debug shows where)"
 
 
 def _finished(
@@ -156,20 +156,8 @@ def _finished(
     """Results of the images at the front that lack nothing."""
     while waiting and not waiting[0].missing:
         entry = waiting.popleft()
-        yield _result(recognizer, entry), entry.item, entry.image
-
-
-def _result(recognizer: Recognizer, entry: _Waiting) -> ImageResult:
-    if entry.prepared is None:
-        return ImageResult(
-            entry.item.name, 0, 0, (), "error", entry.fault, model=recognizer.about, frame=entry.item.frame
-        )
-    persons = recognizer.predictions(entry.prepared, entry.answers)
-    size = entry.prepared.width, entry.prepared.height
-    about = recognizer.about | ({"detector": entry.prepared.detector} if entry.prepared.detector else {})
-    return ImageResult(
-        entry.item.name, *size, tuple(persons), message=entry.prepared.remark, model=about, frame=entry.item.frame
-    )
+        prepared = entry.fault if entry.prepared is None else entry.prepared
+        yield recognizer.result(entry.item.name, prepared, entry.answers, entry.item.frame), entry.item, entry.image
 
 
 class _Reader(threading.Thread):
@@ -231,11 +219,8 @@ class _Reader(threading.Thread):
         if item.fault:
             return _Waiting(item, fault=item.fault)
         try:
-            image = (
-                item.pixels
-                if item.pixels is not None
-                else decode_image(_source(item), self._recognizer.config.inference.max_pixels)
-            )
+            most = self._recognizer.config.inference.max_pixels
+            image = decode_image(_source(item), most) if item.pixels is None else item.pixels
             prepared = self._recognizer.prepare(image, self._persons_of(item))
             kept = _reduced(image, self._keep_side) if self._keep_side else None
         except CocoerError as err:
@@ -254,7 +239,7 @@ def _source(item: InputItem) -> Any:
 
 def _without_pixels(item: InputItem) -> InputItem:
     """The item without its frame, which would stay in memory until the result is written."""
-    return InputItem(item.position, item.name, item.stem, item.source, item.frame) if item.pixels else item
+    return replace(item, pixels=None) if item.pixels else item
 
 
 def _reduced(image: Image.Image, side: int) -> Image.Image:

@@ -15,30 +15,20 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 from PIL import Image
 
 from cocoer.calibration import Calibration
 from cocoer.config import Config, load_config
-from cocoer.data.boxes_file import person_from
-from cocoer.data.decode import Source, decode_image, is_demo_image
-from cocoer.data.people import people_from_detections
-from cocoer.data.transforms import LevelCrops, crop_levels, make_batch
-from cocoer.errors import (
-    BoxesError,
-    CheckpointError,
-    DetectorError,
-    ForkError,
-    ImageError,
-    SyntheticWeightsWarning,
-)
+from cocoer.data.decode import Source, decode_image
+from cocoer.data.transforms import LevelCrops, make_batch
+from cocoer.errors import CheckpointError, ForkError, ImageError, SyntheticWeightsWarning
 from cocoer.export.onnx_file import OnnxFile, check_switches
 from cocoer.inference.answers import People
 from cocoer.inference.hub import HubMethods
-from cocoer.inference.panorama import reduced_too_far
 from cocoer.inference.parts import load_parts
 from cocoer.inference.predictions import Answer, LabelRule, Scores, answers_of, error_prediction
-from cocoer.outputs import SYNTHETIC, ImageResult, PersonBoxes, PersonPrediction
+from cocoer.inference.prepared import Persons, PreparedImage, PreparedPerson, prepare_image
+from cocoer.outputs import SYNTHETIC, ImageResult, PersonPrediction
 from cocoer.weights.catalog import DEMO_CHECKPOINT, detector_settings
 from cocoer.weights.routes import detector_for, named_checkpoint
 
@@ -51,43 +41,6 @@ if TYPE_CHECKING:
     from cocoer.inference.acceleration import Forward
     from cocoer.model.level_model import LevelModel, ModelOutput
     from cocoer.model.zero_shot import ZeroShot
-
-NOT_FOR_PHOTOGRAPHS = (
-    "these detectors are the demonstration's, trained on drawn people only, and this image is not from the demo world; "
-    "for photographs run `cocoer setup photos`, or give boxes (--boxes), or pass --detector demo to use them anyway"
-)
-
-Persons = Sequence[PersonBoxes | Mapping[str, Any]]
-"""Boxes of the people in one image, xyxy in its pixels: see `data.boxes_file`."""
-
-
-@dataclass(frozen=True)
-class PreparedPerson:
-    """One person of an image: its boxes and their crops; or neither, and what is wrong with the boxes."""
-
-    boxes: PersonBoxes | None
-    crops: LevelCrops | None
-    fault: str = ""
-
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """An image cut up for the model.
-
-    width, height: pixels. persons: in the order of the boxes, or from left to right. detector: what found the people, or None
-    where boxes were given. remark: what a reader should know of how they were looked for.
-    """
-
-    width: int
-    height: int
-    persons: tuple[PreparedPerson, ...]
-    detector: Mapping[str, str] | None = None
-    remark: str = ""
-
-    @property
-    def crops(self) -> dict[int, LevelCrops]:
-        """The crops of the persons without a fault, by the person's number."""
-        return {number: who.crops for number, who in enumerate(self.persons) if who.crops is not None}
 
 
 class Recognizer(HubMethods):
@@ -193,7 +146,7 @@ class Recognizer(HubMethods):
         Raises CheckpointError (missing or wrong file), ConfigError (bad override), ValueError (a device that is not there).
         """
         found = detector or detector_for(path)
-        return cls._loaded(Path(named_checkpoint(path)), device, None, overrides, found, verify)
+        return cls._loaded(_Source(Path(named_checkpoint(path)), device, None, tuple(overrides), found, verify))
 
     @classmethod
     def from_config(
@@ -213,24 +166,20 @@ class Recognizer(HubMethods):
         settings = detector_settings(detector) if isinstance(detector, str) else ()
         wanted = load_config(config, [*settings, *overrides])
         weights = Path(checkpoint) if checkpoint is not None else Path(wanted.run.dir) / "best.safetensors"
-        return cls._loaded(weights, device, wanted, overrides, None if isinstance(detector, str) else detector, verify)
+        found = None if isinstance(detector, str) else detector
+        return cls._loaded(_Source(weights, device, wanted, tuple(overrides), found, verify))
 
     @classmethod
-    def _loaded(
-        cls,
-        path: Path,
-        device: str,
-        config: Config | None,
-        overrides: Sequence[str],
-        detector: PeopleDetector | str | None,
-        verify: bool,
-    ) -> Recognizer:
-        if isinstance(detector, str):
-            overrides, detector = [*detector_settings(detector), *overrides], None
-        parts = load_parts(path, device, config, overrides, verify)
-        made = cls(parts.model, parts.config, parts.device, detector, parts.fitted, parts.about, parts.calibration)
+    def _loaded(cls, source: _Source) -> Recognizer:
+        if isinstance(source.detector, str):
+            settings = detector_settings(source.detector)
+            source = replace(source, overrides=(*settings, *source.overrides), detector=None)
+        path = source.path
+        parts = load_parts(path, source.device, source.config, source.overrides, source.verify)
+        found = None if isinstance(source.detector, str) else source.detector
+        made = cls(parts.model, parts.config, parts.device, found, parts.fitted, parts.about, parts.calibration)
         whole = path.absolute() if path.exists() else path  # a name that is no file here means what it meant
-        made._source = _Source(whole, str(made.device), config, tuple(overrides), detector, verify)
+        made._source = replace(source, path=whole, device=str(made.device))
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -308,21 +257,18 @@ class Recognizer(HubMethods):
 
     def _people(self, images: Sequence[tuple[Source, PreparedImage | str]]) -> list[People]:
         """The answers for prepared images (a text says why there is none), persons batched over the images."""
-        prepared = [image if isinstance(image, PreparedImage) else PreparedImage(0, 0, ()) for _, image in images]
-        crops = {(n, person): crops for n, image in enumerate(prepared) for person, crops in image.crops.items()}
-        answers: list[dict[int, Answer | str]] = [{} for _ in prepared]
+        crops = {
+            (n, person): crops
+            for n, (_, image) in enumerate(images) if isinstance(image, PreparedImage)
+            for person, crops in image.crops.items()
+        }  # fmt: skip
+        answers: list[dict[int, Answer | str]] = [{} for _ in images]
         for (n, person), answer in zip(crops, self.score(list(crops.values())), strict=True):
             answers[n][person] = answer
         out = []
-        for (source, image), cut, found in zip(images, prepared, answers, strict=True):
+        for (source, image), found in zip(images, answers, strict=True):
             name = str(source) if isinstance(source, str | Path) else "image"
-            if isinstance(image, str):
-                result = ImageResult(name, 0, 0, (), "error", image, model=self.about)
-            else:
-                about = self.about | ({"detector": cut.detector} if cut.detector else {})
-                rows = tuple(self.predictions(cut, found))
-                result = ImageResult(name, cut.width, cut.height, rows, message=cut.remark, model=about)
-            out.append(People(result, source))
+            out.append(People(self.result(name, image, found), source))
         return out
 
     def prepare(self, image: Image.Image, persons: Persons | None = None) -> PreparedImage:
@@ -331,25 +277,7 @@ class Recognizer(HubMethods):
         Raises MissingWeights or DetectorError where people must be detected and cannot be.
         """
         self._check_process()
-        width, height = image.size
-        if persons is not None:
-            return PreparedImage(width, height, tuple(self._given_person(image, raw) for raw in persons))
-        spec, detector = self.config.inference.detector, self.detector
-        if getattr(detector.info, "demo", False) and not (is_demo_image(image) or spec.demo_anywhere):
-            raise DetectorError(NOT_FOR_PHOTOGRAPHS)
-        found = people_from_detections(detector(np.asarray(image)), width, height, spec.faces_to_bodies)
-        cut = tuple(PreparedPerson(who, self._crop(image, who)) for who in found)
-        return PreparedImage(
-            width, height, cut, detector.info.to_dict(), reduced_too_far(width, height, spec.input_size)
-        )
-
-    def _given_person(self, image: Image.Image, raw: PersonBoxes | Mapping[str, Any]) -> PreparedPerson:
-        """A person whose boxes the caller gave."""
-        try:
-            who = person_from(raw, *image.size)
-        except BoxesError as err:
-            return PreparedPerson(None, None, str(err))
-        return PreparedPerson(who, self._crop(image, who))
+        return prepare_image(image, persons, self.config, lambda: self.detector)
 
     def score(self, crops: Sequence[LevelCrops]) -> list[Answer]:
         """What the model says of each person, in order; at most `inference.batch_size` persons per forward pass."""
@@ -365,6 +293,16 @@ class Recognizer(HubMethods):
                 scores = Scores.of_output(self.predict_tensors(batch), self.config.multi_label)
             out += answers_of(scores, self.rule)
         return out
+
+    def result(
+        self, name: str, prepared: PreparedImage | str, answers: Mapping[int, Answer | str], frame: int | None = None
+    ) -> ImageResult:
+        """What is said of one image; prepared: a text says why nothing is. answers: as `predictions` takes them."""
+        if isinstance(prepared, str):
+            return ImageResult(name, 0, 0, (), "error", prepared, model=self.about, frame=frame)
+        about = self.about | ({"detector": prepared.detector} if prepared.detector else {})
+        rows, size = tuple(self.predictions(prepared, answers)), (prepared.width, prepared.height)
+        return ImageResult(name, *size, rows, message=prepared.remark, model=about, frame=frame)
 
     def predictions(self, prepared: PreparedImage, answers: Mapping[int, Answer | str]) -> list[PersonPrediction]:
         """The rows of one image.
@@ -422,30 +360,22 @@ class Recognizer(HubMethods):
         """What every image's result says about the model that made it."""
         return {**self._about, "device": str(self.device)}
 
-    def _crop(self, image: Image.Image, who: PersonBoxes) -> LevelCrops:
-        crops = crop_levels(image, who.body, who.head, self.config.data.image_size)
-        if self.config.inference.channel_order == "rgb":
-            return crops
-        return replace(crops, pixels=np.ascontiguousarray(crops.pixels[..., ::-1]))
-
 
 @dataclass(frozen=True)
 class _Source:
-    """What `Recognizer._loaded` was called with."""
+    """What a recogniser is loaded from."""
 
     path: Path
     device: str
     config: Config | None
     overrides: tuple[str, ...]
-    detector: PeopleDetector | None
+    detector: PeopleDetector | str | None
     verify: bool
 
 
 def _rebuilt(source: _Source, sha256: str, detector_threads: int) -> Recognizer:
     """A pickled recogniser, loaded again. Raises CheckpointError where its file is another one now."""
-    made = Recognizer._loaded(
-        source.path, source.device, source.config, source.overrides, source.detector, source.verify
-    )
+    made = Recognizer._loaded(source)
     if made.about["sha256"] != sha256:
         raise CheckpointError(
             f"{source.path}: has changed since this recogniser was pickled (SHA-256 {sha256[:12]}... then,"

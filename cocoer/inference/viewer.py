@@ -86,11 +86,8 @@ class Viewer:
             prepared = recognizer.prepare(image, given)
             scored = prepared.crops
             answers: dict[int, Answer | str] = dict(zip(scored, recognizer.score(list(scored.values())), strict=True))
-            persons = recognizer.predictions(prepared, answers)
             crops = tuple(who.crops for who in prepared.persons)
-            result = ImageResult(
-                path.name, *image.size, tuple(persons), message=prepared.remark, model=recognizer.about
-            )
+            result = recognizer.result(path.name, prepared, answers)
             viewed = ViewedImage(secrets.token_urlsafe(16), image, result, crops)
             self._images[viewed.token] = viewed
             while len(self._images) > self.kept:
