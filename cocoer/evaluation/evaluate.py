@@ -26,6 +26,9 @@ LATE_FUSION = "late_fusion"
 """A further source: the mean of the three levels' probabilities, without training."""
 
 
+_COMPETED = ("losses", "weights", "exclusion", "delta_norm", "pseudo_label")
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """n persons of a split, in the order of the index.
@@ -39,11 +42,11 @@ class Evaluation:
     keys: tuple[str, ...]
     targets: Scores
     probabilities: Mapping[str, Scores]
-    losses: Scores | None
-    weights: Scores | None
-    exclusion: NDArray[np.int64] | None
-    delta_norm: Scores | None
-    pseudo_label: Scores | None
+    losses: Scores | None = None
+    weights: Scores | None = None
+    exclusion: NDArray[np.int64] | None = None
+    delta_norm: Scores | None = None
+    pseudo_label: Scores | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -128,9 +131,5 @@ def _assembled(parts: Sequence[tuple[list[str], dict[str, NDArray[Any]]]], order
         keys=tuple(order),
         targets=columns["targets"],
         probabilities={name[2:]: value for name, value in columns.items() if name.startswith("p/")},
-        losses=columns.get("losses"),
-        weights=columns.get("weights"),
-        exclusion=columns.get("exclusion"),
-        delta_norm=columns.get("delta_norm"),
-        pseudo_label=columns.get("pseudo_label"),
+        **{name: columns[name] for name in _COMPETED if name in columns},
     )

@@ -116,7 +116,7 @@ def weighted_headline(facts: Facts, weights: Array) -> Array:
     """mAP (over classes with a positive of weight) or accuracy under each row of person weights [R, n]: [R]."""
     if not facts.multi_label:
         right = (facts.scores.argmax(1) == facts.targets.argmax(1)).astype(np.float64)
-        return _share(weights, right)
+        return weighted_share(weights, right)
     per_class = [
         m.weighted_average_precision(facts.scores[:, j], facts.targets[:, j], weights)
         for j in range(facts.scores.shape[1])
@@ -146,7 +146,7 @@ def confidence_of(facts: Facts) -> tuple[Array, Array]:
     return facts.scores.max(1, keepdims=True), right.astype(np.float64)[:, None]
 
 
-def _share(weights: Array, yes: Array) -> Array:
+def weighted_share(weights: Array, yes: Array) -> Array:
     """Weighted mean of a 0/1 value per person, [R]; NaN for a draw without anybody."""
     total = weights.sum(1)
     return np.divide(weights @ yes, total, out=np.full(len(weights), np.nan), where=total > 0)
@@ -162,11 +162,11 @@ def measures(facts: Facts) -> dict[str, Callable[[Array], Array]]:
     }
     for source in (source for source in HEAD_SOURCES[1:] if (facts.sources == source).any()):
         came = (facts.sources == source).astype(np.float64)
-        out[f"head_{source}"] = lambda w, came=came: _share(w, came)  # type: ignore[misc]
+        out[f"head_{source}"] = lambda w, came=came: weighted_share(w, came)  # type: ignore[misc]
     if facts.first is not None:
         for i, level in enumerate(LEVELS):
             leaves = (facts.first == i).astype(np.float64)
-            out[f"first_excluded_{level}"] = lambda w, leaves=leaves: _share(w, leaves)  # type: ignore[misc]
+            out[f"first_excluded_{level}"] = lambda w, leaves=leaves: weighted_share(w, leaves)  # type: ignore[misc]
     return out
 
 

@@ -45,22 +45,17 @@ def checked(
     Raises ScoreError for shapes that do not agree, no person, a score that is not finite (person and class named),
     and a target that is neither 0 nor 1.
     """
-    wide_scores: Array = np.asarray(scores, dtype=np.float64)
-    wide_targets: Array = np.asarray(targets, dtype=np.float64)
-    return _checked(wide_scores, wide_targets, keys, classes)
-
-
-def _checked(scores: Array, targets: Array, keys: Sequence[str], classes: Sequence[str]) -> tuple[Array, Array]:
-    """The looking of `checked`."""
-    if scores.ndim != 2 or scores.shape != targets.shape:
+    said: Array = np.asarray(scores, dtype=np.float64)
+    true: Array = np.asarray(targets, dtype=np.float64)
+    if said.ndim != 2 or said.shape != true.shape:
         raise ScoreError(
-            f"wanted scores and targets of one shape [persons, classes], got {scores.shape} and {targets.shape}"
+            f"wanted scores and targets of one shape [persons, classes], got {said.shape} and {true.shape}"
         )
-    if not len(scores):
+    if not len(said):
         raise ScoreError("wanted at least one person, got none; is the split empty?")
     for name, array, bad in (
-        ("score", scores, ~np.isfinite(scores)),
-        ("target", targets, (targets != 0) & (targets != 1)),
+        ("score", said, ~np.isfinite(said)),
+        ("target", true, (true != 0) & (true != 1)),
     ):
         if bad.any():
             n, j = (int(v) for v in np.argwhere(bad)[0])
@@ -71,7 +66,7 @@ def _checked(scores: Array, targets: Array, keys: Sequence[str], classes: Sequen
                 f"{name} of person {person}, class {label}: wanted {wanted}, got {array[n, j]}"
                 f" ({int(bad.sum())} such entries); the model or its weights are broken, or the labels were read wrongly"
             )
-    return scores, targets
+    return said, true
 
 
 def _one_class(scores: Array, targets: Array, definition: Definition) -> float:
@@ -199,17 +194,12 @@ def break_even_thresholds(scores: NDArray[np.floating], targets: NDArray[np.floa
 
 def f1_per_class(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> Array:
     """F1 of every class, [k]; 0 where there is neither a predicted nor a true positive. predicted: [n, k]."""
-    true = np.asarray(targets) > 0.5
-    both = (predicted & true).sum(axis=0)
-    sizes = predicted.sum(axis=0) + true.sum(axis=0)
-    return np.divide(2.0 * both, sizes, out=np.zeros(len(sizes)), where=sizes > 0)
+    return np.asarray(sk.f1_score(np.asarray(targets) > 0.5, predicted, average=None, zero_division=0.0))
 
 
 def jaccard(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> float:
     """Mean over persons of |predicted and true| / |predicted or true|; a person with neither counts 1."""
-    true = np.asarray(targets) > 0.5
-    both, either = (predicted & true).sum(axis=1), (predicted | true).sum(axis=1)
-    return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
+    return float(sk.jaccard_score(np.asarray(targets) > 0.5, predicted, average="samples", zero_division=1.0))
 
 
 def expected_calibration_error(

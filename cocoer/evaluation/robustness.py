@@ -17,7 +17,7 @@ from cocoer.data.batch import PersonRecord
 from cocoer.data.damage import Damage
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
-from cocoer.evaluation.groups import Facts, facts_of, image_draws, weighted_headline
+from cocoer.evaluation.groups import Facts, facts_of, image_draws, weighted_headline, weighted_share
 from cocoer.names import LEVELS
 
 Array = NDArray[np.float64]
@@ -76,9 +76,8 @@ class _Drawn:
     weights: Array
 
     def headline(self, facts: Facts) -> Pair:
-        return float(weighted_headline(facts, np.ones((1, len(facts.scores))))[0]), weighted_headline(
-            facts, self.weights
-        )
+        everybody = np.ones((1, len(facts.scores)))
+        return float(weighted_headline(facts, everybody)[0]), weighted_headline(facts, self.weights)
 
     def leaving(self, facts: Facts, level: int, of: NDArray[np.bool_] | None = None) -> Pair:
         """Share of whom the level leaves first; of: only these persons, [n]."""
@@ -103,10 +102,7 @@ def _minus(pair: Pair, other: Pair) -> dict[str, float]:
 def leaves_first(facts: Facts, weights: Array, level: int) -> Array:
     """Share of the judged persons of whom the level leaves first, under each row of person weights [R, n]: [R]."""
     assert facts.first is not None, "asked where levels competed"
-    judged = weights * (facts.first >= 0)
-    total = judged.sum(1)
-    hit = judged @ (facts.first == level).astype(np.float64)
-    return np.divide(hit, total, out=np.full(len(total), np.nan), where=total > 0)
+    return weighted_share(weights * (facts.first >= 0), (facts.first == level).astype(np.float64))
 
 
 def _consistent(records: Sequence[PersonRecord]) -> NDArray[np.bool_] | None:

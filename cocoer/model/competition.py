@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -117,41 +117,57 @@ def compete(
     A person with NaN or infinity gets NaN weights and exclusion -1; `simplex_qp.require_finite` makes an error of it.
     Raises ValueError for wrong shapes.
     """
-    check_level_shapes(features, heads, pseudo_label, weights)
     with full_precision(features):
-        dtype = working_dtype(features)
-        features, heads, label = features.to(dtype), heads.to(dtype), pseudo_label.detach().to(dtype)
-        weights = None if weights is None else weights.detach().to(dtype)
-        logits = heads.logits(features)  # [B, L, k]
-        held_against = label.unsqueeze(1), None if weights is None else weights.unsqueeze(1)  # [B, 1, k]
-        losses = loss_per_person(logits, *held_against, multi_label=multi_label)  # [B, L]
-        errors = error_per_person(logits, *held_against, multi_label=multi_label)  # [B, L, k]
-        gram = products_of(errors) * (products_of(features) + float(biases))  # [B, L, L]
-
-        if ruling is not None:
-            losses = ruling.losses.to(dtype)
+        held = hold(features, heads, pseudo_label, weights, multi_label=multi_label)
+        gram = products_of(held.errors) * (products_of(held.features) + float(biases))  # [B, L, L]
+        losses = held.losses if ruling is None else ruling.losses.to(held.losses.dtype)
         if ruling is not None:
             exclusion = ruling.exclusion
         else:
-            exclusion = exclusion_sequence(losses) if order is None else order(losses, logits)
-        remaining = torch.arange(NUM_LEVELS, device=losses.device) != exclusion[:, :1]  # [B, L]
-        first = solve_simplex_qp(gram, losses)
-        second = solve_simplex_qp(gram, losses, remaining)
-        coefficients = first + second
+            exclusion = exclusion_sequence(losses) if order is None else order(losses, held.logits)
+        rounds = both_rounds(gram, losses, exclusion)  # [B, 2, L]
+        coefficients = rounds[:, 0] + rounds[:, 1]
         delta_sq_norm = (coefficients * (gram * coefficients.unsqueeze(1)).sum(-1)).sum(-1).clamp_min(0.0)
     return PaperCompetition(
-        label=label,
-        class_weights=weights,
-        multi_label=multi_label,
-        features=features,
-        errors=errors,
-        losses=losses,
-        weights=torch.stack((first, second), dim=1),
-        coefficients=coefficients,
-        exclusion=exclusion,
-        delta_sq_norm=delta_sq_norm,
-        biases=biases,
-    )
+        held.label, held.class_weights, multi_label, held.features, held.errors, losses, rounds, coefficients, exclusion,
+        delta_sq_norm, biases,
+    )  # fmt: skip
+
+
+class Held(NamedTuple):
+    """The levels of B persons held against their pseudo label, float32 (or float64); label and weights without gradient.
+
+    features: [B, L, d]. label: [B, k]. class_weights: [B, k] or None. logits: [B, L, k]. losses: L_hier, [B, L].
+    errors: dL_hier/dlogits, [B, L, k].
+    """
+
+    features: Tensor
+    label: Tensor
+    class_weights: Tensor | None
+    logits: Tensor
+    losses: Tensor
+    errors: Tensor
+
+
+def hold(
+    features: Tensor, heads: HeadParameters, pseudo_label: Tensor, weights: Tensor | None, *, multi_label: bool
+) -> Held:
+    """Losses and errors of every level against the pseudo label; arguments and errors as in `compete`."""
+    check_level_shapes(features, heads, pseudo_label, weights)
+    dtype = working_dtype(features)
+    features, heads, label = features.to(dtype), heads.to(dtype), pseudo_label.detach().to(dtype)
+    weights = None if weights is None else weights.detach().to(dtype)
+    logits = heads.logits(features)  # [B, L, k]
+    against = label.unsqueeze(1), None if weights is None else weights.unsqueeze(1)  # [B, 1, k]
+    losses = loss_per_person(logits, *against, multi_label=multi_label)  # [B, L]
+    errors = error_per_person(logits, *against, multi_label=multi_label)  # [B, L, k]
+    return Held(features, label, weights, logits, losses, errors)
+
+
+def both_rounds(gram: Tensor, losses: Tensor, exclusion: Tensor) -> Tensor:
+    """Simplex weights with all levels, then without the first excluded one: gram [B, L, L], [B, L], [B, L] -> [B, 2, L]."""
+    remaining = torch.arange(NUM_LEVELS, device=losses.device) != exclusion[:, :1]  # [B, L]
+    return torch.stack((solve_simplex_qp(gram, losses), solve_simplex_qp(gram, losses, remaining)), dim=1)
 
 
 def without_direction(competition: PaperCompetition) -> PaperCompetition:

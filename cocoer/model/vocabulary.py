@@ -102,7 +102,8 @@ class VocabularyBranch(ClipReader):
     sqrt(e) times the text embedding of emotion j. FFN1 is GELU, Linear(k*e, k*e/4), GELU, Linear(., d), GELU,
     Linear(d, k); z_t is the input of its last Linear (docs/method.md#the-equations-and-where-each-one-is).
     folded: build it as `fold` leaves it, for weights that were stored so.
-    reads_levels: the tower looks at head, body and context of everybody, for competition by agreement.
+    view: what the tower looks at: `context`, `body`, or all `levels`.
+    reads_levels: it looks at head, body and context of everybody, for competition by agreement.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class VocabularyBranch(ClipReader):
         super().__init__(tower, text_embeddings, mean_std)
         classes, size = text_embeddings.shape
         self.layout = layout
-        self._view = view
+        self.view = view
         self.reads_levels = reads_levels
         self.alignment = nn.Linear(size, size, bias=False)  # omega
         nn.init.orthogonal_(self.alignment.weight)
@@ -135,11 +136,6 @@ class VocabularyBranch(ClipReader):
         )
         self.narrow = nn.Linear(hidden, features)
         self.prediction = nn.Linear(features, classes)
-
-    @property
-    def view(self) -> str:
-        """What the tower looks at: `context`, `body`, or all `levels`."""
-        return self._view
 
     @property
     def folded(self) -> bool:
@@ -168,7 +164,7 @@ class VocabularyBranch(ClipReader):
 
     def seen(self, head: Tensor, body: Tensor, context: Tensor) -> tuple[Tensor, ...]:
         """The crops [B, 3, S, S] that the tower looks at: the whole image unless the config's `view` says otherwise."""
-        return {"context": (context,), "body": (body,), "levels": (head, body, context)}[self._view]
+        return {"context": (context,), "body": (body,), "levels": (head, body, context)}[self.view]
 
     def image_embedding(self, *crops: Tensor) -> Tensor:
         """Unit-norm CLIP embeddings [B, e] of one or more crops [B, 3, S, S] (ImageNet mean and std); no gradient.
@@ -187,7 +183,7 @@ class VocabularyBranch(ClipReader):
         """What `look` gave -> the embedding of the branch's own view, [B, e]."""
         if not self.reads_levels:
             return looked
-        return together(looked if self._view == "levels" else looked[:, [LEVELS.index(self._view)]])
+        return together(looked if self.view == "levels" else looked[:, [LEVELS.index(self.view)]])
 
     def _laid_out(self, aligned: Tensor) -> Tensor:
         """What FFN1's first Linear looks at, [B, e] -> [B, e] or [B, k*e]: of equal copies it wants one."""

@@ -16,10 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cocoer.model.competition import exclusion_sequence, full_precision, working_dtype
-from cocoer.model.level_head import HeadParameters, check_level_shapes, require_shape
-from cocoer.model.losses import error_per_person, loss_per_person
-from cocoer.model.simplex_qp import solve_simplex_qp
+from cocoer.model.competition import both_rounds, exclusion_sequence, full_precision, hold, products_of
+from cocoer.model.level_head import HeadParameters, require_shape
 
 _NORM_FLOOR = 1e-12
 """Smallest norm by which a direction is divided, as in torch.nn.functional.normalize."""
@@ -61,20 +59,13 @@ def release_compete(
     (the published checkpoint: `losses.competition_weights("dynamic", ...)`).
     Raises ValueError for wrong shapes. A non-finite person gets NaN weights and exclusion -1.
     """
-    check_level_shapes(features, heads, pseudo_label, weights)
     with full_precision(features):
-        dtype = working_dtype(features)
-        features, heads, label = features.to(dtype), heads.to(dtype), pseudo_label.to(dtype).unsqueeze(1)
-        weights = None if weights is None else weights.to(dtype).unsqueeze(1)  # [B, 1, k]
-        logits = heads.logits(features)
-        losses = loss_per_person(logits, label, weights, multi_label=multi_label)  # [B, L]
-        errors = error_per_person(logits, label, weights, multi_label=multi_label)  # [B, L, k]
+        held = hold(features, heads, pseudo_label, weights, multi_label=multi_label)
+        features, losses, errors = held.features, held.losses, held.errors
         exclusion = exclusion_sequence(losses)
-
-        feature_gram = features @ features.transpose(-1, -2)  # [B, L, L]
-        bias_gram = errors @ errors.transpose(-1, -2)
-        rounds = _both_rounds(feature_gram * bias_gram, losses, exclusion)  # [B, 2, L]
-        bias_rounds = _both_rounds(bias_gram, losses, exclusion)
+        feature_gram, bias_gram = products_of(features), products_of(errors)  # [B, L, L]
+        rounds = both_rounds(feature_gram * bias_gram, losses, exclusion)  # [B, 2, L]
+        bias_rounds = both_rounds(bias_gram, losses, exclusion)
         direction = _mean_class_direction(rounds, errors, features, feature_gram)  # [B, d]
         bias_direction = _mean_class_bias_direction(bias_rounds, errors)  # [B]
         distance = direction.norm(dim=-1) + bias_direction.abs()
@@ -109,12 +100,6 @@ def release_coordinate(
             g = heads.backward(at_features, preactivation)  # gradient at h, [B, L, d]
         once = 0.5 * (input_sq_norm + input_sq_norm.detach())  # value |x|^2, gradient x instead of 2 x
         return heads.features(preactivation - step * g * (once + 1.0).unsqueeze(-1))
-
-
-def _both_rounds(gram: Tensor, losses: Tensor, exclusion: Tensor) -> Tensor:
-    """Simplex weights with all levels, then without the first excluded one: [B, 2, L]."""
-    remaining = torch.arange(losses.shape[-1], device=losses.device) != exclusion[:, :1]
-    return torch.stack((solve_simplex_qp(gram, losses), solve_simplex_qp(gram, losses, remaining)), dim=1)
 
 
 def _mean_class_direction(rounds: Tensor, errors: Tensor, features: Tensor, feature_gram: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ def averaged(runs: Sequence[Measurement], target: Target, resamples: int) -> Mea
     """Late fusion of models that were trained apart: the mean of their fused answers on the same persons, nothing learned."""
     keys = tuple(r.key for r in target.records)
     mean: Scores = np.stack([run.scores["pred"] for run in runs]).mean(0)
-    result = Evaluation(keys, runs[0].targets, {"pred": mean}, None, None, None, None, None)
+    result = Evaluation(keys, runs[0].targets, {"pred": mean})
     numbers = target_numbers(result, target, resamples)
     del numbers["headline"]  # no single evaluation gives it
     numbers |= {"weights": runs[0].numbers["weights"], "commit": runs[0].numbers["commit"], "overrides": []}
@@ -216,7 +216,7 @@ def _zero_shot(loaded: Loaded, batches: Any, keys: Sequence[str], runtime: Runti
             found[name].append((branch.image_embedding(*crops) @ texts.T).cpu().numpy())
         targets.append(batch.targets.numpy())
     scores = {name: np.concatenate(parts) for name, parts in found.items()}
-    return Evaluation(tuple(keys), np.concatenate(targets), scores, None, None, None, None, None)
+    return Evaluation(tuple(keys), np.concatenate(targets), scores)
 
 
 def target_numbers(result: Evaluation, target: Target, resamples: int) -> dict[str, Any]:

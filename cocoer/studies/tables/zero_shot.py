@@ -69,7 +69,7 @@ def zero_shot(
                     scores.setdefault(source(view, name), []).append(seen @ text.T)
         joined = {name: torch.cat(parts).numpy() for name, parts in scores.items()}
         keys = tuple(r.key for r in target.records)
-        result = Evaluation(keys, np.asarray(torch.cat(targets)), joined, None, None, None, None, None)
+        result = Evaluation(keys, np.asarray(torch.cat(targets)), joined)
         numbers = target_numbers(result, target, resamples)
         numbers["weights"] = {"file": tower.file.as_posix(), "sha256": file_sha256(tower.file), "selected_on": None}
         numbers |= {"overrides": [], "tower": tower.name, "prompt": prompt, "image_size": side}
