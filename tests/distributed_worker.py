@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from training_world import read, script, train
+from programs import load_program
+from training_world import read, train
 
 from cocoer.data.loaders import build_loader
 from cocoer.model.build import build_model
@@ -79,7 +80,7 @@ def everything(config: Path, folder: Path) -> None:
     killed_run(config, [*settings, f"run.dir={folder}/parts"])
     assert train(config, "--resume", "latest", settings=[*settings, f"run.dir={folder}/parts"]) == 0
     assert train(config, settings=[*settings, f"run.dir={folder}/parts"]) == 1  # every process learns what rank 0 found
-    code = script("evaluate").main(
+    code = load_program("evaluate").main(
         ["--checkpoint", f"{folder}/whole/best.safetensors", "--device", "cpu", "--resamples", "10", "--batch-size", "2",
          "--output", f"{folder}/evaluation-2"]
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+from serving import serving
 
 CONFIRM = (
     "<html><head><title>Google Drive - Virus scan warning</title></head><body>\n"
@@ -116,14 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running() -> Iterator[Host]:
     """The host, while active."""
-    with Host() as host:
-        thread = threading.Thread(target=host.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield host
-        finally:
-            host.shutdown()
-            thread.join()
+    with serving(Host()) as host:
+        yield host
 
 
 def stand_in_for_drive(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

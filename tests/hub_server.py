@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from serving import serving
 
 
 class HubServer(ThreadingHTTPServer):
@@ -140,11 +141,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def hub_server() -> Iterator[HubServer]:
     """A running server."""
-    with HubServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(HubServer()) as server:
+        yield server

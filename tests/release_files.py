@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from programs import load_file
 from torch import Tensor, nn
 
 from cocoer.config import Config, load_config
@@ -36,11 +36,7 @@ LEFTOVERS = {"encoder_head.0.norm1.weight": (4,), "decoder_ctx.0.norm4.bias": (4
 
 def recipe() -> ModuleType:
     """seeded_weights.py."""
-    spec = importlib.util.spec_from_file_location("seeded_weights", PARITY / "seeded_weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file(PARITY / "seeded_weights.py")
 
 
 def small_config() -> Config:

@@ -11,8 +11,8 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from programs import load_program
 from tiny_models import ROOT, tiny_config, tiny_model
-from tiny_recognizer import load_program
 
 from cocoer.data.batch import PersonRecord
 from cocoer.data.transforms import LevelCrops

@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 from browser import BROWSER, FLAGS
 from PIL import Image
-from tiny_recognizer import ROOT, load_program, tiny_checkpoint
+from programs import load_program
+from tiny_recognizer import ROOT, tiny_checkpoint
 
 from cocoer.cli.main import main
 from cocoer.inference.recognizer import Recognizer

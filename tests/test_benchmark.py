@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from programs import load_program
 from tiny_models import tiny_config
-from tiny_recognizer import load_program
 
 from cocoer.benchmark import archives
 from cocoer.benchmark.agreement import measure_agreement

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_recognizer import load_program, tiny_checkpoint
+from programs import load_program
+from tiny_recognizer import tiny_checkpoint
 
 from cocoer.data.boxes_file import GivenBoxes, person_from
 from cocoer.errors import BoxesError

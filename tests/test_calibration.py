@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import load_program
 from sklearn.isotonic import IsotonicRegression
 from tiny_recognizer import tiny_checkpoint
-from training_world import make_world, script, train
+from training_world import make_world, train
 
 from cocoer.calibration import Calibration, ClassMap, calibration_of, logit
 from cocoer.data.batch import PersonRecord
@@ -201,17 +202,17 @@ def test_the_command_writes_a_copy_and_evaluate_tells_both(tmp_path: Path, capsy
     assert train(config) == 0
     (weights,) = tmp_path.rglob("best.safetensors")
     copy, places = tmp_path / "calibrated.safetensors", ["--device", "cpu", "--set", "data.workers=0"]
-    assert script("calibrate").main(["--checkpoint", str(weights), "--output", str(copy), *places]) == 0
+    assert load_program("calibrate").main(["--checkpoint", str(weights), "--output", str(copy), *places]) == 0
     assert "persons of val" in capsys.readouterr().out
     stored = read_metadata(copy)["calibration"]
     assert stored["split"] == "val" and set(stored["classes"]) == set(EMOTIC_CLASSES)
     out = tmp_path / "evaluation"
     given = ["--checkpoint", str(copy), "--output", str(out), "--resamples", "20", *places]
-    assert script("evaluate").main(given) == 0
+    assert load_program("evaluate").main(given) == 0
     assert "calibration, fitted on" in capsys.readouterr().out
     assert json.loads((out / "evaluation.json").read_text())["calibration"]["fitted_on"] == "val"
     with pytest.raises(SystemExit):
-        script("calibrate").main(["--checkpoint", str(weights), "--output", str(copy), "--split", "test"])
+        load_program("calibrate").main(["--checkpoint", str(weights), "--output", str(copy), "--split", "test"])
 
 
 def test_an_empty_split_is_said_and_nothing_is_fitted() -> None:
@@ -226,7 +227,7 @@ def test_calibrate_says_that_there_is_no_val_split(tmp_path: Path, capsys: pytes
     (tmp_path / "index/val.jsonl").write_text("")
     given = ["--checkpoint", str(weights), "--output", str(tmp_path / "c.safetensors"), "--device", "cpu"]
     places = ["--root", str(tmp_path), "--index"]
-    assert script("calibrate").main([*given, *places, str(tmp_path / "index")]) == 1
+    assert load_program("calibrate").main([*given, *places, str(tmp_path / "index")]) == 1
     assert "wanted persons of split 'val', got none" in capsys.readouterr().err
-    assert script("calibrate").main([*given, *places, str(tmp_path / "nowhere")]) == 1
+    assert load_program("calibrate").main([*given, *places, str(tmp_path / "nowhere")]) == 1
     assert "no such person index" in capsys.readouterr().err and not (tmp_path / "c.safetensors").exists()

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from browser import BROWSER, browse
 from PIL import Image
-from tiny_recognizer import load_program, tiny_checkpoint
+from programs import load_program
+from tiny_recognizer import tiny_checkpoint
 from training_world import make_people
 
 from cocoer.data.index import write_index

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from training_world import make_world, read, script, train
+from programs import load_program
+from training_world import make_world, read, train
 
 from cocoer.cli import data as data_command
 from cocoer.names import SPLITS
@@ -133,7 +134,7 @@ class Started(Exception):
 
 def starts(config: Path, changes: list[str]) -> bool:
     """Whether `cocoer train` comes to where it would begin."""
-    begin = mock.patch.object(script("train").RunRecord, "begin", side_effect=Started)
+    begin = mock.patch.object(load_program("train").RunRecord, "begin", side_effect=Started)
     try:
         with begin:
             assert train(config, "--overwrite", settings=changes) in (1, 2)

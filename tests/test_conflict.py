@@ -13,9 +13,10 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from programs import load_program
 from scipy import stats
 from tiny_models import persons, tiny_config, tiny_model
-from training_world import TOWER, make_people, script
+from training_world import TOWER, make_people
 
 from cocoer.data.batch import Batch
 from cocoer.data.index import write_index
@@ -389,7 +390,7 @@ def test_a_gain_is_claimed_only_where_the_interval_says_so() -> None:
 
 
 def test_the_script_refuses_to_publish_a_quick_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main = script("conflict").main
+    main = load_program("conflict").main
     with pytest.raises(SystemExit):
         main(["--quick", "--publish", str(tmp_path)])
     with pytest.raises(SystemExit):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import struct
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import torch
 from PIL import Image
 from rights import as_anybody, needs_rights
 from safetensors.torch import load_file, save_file
+from small_images import promised_png
 from test_untrusted_weights import FORGED_DESCRIPTIONS, FORGED_TOWERS, HEADERS, LARGE
 from tiny_recognizer import tiny_checkpoint
 from training_world import ROOT
@@ -213,25 +212,12 @@ def images(folder: Path) -> None:
         ("none", (0, 5)),
         ("huge", (2**31 - 1, 2**31 - 1)),
     ):
-        (folder / f"{name}.png").write_bytes(png(*size))
+        (folder / f"{name}.png").write_bytes(promised_png(*size, colour=0))
     for name, content in {"empty": b"", "text": b"hello", "zip": b"PK\x03\x04" + b"0" * 99, "svg": b"<svg/>"}.items():
         (folder / f"{name}.png").write_bytes(content)
     (folder / "folder.png").mkdir()
     (folder / "away.jpg").symlink_to(folder / "nowhere.jpg")
     os.mkfifo(folder / "pipe.jpg")
-
-
-def png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
 
 
 def test_images_are_rows(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

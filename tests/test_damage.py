@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from programs import load_program
 from sklearn import metrics as sk
-from training_world import make_world, read, script, train
+from training_world import make_world, read, train
 
 from cocoer.data import damage as d
 from cocoer.data.batch import PersonRecord
@@ -215,7 +216,9 @@ def test_the_command_tells_what_damage_does(tmp_path: Path, capsys: pytest.Captu
     assert train(config, settings=["run.max_steps=2"]) == 0
     weights, out = tmp_path / "run/best.safetensors", tmp_path / "out"
     given = ["--checkpoint", str(weights), "--device", "cpu", "--resamples", "20", "--output", str(out)]
-    assert script("evaluate").main([*given, "--corrupt", "dark,occlude-head", "--corrupt-where", "image,body"]) == 0
+    assert (
+        load_program("evaluate").main([*given, "--corrupt", "dark,occlude-head", "--corrupt-where", "image,body"]) == 0
+    )
     told = json.loads((out / "evaluation.json").read_text())["robustness"]
     assert [(by["kind"], by["where"]) for by in told["conditions"][::5]] == [
         ("dark", "image"), ("dark", "body"), ("occlude-head", "image"),
@@ -227,5 +230,5 @@ def test_the_command_tells_what_damage_does(tmp_path: Path, capsys: pytest.Captu
         (["--corrupt", "occlude-head", "--corrupt-where", "body"], "add one to --corrupt-where"),
     ):
         with pytest.raises(SystemExit, match="2"):
-            script("evaluate").main([*given, *wrong])
+            load_program("evaluate").main([*given, *wrong])
         assert words in capsys.readouterr().err

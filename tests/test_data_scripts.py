@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import load_program
 from real_trees import NAN, image, person, save_annotations, save_caers, save_tree, small_splits
 
 from cocoer.data.detect import DetectorInfo
@@ -21,13 +20,9 @@ from cocoer.data.prepare.detections import detect_all
 from cocoer.datasets import EMOTIC_CLASSES
 
 
-def script(name: str) -> ModuleType:
-    return importlib.import_module(f"cocoer.cli.{name}")
-
-
 def run(name: str, *words: str | Path) -> int:
     try:
-        return int(script(name).main([str(w) for w in words]))
+        return int(load_program(name).main([str(w) for w in words]))
     except SystemExit as stop:  # argparse
         return int(stop.code or 0)
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL import __version__ as PILLOW_VERSION
+from small_images import TURNS
 
 from cocoer.data.decode import FORMATS, decode_image, image_size
 from cocoer.data.files import read_facts
@@ -37,20 +38,12 @@ def encoded(form: str = "JPEG", image: Image.Image | None = None, **options: obj
     return out.getvalue()
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", TURNS)
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_rotation_shows_the_image_as_it_was_taken(tmp_path: Path, form: str, orientation: int) -> None:
     upright = Image.fromarray(GRADIENT)
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    stored = upright.transpose(undo[orientation]) if orientation > 1 else upright
+    turn = TURNS[orientation]
+    stored = upright if turn is None else upright.transpose(turn)
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if form == "WEBP" else {"quality": 100, "subsampling": 0} if form == "JPEG" else {}

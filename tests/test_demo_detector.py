@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_recognizer import load_program
+from programs import load_program
 from torch import Tensor
 
 from cocoer.data.detect import PeopleDetector

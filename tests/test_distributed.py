@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 from distributed_worker import gradients
-from training_world import ROOT, make_world, script, train
+from programs import load_program
+from training_world import ROOT, make_world, train
 
 from cocoer.report.runlog import read_log
 from cocoer.training.state import find_latest, read_training
@@ -65,7 +66,7 @@ def test_losses_and_gradients_are_those_of_one_process_with_the_doubled_batch(
 
 
 def test_two_processes_killed_and_resumed_are_the_uninterrupted_two(done: Path) -> None:
-    assert script("scripts/compare_runs.py").main([str(done / "whole"), str(done / "parts")]) == 0
+    assert load_program("scripts/compare_runs.py").main([str(done / "whole"), str(done / "parts")]) == 0
     steps = [r for r in read_log(done / "parts/log.jsonl") if r["kind"] == "step"]
     assert [r["step"] for r in steps] == [1, 2, 3, 4, 5, 6]  # 18 persons by 2 x 2 x 2, twice
     latest = find_latest(done / "whole/states").folder
@@ -81,7 +82,7 @@ def test_an_elastic_restart_goes_on_from_the_last_state(config: Path, done: Path
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "no complete training state; starting from the beginning" in finished.stderr
     assert f"going on from {tmp_path}/run/states/step-00000003: step 3" in finished.stderr
-    assert script("scripts/compare_runs.py").main([str(done / "whole"), str(tmp_path / "run")]) == 0
+    assert load_program("scripts/compare_runs.py").main([str(done / "whole"), str(tmp_path / "run")]) == 0
 
 
 @pytest.mark.slow
@@ -134,12 +135,12 @@ def test_two_machines_of_which_one_dies_and_comes_back_are_the_uninterrupted_two
     assert codes == [0, 0], said()
     logs = "".join(log.read_text() for log in tmp_path.glob("*.log"))
     assert f"going on from {tmp_path}/run/states/step-00000003: step 3" in logs
-    assert script("scripts/compare_runs.py").main([str(done / "whole"), str(tmp_path / "run")]) == 0
+    assert load_program("scripts/compare_runs.py").main([str(done / "whole"), str(tmp_path / "run")]) == 0
 
 
 def test_an_evaluation_by_two_processes_has_every_person_once(done: Path, tmp_path: Path) -> None:
     arguments = ["--checkpoint", str(done / "whole/best.safetensors"), "--device", "cpu", "--resamples", "10"]
-    assert script("evaluate").main([*arguments, "--output", str(tmp_path)]) == 0
+    assert load_program("evaluate").main([*arguments, "--output", str(tmp_path)]) == 0
     one, two = np.load(tmp_path / "scores.npz"), np.load(done / "evaluation-2/scores.npz")
     assert list(one["keys"]) == list(two["keys"]) and len(one["keys"]) == 7  # 7 persons by 2 x 2: an odd rest
     np.testing.assert_allclose(one["pred"], two["pred"], atol=2e-6)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tiny_recognizer import load_program
+from programs import load_program
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

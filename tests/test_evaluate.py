@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_world import make_world, read, script, train
+from programs import load_program
+from training_world import make_world, read, train
 
 from cocoer.config import Config
 from cocoer.data.loaders import build_dataset, build_loader
@@ -183,7 +184,7 @@ def test_a_broken_model_is_named_not_scored() -> None:
 def test_the_script_writes_what_it_says(
     world: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main = script("evaluate").main
+    main = load_program("evaluate").main
     base = ["--checkpoint", str(weights), "--config", str(world), "--device", "cpu", "--resamples", "20"]
     assert main([*base, "--output", str(tmp_path / "on"), "--jsonl", str(tmp_path / "p.jsonl")]) == 0
     text = capsys.readouterr().out
@@ -249,7 +250,7 @@ def evaluate_directly(world: Path, weights: Path) -> Evaluation:
 
 def test_scores_to_compare_with_that_cannot_be_used_are_named(world: Path, weights: Path, tmp_path: Path) -> None:
     result = evaluate_directly(world, weights)
-    compared = script("evaluate").compared
+    compared = load_program("evaluate").compared
     file, scores = tmp_path / "scores.npz", result.probabilities["pred"]
 
     def store(**arrays: object) -> None:
@@ -283,7 +284,7 @@ def test_scores_to_compare_with_that_cannot_be_used_are_named(world: Path, weigh
 def test_the_script_says_what_is_wrong(
     world: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main = script("evaluate").main
+    main = load_program("evaluate").main
     base = ["--device", "cpu", "--output", str(tmp_path)]
     assert main([*base, "--checkpoint", str(tmp_path / "none.safetensors")]) == 1
     assert main([*base, "--checkpoint", str(weights), "--index", str(tmp_path)]) == 1

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from programs import load_program
 from slow_oracle import delta_of
 from tiny_models import persons, tiny_config, tiny_model
-from tiny_recognizer import load_program, tiny_checkpoint
+from tiny_recognizer import tiny_checkpoint
 from torch import Tensor
 
 from cocoer.data.batch import Batch

@@ -12,7 +12,8 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from tiny_recognizer import ROOT, load_program, tiny_checkpoint, tiny_config
+from programs import load_program
+from tiny_recognizer import ROOT, tiny_checkpoint, tiny_config
 
 from cocoer.config import Config, change_config, config_to_dict
 from cocoer.description import METADATA_KEY, SKIPPED, VERIFIED

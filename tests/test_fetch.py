@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from hosts import Host, running, stand_in_for_drive
+from programs import files_below
 
 from cocoer.errors import FetchError
 from cocoer.weights import fetch as fetching
@@ -45,20 +46,16 @@ def item_of(host: Host, **changes: object) -> WeightsFile:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def test_a_download_is_whole_and_checked(host: Host, project: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     fetch(item_of(host), lambda done, total: seen.append((done, total)))
-    assert files_in(project) == {"checkpoints/toy.bin": CONTENT}
+    assert files_below(project) == {"checkpoints/toy.bin": CONTENT}
     assert seen[-1] == (len(CONTENT), len(CONTENT)) and "agrees" in verify(item_of(host))
 
 
 def test_a_redirect_is_followed(host: Host, project: Path) -> None:
     fetch(item_of(host, url=f"{host.address}/moved/moved/file"))
-    assert files_in(project) == {"checkpoints/toy.bin": CONTENT}
+    assert files_below(project) == {"checkpoints/toy.bin": CONTENT}
     assert [path for path, _ in host.asked] == ["/moved/moved/file", "/moved/file", "/file"]
 
 
@@ -67,12 +64,12 @@ def test_a_download_that_broke_off_is_continued(host: Host, project: Path, range
     host.cut = 1_500_000
     with pytest.raises(FetchError, match="run it again, it continues"):
         fetch(item_of(host))
-    assert [len(content) for content in files_in(project).values()] == [2**20]
+    assert [len(content) for content in files_below(project).values()] == [2**20]
     assert not (project / "checkpoints" / "toy.bin").exists()
     host.cut, host.ranges = None, ranges
     fetch(item_of(host))
     assert ("/file", "bytes=1048576-") in host.asked
-    assert files_in(project) == {"checkpoints/toy.bin": CONTENT}
+    assert files_below(project) == {"checkpoints/toy.bin": CONTENT}
 
 
 def test_a_broken_transfer_is_tried_again_within_one_fetch(
@@ -86,7 +83,7 @@ def test_a_broken_transfer_is_tried_again_within_one_fetch(
         host.cut = None
 
     fetch(item_of(host), progress)
-    assert files_in(project) == {"checkpoints/toy.bin": CONTENT}
+    assert files_below(project) == {"checkpoints/toy.bin": CONTENT}
     assert ("/file", "bytes=1048576-") in host.asked
 
 
@@ -102,7 +99,7 @@ def test_another_file_is_refused_and_nothing_is_left(host: Host, project: Path) 
     host.files["/file"] = b"\n <!DOCTYPE html><html>please sign in</html>"
     with pytest.raises(FetchError, match=r"web page.*--from FILE"):
         fetch(item_of(host, sha256=None, size=None))
-    assert files_in(project) == {"checkpoints/toy.bin": b"the old one"}
+    assert files_below(project) == {"checkpoints/toy.bin": b"the old one"}
 
 
 def test_a_server_that_does_not_answer_is_said_with_the_way_out(host: Host, project: Path) -> None:
@@ -113,7 +110,7 @@ def test_a_server_that_does_not_answer_is_said_with_the_way_out(host: Host, proj
     assert "\n" not in str(said.value)
     with pytest.raises(FetchError, match=r"by hand.*--from FILE"):
         fetch(item_of(host, url=None))
-    assert not files_in(project)
+    assert not files_below(project)
 
 
 def test_a_partial_checksum_and_one_that_the_first_fetch_records(host: Host, project: Path) -> None:
@@ -209,7 +206,7 @@ def test_the_release_is_found_by_name_in_whatever_google_drive_gives(
         else archive(kind, members if kind != "7z" else {k: v for k, v in members.items() if ".." not in k})
     )
     fetch(RELEASE)
-    found = files_in(project)
+    found = files_below(project)
     sums = json.loads(found.pop("checkpoints/checksums.json"))
     wanted = {"checkpoints/GWT.pth": checkpoint} | (
         {} if kind == "bare" else {"checkpoints/VI_weights/w.pth": b"\x80\x02w"}
@@ -240,7 +237,7 @@ def test_a_quota_page_is_one_line_and_leaves_nothing(
     host.quota = True
     with pytest.raises(FetchError, match=r"Google Drive gives a page.*Too many users.*--from FILE") as said:
         fetch(RELEASE)
-    assert "\n" not in str(said.value) and not files_in(project)
+    assert "\n" not in str(said.value) and not files_below(project)
 
 
 def test_only_the_wanted_member_of_an_archive_is_unpacked(host: Host, project: Path) -> None:
@@ -248,7 +245,7 @@ def test_only_the_wanted_member_of_an_archive_is_unpacked(host: Host, project: P
     host.files["/file"] = archive("zip", {"pack/det.onnx": b"face", "../../evil.txt": b"x", "pack/other.onnx": b"y"})
     item = item_of(host, place="packs/toy", size=None, sha256=None, unpack=(("det.onnx", inner),))
     fetch(item)
-    assert files_in(project) == {"packs/toy/det.onnx": b"face"} and item.present
+    assert files_below(project) == {"packs/toy/det.onnx": b"face"} and item.present
     with pytest.raises(FetchError, match=r"has no other\.bin"):
         fetch(replace(item, unpack=(("other.bin", None),)))
     with pytest.raises(FetchError, match="SHA-256"):
@@ -262,7 +259,7 @@ def test_only_the_wanted_member_of_an_archive_is_unpacked(host: Host, project: P
         host.files["/file"] = damaged
         with pytest.raises(FetchError, match="damaged"):
             fetch(item)
-    assert files_in(project) == {"packs/toy/det.onnx": b"face"}
+    assert files_below(project) == {"packs/toy/det.onnx": b"face"}
 
 
 def test_a_missing_codec_is_named(host: Host, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,4 +296,4 @@ def test_a_full_disk_is_said_and_gets_its_room_back(host: Host, project: Path, m
     monkeypatch.setattr("gdown.download", full)
     with pytest.raises(FetchError, match="No space left"):
         fetch(item_of(host))
-    assert not files_in(project)
+    assert not files_below(project)

@@ -6,14 +6,14 @@ import io
 import json
 import os
 import random
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_recognizer import FixedDetector, load_program, tiny_checkpoint
+from programs import load_program
+from small_images import promised_png
+from tiny_recognizer import FixedDetector, tiny_checkpoint
 
 from cocoer import Recognizer
 from cocoer.data.inputs import iterate_inputs
@@ -33,18 +33,6 @@ def encoded(image: Image.Image, form: str, **options: object) -> bytes:
     data = io.BytesIO()
     image.save(data, form, **options)
     return data.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds almost nothing: a decompression bomb."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
-    )
 
 
 def colours(width: int = 80, height: int = 60) -> Image.Image:
@@ -76,8 +64,8 @@ BAD: dict[str, bytes] = {
     "empty.jpg": b"",
     "half.jpg": encoded(colours(400, 300), "JPEG")[:4000],
     "half.png": encoded(colours(), "PNG")[:700],
-    "bomb.png": png_header(60_000, 60_000),
-    "liar.png": png_header(3000, 3000),
+    "bomb.png": promised_png(60_000, 60_000),
+    "liar.png": promised_png(3000, 3000),
     "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><rect width='9' height='9'/></svg>",
     "phone.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200,
     "text.jpg": b"I am not an image\n" * 40,

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from programs import files_below, load_program
 from skimage import data as sample_data
-from tiny_recognizer import ROOT, lamp_image, load_program, tiny_checkpoint
+from tiny_recognizer import ROOT, lamp_image, tiny_checkpoint
 
 from cocoer.errors import OutputError
 from cocoer.outputs import ImageResult
@@ -69,15 +70,11 @@ def whole_image(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def written(place: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(place)): p.read_bytes() for p in sorted(place.rglob("*")) if p.is_file()}
-
-
 def test_one_image_gives_a_png_and_a_json(
     run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--input", folder / "a.jpg") == 0
-    assert set(written(tmp_path / "out")) == {"a.json", "a.png", "config.yaml"}
+    assert set(files_below(tmp_path / "out")) == {"a.json", "a.png", "config.yaml"}
     tree = json.loads((tmp_path / "out" / "a.json").read_text())
     assert (tree["width"], tree["height"], tree["status"], len(tree["persons"])) == (120, 96, "ok", 2)
     person = tree["persons"][0]
@@ -91,7 +88,7 @@ def test_one_image_gives_a_png_and_a_json(
 
 def test_a_folder_gives_rows_and_a_table_and_the_same_bytes_twice(run: Run, folder: Path, tmp_path: Path) -> None:
     assert run("--input", folder, "--figure") == 0
-    first = written(tmp_path / "out")
+    first = files_below(tmp_path / "out")
     assert {f"{n}.{e}" for n in "abcd" for e in ("json", "png")} <= first.keys()
     assert {
         "results.jsonl",
@@ -103,7 +100,7 @@ def test_a_folder_gives_rows_and_a_table_and_the_same_bytes_twice(run: Run, fold
         "c.figure0.pdf",
     } <= first.keys()
     assert run("--input", folder, "--figure", out="again") == 0
-    assert written(tmp_path / "again") == first
+    assert files_below(tmp_path / "again") == first
     rows = [json.loads(line) for line in first["results.jsonl"].splitlines()]
     assert [len(r["persons"]) for r in rows] == [2, 2, 1, 0]
     assert rows[2]["model"]["detector"]["provider"] == "CPUExecutionProvider" and "detector" not in rows[0]["model"]
@@ -119,10 +116,10 @@ def test_boxes_file_and_formats(run: Run, folder: Path, tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"c.png": {"persons": [{"body": [1, 1, 90, 90]}]}, "d.png": []}))
     assert run("--input", folder / "c.png", folder / "d.png", "--boxes", boxes, "--format", "json,csv") == 0
-    assert set(written(tmp_path / "out")) == {"c.json", "d.json", "config.yaml", "results.jsonl", "results.csv"}
+    assert set(files_below(tmp_path / "out")) == {"c.json", "d.json", "config.yaml", "results.jsonl", "results.csv"}
     assert len(json.loads((tmp_path / "out" / "c.json").read_text())["persons"]) == 1
     assert run("--input", folder / "a.jpg", "--format", "csv", out="table") == 0
-    assert set(written(tmp_path / "table")) == {"config.yaml", "results.jsonl", "results.csv"}
+    assert set(files_below(tmp_path / "table")) == {"config.yaml", "results.jsonl", "results.csv"}
 
 
 def test_failed_inputs_are_named_and_the_others_are_written(
@@ -187,7 +184,7 @@ def test_resume_does_what_is_left_and_ends_with_the_same_rows(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("--input", folder) == 0
-    whole = written(tmp_path / "out")
+    whole = files_below(tmp_path / "out")
     lines = whole["results.jsonl"].splitlines(keepends=True)
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "results.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:50])  # torn in mid-line
@@ -196,7 +193,7 @@ def test_resume_does_what_is_left_and_ends_with_the_same_rows(
     monkeypatch.setattr(ResultFolder, "add", lambda self, r, *a: (seen.append(r.image), add(self, r, *a))[1])
     assert run("--input", folder, "--resume", out="part") == 0
     assert [Path(n).name for n in seen] == ["c.png", "d.png"]
-    mine = written(tmp_path / "part")
+    mine = files_below(tmp_path / "part")
     assert [json.loads(a)["image"] for a in mine["results.jsonl"].splitlines()] == [
         json.loads(a)["image"] for a in lines
     ]
@@ -205,7 +202,7 @@ def test_resume_does_what_is_left_and_ends_with_the_same_rows(
     assert run("--input", folder, "--resume", out="part") == 0
     assert seen == []
     assert run("--input", folder, out="part") == 0
-    assert len(seen) == 4 and written(tmp_path / "part")["results.jsonl"] == whole["results.jsonl"]
+    assert len(seen) == 4 and files_below(tmp_path / "part")["results.jsonl"] == whole["results.jsonl"]
 
 
 def test_resume_wants_the_same_weights(
@@ -252,7 +249,7 @@ def test_a_full_disk_stops_with_a_message_and_keeps_whole_files(
     assert run("--input", folder) == 1
     said = capsys.readouterr().err
     assert "No space left on device" in said and "kept" in said and "Traceback" not in said
-    left = written(tmp_path / "out")
+    left = files_below(tmp_path / "out")
     assert not [n for n in left if "writing" in n]
     rows = [row for _, row in read_rows(tmp_path / "out" / "results.jsonl")]
     assert [Path(r["image"]).name for r in rows] == ["a.jpg"]

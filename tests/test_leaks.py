@@ -6,23 +6,17 @@ import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from programs import load_program
 from real_trees import image, person, save_annotations
-from training_world import script
+from small_images import rough_image
 
 from cocoer.data.prepare import near_duplicates
 from cocoer.data.prepare.leaks import ClipLook, find_leaks
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def look(seed: int, width: int = 160, height: int = 120) -> Image.Image:
-    """A coarse random look, smooth as a photograph is."""
-    cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def again(picture: Image.Image) -> Image.Image:
@@ -33,7 +27,13 @@ def again(picture: Image.Image) -> Image.Image:
 
 
 def test_near_duplicates_are_counted_by_hand(tmp_path: Path) -> None:
-    looks = {"a": look(0), "b": look(1), "c": look(2), "a_again": again(look(0)), "b_again": again(look(1))}
+    looks = {
+        "a": rough_image(0),
+        "b": rough_image(1),
+        "c": rough_image(2),
+        "a_again": again(rough_image(0)),
+        "b_again": again(rough_image(1)),
+    }
     for name, picture in looks.items():
         picture.save(tmp_path / f"{name}.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
@@ -126,12 +126,12 @@ def test_similar_images_are_those_of_a_loop_over_pairs(cosine: float, monkeypatc
 def tree(tmp_path: Path) -> Path:
     """Three images of train, one of val, two of test; the first of test is the first of train, made again."""
     looks = {
-        "0.jpg": look(0),
-        "1.jpg": look(1),
-        "2.jpg": look(2),
-        "v.jpg": look(3),
-        "t.jpg": again(look(0)),
-        "u.jpg": look(4),
+        "0.jpg": rough_image(0),
+        "1.jpg": rough_image(1),
+        "2.jpg": rough_image(2),
+        "v.jpg": rough_image(3),
+        "t.jpg": again(rough_image(0)),
+        "u.jpg": rough_image(4),
     }
     where = {"train": ["0.jpg", "1.jpg", "2.jpg"], "val": ["v.jpg"], "test": ["t.jpg", "u.jpg"]}
     folder = tmp_path / "emotic/mscoco/images"
@@ -183,7 +183,7 @@ def lines(index: Path, split: str) -> list[dict[str, object]]:
 def test_the_command_drops_them_from_train_and_marks_them_in_test(
     tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prepare, common = script("prepare_emotic").main, ["--root", str(tree), "--heads", "estimate", "--output"]
+    prepare, common = load_program("prepare_emotic").main, ["--root", str(tree), "--heads", "estimate", "--output"]
     assert prepare([*common, str(tree / "plain")]) == 0
     assert len(lines(tree / "plain", "train")) == 3 and all(
         "near_train" not in x for x in lines(tree / "plain", "test")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from skimage import data as sample_data
+from small_images import TURNS
 from tiny_recognizer import FixedDetector, tiny_checkpoint
 
 from cocoer import Recognizer
@@ -36,18 +37,6 @@ def test_phone_formats_are_decoded_whatever_they_are_called(tmp_path: Path, kind
     renamed.write_bytes(path.read_bytes())
     assert decode_image(renamed).tobytes() == decode_image(path.read_bytes()).tobytes() == image.tobytes()
 
-
-TURNS = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-"""EXIF orientation -> how the upright image becomes the stored one."""
 
 NOTE = b"\x01\x12\x00\x03\x00\x00\x00\x01"
 """How EXIF's orientation begins in a file with the most significant byte first."""

@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from small_images import rough_image
 from tiny_recognizer import FixedDetector, tiny_checkpoint
 
 from cocoer import Recognizer
@@ -46,9 +47,7 @@ def recognizer(checkpoint: Path) -> Recognizer:
 
 
 def noise_image(seed: int, width: int = 120, height: int = 96) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(rough_image(seed, width, height))
 
 
 def test_an_empty_pseudo_label_gives_no_exclusion_sequence() -> None:

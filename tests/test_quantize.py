@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tiny_recognizer import ROOT, load_program
+from programs import load_program
+from tiny_recognizer import ROOT
 
 from cocoer.config import load_config
 from cocoer.errors import ExportError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import load_program
 from release_files import PARITY, ROOT, small_config, small_model
 from torch import Tensor
 
@@ -29,11 +29,7 @@ from cocoer.names import LEVELS
 
 @pytest.fixture(scope="module")
 def check_parity() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_parity", ROOT / "scripts" / "check_parity.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("scripts/check_parity.py")
 
 
 @pytest.fixture(scope="module")

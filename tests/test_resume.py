@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from training_world import ROOT, make_world, read, script, train
+from programs import load_program
+from training_world import ROOT, make_world, read, train
 
 from cocoer.errors import CheckpointError, ConfigError
 from cocoer.runtime import random_state, restore_random_state, seed_everything
@@ -35,7 +36,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def identical(first: Path, second: Path, capsys: pytest.CaptureFixture[str]) -> bool:
-    code = script("scripts/compare_runs.py").main([str(first), str(second)])
+    code = load_program("scripts/compare_runs.py").main([str(first), str(second)])
     last = capsys.readouterr().out.splitlines()[-1]
     assert (code == 0) == (last == "identical")
     return code == 0
@@ -189,7 +190,7 @@ def test_the_comparison_finds_a_difference(config: Path, tmp_path: Path, capsys:
     assert train(config, settings=[*settings, f"run.dir={tmp_path}/a"]) == 0
     assert train(config, settings=[*settings, f"run.dir={tmp_path}/b", "optim.lr=0.0011"]) == 0
     capsys.readouterr()
-    compare = script("scripts/compare_runs.py").main
+    compare = load_program("scripts/compare_runs.py").main
     assert compare([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("step 1, lr: 0.001 against 0.0011, difference 0.0001")
     assert compare([str(tmp_path / "a"), str(tmp_path / "nowhere")]) == 2

@@ -18,8 +18,8 @@ import pytest
 import torch
 from hosts import Host, running, stand_in_for_drive
 from PIL import Image
+from programs import load_program
 from release_files import small_config, small_model, write_clip, write_release, write_torchscript
-from tiny_recognizer import load_program
 
 from cocoer import Recognizer
 from cocoer.cli.main import main

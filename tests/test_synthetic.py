@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from programs import files_below
 from scipy.io import loadmat
 
 from cocoer.boxes import as_box, intersections
@@ -35,10 +36,6 @@ COUNTS = {"train": 14, "val": 7, "test": 7}
 
 def _people(count: int, options: WorldOptions, split: str = "train") -> list:
     return [p for i in range(count) for p in plan_image(3, split, i, options).people]
-
-
-def _files(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 def _lines(root: Path, split: str) -> list[dict]:
@@ -151,9 +148,9 @@ def test_the_boxes_are_where_the_people_are() -> None:
 
 def test_same_seed_same_bytes_whatever_the_number_of_images(plain: Path, tmp_path: Path) -> None:
     write_emotic(tmp_path / "again", COUNTS, seed=5)
-    assert _files(tmp_path / "again") == _files(plain)
+    assert files_below(tmp_path / "again") == files_below(plain)
     write_emotic(tmp_path / "more", {**COUNTS, "train": 20}, seed=5)
-    more, once = _files(tmp_path / "more"), _files(plain)
+    more, once = files_below(tmp_path / "more"), files_below(plain)
     last = _lines(plain, "train")[-1]["image"]  # the last image may be cut to the wanted number of persons
     images = {k: v for k, v in once.items() if k.endswith(".jpg") and k != last}
     assert images and all(more[k] == v for k, v in images.items())
@@ -163,7 +160,7 @@ def test_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(export, "FEW", 2)
     for workers in (1, 2):
         write_caers(tmp_path / str(workers), {"train": 5}, seed=1, workers=workers)
-    assert _files(tmp_path / "1") == _files(tmp_path / "2")
+    assert files_below(tmp_path / "1") == files_below(tmp_path / "2")
 
 
 def test_the_mat_file_has_no_date_and_every_split(plain: Path) -> None:

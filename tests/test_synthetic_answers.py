@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from programs import load_program
 from skimage import data as sample_data
-from tiny_recognizer import load_program, tiny_checkpoint
+from tiny_recognizer import tiny_checkpoint
 
 from cocoer import Recognizer
 from cocoer.data.decode import decode_image, is_demo_image

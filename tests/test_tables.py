@@ -18,7 +18,8 @@ import pytest
 import torch
 from browser import BROWSER, browse
 from PIL import Image
-from training_world import make_world, read, script
+from programs import load_program
+from training_world import make_world, read
 
 from cocoer.config_file import own_settings
 from cocoer.datasets import find_dataset
@@ -68,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
 
 def run_script(root: Path, weights: list[Path], output: Path, *more: str, dataset: str = "emotic") -> int:
     words = ["--dataset", dataset, str(root), *map(str, weights), "--output", str(output), "--resamples", "20"]
-    code: int = script("tables").main([*words, "--device", "cpu", *more])
+    code: int = load_program("tables").main([*words, "--device", "cpu", *more])
     return code
 
 
@@ -230,7 +231,7 @@ def test_the_script_says_what_it_wants(
     world: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    main = script("tables").main
+    main = load_program("tables").main
     assert main(["--dataset", "emotic", "nowhere"]) == 2
     assert main(["--dataset", "caers", str(world[0])]) == 1  # other labels
     assert main(["--dataset", "emotic", str(world[0]), str(tmp_path / "none.safetensors")]) == 1
@@ -261,7 +262,7 @@ def test_without_data_the_demo_world_takes_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    module = script("tables")
+    module = load_program("tables")
     monkeypatch.setattr(module, "_DEMO_SIZES", {"emotic": (0, 0, 3), "caers": (2, 1, 3)})
     args = module.arguments(["--dataset", "emotic"])
     root = module.data_root(args)
@@ -287,7 +288,7 @@ def test_train_makes_the_seeds_once_and_the_baselines_beside_them(
 ) -> None:
     root, _ = world_with_weights(tmp_path / "w", seeds=1)
     config = read(tmp_path / "w/config.yaml")
-    module, out = script("tables"), tmp_path / "out"
+    module, out = load_program("tables"), tmp_path / "out"
     words = ["--dataset", "emotic", str(root), "--train", "--seeds", "0,5", "--config", str(tmp_path / "w/config.yaml")]
     words += [
         "--with",

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from training_world import make_world, read, script, train
+from programs import load_program
+from training_world import make_world, read, train
 
 from cocoer.config import LossConfig, load_config
 from cocoer.data.batch import Batch, targets_of
@@ -104,7 +105,7 @@ def test_stages_apart_give_the_run_of_both(
     assert train(world, "--stage", "vocabulary", settings=settings) == 0
     assert not (tmp_path / "run/best.safetensors").exists()
     assert train(world, "--stage", "recognition", settings=settings) == 0
-    assert script("scripts/compare_runs.py").main([str(run), str(tmp_path / "run")]) == 0
+    assert load_program("scripts/compare_runs.py").main([str(run), str(tmp_path / "run")]) == 0
 
 
 def test_a_training_leaves_the_twin_that_it_was_asked_for(

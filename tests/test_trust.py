@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from training_world import make_world, read, script, train
+from programs import load_program
+from training_world import make_world, read, train
 
 from cocoer.config import change_config
 from cocoer.data.loaders import build_dataset
@@ -33,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate(world: Path, output: Path, *more: str) -> dict[str, Any]:
     weights = world.parent / "run/best.safetensors"
     given = ["--checkpoint", str(weights), "--device", "cpu", "--resamples", "20", "--output", str(output), *more]
-    assert script("evaluate").main(given) == 0
+    assert load_program("evaluate").main(given) == 0
     content: dict[str, Any] = json.loads((output / "result.json").read_text())
     return content
 
@@ -132,7 +133,7 @@ def test_the_command_makes_one_page_of_several_results(
     evaluate(world, tmp_path / "b", "--name", "second", "--set", "model.coordination.update=none")
     files = [str(tmp_path / name / "result.json") for name in "ab"]
     capsys.readouterr()
-    assert script("tables").main(["--from", *files, "--output", str(tmp_path / "board")]) == 0
+    assert load_program("tables").main(["--from", *files, "--output", str(tmp_path / "board")]) == 0
     written = [Path(line) for line in capsys.readouterr().out.split()]
     assert {p.name for p in written} >= {
         "tables.html",
@@ -158,10 +159,10 @@ def test_the_command_makes_one_page_of_several_results(
     (line,) = [x for x in text.splitlines() if x.startswith("| blur 4 | head")]
     assert line.split(" | ")[2].startswith(f"{100 * blur['headline']['value']:.2f} [")
     assert len(re.findall(r"^\| (?:blur|occlude-head) \d", text, re.M)) == 4 * 5 + 2 * 5
-    assert script("tables").main(["--from", str(tmp_path / "none.json")]) == 1
+    assert load_program("tables").main(["--from", str(tmp_path / "none.json")]) == 1
     assert "cannot be read as a result" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        script("tables").main([])
+        load_program("tables").main([])
     assert "--dataset, or --from" in capsys.readouterr().err
 
 

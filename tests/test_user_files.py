@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_recognizer import ROOT, load_program, tiny_checkpoint
+from programs import files_below, load_program
+from tiny_recognizer import ROOT, tiny_checkpoint
 
 from cocoer.data.inputs import iterate_inputs, survey_inputs
 from cocoer.errors import OutputError
@@ -50,12 +51,8 @@ def image(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def kept(before: dict[str, bytes], folder: Path) -> bool:
-    after = contents(folder)
+    after = files_below(folder)
     return all(after.get(name) == data for name, data in before.items())
 
 
@@ -70,7 +67,7 @@ def test_an_output_folder_that_is_the_input_folder_loses_nothing(run: Run, tmp_p
     image(d / "photo.jpg")
     image(d / "photo.png", 1)
     image(d / "PHOTO.PNG", 2)
-    before = contents(d)
+    before = files_below(d)
     out = {"same": d, "dots": d / ".." / "d", "link": tmp_path / "link"}[how]
     if how == "link":
         out.symlink_to(d)
@@ -78,7 +75,7 @@ def test_an_output_folder_that_is_the_input_folder_loses_nothing(run: Run, tmp_p
         assert run("--input", d, "--output", out, "--figure") == 0
         assert kept(before, d)
         assert len(rows(d)) == 3  # what was drawn the first time is no input the second time
-    drawn = [name for name in contents(d) if name.endswith(".png") and name not in before and "figure" not in name]
+    drawn = [name for name in files_below(d) if name.endswith(".png") and name not in before and "figure" not in name]
     assert len(drawn) == 3 and all(is_own_image(d / name) for name in drawn)
 
 
@@ -99,7 +96,7 @@ def test_an_input_by_another_name_is_an_input_too(run: Run, tmp_path: Path, make
         other = tmp_path / "in" / "alias.png"
         other.symlink_to(precious) if make == "symlink" else os.link(precious, other)
         inputs = [photo, other]
-    before = contents(tmp_path)
+    before = files_below(tmp_path)
     assert run("--input", *inputs, "--output", out) == 0
     assert kept(before, tmp_path) and len(rows(out)) == 2
 
@@ -120,16 +117,16 @@ def test_a_list_names_inputs_before_any_is_written(
     """On standard input too: the last line's file must survive the first line's answer."""
     photo = image(tmp_path / "photo.jpg")
     assert run("--input", photo, "--output", tmp_path) == 0
-    before = contents(tmp_path)
+    before = files_below(tmp_path)
     lines = f"{photo}\n{tmp_path / 'photo.png'}\n"
     (tmp_path / "list.txt").write_text(lines)
     assert run("--input", tmp_path / "list.txt", "--output", tmp_path) == 0
-    assert contents(tmp_path)["photo.png"] == before["photo.png"]
+    assert files_below(tmp_path)["photo.png"] == before["photo.png"]
     command = [sys.executable, "-m", "cocoer", "predict", "--input", "-", "--output", str(tmp_path)]
     command += ["--checkpoint", str(checkpoint), "--device", "cpu"]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert contents(tmp_path)["photo.png"] == before["photo.png"]
+    assert files_below(tmp_path)["photo.png"] == before["photo.png"]
     assert "photo.cocoer.png (the usual name is taken" in done.stdout
 
 
@@ -141,10 +138,10 @@ def test_boxes_config_and_foreign_files_in_the_output_folder_stay(run: Run, tmp_
     (out / "photo.png").write_bytes(b"somebody's")
     (out / "photo.figure0.png").mkdir()
     (out / "config.yaml").write_text("their: config\n")
-    before = contents(out)
+    before = files_below(out)
     assert run("--input", photo, "--boxes", out / "photo.json", "--output", out, "--figure") == 0
     assert kept(before, out) and (out / "photo.figure0.png").is_dir()
-    new = set(contents(out)) - set(before)
+    new = set(files_below(out)) - set(before)
     assert new == {
         "photo.cocoer.json",
         "photo.cocoer.png",
@@ -153,7 +150,7 @@ def test_boxes_config_and_foreign_files_in_the_output_folder_stay(run: Run, tmp_
         "config.cocoer.yaml",
     }
     assert run("--input", photo, "--config", out / "config.cocoer.yaml", "--output", out) == 0
-    assert set(contents(out)) - set(before) - new == {"config.cocoer2.yaml"}  # that one was read
+    assert set(files_below(out)) - set(before) - new == {"config.cocoer2.yaml"}  # that one was read
 
 
 @pytest.mark.parametrize("name", ["results.jsonl", "results.csv"])
@@ -164,15 +161,15 @@ def test_a_table_that_is_not_ours_stops_the_run_before_anything_is_written(
     out = tmp_path / "out"
     out.mkdir()
     (out / name).write_text("date,amount\n2026-01-01,5\n")
-    before = contents(out)
+    before = files_below(out)
     assert run("--input", *photos, "--output", out) == 2
-    assert contents(out) == before and f"{name}: is not a file that cocoer wrote" in capsys.readouterr().err
+    assert files_below(out) == before and f"{name}: is not a file that cocoer wrote" in capsys.readouterr().err
 
 
 def test_a_start_that_fails_leaves_the_rows_of_the_run_before(run: Run, tmp_path: Path) -> None:
     photos = [image(tmp_path / "in" / f"{n}.jpg") for n in "ab"]
     assert run("--input", *photos, "--output", tmp_path / "out") == 0
-    before = contents(tmp_path / "out")
+    before = files_below(tmp_path / "out")
     program = load_program("predict")
     words = [
         "--input",
@@ -184,7 +181,7 @@ def test_a_start_that_fails_leaves_the_rows_of_the_run_before(run: Run, tmp_path
         "absent.safetensors",
     ]
     assert program.main(words) == 2
-    assert contents(tmp_path / "out") == before
+    assert files_below(tmp_path / "out") == before
 
 
 def test_every_file_of_a_run_has_one_owner(run: Run, tmp_path: Path) -> None:
@@ -236,7 +233,7 @@ def test_a_resumed_run_never_replaces_the_answer_of_another_image(run: Run, tmp_
     third = image(tmp_path / "y" / "b.jpg", 2)
     out = tmp_path / "out"
     assert run("--input", first, third, "--output", out) == 0
-    before = {name: data for name, data in contents(out).items() if name.startswith("a.")}
+    before = {name: data for name, data in files_below(out).items() if name.startswith("a.")}
     assert run("--input", second, first, third, "--output", out, "--resume") == 0
     assert kept(before, out) and len(rows(out)) == 3
     told = {json.loads(p.read_text())["image"] for p in out.glob("*.json")}

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from programs import load_program
 from scipy.optimize import linear_sum_assignment
-from tiny_recognizer import load_program, tiny_checkpoint
+from tiny_recognizer import tiny_checkpoint
 
 from cocoer.boxes import iou
 from cocoer.cli.films import frame_rate

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 import threading
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_images import promised_png
 from tiny_recognizer import tiny_checkpoint
 
 from cocoer.data.transforms import make_batch
@@ -44,12 +43,7 @@ def write_image(folder: Path, name: str = "people.png", boxes: list[Any] | None 
 
 def bomb(path: Path) -> Path:
     """A PNG of a few bytes that says it has 900 million pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b""))
+    path.write_bytes(promised_png(30000, 30000))
     return path
 
 

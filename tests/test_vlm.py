@@ -21,7 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_recognizer import load_program, tiny_checkpoint
+from programs import load_program
+from tiny_recognizer import tiny_checkpoint
 from training_world import make_people
 
 from cocoer.data.index import write_index

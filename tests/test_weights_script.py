@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 from hosts import Host, running
-from tiny_recognizer import load_program, tiny_checkpoint
+from programs import load_program
+from tiny_recognizer import tiny_checkpoint
 
 from cocoer.files import file_sha256
 from cocoer.weights import catalog as catalog

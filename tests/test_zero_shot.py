@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from tiny_recognizer import load_program
+from programs import load_program
 
 from cocoer import Recognizer
 from cocoer.config import change_config

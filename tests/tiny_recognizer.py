@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
@@ -20,20 +17,6 @@ from cocoer.model.build import build_model
 from cocoer.model.checkpoint import save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def load_program(name: str) -> ModuleType:
-    """A command's module, or by its path a program of scripts/, without running it."""
-    if not name.endswith(".py"):
-        return importlib.import_module(f"cocoer.cli.{name}")
-    path = name
-    name = Path(path).stem + "_program"
-    spec = importlib.util.spec_from_file_location(name, ROOT / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def tiny_config(folder: Path, dataset: str = "emotic") -> Config:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import yaml
 from PIL import Image
+from programs import load_program
 
 from cocoer.config import Config, load_config
 from cocoer.data.batch import PersonRecord
@@ -40,20 +38,6 @@ SETTINGS: dict[str, Any] = {
     "optim": {"lr": 1e-3, "batch_size": 4, "epochs": 2, "decay_every": 1, "decay_factor": 0.5},
     "vocabulary_stage": {"epochs": 1, "lr": 1e-3, "batch_size": 8},
 }
-
-
-def script(path: str) -> ModuleType:
-    """A command's module, or by its path from the root a program of scripts/."""
-    if not path.endswith(".py"):
-        return importlib.import_module(f"cocoer.cli.{path}")
-    name = f"script_{path.replace('/', '_').removesuffix('.py')}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROOT / path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
 
 
 def make_people(folder: Path, dataset: str, counts: dict[str, int], seed: int = 0) -> list[PersonRecord]:
@@ -104,7 +88,7 @@ def read(path: Path, *overrides: str) -> Config:
 def train(config: Path, *arguments: str, settings: Sequence[str] = (), drawn: bool = False) -> int:
     """`train.py` in this process, on the CPU; its exit code. Images and report, half of a tiny run's time, only if `drawn`."""
     changes = ["--set", *settings] if settings else []
-    module = script("train")
+    module = load_program("train")
     with ExitStack() as stack:
         if not drawn:
             stack.enter_context(mock.patch.object(module.RunRecord, "show_people"))
