@@ -1,4 +1,4 @@
-"""numpy's .npy and .npz files of anybody: plain numbers and texts, their size known before anything is unpacked."""
+"""Read untrusted .npy and .npz files: plain numbers and texts only, with sizes checked before anything is unpacked."""
 
 from __future__ import annotations
 

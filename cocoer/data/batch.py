@@ -1,4 +1,4 @@
-"""The two typed containers between files and model: one person of an index, and a batch of persons."""
+"""The typed containers between files and model: `PersonRecord` (one line of an index) and `Batch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People's boxes from the user: JSON files, `NAME.boxes.json` beside an image, or plain Python objects.
+"""Boxes given by the user: JSON files, `NAME.boxes.json` beside an image, or Python objects.
 
 Accepted for one image: `{"persons": [{"body": [x1, y1, x2, y2], "head": [...], "id": ...}, ...]}`, or the bare list.
 Accepted for many: the same under the image's name (`{"a.jpg": {"persons": [...]}, "b.jpg": [...]}`).

@@ -1,4 +1,4 @@
-"""Finished crops on disk, so that an epoch neither decodes nor resizes: one memory-mapped file of uint8 a split.
+"""A crop cache on disk, so that an epoch neither decodes nor resizes images: one memory-mapped uint8 file per split.
 
     <folder>/<split>-<S>/pixels.npy     uint8 [N, 3, S, S, 3], levels in `names.LEVELS` order
     <folder>/<split>-<S>/boxes.npy      float32 [N, 2, 4]: head and body, xyxy in the S x S frame

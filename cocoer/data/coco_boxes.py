@@ -1,4 +1,4 @@
-"""Boxes in COCO's two formats, by their keys: an instances file, and a list of results. Their boxes are [x, y, width, height].
+"""Read boxes from COCO's instances files and result lists; their boxes are [x, y, width, height].
 
 Sources: cocodataset.org, "Data format" and "Results format". Only people are taken: the category called person, or, where a file
 names no categories, number 1 (person in COCO), or the only number there is.

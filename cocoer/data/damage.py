@@ -1,4 +1,4 @@
-"""Persons seen damaged: blurred, noisy, compressed, dark, or with the head covered, in the whole image or in one level's crop.
+"""Corrupt a person's input: blur, noise, JPEG compression, darkness or an occluded head, in the image or in one crop.
 
 Five strengths a kind. Noise and JPEG quality are those of ImageNet-C (Hendrycks and Dietterich, ICLR 2019); blur is a share of
 the side, because a crop and its image differ in size. Where one level alone is damaged, it is known which one a competition

@@ -1,4 +1,4 @@
-"""From any image that a caller has to RGB pixels as a person sees them, or an error that says what is wrong with it.
+"""Decode any image to upright RGB pixels, or raise an error that explains what is wrong with it.
 
 Data sets hold PNG under `.jpg`, truncated JPEGs, gray, palette, 16-bit, CMYK and transparent images, and cameras that
 store the rotation beside the pixels. All of that is settled here, once, so that boxes always mean upright pixels.

@@ -1,4 +1,4 @@
-"""Faces and persons found by insightface, from local files only; nothing here downloads anything.
+"""Detect faces and persons with insightface, from local model files; nothing is downloaded.
 
 Any SCRFD or RetinaFace-style detector in ONNX that insightface's own loader understands will do: `det_10g.onnx` of the
 pack buffalo_l, `scrfd_person_2.5g.onnx`, or the small ones of the demo world; and those of `detect_permissive`.

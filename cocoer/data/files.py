@@ -1,4 +1,4 @@
-"""Facts about many image files at once: size, content hash, or what is wrong; in threads, with a progress bar."""
+"""Read size and content hash of many image files in threads, with a progress bar; a broken file is a result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--input` names, as a stream of images: files, folders, globs, list files, standard input, videos.
+"""Turn `--input` into a stream of images: files, folders, globs, list files, standard input and videos.
 
 Nothing is decoded here but video frames, and nothing is kept: 100,000 images cost the memory of one (and 8 bytes a name).
 What cannot be found or opened comes as an item with a fault, in its place; the rest goes on.

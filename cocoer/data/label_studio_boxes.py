@@ -1,4 +1,4 @@
-"""Boxes in Label Studio's JSON: a rectangle is a person; one labelled `head` that a relation joins to it is its head."""
+"""Read boxes from Label Studio's JSON: a rectangle is a body; one labelled `head` and joined to it by a relation is its head."""
 
 from __future__ import annotations
 

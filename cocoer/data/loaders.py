@@ -1,4 +1,4 @@
-"""A person index -> batches. What a person looks like depends on (seed, epoch, person), never on worker, batch or process."""
+"""Load batches from a person index. Augmentation depends on (seed, epoch, person), never on worker, batch or process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From detections to people: which face belongs to which body, and a stated estimate for the half that is missing.
+"""Match detected faces to bodies, and estimate the box that is missing; estimates are marked as such.
 
 Pure numpy and scipy, no image. All boxes are xyxy in pixels of the original image.
 """

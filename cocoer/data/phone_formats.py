@@ -1,4 +1,4 @@
-"""What phones and cameras add to images: HEIC and AVIF, and colour profiles other than sRGB."""
+"""Formats of phones and cameras: HEIC, AVIF, and colour profiles other than sRGB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which persons come when: an order that depends on (seed, epoch) alone, cut into batches and shared out over processes."""
+"""The order of persons: depends on (seed, epoch) alone, is cut into batches and divided among processes."""
 
 from __future__ import annotations
 

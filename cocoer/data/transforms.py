@@ -1,4 +1,4 @@
-"""An image and one person's two boxes -> the three crops that the model sees, plain or augmented.
+"""Cut the model's three crops from an image and one person's boxes, plain or augmented.
 
 Frames: boxes are pixels of the image until `crop_levels` scales them, once, to the S x S frame of the context crop.
 What moves pixels between crops (random crop, box shift) happens on the image; what does not (flip, jitter) happens on the

@@ -1,4 +1,4 @@
-"""What training and evaluation want of a person index: one set of checks for `cocoer data check`, `train` and `evaluate`."""
+"""Check a person index for training and evaluation: one set of checks for `cocoer data check`, `train` and `evaluate`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A model over a split, and the numbers that come of it."""
+"""Evaluate a model on a split, and compute its metrics."""

@@ -1,4 +1,4 @@
-"""A model over a split: what it says of every person, gathered from all processes, each person exactly once."""
+"""Run a model over a split and gather the predictions of all processes, each person exactly once."""
 
 from __future__ import annotations
 

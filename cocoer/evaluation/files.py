@@ -1,4 +1,4 @@
-"""An evaluation's files: numbers, text, a row per class, every score; and another evaluation's scores read back."""
+"""Write an evaluation's files (metrics, text, a row per class, all scores), and read another evaluation's scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For whom is a recogniser wrong? Its numbers by group of persons, and the differences between groups.
+"""Metrics by group of persons, and the differences between groups.
 
 Intervals are bootstraps over images, not persons: people of one image share scene, light and often emotion, so they are not
 independent. A group of few persons gets no numbers at all.

@@ -1,4 +1,4 @@
-"""`result.json`: one evaluation in one file, with everything that is needed to believe it and to repeat it."""
+"""`result.json`: one evaluation in one file, with everything needed to verify and repeat it."""
 
 from __future__ import annotations
 

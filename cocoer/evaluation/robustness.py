@@ -1,4 +1,4 @@
-"""What damage does: to the headline, and to which level leaves first; every number with an interval over images.
+"""The effect of corruptions on the headline metric and on the level that is excluded first, with intervals over images.
 
 A level that is damaged alone is the one that a competition should exclude first. Its share of leaving first is told beside
 what it was undamaged, draw by draw, for a level may leave often anyway.

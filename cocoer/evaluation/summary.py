@@ -1,4 +1,4 @@
-"""From an `Evaluation` to the numbers that are logged, stored beside weights and reported."""
+"""Compute the metrics of an `Evaluation` that are logged, stored with the weights and reported."""
 
 from __future__ import annotations
 

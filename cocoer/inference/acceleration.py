@@ -1,4 +1,4 @@
-"""What a recogniser does to its model before it runs it: each is one switch of `inference.*` (gains: docs/performance.md)."""
+"""Optimisations that a recogniser applies to its model; each is one switch of `inference.*` (gains: docs/performance.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer for one image as a caller gets it: a list of people that also knows its image, as a table, a drawing or a page."""
+"""The result for one image: a list of people that can also be shown as a table, a drawing or HTML."""
 
 from __future__ import annotations
 

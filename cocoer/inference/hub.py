@@ -1,4 +1,4 @@
-"""Weights from and to the Hugging Face Hub: one safetensors file and a model card a repository, nothing that could be executed.
+"""Download and upload weights with the Hugging Face Hub: one safetensors file and a model card per repository, no code.
 
 The functions of huggingface_hub do the work, not its mixin class: that would load the library whenever cocoer is imported, and
 would write the configuration a second time, which the weights file holds already.

@@ -1,4 +1,4 @@
-"""Keeps a tracker's ids with the people they belong to when people cross: by the colours that they wear.
+"""Correct a tracker's ids when people cross, by the colours of their clothes.
 
 A tracker that goes by overlap alone exchanges ids where two boxes nearly coincide, and gives a new id to whoever was hidden long.
 Here every id has a colour histogram of the body, learned while nobody stands in front of it, and frame by frame the ids

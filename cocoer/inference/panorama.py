@@ -1,4 +1,4 @@
-"""Images so long that the detectors, which see them reduced, miss people in them."""
+"""Warn about images so elongated that the detectors, which see them reduced, miss people."""
 
 from __future__ import annotations
 

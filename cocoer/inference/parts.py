@@ -1,4 +1,4 @@
-"""From the name of weights to what a recogniser is made of: an exported file, the twin beside the weights, or the model."""
+"""Load the parts of a recogniser by the name of its weights: an exported file, the exported twin beside them, or the model."""
 
 from __future__ import annotations
 

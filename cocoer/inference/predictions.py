@@ -1,4 +1,4 @@
-"""From a forward pass to what is said of each person: probabilities, labels over thresholds, how the levels competed."""
+"""Convert a forward pass to predictions: probabilities, labels over thresholds, and the competition of the levels."""
 
 from __future__ import annotations
 

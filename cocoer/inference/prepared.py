@@ -1,4 +1,4 @@
-"""An image, and boxes where a caller has them -> its people with the crops that the model sees. Needs no model."""
+"""Prepare an image for the model: find its people, or check the given boxes, and cut their crops. Needs no model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is who from frame to frame of a video: ids by ByteTrack (Zhang et al. 2022), and probabilities smoothed along a track.
+"""Track people in a video: ids by ByteTrack (Zhang et al. 2022), and probabilities smoothed along each track.
 
 ByteTrack goes by overlap; where people cross, `identities` keeps ids with people by the colours that they wear. All of it works
 on results in the order of the frames, after recognition, so nothing else of the pipeline changes. A track's probabilities are an

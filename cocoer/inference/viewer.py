@@ -1,4 +1,4 @@
-"""What a page asks about one image after another: who is in it, what each level says, where it looks.
+"""The logic of the web page: recognise an image, and explain the prediction of one person.
 
 Knows no web framework: `app.py` lays out the page and hands its events here. Whatever is wrong with an image, with boxes or
 with weights is a `ViewError` whose text can be shown to the person at the page; the files that were sent appear in it without

@@ -1,4 +1,4 @@
-"""The one place where a config becomes a model: architecture numbers live here and nowhere else."""
+"""Build a model from a config; all architecture numbers are here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights with everything they need, in one safetensors file; loading never executes code (docs/training.md#weights-files).
+"""Weights with config and metadata in one safetensors file; loading never executes code (docs/training.md#weights-files).
 
 The file's metadata holds one JSON text under `cocoer`: format version, full config, class names, thresholds, preprocess,
 library versions, git revision, metrics and a note. A folder stands for the `model.safetensors` in it.

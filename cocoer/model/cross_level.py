@@ -1,4 +1,4 @@
-"""From three feature maps to three sets of tokens that have looked at the context (hierarchical feature extraction).
+"""Turn feature maps into tokens that attend to the context (hierarchical feature extraction).
 
 Letters: B persons, L=3 levels in `names.LEVELS` order, g map side, N tokens, c token channels.
 """

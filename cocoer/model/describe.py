@@ -1,4 +1,4 @@
-"""What a config's model consists of: parts, parameters, multiply-adds, tensor shapes; worked out without any memory.
+"""Describe a config's model: parts, parameters, multiply-adds and tensor shapes, without allocating memory.
 
 The model is built on torch's `meta` device, where tensors have shapes and no numbers, so the full size takes a second.
 """

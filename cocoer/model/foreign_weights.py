@@ -1,4 +1,4 @@
-"""Weights that others made (safetensors, torch.save, OpenAI's TorchScript archives) -> tensors; nothing of them is run."""
+"""Read third-party weights (safetensors, torch.save, OpenAI's TorchScript archives) as tensors; no code in them is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model of ours has: a backbone, tokens and a level head for each of its levels, and an answer of known form.
+"""The base of every model: a backbone, tokens and a level head per level, and a common output type.
 
 Letters: B persons, L = 3 levels in `names.LEVELS` order, S crop side in pixels, d feature size, k emotions.
 """

@@ -1,4 +1,4 @@
-"""safetensors files: checked for what they are before they are opened, with a checksum of every tensor, and finite.
+"""Read and write safetensors files: validated before they are opened, with a checksum per tensor and finite values.
 
 The metadata of a file that cocoer writes holds, under `checksums`, a hash of each tensor and of the other metadata. A flipped
 bit is then an error that names the tensor, not a quietly different answer. The checksums find damage, not forgery: who can

@@ -1,4 +1,4 @@
-"""The baseline of two streams: the person's body and the scene, each looked at by one network, joined by one hidden layer.
+"""The two-stream baseline: one network for the person's body, one for the scene, joined by a hidden layer.
 
 Scene `backbone` is the layout of EMOTIC's own baseline (Kosti et al., arXiv 2003.13401), scene `clip` that of arXiv 2606.22072: a
 frozen CLIP image tower. Readings where they are silent or where we differ: features are means over the map, the hidden layer has

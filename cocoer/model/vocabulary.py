@@ -1,4 +1,4 @@
-"""Vocabulary-informed branch (V-I): what CLIP's view of the whole image says in the words of the emotion vocabulary.
+"""Vocabulary-informed branch (V-I): CLIP's embedding of the whole image, aligned with the emotion vocabulary.
 
 Letters: B persons, e CLIP embedding size, k emotions, d feature size.
 """

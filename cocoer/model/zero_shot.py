@@ -1,4 +1,4 @@
-"""CocoER without training: CLIP reads the three crops, the levels compete by agreement, and what stays of them answers.
+"""CocoER without training: CLIP scores the three crops, the levels compete by agreement, and their weighted mean is predicted.
 
     --checkpoint zero-shot                  the config's tower; without a config CLIP RN50 of OpenAI, the paper's
     --checkpoint zero-shot:ViT-B-16         another tower, with OpenAI's weights in checkpoints/clip

@@ -1,4 +1,4 @@
-"""Persons of a split with ground truth, prediction and the numbers by which one looks for interesting cases."""
+"""Case studies: persons of a split with ground truth, prediction and the measures used to find interesting cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the studies share: results kept in a folder, the settings it was begun with, and means over trained models."""
+"""Shared by the studies: stored results, the settings of a results folder, and means over trained models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few persons of a split with what the model says of them, to look at while it learns."""
+"""Predictions for a few persons of a split, for inspection during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting from the weights of another model (`model.initial`): what fits is taken, the rest starts from scratch."""
+"""Initialise from the weights of another model (`model.initial`): tensors that fit are copied, the rest starts from scratch."""
 
 from __future__ import annotations
 

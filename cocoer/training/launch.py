@@ -1,4 +1,4 @@
-"""Several trainings, each `cocoer train` in a process of its own: done ones are skipped, interrupted ones go on.
+"""Run several trainings, each `cocoer train` in its own process: finished ones are skipped, interrupted ones continue.
 
 A process per run keeps one run's threads, signals and memory out of another's, and lets small runs share the cores.
 """

@@ -1,4 +1,4 @@
-"""What an optimizer step works on: the model as it is trained, its optimizer, its average."""
+"""The state of an optimizer step: the model as it is trained, its optimizer and its weight average."""
 
 from __future__ import annotations
 

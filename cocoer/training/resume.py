@@ -1,4 +1,4 @@
-"""Where a run starts: from nothing, or from a training state that fits its config."""
+"""Find where a run starts: from scratch, or from a training state that fits its config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One optimizer step, and the walk through an epoch.
+"""One optimizer step, over accumulated batches and several processes.
 
 The persons of a step are those of `accumulate` batches on every process. Class weights and means are taken over all of
 them, so two processes (or two accumulated batches) give what one with the doubled batch gives, batch norms aside.

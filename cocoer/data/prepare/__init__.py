@@ -1,1 +1,1 @@
-"""From datasets as they are published to a verified person index."""
+"""Prepare a verified person index from published datasets."""

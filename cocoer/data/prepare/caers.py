@@ -1,4 +1,4 @@
-"""CAER-S as it lies on disk: class folders in their spellings, face lists of others, and one person an image."""
+"""Read CAER-S from disk: class folders in their various spellings, published face lists, and one person per image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CAER-S images -> a person index: splits, duplicates, one person an image, and every dropped image with its reason."""
+"""Build a person index from CAER-S images: splits, duplicates, one person per image, and a reason for every dropped image."""
 
 from __future__ import annotations
 

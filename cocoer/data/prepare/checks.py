@@ -1,4 +1,4 @@
-"""Two looks at a finished index: does every image decode as it says, and do boxes and labels make sense to the eye."""
+"""Check a finished index: decode every image, and draw a contact sheet of boxes and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detectors over many images: an hour's work on a CPU, so what is found is kept and an interrupted run goes on."""
+"""Run detectors over many images; detections are stored, so an interrupted run continues (an hour of CPU time otherwise)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector that a preparation uses, as options of a command and as facts for the sidecar."""
+"""The detectors of a `cocoer prepare` command: its options, and the settings recorded in the sidecar."""
 
 from __future__ import annotations
 

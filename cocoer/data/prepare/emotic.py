@@ -1,4 +1,4 @@
-"""EMOTIC's annotation file -> plain rows, whatever layout `scipy.io.loadmat` gave it, and where its folders lie.
+"""Read EMOTIC's annotation file into plain rows, from any layout of `scipy.io.loadmat`, and find its folders.
 
 Nothing is judged here but what makes a row meaningless: unknown categories and VAD outside 1..10 are refused. Boxes come out
 as they stand in the file; `emotic_index` clips, drops and counts.

@@ -1,4 +1,4 @@
-"""Annotated rows and image files -> a person index in which every box is sound and every dropped person has a reason."""
+"""Build a person index from EMOTIC's rows and images: every box is valid, and every dropped person has a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A head box for every person, each marked with where it comes from: given, detected, or estimated from the body.
+"""Choose a head box for every person and record its source: annotated, detected, or estimated from the body.
 
 Rule (docs/data.md#head-boxes): a candidate is used when it has four finite numbers, is not empty,
 touches the image, is at least 2 pixels wide and high, is no larger than the body, and has its centre in the body. Every other

@@ -1,4 +1,4 @@
-"""Images of one split that look like images of another, by perceptual hash and CLIP embedding: what equal bytes do not show."""
+"""Find near-duplicates across splits by perceptual hash and CLIP embedding; comparing bytes misses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A MATLAB file (version 5) of anybody, looked over before scipy reads it: sizes, depth and kinds.
+"""Validate an untrusted MATLAB file (version 5) before scipy reads it: sizes, nesting depth and array classes.
 
 scipy makes an array as large as a header says before it reads the elements, and follows cells in cells with the stack of C; a
 file of some kilobytes could ask for any memory or end the program. The format: MathWorks, "MAT-File Format", chapter 1.

@@ -1,4 +1,4 @@
-"""Images that look alike, found by a perceptual hash, and a split that keeps them together."""
+"""Group near-duplicate images by perceptual hash, and split a dataset without separating a group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts that others published for EMOTIC and CAER-S, and how a prepared index compares with them.
+"""Published counts of EMOTIC and CAER-S, and their comparison with a prepared index.
 
 The numbers stand in configs/datasets, their sources in docs/data.md. A difference is reported, never an error: copies differ.
 """

@@ -1,4 +1,4 @@
-"""Scenes under a roof. Each function paints one; 1 is the image's height, x runs from 0 to `wide`."""
+"""Indoor scenes. Each function paints one; 1 is the image's height, x runs from 0 to `wide`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes under the open sky. Each function paints one; 1 is the image's height, x runs from 0 to `wide`.
+"""Outdoor scenes. Each function paints one; 1 is the image's height, x runs from 0 to `wide`.
 
 All details are drawn from the generator that is handed in, so the same seed paints the same scene.
 """

@@ -1,4 +1,4 @@
-"""A pen that draws in its own units on a Pillow image: origin, unit and angle are set once, then shapes are plain."""
+"""Draw on a Pillow image in local units: origin, unit and angle are set once per pen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that a reader of EMOTIC must survive (data formats, section 6), added to well-behaved ones on request."""
+"""Faulty and unusual rows that a reader of EMOTIC must handle, added to regular ones on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published checkpoint and CLIP's file in, one folder that `inference.py` and `load_weights` read out (docs/release.md).
+"""Convert the published checkpoint and CLIP's file to one folder that `inference.py` and `load_weights` read (docs/release.md).
 
 The published file holds everything but CLIP's image tower, which the published code took from OpenAI's own file, so that
 one is needed too. The result is made in a folder of its own beside the wanted one and moved there when it is whole.

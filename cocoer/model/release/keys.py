@@ -1,4 +1,4 @@
-"""Names and shapes of the published checkpoint, and what becomes of each here (models_sw.py, `model_GWT`).
+"""Map names and shapes of the published checkpoint to ours (models_sw.py, `model_GWT`).
 
 Facts: `encoder1`, `encoder2`, `encoder3` are the cross-level blocks of head, body and context; the blocks named after the
 levels (`encoder_head`, ...) are left over from earlier versions of the authors' code and take no part in its forward.

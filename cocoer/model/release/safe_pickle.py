@@ -1,4 +1,4 @@
-"""Reading files that other people pickled, with code execution off.
+"""Read untrusted pickled files without executing code.
 
 A PyTorch file is a pickle, and a pickle may name any function to call. torch's weights-only reader follows no name that it
 does not know; the published checkpoint needs a few more, because its `opt` entry is a whole optimizer object. That object

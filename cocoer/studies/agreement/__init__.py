@@ -1,1 +1,1 @@
-"""What competition by agreement is worth: trainings, controls, and where it costs."""
+"""The agreement study: trainings, controls, and the cases in which competition by agreement loses."""

@@ -1,4 +1,4 @@
-"""One training's figures on persons that nobody trained on: plain rows, and the scores of the headline's persons."""
+"""Measure one training on unseen persons: plain rows, and the scores of the headline's persons."""
 
 from __future__ import annotations
 

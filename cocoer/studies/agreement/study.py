@@ -1,4 +1,4 @@
-"""The whole study: scenes, trainings, figures; what is done is kept and not done again.
+"""The whole agreement study: scenes, trainings and figures; finished parts are kept and not repeated.
 
 One file of figures per setting and seed, `short-N.json`, `long-N.json` or `caers-N.json`, with the scores of the headline's
 persons beside it. A page is made of those that are there, however many; the same command goes on with the rest.

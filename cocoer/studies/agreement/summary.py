@@ -1,4 +1,4 @@
-"""From every training's rows to means, intervals and gains over the trainings."""
+"""Compute means, intervals and gains over the trainings from every training's rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fusion head sees of the three levels, under agreement, its controls and the paper's coordination.
+"""Inputs of the fusion head: the level features under agreement, its controls and the paper's coordination.
 
 Every variant is a function of `Parts` alone, so one pass through backbones, attention and CLIP serves them all.
 Letters: B persons, L = 3 levels, d feature size, k classes.

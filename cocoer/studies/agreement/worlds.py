@@ -1,4 +1,4 @@
-"""The scenes of the agreement study, all drawn from seeds of its own, and how their persons are shown to the models."""
+"""The scenes of the agreement study, drawn from their own seeds, and the damage applied to their crops."""
 
 from __future__ import annotations
 

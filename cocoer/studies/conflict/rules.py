@@ -1,4 +1,4 @@
-"""What the levels become under each rule: no update, type one, type two, the published code's; late fusion and votes beside them.
+"""Level features and scores under each rule: no update, type one, type two, the published update, late fusion and votes.
 
 A person goes through backbones, cross-level attention, level heads and the V-I branch once; every rule then starts from what
 those gave (`Features`), which is all that competition and coordination read.

@@ -1,4 +1,4 @@
-"""From every seed's rows to means, deviations and intervals over the trained models, and to sentences about them."""
+"""Compute means, deviations and intervals over the trained models from every seed's rows."""
 
 from __future__ import annotations
 

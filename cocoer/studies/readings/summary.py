@@ -1,4 +1,4 @@
-"""From the results of every seed to means, deviations and paired differences, in percent."""
+"""Compute means, deviations and paired differences, in percent, from the results of every seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One measurement of one set of weights on one split, kept on disk so that it is never done twice.
+"""Measure one set of weights on one split; the result is stored and never measured twice.
 
 A finished run is a folder named by a hash of the weights, the data and the overrides. It holds `scores.npz` and, written
 last, `result.json` with the checksum of the scores: without it the run is not done, and half of it is an error.

@@ -1,4 +1,4 @@
-"""The measurements that the tables take, done one after the other before any table is made, with the time that is left."""
+"""Do all measurements of the tables first, and report progress and remaining time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every table is made of: weights on persons, and rows that say of themselves how they were measured."""
+"""The weights and persons behind every table, and rows that record how they were measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configs that stand one step away from a full model: what each is, its row of the paper, and the place of its weights."""
+"""Configs that differ from a full model in one setting: their description, row of the paper, and weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long and how fast one of the demonstration's networks is trained, and what its three trainings share."""
+"""Options, schedule and file format shared by the trainings of the demonstration's networks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Files that others derived from EMOTIC and CAER-S -> person records; one module a format."""
+"""Convert files that others derived from EMOTIC and CAER-S to person records; one module per format."""

@@ -1,4 +1,4 @@
-"""A derived file or folder, in one of the known formats -> person records and a sidecar."""
+"""Convert a derived file or folder, in one of the known formats, to person records and a sidecar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every derived format is read into: records, rows that are left out with their reason, and the fields that formats share.
+"""Shared by the readers of derived formats: the records, the skipped rows with their reasons, and common fields.
 
 No derived file has all that an index needs; what is missing is estimated and marked so (heads), or taken from the image (sizes).
 A row that cannot be used is left out with its reason; a file of another format is refused.

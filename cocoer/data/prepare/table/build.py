@@ -1,4 +1,4 @@
-"""Rows of any source -> a person index: checked, completed, split, and every dropped row with its reason."""
+"""Build a person index from the rows of any source: checked, completed and split, with a reason for every dropped row."""
 
 from __future__ import annotations
 

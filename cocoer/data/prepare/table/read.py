@@ -1,4 +1,4 @@
-"""Which reader a file wants: by its name's ending, and for JSON by what is in it."""
+"""Choose the reader of an annotation file by its extension, and for JSON by its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every reader of annotations gives, one row a person, and how the columns of a table become it."""
+"""The rows that every annotation reader yields, one per person, and how table columns map to them."""
 
 from __future__ import annotations
 

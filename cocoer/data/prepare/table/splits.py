@@ -1,4 +1,4 @@
-"""Train, val and test of a table: as its rows say, or made so that nothing is cut in two."""
+"""Splits of a table: taken from its rows, or made so that no group is divided."""
 
 from __future__ import annotations
 
