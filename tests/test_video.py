@@ -18,7 +18,7 @@ from cocoer.boxes import iou
 from cocoer.cli.films import frame_rate
 from cocoer.data.detect import PeopleDetector
 from cocoer.data.people import people_from_detections
-from cocoer.data.synthetic.film import draw_film
+from drawn_film import draw_film
 from cocoer.errors import MissingExtra
 from cocoer.inference.identities import Identities, clearly_seen, colours_of, distance
 from cocoer.inference.predictions import LabelRule

@@ -1,4 +1,4 @@
-"""A short film of the demo world: people who walk to and fro before a scene and cross each other, with their true boxes."""
+"""A short film of the demo world: people who cross each other before a scene, with their true boxes."""
 
 from __future__ import annotations
 
