@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_film import draw_film
 from PIL import Image
 from programs import load_program
 from scipy.optimize import linear_sum_assignment
@@ -18,7 +19,6 @@ from cocoer.boxes import iou
 from cocoer.cli.films import frame_rate
 from cocoer.data.detect import PeopleDetector
 from cocoer.data.people import people_from_detections
-from drawn_film import draw_film
 from cocoer.errors import MissingExtra
 from cocoer.inference.identities import Identities, clearly_seen, colours_of, distance
 from cocoer.inference.predictions import LabelRule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,12 +109,5 @@ def _on_sheet(box: Box, scale: float, left: int, top: int) -> tuple[float, float
 
 def _wrapped(text: str, width: int, lines: int) -> str:
     """The text in at most `lines` lines of about `width` characters."""
-    out, line = [], ""
-    for word in text.split():
-        if line and len(line) + len(word) + 1 > width:
-            out.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    out.append(line)
-    return "\n".join(out[:lines]) + (" ..." if len(out) > lines else "")
+    found = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(found[:lines]) + (" ..." if len(found) > lines else "")

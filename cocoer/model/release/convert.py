@@ -18,17 +18,16 @@ import torch
 from torch import Tensor
 
 from cocoer.config import Config
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, listed
 from cocoer.files import file_sha256, put_in_place
-from cocoer.model.build import BlankWeights, build_cocoer
+from cocoer.model.build import BlankWeights, build_cocoer, load_clip
 from cocoer.model.checkpoint import FILE_NAME, save_weights
-from cocoer.model.clip_tower import build_clip, encode_prompts
+from cocoer.model.clip_tower import build_clip, text_embeddings
 from cocoer.model.cocoer import CocoER
 from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.release.keys import CLASS_LAYER, OMEGA, KeyFates, key_fates, our_state
 from cocoer.model.release.safe_pickle import read_pickled, tensors_of
 from cocoer.model.tensor_file import require_finite
-from cocoer.names import spoken
 from cocoer.weights import places
 
 REPORT_NAME = "conversion.txt"
@@ -168,10 +167,8 @@ def _checked_fates(published: Mapping[str, Tensor], model: CocoER, blocks: int, 
         )
     if fates.missing or fates.misshapen:
         lines = [f"  missing: {key}" for key in fates.missing] + [f"  wrong shape: {line}" for line in fates.misshapen]
-        more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-        raise CheckpointError(
-            f"{WHAT} {path}: does not fit the release model: {fates}\n" + "\n".join(lines[:20]) + more
-        )
+        shown = listed(lines, 20, "\n")
+        raise CheckpointError(f"{WHAT} {path}: does not fit the release model: {fates}\n{shown}")
     return fates
 
 
@@ -204,16 +201,11 @@ def _text_embeddings(weights: Mapping[str, Tensor], config: Config, path: Path) 
     spec = config.model.vocabulary
     with BlankWeights():
         clip = build_clip(spec.tower, quick_gelu=True, with_text=True)
-    known = clip.state_dict()
-    fitting = {k: v.to(known[k].dtype) for k, v in weights.items() if k in known and v.shape == known[k].shape}
-    lacking = sorted(known.keys() - fitting.keys() - {"attn_mask"})
-    if lacking:
-        raise CheckpointError(
-            f"CLIP weights {path}: its text tower is not that of {spec.tower}: {len(lacking)} tensors missing or of another"
-            f" shape (for instance {lacking[0]})"
-        )
-    clip.load_state_dict(fitting, strict=False)
-    return encode_prompts(clip, spec.tower, [spec.prompt.format(emotion=word) for word in spoken(config.classes)])
+    try:
+        load_clip(clip, dict(weights), str(path))
+    except ValueError as err:
+        raise CheckpointError(f"{err} (the text tower of {spec.tower} is needed too)") from None
+    return text_embeddings(clip, spec.tower, config.classes, spec.prompt)
 
 
 def _named(path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from cocoer.config import Config, change_config, check_classes
 from cocoer.data.array_file import read_arrays
-from cocoer.data.batch import PersonRecord
+from cocoer.data.batch import Batch, PersonRecord, targets_of
 from cocoer.data.index import data_lines, read_index
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.datasets import DatasetEntry, find_dataset
@@ -168,7 +169,7 @@ def measure(
                 loaded.model, loader, multi_label=target.multi_label, order=keys, runtime=runtime, progress=True
             )
         else:
-            result = _zero_shot(loaded, loader, keys, runtime)
+            result = _zero_shot(loaded, loader, target, runtime)
         numbers = target_numbers(result, target, resamples)
         if kind == "model" and target.multi_label:
             numbers["labels"] = label_numbers(result, loaded)
@@ -199,24 +200,32 @@ def _at(stored: Config, target: Target, overrides: Sequence[str]) -> Config:
 
 
 @torch.inference_mode()
-def _zero_shot(loaded: Loaded, batches: Any, keys: Sequence[str], runtime: Runtime) -> Evaluation:
-    """Cosines [n, k] of CLIP's image embedding with the text embeddings that the checkpoint holds; nothing learned on top."""
+def cosines(
+    scored: Callable[[Batch], dict[str, Tensor]], batches: Iterable[Batch], target: Target, runtime: Runtime, what: str
+) -> Evaluation:
+    """Scores of CLIP without training: a batch on the device -> source -> cosines [B, k]. what: names it on the progress bar."""
+    found: dict[str, list[Tensor]] = {}
+    targets = []
+    for batch in tqdm(batches, desc=what, leave=False, disable=None):
+        targets.append(targets_of(batch))
+        for name, values in scored(batch.to(runtime.device)).items():
+            found.setdefault(name, []).append(values.cpu())
+    scores = {name: torch.cat(parts).numpy() for name, parts in found.items()}
+    return Evaluation(tuple(r.key for r in target.records), torch.cat(targets).numpy(), scores)
+
+
+def _zero_shot(loaded: Loaded, batches: Any, target: Target, runtime: Runtime) -> Evaluation:
+    """Cosines [n, k] of CLIP's image embedding with the text embeddings that the checkpoint holds."""
     branch = loaded.model.vocabulary
     if branch is None:
         raise TableError(f"weights {loaded.path}: no V-I branch, so no CLIP tower to ask; leave the zero-shot row out")
     texts = F.normalize(branch.text_embeddings.float(), dim=-1)
-    found: dict[str, list[NDArray[np.float32]]] = {CLIP_WHOLE: [], CLIP_VIEW: []}
-    targets = []
-    for batch in tqdm(batches, desc="CLIP", leave=False, disable=None):
-        here = batch.to(runtime.device)
-        for name, crops in (
-            (CLIP_WHOLE, (here.context,)),
-            (CLIP_VIEW, branch.seen(here.head, here.body, here.context)),
-        ):
-            found[name].append((branch.image_embedding(*crops) @ texts.T).cpu().numpy())
-        targets.append(batch.targets.numpy())
-    scores = {name: np.concatenate(parts) for name, parts in found.items()}
-    return Evaluation(tuple(keys), np.concatenate(targets), scores)
+
+    def scored(batch: Batch) -> dict[str, Tensor]:
+        views = {CLIP_WHOLE: (batch.context,), CLIP_VIEW: branch.seen(batch.head, batch.body, batch.context)}
+        return {name: branch.image_embedding(*crops) @ texts.T for name, crops in views.items()}
+
+    return cosines(scored, batches, target, runtime, "CLIP")
 
 
 def target_numbers(result: Evaluation, target: Target, resamples: int) -> dict[str, Any]:

@@ -9,22 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cocoer.config import DataConfig
-from cocoer.data.batch import targets_of
+from cocoer.data.batch import Batch
 from cocoer.data.loaders import PersonDataset, build_loader
 from cocoer.errors import TableError
-from cocoer.evaluation.evaluate import Evaluation
 from cocoer.files import file_sha256
 from cocoer.model.clip_tower import ENSEMBLE, TEMPLATES, text_embeddings
 from cocoer.model.vocabulary import ClipReader
 from cocoer.model.zero_shot import Tower, image_mean_std, load_tower
 from cocoer.runtime import Runtime
-from cocoer.studies.tables.measurements import Measurement, Target, stored_run, target_numbers
+from cocoer.studies.tables.measurements import Measurement, Target, cosines, stored_run, target_numbers
 from cocoer.weights import places
 
 VIEWS: tuple[str, ...] = ("image", "body")
@@ -58,32 +55,19 @@ def zero_shot(
         side = side if isinstance(side, int) else side[0]
         people = PersonDataset(target.records, target.root, target.classes, side)
         loader = build_loader(DataConfig(), target.split, batch_size, dataset=people)
-        scores: dict[str, list[Tensor]] = {}
-        targets = []
-        for batch in tqdm(loader, desc=f"CLIP {tower.title}", leave=False, disable=None):
-            here = batch.to(runtime.device)
-            targets.append(targets_of(batch))
-            for view, crop in zip(VIEWS, (here.context, here.body), strict=True):
-                seen = reader.embeddings(crop)[:, 0].cpu()
-                for name, text in texts.items():
-                    scores.setdefault(source(view, name), []).append(seen @ text.T)
-        joined = {name: torch.cat(parts).numpy() for name, parts in scores.items()}
-        keys = tuple(r.key for r in target.records)
-        result = Evaluation(keys, np.asarray(torch.cat(targets)), joined)
+
+        def scored(batch: Batch) -> dict[str, Tensor]:
+            crops = zip(VIEWS, (batch.context, batch.body), strict=True)
+            seen = {view: reader.embeddings(crop)[:, 0].cpu() for view, crop in crops}
+            return {source(view, name): e @ text.T for view, e in seen.items() for name, text in texts.items()}
+
+        result = cosines(scored, loader, target, runtime, f"CLIP {tower.title}")
         numbers = target_numbers(result, target, resamples)
         numbers["weights"] = {"file": tower.file.as_posix(), "sha256": file_sha256(tower.file), "selected_on": None}
         numbers |= {"overrides": [], "tower": tower.name, "prompt": prompt, "image_size": side}
         return Measurement(numbers, result.probabilities, result.targets)
 
     checksum = file_sha256(tower.file)
-    identity = [
-        "zero-shot",
-        tower.name,
-        tower.weights == "openai",
-        checksum,
-        target.digest,
-        prompt,
-        TEMPLATES,
-        resamples,
-    ]
+    who = ("zero-shot", tower.name, tower.weights == "openai", checksum)
+    identity = [*who, target.digest, prompt, TEMPLATES, resamples]
     return stored_run(identity, store, make)
