@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -68,12 +69,12 @@ def colour(picture: Image.Image) -> NDArray[np.float32]:
 
 def test_clip_finds_what_the_hash_does_not_and_each_pair_says_who_found_it(tmp_path: Path) -> None:
     """Red, red upside down (by CLIP), the same look in blue (by the hash), a copy (by both), green (by none)."""
-    shape = look(0).convert("L")
+    shape = rough_image(0).convert("L")
 
     def painted(picture: Image.Image, wanted: tuple[int, int, int]) -> Image.Image:
         return Image.merge("RGB", [picture.point(lambda v, c=c: v * c // 255) for c in wanted])
 
-    other = look(5).convert("L")
+    other = rough_image(5).convert("L")
     made = {
         "a_red": painted(shape, (255, 60, 60)), "b_turned": painted(shape.transpose(Image.Transpose.ROTATE_90), (255, 60, 60)),
         "c_copy": again(painted(shape, (255, 60, 60))), "d_blue": painted(shape, (40, 40, 255)),
@@ -150,7 +151,10 @@ def tree(tmp_path: Path) -> Path:
 def test_clip_looks_where_its_weights_are_at_hand_and_what_looked_is_said(
     tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare, common = script("prepare_emotic").main, ["--root", str(tree), "--heads", "estimate", "--near", "--output"]
+    prepare, common = (
+        load_program("prepare_emotic").main,
+        ["--root", str(tree), "--heads", "estimate", "--near", "--output"],
+    )
     monkeypatch.setenv("COCOER_HOME", str(tree / "empty"))
     monkeypatch.chdir(tree)
     assert prepare([*common, str(tree / "hash")]) == 0
