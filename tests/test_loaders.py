@@ -117,8 +117,8 @@ def test_evaluation_shows_every_person_once_exactly_as_cropped(data: DataConfig)
     for i, record in enumerate(records):
         crops = crop_levels(decode_image(Path(data.root) / record.image), record.body, record.head, 24)
         batch, row = batches[i // 4], i % 4
-        assert torch.equal(batch.head[row], normalise(crops.head)) and torch.equal(
-            batch.body[row], normalise(crops.body)
+        assert torch.equal(batch.head[row], normalise(crops.pixels[0])) and torch.equal(
+            batch.body[row], normalise(crops.pixels[1])
         )
         assert torch.equal(batch.head_xyxy[row], torch.from_numpy(crops.head_xyxy))
         assert batch.targets is not None

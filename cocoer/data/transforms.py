@@ -41,21 +41,6 @@ class LevelCrops:
     head_xyxy: NDArray[np.float32]
     body_xyxy: NDArray[np.float32]
 
-    @property
-    def head(self) -> NDArray[np.uint8]:
-        """uint8 [S, S, 3]."""
-        return self.pixels[HEAD]
-
-    @property
-    def body(self) -> NDArray[np.uint8]:
-        """uint8 [S, S, 3]."""
-        return self.pixels[BODY]
-
-    @property
-    def context(self) -> NDArray[np.uint8]:
-        """uint8 [S, S, 3], the whole image."""
-        return self.pixels[CONTEXT]
-
 
 def crop_levels(image: Image.Image, body: Box, head: Box, size: int) -> LevelCrops:
     """Head, body and whole image, each resized to size x size.

@@ -138,21 +138,19 @@ def before_and_after(
     if calibration is not None:
         both["after"] = replace(facts, scores=calibration(facts.scores, classes))
         out = {"fitted_on": calibration.split, "fitted_persons": calibration.persons}
-    kept: dict[str, list[tuple[float, Array]]] = {}
+    measures = {"calibration_error": weighted_calibration_error, "log_loss": weighted_log_loss}
+    numbers = {
+        when: {what: (float(measure(of, everybody)[0]), measure(of, draws)) for what, measure in measures.items()}
+        for when, of in both.items()
+    }
     for when, of in both.items():
-        measured: dict[str, Callable[[Array], Array]] = {
-            "calibration_error": lambda weights, of=of: weighted_calibration_error(of, weights),  # type: ignore[misc]
-            "log_loss": lambda weights, of=of: weighted_log_loss(of, weights),  # type: ignore[misc]
-        }
-        numbers = {what: (float(measure(everybody)[0]), measure(draws)) for what, measure in measured.items()}
-        out[when] = {what: m.interval_of(*pair, 0.0).to_dict() for what, pair in numbers.items()}
+        out[when] = {what: m.interval_of(*pair, 0.0).to_dict() for what, pair in numbers[when].items()}
         out[when]["reliability"] = reliability(of, draws)
-        for what, pair in numbers.items():
-            kept.setdefault(what, []).append(pair)
     if calibration is not None:
+        pairs = {what: (numbers["before"][what], numbers["after"][what]) for what in measures}
         out["difference"] = {
             what: m.interval_of(after[0] - before[0], after[1] - before[1]).to_dict()
-            for what, (before, after) in kept.items()
+            for what, (before, after) in pairs.items()
         }
     return out
 

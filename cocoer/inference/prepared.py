@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from cocoer.data.decode import is_demo_image
 from cocoer.data.people import people_from_detections
 from cocoer.data.transforms import LevelCrops, crop_levels
 from cocoer.errors import BoxesError, DetectorError
-from cocoer.inference.panorama import reduced_too_far
 from cocoer.outputs import PersonBoxes
 
 if TYPE_CHECKING:
@@ -28,6 +28,16 @@ NOT_FOR_PHOTOGRAPHS = (
 
 Persons = Sequence[PersonBoxes | Mapping[str, Any]]
 """Boxes of the people in one image, xyxy in its pixels: see `data.boxes_file`."""
+
+
+PANORAMA = 3.0
+"""Ratio of the longer to the shorter side from which an image counts as a panorama."""
+
+LEAST_SEEN = 224
+"""Pixels of the shorter side that the detectors should see: a person half as high then has a head of about 12."""
+
+LEAST_HEAD = 12
+"""Pixels of a head that insightface's detectors still find, about."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +103,18 @@ def _crops(image: Image.Image, who: PersonBoxes, config: Config) -> LevelCrops:
     if config.inference.channel_order == "rgb":
         return crops
     return replace(crops, pixels=np.ascontiguousarray(crops.pixels[..., ::-1]))
+
+
+def reduced_too_far(width: int, height: int, side: int) -> str:
+    """What to say of an image so long that the detectors, which see its longer side at `side` pixels, miss people in it."""
+    long, short = max(width, height), max(1, min(width, height))
+    seen = short * side / long
+    if long < PANORAMA * short or seen >= LEAST_SEEN:
+        return ""
+    better = min(4096, 32 * math.ceil(LEAST_SEEN * long / short / 32))
+    return (
+        f"the image's longer side is {long / short:.1f} times the shorter: the detectors see it reduced to"
+        f" {side} x {max(1, round(seen))} pixels and miss people"
+        f" with heads below about {math.ceil(LEAST_HEAD * long / side)} pixels of the image;"
+        f" --set inference.detector.input_size={better} finds smaller ones"
+    )

@@ -18,16 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from cocoer.data.batch import PersonRecord
-from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.annotations import ImageRow, PersonRow, write_annotations
 from cocoer.data.synthetic.drawn import mark_drawn
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.traps import add_traps
-from cocoer.data.synthetic.world import ImagePlan, Person, draw_image, plan_image
+from cocoer.data.synthetic.world import ImagePlan, Person, draw_image, plan_image, png_mark
 from cocoer.datasets import find_dataset
 from cocoer.files import write_file, write_text
 from cocoer.names import LEVELS, SPLITS
@@ -144,13 +142,10 @@ def _emotic_path(split: str, index: int) -> str:
 def _draw_one(root: Path, job: Job) -> Drawn:
     image = draw_image(job.seed, job.split, job.index, job.options, job.max_people)
     path = root / job.path
-    if path.suffix == ".jpg":
-        save = partial(image.image.save, quality=JPEG_QUALITY)
-    else:
-        mark = PngInfo()
-        mark.add_text("comment", DEMO_MARK)
-        save = partial(image.image.save, compress_level=4, pnginfo=mark)
-    write_file(path, save, durable=False)  # the sidecar says that all are there
+    options: dict[str, Any] = (
+        {"quality": JPEG_QUALITY} if path.suffix == ".jpg" else {"compress_level": 4, "pnginfo": png_mark()}
+    )
+    write_file(path, partial(image.image.save, **options), durable=False)  # the sidecar says that all are there
     return Drawn(job, *image.image.size, image.people)
 
 

@@ -9,12 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from cocoer.boxes import Box
-from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.emotions import ARCHETYPE_NAMES, WorldOptions
-from cocoer.data.synthetic.world import DrawnImage, ImagePlan, draw_image, plan_image
+from cocoer.data.synthetic.world import DrawnImage, ImagePlan, draw_image, plan_image, png_mark
 from cocoer.files import write_file, write_text
 
 SPLIT = "sheet"
@@ -53,10 +51,8 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
         sheet.paste(_tile(image), at)
         persons.append({"body": _on_sheet(image, image.people[0].body_xyxy, at),
                         "head": _on_sheet(image, image.people[0].head_xyxy, at)})  # fmt: skip
-    mark = PngInfo()
-    mark.add_text("comment", DEMO_MARK)
     drawn = sheet.quantize(256, dither=Image.Dither.NONE)
-    write_file(path, lambda unfinished: drawn.save(unfinished, optimize=True, pnginfo=mark))
+    write_file(path, lambda unfinished: drawn.save(unfinished, optimize=True, pnginfo=png_mark()))
     write_text(path.with_suffix(".boxes.json"), json.dumps({"persons": persons}, indent=2) + "\n")
 
 

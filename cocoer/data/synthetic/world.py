@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cocoer.boxes import Box
 from cocoer.data.decode import DEMO_MARK
@@ -29,15 +30,7 @@ from cocoer.data.synthetic.pen import Pen, Point
 from cocoer.data.synthetic.posture import sample_posture
 from cocoer.data.synthetic.scene import Scene, paint_foreground, sample_scene
 
-SIZES: tuple[tuple[int, int], ...] = (
-    (400, 300),
-    (420, 280),
-    (448, 336),
-    (480, 320),
-    (320, 240),
-    (360, 270),
-    (300, 320),
-)
+SIZES = ((400, 300), (420, 280), (448, 336), (480, 320), (320, 240), (360, 270), (300, 320))
 OVERSAMPLE = 2
 _MIN_VISIBLE = 12.0
 """Smallest side in pixels of a head box that is kept; below it nobody could see the face."""
@@ -72,6 +65,13 @@ class DrawnImage:
 
 def _generator(seed: int, split: str, index: int, options: WorldOptions, part: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(f"{options.dataset}/{split}/{part}".encode()), index])
+
+
+def png_mark() -> PngInfo:
+    """The comment of a drawn image, for Pillow to write into a PNG (of a JPEG it writes `info` itself)."""
+    mark = PngInfo()
+    mark.add_text("comment", DEMO_MARK)
+    return mark
 
 
 def plan_image(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> ImagePlan:

@@ -15,6 +15,7 @@ from torch import Tensor
 from cocoer.config import DataConfig
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import PersonDataset, Sample, build_dataset, collate
+from cocoer.evaluation.metrics import mean_over_classes, weighted_average_precision
 from cocoer.model.agreement import agree, undecided
 from cocoer.model.competition import compete
 from cocoer.model.losses import competition_weights
@@ -49,17 +50,10 @@ Scores = NDArray[np.float32]
 
 
 def mean_ap(scores: Scores, targets: Scores) -> float:
-    """Non-interpolated mAP, 0..1: what `metrics.average_precision` gives, for all classes at once (thousands are taken)."""
-    order = np.argsort(-scores, axis=0, kind="stable")
-    ranked = np.take_along_axis(scores, order, axis=0)
-    hits = np.cumsum(np.take_along_axis(targets, order, axis=0), axis=0, dtype=np.float64)  # [n, k]
-    ends = np.ones(scores.shape, dtype=bool)  # persons of equal score come in together, at the last of them
-    ends[:-1] = ranked[:-1] != ranked[1:]
-    precision = np.where(ends, hits / np.arange(1, len(scores) + 1)[:, None], 0.0)
-    before = np.maximum.accumulate(np.vstack([np.zeros((1, scores.shape[1])), np.where(ends, hits, 0.0)]), axis=0)[:-1]
-    found = hits[-1] > 0
-    each = (precision * np.where(ends, hits - before, 0.0)).sum(0)[found] / hits[-1][found]
-    return float(each.mean())
+    """Non-interpolated mAP, 0..1; as `metrics.average_precision`, but fast enough for the thousands that are taken."""
+    columns = zip(scores.T.astype(np.float64), targets.T.astype(np.float64), strict=True)
+    each = [weighted_average_precision(said, true, np.ones((1, len(said))))[0] for said, true in columns]
+    return mean_over_classes(np.array(each))
 
 
 def accuracy(scores: Scores, targets: Scores) -> float:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cocoer.data.prepare.table.rows import Row
+from cocoer.data.prepare.table.rows import IMAGE_ENDINGS, Row
 from cocoer.data.prepare.table.splits import split_named
 from cocoer.errors import AnnotationError
-
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def read_folders(root: Path) -> Iterator[Row]:
@@ -22,7 +20,7 @@ def read_folders(root: Path) -> Iterator[Row]:
     top = sorted(p for p in root.iterdir() if p.is_dir())
     by_split = bool(top) and all(split_named(p.name) for p in top)
     found = False
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in _ENDINGS):
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS):
         found = True
         inside = path.relative_to(root).parts
         split = inside[0] if by_split and len(inside) > 1 else ""
@@ -33,4 +31,6 @@ def read_folders(root: Path) -> Iterator[Row]:
         else:
             yield Row(name, name, (rest[0],), split=split)
     if not found:
-        raise AnnotationError(f"--folder {root}: wanted images ({', '.join(_ENDINGS)}) in class folders, found none")
+        raise AnnotationError(
+            f"--folder {root}: wanted images ({', '.join(IMAGE_ENDINGS)}) in class folders, found none"
+        )

@@ -10,10 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cocoer.data.prepare.table.rows import Reading, Row, box_in, known_column, text_in
+from cocoer.data.prepare.table.rows import IMAGE_ENDINGS, Reading, Row, box_in, known_column, text_in
 from cocoer.errors import AnnotationError
-
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def read_label_studio(path: Path, tasks: Sequence[Any], reading: Reading) -> Iterator[Row]:
@@ -82,7 +80,9 @@ def _image_of(task: Mapping[str, Any], key: str | None) -> str:
     if key is not None and key not in data:
         raise ValueError(f"--columns image={key}: the task's data has the keys {', '.join(data)}")
     texts = [str(data[key])] if key else [str(v) for v in data.values() if isinstance(v, str)]
-    address = next((t for t in texts if key or urlsplit(t).path.lower().endswith(_ENDINGS) or "local-files" in t), None)
+    address = next(
+        (t for t in texts if key or urlsplit(t).path.lower().endswith(IMAGE_ENDINGS) or "local-files" in t), None
+    )
     if address is None:
         raise ValueError("no image in the task's data; say which key it is with --columns image=KEY")
     parts = urlsplit(address)

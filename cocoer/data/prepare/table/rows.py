@@ -31,6 +31,9 @@ _USUAL: dict[str, tuple[str, ...]] = {
 """Column names that are recognised without `--columns`."""
 
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
 @dataclass(frozen=True)
 class Row:
     """One annotated person, as written. where: the place in the file, for messages.
