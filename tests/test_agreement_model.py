@@ -16,7 +16,7 @@ from cocoer.errors import CheckpointError, ConfigError
 from cocoer.evaluation.evaluate import _columns
 from cocoer.export.onnx_export import export_model, largest_difference
 from cocoer.export.onnx_model import load_exported
-from cocoer.inference.predictions import LabelRule, Scores, answers_of
+from cocoer.inference.predictions import LabelRule, Scores, answers_of, placed
 from cocoer.model.agreement import Agreement, agree, vote_label
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, save_weights
@@ -156,7 +156,7 @@ def test_a_person_does_not_depend_on_its_neighbours_and_training_gives_gradients
 def test_every_person_says_which_rule_decided(changes: tuple[str, ...], rule: str) -> None:
     model, told = tiny_model(*changes), LabelRule.of(tiny_config(*changes))
     for answer in answers_of(Scores.of_output(answers(model, people(2)), True), told):
-        assert answer.prediction(0, PersonBoxes((0, 0, 9, 9), (1, 1, 3, 3)), {}).to_dict()["rule"] == rule
+        assert placed(answer, 0, PersonBoxes((0, 0, 9, 9), (1, 1, 3, 3)), {}).to_dict()["rule"] == rule
 
 
 def test_a_blank_person_gets_the_status(tmp_path: Path) -> None:
@@ -165,10 +165,10 @@ def test_a_blank_person_gets_the_status(tmp_path: Path) -> None:
     boxes = torch.tensor([[0.0, 0, 40, 40]])
     mixed = tuple(torch.cat([a[:1], b]) for a, b in zip(people(1), (blank, blank, blank, boxes, boxes), strict=True))
     (first, second) = answers_of(Scores.of_output(answers(model, mixed), True), LabelRule.of(tiny_config()))
-    assert not first.equal_readings and second.equal_readings
+    assert first.status == "ok" and second.status == "equal_readings"
     assert second.competition is not None and second.competition.exclusion == ("head", "body", "context")
     plain = answers_of(Scores.of_output(answers(tiny_model(), mixed), True), LabelRule.of(tiny_config()))
-    assert not any(answer.equal_readings for answer in plain)
+    assert not any(answer.status == "equal_readings" for answer in plain)
 
 
 @pytest.mark.parametrize("gate", [False, True])

@@ -26,7 +26,7 @@ from cocoer.data.transforms import crop_levels, make_batch
 from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import BoxesError, CheckpointError, ConfigError, ImageError, MissingWeights
 from cocoer.inference.pipeline import predict_many
-from cocoer.inference.predictions import LabelRule, Scores, answers_of
+from cocoer.inference.predictions import LabelRule, Scores, answers_of, placed
 from cocoer.names import LEVELS
 from cocoer.outputs import SOURCES, PersonBoxes, PersonPrediction
 
@@ -59,7 +59,7 @@ def test_an_empty_pseudo_label_gives_no_exclusion_sequence() -> None:
     by_source = {source: np.full((2, 2), 0.4, np.float32) for source in SOURCES}
     judged, silent = answers_of(Scores(by_source, np.array([[0.0, 1.0], [0.0, 0.0]]), found), rule)
     boxes = PersonBoxes((0, 0, 9, 9), (1, 1, 3, 3))
-    first, second = judged.prediction(0, boxes, {}), silent.prediction(1, boxes, {})
+    first, second = placed(judged, 0, boxes, {}), placed(silent, 1, boxes, {})
     assert first.competition is not None and first.competition.exclusion == ("context", "body", "head")
     assert (first.status, first.message) == ("ok", "")
     assert (

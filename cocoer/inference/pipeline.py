@@ -22,10 +22,10 @@ from cocoer.data.inputs import InputItem
 from cocoer.data.transforms import LevelCrops
 from cocoer.errors import CocoerError, ImageError, one_line
 from cocoer.export.onnx_file import OnnxFile
-from cocoer.inference.predictions import Answer
+from cocoer.inference.predictions import error_prediction
 from cocoer.inference.prepared import PreparedImage
 from cocoer.inference.recognizer import Recognizer
-from cocoer.outputs import ImageResult
+from cocoer.outputs import ImageResult, PersonPrediction
 
 PersonsOf = Callable[[InputItem], "list[Any] | None"]
 """The boxes that the user gave for an item, or None where people are to be detected. May raise BoxesError."""
@@ -63,8 +63,8 @@ class _Waiting:
     prepared: PreparedImage | None = None
     image: Image.Image | None = None
     fault: str = ""
-    answers: dict[int, Answer | str] = field(default_factory=dict)
-    """By the person's number; a text says why there is none."""
+    answers: dict[int, PersonPrediction] = field(default_factory=dict)
+    """By the person's number."""
 
     @property
     def unanswered(self) -> list[tuple[int, LevelCrops]]:
@@ -124,22 +124,21 @@ def _score(recognizer: Recognizer, waiting: Iterable[_Waiting]) -> None:
     everyone = ((entry, number, crops) for entry in waiting for number, crops in entry.unanswered)
     batch = list(islice(everyone, recognizer.config.inference.batch_size))
     try:
-        answers: list[Answer | str] = [*recognizer.score([crops for *_, crops in batch])]
+        answers = recognizer.score([crops for *_, crops in batch])
     except Exception as err:  # noqa: BLE001 - whatever it was (no memory left, a fault in a library), the others go on
-        fault = _told(batch[0][0].item.name, err)
-        answers = [
-            _scored_alone(recognizer, entry.item, crops) if len(batch) > 1 else fault for entry, _, crops in batch
-        ]
+        fault = error_prediction(0, _told(batch[0][0].item.name, err))
+        alone = len(batch) == 1
+        answers = [fault if alone else _scored_alone(recognizer, entry.item, crops) for entry, _, crops in batch]
     for (entry, number, _), answer in zip(batch, answers, strict=True):
         entry.answers[number] = answer
 
 
-def _scored_alone(recognizer: Recognizer, item: InputItem, crops: LevelCrops) -> Answer | str:
+def _scored_alone(recognizer: Recognizer, item: InputItem, crops: LevelCrops) -> PersonPrediction:
     """One person's answer, or what went wrong."""
     try:
         return recognizer.score([crops])[0]
     except Exception as err:  # noqa: BLE001 - as above
-        return _told(item.name, err)
+        return error_prediction(0, _told(item.name, err))
 
 
 def _told(name: str, err: Exception) -> str:

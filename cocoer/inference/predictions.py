@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,45 +72,7 @@ class LabelRule:
         return tuple(name for name, p in probabilities.items() if p > limits.get(name, common))
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the model says of one person, as plain numbers; see `PersonPrediction` for the fields."""
-
-    labels: Mapping[str, tuple[str, ...]]
-    probabilities: Mapping[str, Mapping[str, float]]
-    competition: CompetitionRecord | None
-    pseudo_label: tuple[str, ...]
-    finite: bool
-    equal_readings: bool = False
-
-    def prediction(self, person: int, boxes: PersonBoxes, preprocess: Mapping[str, object]) -> PersonPrediction:
-        """With the person's number and boxes. Scores that are not finite make it an error."""
-        if not self.finite:
-            message = (
-                "the model gave scores that are not finite numbers; check the weights with `cocoer weights verify`"
-            )
-            return error_prediction(person, message, boxes)
-        return PersonPrediction(
-            person=person,
-            labels=self.labels,
-            probabilities=self.probabilities,
-            competition=self.competition,
-            boxes=boxes,
-            status=self._status(boxes),
-            message={"equal_readings": _EQUAL, "no_pseudo_label": _NO_LABEL}.get(self._status(boxes), ""),
-            pseudo_label=self.pseudo_label,
-            preprocess=preprocess,
-        )
-
-    def _status(self, boxes: PersonBoxes) -> str:
-        """What a reader of the result must know first; whether the head was estimated, the boxes say too."""
-        if self.equal_readings:
-            return "equal_readings"
-        if self.competition is not None and not self.competition.exclusion:
-            return "no_pseudo_label"
-        return "no_face_estimated" if boxes.head_source == "estimated" else "ok"
-
-
+_NOT_FINITE = "the model gave scores that are not finite numbers; check the weights with `cocoer weights verify`"
 _NO_LABEL = "the pseudo label is empty, so the levels cannot be judged and there is no exclusion sequence"
 _EQUAL = (
     "CLIP reads all levels alike, so the exclusion sequence is the default order head, body, context and has no meaning"
@@ -120,6 +82,17 @@ _EQUAL = (
 def error_prediction(person: int, message: str, boxes: PersonBoxes | None = None) -> PersonPrediction:
     """The row of a person that could not be scored."""
     return PersonPrediction(person, {}, {}, None, boxes, status="error", message=message)
+
+
+def placed(
+    answer: PersonPrediction, person: int, boxes: PersonBoxes, preprocess: Mapping[str, object]
+) -> PersonPrediction:
+    """An answer of `answers_of` with the person's number and boxes; the status tells of an estimated head."""
+    if answer.status == "error":
+        return replace(answer, person=person, boxes=boxes)
+    estimated = answer.status == "ok" and boxes.head_source == "estimated"
+    status = "no_face_estimated" if estimated else answer.status
+    return replace(answer, person=person, boxes=boxes, status=status, preprocess=preprocess)
 
 
 def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:
@@ -182,33 +155,35 @@ class Scores:
         return np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in looked_at])
 
 
-def answers_of(scores: Scores, rule: LabelRule) -> list[Answer]:
-    """One `Answer` per person of a forward pass, in order."""
+def answers_of(scores: Scores, rule: LabelRule) -> list[PersonPrediction]:
+    """One prediction per person of a forward pass, in order, without number and boxes (`placed`).
+
+    Scores that are not finite give an error in its place.
+    """
     rows = {source: values.tolist() for source, values in scores.probabilities.items()}
     persons = len(rows["pred"])
     told = rows
     if rule.calibration is not None:
         told = rows | {"pred": rule.calibration(scores.probabilities["pred"], rule.classes).tolist()}
     records = _competition_records(scores, persons, rule.competition)
-    pseudo = scores.pseudo_label.tolist() if scores.pseudo_label is not None else None
+    pseudo = scores.pseudo_label.tolist() if scores.pseudo_label is not None else [()] * persons
     equal = scores.undecided.tolist() if scores.undecided is not None else [False] * persons
     out = []
     for person, good in enumerate(scores.finite.tolist()):
+        if not good:
+            out.append(error_prediction(person, _NOT_FINITE))
+            continue
         by_source, by_source_told = (
             {s: dict(zip(rule.classes, values[person], strict=True)) for s, values in of.items()} for of in (rows, told)
         )
-        out.append(
-            Answer(
-                labels={s: rule.labels(s, by_name) for s, by_name in by_source.items()},
-                probabilities=by_source_told,
-                competition=records[person],
-                pseudo_label=tuple(n for n, y in zip(rule.classes, pseudo[person], strict=True) if y > 0.5)
-                if pseudo
-                else (),
-                finite=good,
-                equal_readings=equal[person],
-            )
+        labels = {s: rule.labels(s, by_name) for s, by_name in by_source.items()}
+        label = tuple(n for n, y in zip(rule.classes, pseudo[person], strict=False) if y > 0.5)
+        record = records[person]
+        silent = record is not None and not record.exclusion
+        status, message = (
+            ("equal_readings", _EQUAL) if equal[person] else ("no_pseudo_label", _NO_LABEL) if silent else ("ok", "")
         )
+        out.append(PersonPrediction(person, labels, by_source_told, record, None, status, message, label))
     return out
 
 

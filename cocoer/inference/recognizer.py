@@ -26,8 +26,8 @@ from cocoer.export.onnx_file import OnnxFile, check_switches
 from cocoer.inference.answers import People
 from cocoer.inference.hub import HubMethods
 from cocoer.inference.parts import load_parts
-from cocoer.inference.predictions import Answer, LabelRule, Scores, answers_of, error_prediction
-from cocoer.inference.prepared import Persons, PreparedImage, PreparedPerson, prepare_image
+from cocoer.inference.predictions import LabelRule, Scores, answers_of, error_prediction, placed
+from cocoer.inference.prepared import Persons, PreparedImage, prepare_image
 from cocoer.outputs import SYNTHETIC, ImageResult, PersonPrediction
 from cocoer.weights.catalog import DEMO_CHECKPOINT, detector_settings
 from cocoer.weights.routes import detector_for, named_checkpoint
@@ -262,7 +262,7 @@ class Recognizer(HubMethods):
             for n, (_, image) in enumerate(images) if isinstance(image, PreparedImage)
             for person, crops in image.crops.items()
         }  # fmt: skip
-        answers: list[dict[int, Answer | str]] = [{} for _ in images]
+        answers: list[dict[int, PersonPrediction]] = [{} for _ in images]
         for (n, person), answer in zip(crops, self.score(list(crops.values())), strict=True):
             answers[n][person] = answer
         out = []
@@ -279,9 +279,9 @@ class Recognizer(HubMethods):
         self._check_process()
         return prepare_image(image, persons, self.config, lambda: self.detector)
 
-    def score(self, crops: Sequence[LevelCrops]) -> list[Answer]:
+    def score(self, crops: Sequence[LevelCrops]) -> list[PersonPrediction]:
         """What the model says of each person, in order; at most `inference.batch_size` persons per forward pass."""
-        out: list[Answer] = []
+        out: list[PersonPrediction] = []
         step = self.config.inference.batch_size
         for start in range(0, len(crops), step):
             part = crops[start : start + step]
@@ -295,7 +295,11 @@ class Recognizer(HubMethods):
         return out
 
     def result(
-        self, name: str, prepared: PreparedImage | str, answers: Mapping[int, Answer | str], frame: int | None = None
+        self,
+        name: str,
+        prepared: PreparedImage | str,
+        answers: Mapping[int, PersonPrediction],
+        frame: int | None = None,
     ) -> ImageResult:
         """What is said of one image; prepared: a text says why nothing is. answers: as `predictions` takes them."""
         if isinstance(prepared, str):
@@ -304,19 +308,14 @@ class Recognizer(HubMethods):
         rows, size = tuple(self.predictions(prepared, answers)), (prepared.width, prepared.height)
         return ImageResult(name, *size, rows, message=prepared.remark, model=about, frame=frame)
 
-    def predictions(self, prepared: PreparedImage, answers: Mapping[int, Answer | str]) -> list[PersonPrediction]:
-        """The rows of one image.
-
-        answers: of the persons without a fault, by their number, as `PreparedImage.crops`; a text says why there is none.
-        """
-        rows = [self._prediction(number, who, answers) for number, who in enumerate(prepared.persons)]
+    def predictions(self, prepared: PreparedImage, answers: Mapping[int, PersonPrediction]) -> list[PersonPrediction]:
+        """The rows of one image. answers: of the persons without a fault, by their number, as `PreparedImage.crops`."""
+        rows = [
+            error_prediction(number, who.fault) if who.boxes is None
+            else placed(answers[number], number, who.boxes, self.preprocess)
+            for number, who in enumerate(prepared.persons)
+        ]  # fmt: skip
         return [replace(row, synthetic=self.synthetic) for row in rows]
-
-    def _prediction(self, number: int, who: PreparedPerson, answers: Mapping[int, Answer | str]) -> PersonPrediction:
-        answer = answers[number] if who.boxes is not None else who.fault
-        if who.boxes is None or isinstance(answer, str):
-            return error_prediction(number, str(answer), who.boxes)
-        return answer.prediction(number, who.boxes, self.preprocess)
 
     def predict_tensors(self, batch: Batch) -> ModelOutput:
         """The inside door: crops [B, 3, S, S] and boxes in the S x S frame -> everything the model knows, on the model's device.

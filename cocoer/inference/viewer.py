@@ -22,7 +22,6 @@ from cocoer.data.decode import decode_image
 from cocoer.data.transforms import LevelCrops, make_batch
 from cocoer.errors import BoxesError, ViewError
 from cocoer.inference.explain import explain
-from cocoer.inference.predictions import Answer
 from cocoer.inference.recognizer import Recognizer
 from cocoer.outputs import Explanation, ImageResult
 
@@ -85,7 +84,7 @@ class Viewer:
             recognizer = self.recognizer
             prepared = recognizer.prepare(image, given)
             scored = prepared.crops
-            answers: dict[int, Answer | str] = dict(zip(scored, recognizer.score(list(scored.values())), strict=True))
+            answers = dict(zip(scored, recognizer.score(list(scored.values())), strict=True))
             crops = tuple(who.crops for who in prepared.persons)
             result = recognizer.result(path.name, prepared, answers)
             viewed = ViewedImage(secrets.token_urlsafe(16), image, result, crops)

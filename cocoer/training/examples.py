@@ -10,7 +10,7 @@ import torch
 from cocoer.config import Config
 from cocoer.data.batch import PersonRecord
 from cocoer.data.loaders import PersonDataset, collate
-from cocoer.inference.predictions import LabelRule, Scores, answers_of
+from cocoer.inference.predictions import LabelRule, Scores, answers_of, placed
 from cocoer.model.level_model import LevelModel
 from cocoer.outputs import PersonBoxes, PersonPrediction
 from cocoer.runtime import Runtime
@@ -44,5 +44,5 @@ def examples(
     for i, answer in zip(chosen, answers_of(scores, LabelRule.of(config)), strict=True):
         record = people.records[i]
         boxes = PersonBoxes(record.body, record.head, head_source=record.head_source)
-        out.append(Example(record, answer.prediction(record.person, boxes, {})))
+        out.append(Example(record, placed(answer, record.person, boxes, {})))
     return out
