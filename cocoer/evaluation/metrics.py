@@ -194,12 +194,16 @@ def break_even_thresholds(scores: NDArray[np.floating], targets: NDArray[np.floa
 
 def f1_per_class(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> Array:
     """F1 of every class, [k]; 0 where there is neither a predicted nor a true positive. predicted: [n, k]."""
-    return np.asarray(sk.f1_score(np.asarray(targets) > 0.5, predicted, average=None, zero_division=0.0))
+    true = np.asarray(targets) > 0.5  # scikit-learn's takes one class for two
+    both, sizes = (predicted & true).sum(axis=0), predicted.sum(axis=0) + true.sum(axis=0)
+    return np.divide(2.0 * both, sizes, out=np.zeros(len(sizes)), where=sizes > 0)
 
 
 def jaccard(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> float:
     """Mean over persons of |predicted and true| / |predicted or true|; a person with neither counts 1."""
-    return float(sk.jaccard_score(np.asarray(targets) > 0.5, predicted, average="samples", zero_division=1.0))
+    true = np.asarray(targets) > 0.5
+    both, either = (predicted & true).sum(axis=1), (predicted | true).sum(axis=1)
+    return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
 
 
 def expected_calibration_error(
