@@ -59,7 +59,7 @@ def read_arrays(path: str | Path, largest: int = LARGEST) -> dict[str, NDArray[A
 
 
 def _refuse_endless(path: str | Path) -> None:
-    """ValueError for a pipe or a device, which may wait or go on for ever."""
+    """ValueError for a pipe or a device, which may block or never end."""
     if not hasattr(path, "read") and os.path.exists(path) and not os.path.isfile(path):
         raise ValueError("is a folder, pipe or device")
 

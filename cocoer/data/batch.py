@@ -48,7 +48,7 @@ class PersonRecord:
 
     @property
     def contradicted_level(self) -> str | None:
-        """The level that contradicts the label, as synthetic scenes know it; None for nobody's and on photographs."""
+        """The level that contradicts the label, known for synthetic scenes only; None where no level does, and on photographs."""
         level: str | None = (self.extra.get("synthetic") or {}).get("contradicted_level")
         return level
 

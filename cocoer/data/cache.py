@@ -123,7 +123,7 @@ def _is_current(target: Path, wanted: str) -> bool:
 def _build(
     folder: Path, split: str, records: Sequence[PersonRecord], root: Path, size: int, allow_outside: bool
 ) -> None:
-    """Decode every image once, whoever is in it, in threads."""
+    """Decode every image once, for all persons in it, in threads."""
     by_image: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
         by_image[record.image].append(index)

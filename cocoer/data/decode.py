@@ -253,7 +253,7 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
 
 
 def _never_ends(path: str | os.PathLike[str]) -> bool:
-    """Whether a path leads to something that may wait or go on for ever. What is missing or no path at all is said later."""
+    """Whether a path is a pipe, socket or device, which may block or never end. Missing paths are reported later."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):

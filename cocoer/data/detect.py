@@ -173,7 +173,7 @@ def _model_zoo() -> ModuleType:
     """insightface's loader of detectors.
 
     The package imports its `app` by itself, which nothing here uses and which brings in SciPy and scikit-image: three
-    quarters of a second of the first answer. So an empty module stands in its place meanwhile; whoever imports it later gets it.
+    quarters of a second of the first answer. So an empty module takes its place during the import.
     """
     if _APP in sys.modules or "insightface" in sys.modules:
         return importlib.import_module("insightface.model_zoo")

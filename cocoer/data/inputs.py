@@ -199,7 +199,7 @@ class _Walk:
             yield from self._video(path, name, stem)
             return
         fault = ""
-        if not _is_file(path):  # reading a pipe or a device could wait for ever
+        if not _is_file(path):  # reading a pipe or a device could block
             what = "wanted a file, got a pipe or device" if _exists(path) else "no such file; check the path"
             fault = f"{name}: {what}"
         yield from self._item(name, stem, source=path, fault=fault)

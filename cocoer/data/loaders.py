@@ -47,7 +47,7 @@ class Sample:
 
 
 def target_matrix(records: Sequence[PersonRecord], classes: Sequence[str]) -> Tensor | None:
-    """Labels as float32 [N, k] of 0 and 1, or None where nobody has a label.
+    """Labels as float32 [N, k] of 0 and 1, or None where no person has a label.
 
     Where a person has exactly one label (CAER-S), there is one 1 a row; another count is an IndexFileError that names the person.
     """

@@ -39,7 +39,7 @@ class PersonBatchSampler(Sampler[list[PersonDraw]]):
 
     Training (`shuffle`): every rank gets the same number of batches. A last global batch with fewer persons than processes is
     topped up from the start of the order. Evaluation: every person exactly once; a rank may get one batch less.
-    Iterating does not move the state, because loader workers read ahead: whoever consumes calls `state_after`.
+    Iterating does not move the state, because loader workers read ahead: the consumer calls `state_after`.
     """
 
     def __init__(

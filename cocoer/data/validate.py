@@ -103,7 +103,7 @@ def splits_to_check(index: Path, data: DataConfig | None) -> tuple[list[str], st
 
 
 def _label_faults(records: Sequence[PersonRecord], classes: ClassNames) -> list[str]:
-    """Persons with another number of labels than one, where one is wanted and anybody has labels at all."""
+    """Persons without exactly one label, for a single-label data set in which any person has labels."""
     if classes.multi_label or not any(record.labels for record in records):
         return []
     return [f"{r.key}: {', '.join(r.labels) or 'none'}" for r in records if len(set(r.labels)) != 1]

@@ -35,7 +35,7 @@ class Evaluation:
 
     targets: [n, k]. probabilities: source (`outputs.SOURCES`, and `late_fusion`) -> [n, k].
     losses: L_hier per level [n, 3]; weights: lambda [n, rounds, 3]; exclusion: level indices, first to leave first [n, 3], -1
-    for a person whose pseudo label is empty: nothing judges its levels, so nobody leaves for a reason;
+    for a person whose pseudo label is empty, against which no level can be judged;
     delta_norm: [n]; pseudo_label: [n, k]. Those five are None where nothing competed.
     """
 

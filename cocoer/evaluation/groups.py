@@ -147,14 +147,14 @@ def confidence_of(facts: Facts) -> tuple[Array, Array]:
 
 
 def weighted_share(weights: Array, yes: Array) -> Array:
-    """Weighted mean of a 0/1 value per person, [R]; NaN for a draw without anybody."""
+    """Weighted mean of a 0/1 value per person, [R]; NaN for a draw without persons."""
     total = weights.sum(1)
     return np.divide(weights @ yes, total, out=np.full(len(weights), np.nan), where=total > 0)
 
 
 def measures(facts: Facts) -> dict[str, Callable[[Array], Array]]:
     """Name -> the number under person weights [R, n] -> [R]: headline, calibration error, shares of detected and estimated heads
-    (numbers that depend on a detector; only where somebody's head is) and of the level that leaves first.
+    (numbers that depend on a detector; only where a head was) and of the level that leaves first.
     """
     out: dict[str, Callable[[Array], Array]] = {
         "mAP" if facts.multi_label else "accuracy": lambda w: weighted_headline(facts, w),
@@ -207,7 +207,7 @@ def group_numbers(
 
 
 def chance(targets: Array, multi_label: bool) -> float:
-    """What an answer that is the same for everybody reaches: mean share of positives, or the share of the largest class."""
+    """The score of a constant prediction: mean share of positives, or the share of the largest class."""
     share = targets.mean(0)
     return m.mean_over_classes(np.where(share > 0, share, np.nan)) if multi_label else float(share.max())
 

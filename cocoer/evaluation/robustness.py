@@ -34,7 +34,7 @@ def robustness(
 ) -> dict[str, Any]:
     """Numbers of every damage beside those without.
 
-    clean: the evaluation of `records`; evaluated: the same under a damage. Persons whose levels nobody judged (-1) do not
+    clean: the evaluation of `records`; evaluated: the same under a damage. Persons without a pseudo label (-1) do not
     count in shares of leaving. Returns {"metric", "clean": numbers, "conditions": [numbers]}; numbers: `headline` and `first`
     (level -> share that leaves first). A condition also has kind, strength, where, `difference` (headline minus the clean one)
     and, where one level is damaged, `level`, `damaged_first` (share of persons whose damaged level leaves first),
@@ -106,7 +106,7 @@ def leaves_first(facts: Facts, weights: Array, level: int) -> Array:
 
 
 def _consistent(records: Sequence[PersonRecord]) -> NDArray[np.bool_] | None:
-    """Whether no level contradicts the person's label, [n]; None where nobody says (photographs)."""
+    """Whether no level contradicts the person's label, [n]; None where it is unknown (photographs)."""
     if not any("synthetic" in record.extra for record in records):
         return None
     made: list[dict[str, Any]] = [record.extra.get("synthetic") or {} for record in records]

@@ -29,7 +29,7 @@ def source_scores(evaluation: Evaluation, multi_label: bool) -> dict[str, float]
 def exclusion_shares(exclusion: NDArray[np.int64]) -> dict[str, dict[str, float]]:
     """Place of leaving (`first`, `second`, `survivor`) -> level -> share of persons, as in the paper's Table 5.
 
-    Of the persons whose levels were judged; NaN shares where nobody's were.
+    Over the persons with a pseudo label; NaN where there are none.
     """
     exclusion = exclusion[exclusion[:, 0] >= 0]
     return {
@@ -154,7 +154,7 @@ def contradiction(evaluation: Evaluation, contradicted: Sequence[str | None], re
 
     contradicted: per person the contradicting level's name, or None. Only persons with one, whose levels were judged, count;
     chance is 1/3.
-    Empty where nobody contradicts or nothing competed.
+    Empty where no level contradicts or there was no competition.
     """
     level = np.array([-1 if name is None else LEVELS.index(name) for name in contradicted])
     if evaluation.exclusion is None or not (level >= 0).any():

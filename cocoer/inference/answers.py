@@ -34,7 +34,7 @@ class People(list[PersonPrediction]):
         return to_frame([self])
 
     def drawing(self) -> Image.Image:
-        """The image with everybody's boxes and emotions. Raises ImageError where the image cannot be read (again)."""
+        """The image with all people's boxes and emotions. Raises ImageError where the image cannot be read (again)."""
         from cocoer.report.draw import draw_result
 
         return draw_result(decode_image(self.source), self.result)

@@ -1,7 +1,7 @@
 """Correct a tracker's ids when people cross, by the colours of their clothes.
 
-A tracker that goes by overlap alone exchanges ids where two boxes nearly coincide, and gives a new id to whoever was hidden long.
-Here every id has a colour histogram of the body, learned while nobody stands in front of it, and frame by frame the ids
+A tracker based on overlap alone exchanges ids where two boxes nearly coincide, and gives a new id to a person hidden for long.
+Here every id has a colour histogram of the body, updated while the body is not occluded, and frame by frame the ids
 of those who are clearly seen are dealt out anew where the colours say so by a margin.
 """
 
@@ -30,7 +30,7 @@ CLEAR = 0.15
 """Share of a body that another box may cover for the body to count as clearly seen."""
 
 FORGOTTEN_S = 20.0
-"""Seconds after which somebody who is gone is forgotten."""
+"""Seconds after which the colours of an absent person are dropped."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Identities:
         self._next = 1
 
     def __call__(self, raw: Sequence[int], bodies: Sequence[Box], image: Image.Image, now: float) -> list[int | None]:
-        """The id of each person, None for somebody new who is not clearly seen yet. raw: the tracker's ids, all different,
+        """The id of each person, None for a new person who is not clearly visible yet. raw: the tracker's ids, all different,
         and below 0 for those to whom it gives none yet.
         bodies: boxes in pixels of `image`. now: seconds."""
         if not raw:

@@ -142,7 +142,7 @@ def _scored_alone(recognizer: Recognizer, item: InputItem, crops: LevelCrops) ->
 
 
 def _told(name: str, err: Exception) -> str:
-    """A fault that nobody foresaw, on one line; its traceback goes to the log, where --debug shows it."""
+    """An unexpected fault, on one line; its traceback goes to the log, where --debug shows it."""
     LOG.debug("%s: %s", name, type(err).__name__, exc_info=err)
     if isinstance(err, MemoryError):
         return f"{name}: does not fit into memory; make the image smaller"

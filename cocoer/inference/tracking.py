@@ -25,7 +25,7 @@ SMOOTHING_S = 0.5
 """Seconds after which a frame's weight in the smoothed probabilities has fallen to 1/e."""
 
 LOST_S = 1.0
-"""Seconds for which somebody may be hidden and keep the id."""
+"""Seconds for which a person may be hidden and keep the id."""
 
 LEAST_SCORE = 0.5
 """Detections below this only continue a track."""
@@ -120,7 +120,7 @@ class FrameTracker:
 
 
 def _score(body: float | None, head: float | None) -> float:
-    """How sure a detection is; boxes that somebody gave are certain."""
+    """The score of a detection; given boxes have 1."""
     return 1.0 if body is None and head is None else max(body or 0.0, head or 0.0)
 
 

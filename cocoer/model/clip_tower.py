@@ -74,7 +74,7 @@ def _architecture(tower: str, with_text: bool) -> str:
 
 
 def build_clip(tower: str, quick_gelu: bool, with_text: bool) -> nn.Module:
-    """An open_clip model with random weights; without text its text tower is a placeholder that nobody reads.
+    """An open_clip model with random weights; without text its text tower is an unused placeholder.
 
     Nothing is fetched. Raises ConfigError for a tower that cannot be built.
     """

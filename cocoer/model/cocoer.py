@@ -180,7 +180,7 @@ class CocoER(LevelModel):
         return attention_maps(self.level_tokens(head, body, context), head_xyxy, body_xyxy)
 
     def _without_vocabulary(self, levels: LevelStack) -> ModelOutput:
-        """Ablation without V-I: nobody gives a pseudo label, so nothing competes and the plain features are fused."""
+        """Ablation without V-I: there is no pseudo label, so no competition, and the plain features are fused."""
         fused = levels.z.flatten(1)  # [B, 3d]
         return ModelOutput(self.fusion(fused), levels.logits, None, None, levels.z, levels.z, fused, None)
 

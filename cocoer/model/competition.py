@@ -171,7 +171,7 @@ def both_rounds(gram: Tensor, losses: Tensor, exclusion: Tensor) -> Tensor:
 
 
 def without_direction(competition: PaperCompetition) -> PaperCompetition:
-    """Ablation without competition: the same losses, but delta is 0 and nobody's share of it is reported.
+    """Ablation without competition: the same losses, but delta is 0 and all simplex weights are reported as 0.
 
     Coordination then takes every mapping's step through its own, unchanged prediction layer.
     """
@@ -187,7 +187,7 @@ def exclusion_sequence(losses: Tensor, equal: float = 0.0) -> Tensor:
     """Order in which levels leave, survivor last: losses [B, L] -> level indices [B, L], int64, no gradient.
 
     The largest loss leaves first; of equal losses the first level. equal: losses that differ by no more count as equal.
-    A person with a non-finite loss gets -1 throughout: nobody is chosen on such numbers.
+    A person with a non-finite loss gets -1 for all levels, because such losses order nothing.
     """
     losses = losses.detach()
     finite = torch.isfinite(losses).all(-1, keepdim=True)

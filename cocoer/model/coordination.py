@@ -35,7 +35,7 @@ def coordinate(
     """Refined level features after the update of prediction layer and mapping (Algorithm 1, second half).
 
     preactivation: h = A x + a, [B, L, d].    input_sq_norm: |x|^2 of the mapping's input, [B, L] (read by `raw` alone).
-    update: `one` all levels; `two` only the excluded levels; `none` nobody.
+    update: `one` all levels; `two` only the excluded levels; `none` no level.
     step_rule `raw`: Algorithm 1 to the letter, theta + step * delta, A - step * v x', a - step * v.
     step_rule `relative`: the prediction layer moves by step * its Frobenius norm along delta, the pre-activation by
     step * |h| against v; a level with zero delta or zero v stays where it is.

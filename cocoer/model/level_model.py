@@ -40,7 +40,7 @@ class ModelOutput:
 
     @classmethod
     def of_one(cls, logits: Tensor, features: Tensor) -> ModelOutput:
-        """Of a baseline that has one answer: logits [B, k] and features [B, d] stand for every level; nothing competed."""
+        """The output of a baseline without competition: logits [B, k] and features [B, d] stand for every level."""
         levels, z = (x.unsqueeze(1).expand(-1, len(LEVELS), -1) for x in (logits, features))  # [B, L, k], [B, L, d]
         return cls(logits, levels, None, None, z, z, features, None)
 

@@ -1,7 +1,7 @@
 """Allowed CLIP towers: the keys and sizes of an open_clip model config that cocoer builds.
 
 A config file names an architecture, and some architectures of open_clip are fetched from a Hub repository or load weights of
-their own (`timm_model_name`, `hf_model_name`, `pretrained`). A file may come from anybody, so it may use the keys below and
+their own (`timm_model_name`, `hf_model_name`, `pretrained`). A file may be untrusted, so it may use the keys below and
 no other. Architectures that open_clip itself lists are named by their name.
 """
 

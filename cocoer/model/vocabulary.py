@@ -103,7 +103,7 @@ class VocabularyBranch(ClipReader):
     Linear(d, k); z_t is the input of its last Linear (docs/method.md#the-equations-and-where-each-one-is).
     folded: build it as `fold` leaves it, for weights that were stored so.
     view: what the tower looks at: `context`, `body`, or all `levels`.
-    reads_levels: it looks at head, body and context of everybody, for competition by agreement.
+    reads_levels: it looks at head, body and context of every person, for competition by agreement.
     """
 
     def __init__(

@@ -89,7 +89,7 @@ def is_done(run: TrainingRun) -> bool:
 
 
 def train_all(runs: Sequence[TrainingRun], device: str = "auto", jobs: int = 1) -> list[Path]:
-    """Train those that are not done, `jobs` at a time, and return everybody's best weights in order.
+    """Train those that are not done, `jobs` at a time, and return the best weights of all runs in order.
 
     device: as `train.py` takes it. With several jobs every process gets its share of the cores.
     Raises TrainingError when one fails or is stopped; the others are then stopped too, and saved. KeyboardInterrupt and

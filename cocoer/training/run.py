@@ -89,7 +89,7 @@ def fit(
 
 
 def _check_vocabulary(config: Config, model: LevelModel, start: Start, stage: Stage) -> None:
-    """CheckpointError where the recognition stage alone is asked for and nobody has trained the vocabulary stage."""
+    """CheckpointError where only the recognition stage is requested and the vocabulary stage has not been trained."""
     file = Path(config.run.dir) / VOCABULARY_FILE
     wanted = stage == "recognition" and start.folder is None and config.vocabulary_stage.epochs > 0
     if wanted and model.vocabulary is not None and not file.is_file():

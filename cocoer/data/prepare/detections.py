@@ -52,7 +52,7 @@ def detect_all(
 
 
 def _decoded(root: Path, images: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
-    """(image, uint8 [H, W, 3] RGB or the error), decoded a few images ahead of whoever asks."""
+    """(image, uint8 [H, W, 3] RGB or the error), decoded a few images ahead of the consumer."""
 
     def load(image: str) -> NDArray[np.uint8] | ImageError:
         try:

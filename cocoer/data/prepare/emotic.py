@@ -27,7 +27,7 @@ MAT_FILES: dict[Release, str] = {"pami": "Annotations.mat", "cvpr17": "CVPR17_An
 SOURCES: tuple[str, ...] = ("mscoco", "framesdb", "emodb_small", "ade20k")
 """The four image collections; each is a folder of the image root."""
 
-_DEPTH = 4  # unzipping nests folders; deeper than this nobody has them
+_DEPTH = 4  # unzipping nests folders
 _IMAGE_ROOTS = ("emotic", "cvpr_emotic", "emotic/emotic", "cvpr_emotic/cvpr_emotic")
 
 

@@ -67,7 +67,7 @@ def sample_figure(
 
 
 def _cloth(rng: np.random.Generator, skin: Colour) -> Colour:
-    """A colour for the shirt that nobody takes for bare skin."""
+    """A colour for the shirt that differs clearly from the skin."""
     fitting = [c for c in CLOTHES if sum(abs(p - q) for p, q in zip(c, skin, strict=True)) > 110]
     return fitting[int(rng.integers(len(fitting)))]
 

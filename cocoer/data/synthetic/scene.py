@@ -78,7 +78,7 @@ def sample_scene(rng: np.random.Generator, archetype: str) -> Scene:
 
 
 def paint_foreground(pen: Pen, rng: np.random.Generator, x: float, y: float, size: float) -> None:
-    """A bush, box or post about (x, y) that hides a part of whoever stands behind it."""
+    """A bush, box or post about (x, y) that hides a part of the person behind it."""
     kind = int(rng.integers(3))
     tones: tuple[Colour, ...] = ((70, 120, 70), (150, 110, 74), (120, 124, 130))
     colour = tones[kind]

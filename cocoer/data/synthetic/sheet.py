@@ -59,7 +59,7 @@ def write_sheet(path: Path, seed: int, options: WorldOptions, num_people: int = 
 def write_demo_images(folder: Path, seed: int, options: WorldOptions, num_images: int = 8) -> list[str]:
     """Write `demo_01.jpg`.. each with `demo_01.boxes.json` beside it; returns the names.
 
-    Every third shows two people, and every fourth somebody whose levels contradict each other.
+    Every third shows two people, and every fourth a person whose levels contradict each other.
     """
     names, used = [], set()
     for i in range(num_images):

@@ -33,7 +33,7 @@ from cocoer.data.synthetic.scene import Scene, paint_foreground, sample_scene
 SIZES = ((400, 300), (420, 280), (448, 336), (480, 320), (320, 240), (360, 270), (300, 320))
 OVERSAMPLE = 2
 _MIN_VISIBLE = 12.0
-"""Smallest side in pixels of a head box that is kept; below it nobody could see the face."""
+"""Smallest side in pixels of a head box that is kept; smaller faces cannot be seen."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def png_mark() -> PngInfo:
 
 
 def plan_image(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> ImagePlan:
-    """Who is in image `index` of a split; drawing nothing. `max_people` cuts the list and changes nobody in it."""
+    """Who is in image `index` of a split; drawing nothing. `max_people` shortens the list and changes no person in it."""
     rng = _generator(seed, split, index, options, "plan")
     scene = pick_archetype(rng, archetype_pool(options.dataset))
     count = (

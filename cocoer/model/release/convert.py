@@ -48,7 +48,7 @@ class Conversion:
 
 
 def clip_places() -> tuple[Path, ...]:
-    """Where CLIP's RN50 file lies when nobody names one: our folder, then open_clip's and OpenAI's cache."""
+    """Default places of CLIP's RN50 file: our folder, then open_clip's and OpenAI's cache."""
     hub = Path(os.environ.get("HF_HOME", places.user_home() / ".cache" / "huggingface")) / "hub"
     snapshots = sorted((hub / "models--timm--resnet50_clip.openai").glob("snapshots/*/open_clip_model.safetensors"))
     return (places.place_of("checkpoints/clip/RN50.pt"), places.user_home() / ".cache" / "clip" / "RN50.pt", *snapshots)

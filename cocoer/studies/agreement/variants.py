@@ -70,7 +70,7 @@ class Settings:
 
 
 def without(level: Tensor) -> Tensor:
-    """Shares when one level [B] leaves wholly; -1: nobody leaves. [B, L]."""
+    """Shares when one level [B] is excluded; -1: none is. [B, L]."""
     gone = torch.arange(NUM_LEVELS, device=level.device) == level.unsqueeze(1)
     return torch.where(gone, 0.0, torch.where((level < 0).unsqueeze(1), 1 / NUM_LEVELS, 1 / (NUM_LEVELS - 1)))
 
@@ -118,7 +118,7 @@ def excluded_at_random(_settings: Settings, parts: Parts) -> Tensor:
 
 
 def excluded_by_truth(_settings: Settings, parts: Parts) -> Tensor:
-    """Upper bound: the level that is known to contradict is masked; where none does, nobody is."""
+    """Upper bound: the level that is known to contradict is masked; where none does, none is."""
     return by_shares(parts.levels.z, without(parts.contradicted))
 
 

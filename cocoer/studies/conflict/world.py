@@ -98,7 +98,7 @@ class Scenes:
 
 
 def plan_pools(folder: Path, persons: int, seed: int) -> dict[str, Tree]:
-    """Test pools of one seed by name: nobody contradicted, or everybody at the level that the pool is called after."""
+    """Test pools of one seed by name: no person contradicted, or all persons at the level that names the pool."""
     return {
         name: Tree(
             folder / f"test_{name}", {"test": persons}, seed,
@@ -140,7 +140,7 @@ def read_pools(scenes: Scenes) -> dict[str, list[PersonRecord]]:
 
 @dataclass(frozen=True)
 class Mixing:
-    """From which pool each of n persons comes at a share; nested: whoever is contradicted at a share is so at a higher one.
+    """From which pool each of n persons comes at a share; nested: contradicted at one share, so at every higher one.
 
     threshold: [n] uniform in [0, 1). level: [n] index into LEVELS for the condition `any`.
     """

@@ -99,7 +99,7 @@ def open_target(root: str | Path, dataset: str, split: str = "test", limit: int 
     """The split of the prepared data at `root` (its person index in `root/index`); limit: its first persons only.
 
     dataset: a name or file, as `find_dataset` takes it. Raises DatasetError for an unknown one,
-    IndexFileError for a missing index, an unknown label or a person twice, TableError where nobody has a label
+    IndexFileError for a missing index, an unknown label or a person twice, TableError where no person has a label
     or an image is missing.
     """
     root, entry = Path(root), find_dataset(dataset)

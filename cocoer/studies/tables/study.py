@@ -111,7 +111,7 @@ def _command(study: Study, runs: Sequence[Measurement]) -> str:
 
 
 def untrained(row: TableRow) -> TableRow:
-    """The row of something that nobody selected."""
+    """The row of something that was not trained or selected."""
     return replace(row, selection="nothing trained", seeds=0)
 
 

@@ -68,7 +68,7 @@ class TableIndex:
 def build_table_index(rows: Sequence[Row], root: Path, options: TableOptions) -> TableIndex:
     """The index of all rows, whose image paths are relative to `root`.
 
-    Raises AnnotationError where nothing sensible can be made (one class, another box convention, nobody left, an empty split),
+    Raises AnnotationError where nothing sensible can be made (one class, another box convention, no person left, an empty split),
     StrictError, where `options.strict`, for every row that would be left out for a fault and for splits that share something.
     """
     people = find_images(rows, root)
@@ -119,7 +119,7 @@ def _judge_repeats(people: Sequence[Person]) -> None:
 def _split(
     people: Sequence[Person], facts: Mapping[str, FileFacts], root: Path, options: TableOptions
 ) -> dict[str, Any]:
-    """Give everybody a split, and say how."""
+    """Assign a split to every person; returns how it was chosen."""
     usable = [p for p in people if not p.reason]
     if not any(p.row.split for p in usable):
         return _made(usable, facts, root, options)
@@ -179,7 +179,7 @@ def _made(
 def _records(
     kept: Sequence[Person], facts: Mapping[str, FileFacts], found: Mapping[str, Detections], heads: HeadSource
 ) -> tuple[list[PersonRecord], dict[str, Any]]:
-    """Bodies and heads for everybody: those of the rows, else detected, else estimated."""
+    """Bodies and heads of all persons: from the rows, else detected, else estimated."""
     sizes = [(facts[p.path].width, facts[p.path].height) for p in kept]
     bodies: list[Box] = []
     body_sources: list[str] = []

@@ -13,7 +13,7 @@ from cocoer.errors import AnnotationError
 def read_folders(root: Path) -> Iterator[Row]:
     """One row an image; a first level whose folders are all named as splits is the split. Raises AnnotationError.
 
-    An image beside the class folders is a faulty row: nobody says what it shows.
+    An image beside the class folders is a faulty row, because it has no label.
     """
     if not root.is_dir():
         raise AnnotationError(f"--folder {root}: wanted a folder with one folder per class, got none")

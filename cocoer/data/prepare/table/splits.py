@@ -69,5 +69,5 @@ def shared_report(shared: Mapping[str, Mapping[str, Sequence[int]]], where: Sequ
 
 
 def empty_splits(splits: Sequence[str]) -> list[str]:
-    """Splits that nobody is in."""
+    """Splits without a person."""
     return [split for split in SPLITS if split not in splits]
