@@ -1,4 +1,4 @@
-"""Sizes that keep the code readable: a file in one sitting, a function on one screen, few parameters."""
+"""Sizes and shapes that keep the code readable: files, functions, parameters; tensor shapes of every forward."""
 
 from __future__ import annotations
 
@@ -43,3 +43,13 @@ def test_what_is_too_large_is_found() -> None:
     many = ", ".join(f"a{i}" for i in range(MOST_PARAMETERS + 1))
     text = f"def long(a):\n{body}\ndef many({many}): ...\nclass C:\n    def fine(self, {many[:-4]}): ...\n"
     assert [line.split(": ")[1] for line in oversized("m.py", text)] == ["long", "many"]
+
+
+def test_every_forward_states_shapes() -> None:
+    bare = [
+        f"{name}: {node.lineno}"
+        for name, text in modules()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef) and node.name == "forward" and "[" not in (ast.get_docstring(node) or "")
+    ]
+    assert bare == []

@@ -54,7 +54,7 @@ class Exportable(nn.Module):
     def forward(
         self, head: Tensor, body: Tensor, context: Tensor, head_xyxy: Tensor, body_xyxy: Tensor
     ) -> tuple[Tensor, ...]:
-        """As `CocoER.forward`; returns the tensors that `OUTPUTS` names."""
+        """Crops [B, 3, S, S] and boxes [B, 4] as in `CocoER.forward` -> the tensors that `OUTPUTS` names."""
         output = self.model(head, body, context, head_xyxy, body_xyxy)
         found = output.competition
         logits = (output.logits, output.level_logits, output.vocabulary_logits)

@@ -27,7 +27,7 @@ class SingleLevel(LevelModel):
         body_xyxy: Tensor,
         embedding: Tensor | None = None,
     ) -> ModelOutput:
-        """As `CocoER.forward`; the crops of the other levels are checked and not looked at, nor is an embedding."""
+        """Crops [B, 3, S, S], boxes [B, 4] as in `CocoER.forward`; other levels' crops are only checked; no embedding is read."""
         self.check_shapes(head, body, context, head_xyxy, body_xyxy)
         crop = {"head": head, "body": body, "context": context}[self.level]
         (placed,) = self.cross_level(self.level_tokens(crop), head_xyxy, body_xyxy)  # [B, N, c]

@@ -54,7 +54,7 @@ class TwoStream(LevelModel):
         body_xyxy: Tensor,
         embedding: Tensor | None = None,
     ) -> ModelOutput:
-        """As `CocoER.forward`; the head's crop is checked and not looked at, nor are boxes or an embedding."""
+        """Crops [B, 3, S, S], boxes [B, 4] as in `CocoER.forward`; head and boxes are only checked, an embedding is ignored."""
         self.check_shapes(head, body, context, head_xyxy, body_xyxy)
         person = self.backbones["body"](body).mean((-2, -1))  # [B, C]
         if self.scene is None:

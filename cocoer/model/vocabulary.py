@@ -42,7 +42,7 @@ class RepeatedInputLinear(nn.Linear):
         self._copies = copies
 
     def forward(self, input: Tensor) -> Tensor:
-        """As `nn.Linear` would answer to `copies` times the input."""
+        """[..., size] -> [..., outputs]: what the Linear gives for `copies` times the input, side by side."""
         return F.linear(input, self.weight.unflatten(1, (self._copies, -1)).sum(1), self.bias)
 
 
