@@ -26,7 +26,7 @@ from cocoer.data.synthetic.export import ANNOTATORS, write_caers, write_emotic
 from cocoer.data.synthetic.expression import EXPRESSIONS
 from cocoer.data.synthetic.posture import POSTURES
 from cocoer.data.synthetic.scene import PLAIN_WORDS, SCENES
-from cocoer.data.synthetic.world import draw_image, plan_image
+from cocoer.data.synthetic.world import DrawnImage, Person, draw_image, plan_image
 from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.names import LEVELS, SPLITS
 
@@ -253,7 +253,17 @@ def test_index_lines_are_well_formed(plain: Path) -> None:
             assert set(line["synthetic"]["archetypes"]) == set(LEVELS)
 
 
-def test_the_caers_tree_has_one_person_a_image_and_real_folder_names(tmp_path: Path) -> None:
+def blank(seed: int, split: str, index: int, options: WorldOptions, max_people: int = 4) -> DrawnImage:
+    """An image's people without their drawing, where the files' names and lines are what counts."""
+    planned = plan_image(seed, split, index, options, max_people).people
+    people = tuple(Person(p, (2.0, 2.0, 60.0, 60.0), (4.0, 4.0, 20.0, 20.0), ("a", "b")) for p in planned)
+    return DrawnImage(Image.new("RGB", (64, 64)), people, "somewhere")
+
+
+def test_the_caers_tree_has_one_person_a_image_and_real_folder_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "draw_image", blank)
     write_caers(tmp_path, {"train": 60, "val": 10, "test": 25}, seed=2)
     train = {p.name for p in (tmp_path / "CAER-S" / "train").iterdir()}
     test = {p.name for p in (tmp_path / "CAER-S" / "test").iterdir()}
