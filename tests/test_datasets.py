@@ -21,7 +21,6 @@ from cocoer.data.prepare.published_counts import (
     EMOTIC_COUNTS,
     EMOTIC_LABELS,
     compare_counts,
-    compare_labels,
 )
 from cocoer.datasets import find_dataset, read_dataset, shipped_datasets
 from cocoer.errors import ConfigError, DatasetError, IndexFileError
@@ -69,7 +68,7 @@ def test_counts_are_held_against_the_published_ones() -> None:
         }
     }
     labels = {"val": {"Peace": 5, "Fear": 3}}
-    assert compare_labels(labels, {"val": {"Peace": 8}, "test": {"Peace": 1}}) == {
+    assert compare_counts(labels, {"val": {"Peace": 8}, "test": {"Peace": 1}}) == {
         "val": {
             "Peace": {"published": 5, "here": 8, "difference": 3},
             "Fear": {"published": 3, "here": 0, "difference": -3},
