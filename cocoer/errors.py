@@ -14,11 +14,6 @@ def listed(lines: Sequence[str], most: int = 10, between: str = "\n  ") -> str:
     return between.join([*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])])
 
 
-def one_line(err: BaseException, most: int = 200) -> str:
-    """What an exception says, on one line of at most `most` letters; its class where it says nothing."""
-    return " ".join(str(err).split())[:most] or type(err).__name__
-
-
 def one_line(err: BaseException, most: int = 300) -> str:
     """The text of an exception on one line of at most `most` characters; the name of its type if it has no text."""
     return " ".join(str(err).split())[:most] or type(err).__name__

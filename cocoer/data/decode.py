@@ -118,7 +118,7 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     except _FAULTS as err:
         raise ImageError(
-            f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({one_line(err)}); "
+            f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({one_line(err, 200)}); "
             "fetch the file again or leave it out"
         ) from None
 
@@ -234,7 +234,9 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
     except IsADirectoryError:
         raise ImageError(f"{name}: wanted an image, got a folder") from None
     except Image.DecompressionBombError as err:
-        raise ImageError(f"{name}: wanted at most {max_pixels:,} pixels ({one_line(err)}); make it smaller") from None
+        raise ImageError(
+            f"{name}: wanted at most {max_pixels:,} pixels ({one_line(err, 200)}); make it smaller"
+        ) from None
     except UnidentifiedImageError:
         if codec := missing_codec(source):
             raise ImageError(f"{name}: is {codec}") from None
@@ -243,7 +245,7 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
             "save it as JPEG or PNG"
         ) from None
     except _FAULTS as err:
-        raise ImageError(f"{name}: wanted a readable image, got {type(err).__name__}: {one_line(err)}") from None
+        raise ImageError(f"{name}: wanted a readable image, got {type(err).__name__}: {one_line(err, 200)}") from None
     try:
         _check_size(image, name, max_pixels)
     except ImageError:

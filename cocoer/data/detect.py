@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cocoer.config import DetectorConfig
 from cocoer.data.people import Detections
-from cocoer.errors import DetectorError, MissingPackage, MissingWeights, one_line
+from cocoer.errors import DetectorError, MissingPackage, MissingWeights, first_line
 from cocoer.weights import places
 from cocoer.weights.catalog import find_detector
 
@@ -220,7 +220,7 @@ class _Insightface:
         except ModuleNotFoundError as err:
             raise MissingPackage("insightface", "finding people", str(err.name), "or give boxes (--boxes)") from None
         except ImportError as err:
-            raise DetectorError(f"insightface cannot be imported ({one_line(err)}); {NO_WINDOWS}") from None
+            raise DetectorError(f"insightface cannot be imported ({first_line(err)}); {NO_WINDOWS}") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # onnxruntime's hints about graph shapes are not for users of this program
@@ -231,7 +231,7 @@ class _Insightface:
             self._model: Any = get_model(str(path), providers=providers, sess_options=options, download=False)
         except Exception as err:  # noqa: BLE001 - onnxruntime, onnx and protobuf each raise their own classes for a bad file
             raise DetectorError(
-                f"{kind} detector {path}: cannot be loaded ({one_line(err)}); check it with `cocoer weights verify`"
+                f"{kind} detector {path}: cannot be loaded ({first_line(err)}); check it with `cocoer weights verify`"
             ) from None
         if (task := getattr(self._model, "taskname", None)) != "detection":
             raise DetectorError(

@@ -146,7 +146,7 @@ def _told(name: str, err: Exception) -> str:
     LOG.debug("%s: %s", name, type(err).__name__, exc_info=err)
     if isinstance(err, MemoryError):
         return f"{name}: does not fit into memory; make the image smaller"
-    return f"{name}: {type(err).__name__}: {one_line(err, 300)} (--debug shows where)"
+    return f"{name}: {type(err).__name__}: {one_line(err)} (--debug shows where)"
 
 
 def _finished(

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cocoer.description import SKIPPED, VERIFIED, WITHOUT
-from cocoer.errors import CheckpointError, one_line
+from cocoer.errors import CheckpointError, first_line
 from cocoer.files import parse_json, write_file
 
 CHECKSUMS = "checksums"
@@ -81,7 +81,7 @@ def read_tensor_file(path: str | Path, what: str = "weights", verify: bool = Tru
         with safe_open(path, framework="pt") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as err:
-        raise CheckpointError(f"{what} {path}: cannot be read: {one_line(err)}; fetch or copy it again") from None
+        raise CheckpointError(f"{what} {path}: cannot be read: {first_line(err)}; fetch or copy it again") from None
     require_finite(tensors, f"{what} {path}")
     if CHECKSUMS not in metadata:
         return TensorFile(tensors, metadata, WITHOUT)

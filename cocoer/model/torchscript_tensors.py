@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, first_line
 
 _MOST_DESCRIPTION = 64 * 2**20  # bytes of data.pkl; CLIP's RN50 has 0.2 MB
 _MOST_NODES = 10_000  # modules; CLIP's RN50 has a few hundred
@@ -127,8 +127,9 @@ def read_torchscript_tensors(path: Path, what: str) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except Exception as err:  # noqa: BLE001 - a forged description can make an unpickler raise anything
-        said = str(err).strip().partition("\n")[0] or type(err).__name__
-        raise CheckpointError(f"{what} {path}: truncated or damaged: {said}; download the file again") from None
+        raise CheckpointError(
+            f"{what} {path}: truncated or damaged: {first_line(err)}; download the file again"
+        ) from None
 
 
 def _collected(module: Any) -> dict[str, _Stored]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, first_line
 from cocoer.model.torchscript_tensors import is_torchscript
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -94,7 +94,7 @@ def _check_archive(path: Path, what: str) -> None:
     try:
         names = _members(path)
     except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as err:
-        raise CheckpointError(f"{what} {path}: {_first_line(err)}; download it again") from None
+        raise CheckpointError(f"{what} {path}: {first_line(err)}; download it again") from None
     if not any(name.endswith("data.pkl") for name in names):
         inside = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
         raise CheckpointError(f"{what} {path}: a zip archive that holds {inside or 'nothing'}; unpack it first")
@@ -121,10 +121,10 @@ def read_pickled(path: str | Path, what: str) -> Any:
                     " Allowed are tensors, plain containers, and the AdamW or Adam object of the published training. If you"
                     " trust the file, save its `model` entry alone with torch.save, and convert that"
                 ) from None
-            raise CheckpointError(f"{what} {path}: damaged: {_first_line(err)}; download it again") from None
+            raise CheckpointError(f"{what} {path}: damaged: {first_line(err)}; download it again") from None
         except Exception as err:  # noqa: BLE001 - a forged pickle can make an unpickler raise anything
             raise CheckpointError(
-                f"{what} {path}: truncated or damaged: {_first_line(err)}; download it again"
+                f"{what} {path}: truncated or damaged: {first_line(err)}; download it again"
             ) from None
 
 
@@ -133,10 +133,6 @@ def _foreign_names(path: Path, modern: bool, message: str) -> list[str]:
     if modern:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     return re.findall(r"GLOBAL ([\w.]+)", message)[:1]
-
-
-def _first_line(err: Exception) -> str:
-    return str(err).strip().partition("\n")[0] or type(err).__name__
 
 
 def tensors_of(content: Any, path: str | Path, what: str) -> dict[str, Tensor]:
