@@ -225,7 +225,7 @@ def test_thresholds_that_do_not_name_their_split_are_used_and_said(
         tmp_path / "w.safetensors", loaded.model, loaded.config, metrics={}, thresholds={"classes": {"Anger": 0.5}}
     )
     words = ["--checkpoint", str(file), "--config", str(world), "--device", "cpu", "--resamples", "20"]
-    assert script("evaluate").main([*words, "--output", str(tmp_path / "o")]) == 0
+    assert load_program("evaluate").main([*words, "--output", str(tmp_path / "o")]) == 0
     numbers = json.loads((tmp_path / "o/evaluation.json").read_text())
     assert numbers["labels"]["thresholds"] == "precision = recall on a split that is not named"
 
@@ -235,9 +235,9 @@ def test_weights_have_the_names_that_predict_knows(
 ) -> None:
     monkeypatch.setenv("COCOER_HOME", str(tmp_path))
     words = ["--config", str(world), "--device", "cpu", "--output", str(tmp_path / "o")]
-    assert script("evaluate").main(["--checkpoint", "release", *words]) == 1
+    assert load_program("evaluate").main(["--checkpoint", "release", *words]) == 1
     assert "the authors' checkpoint is not set up; run `cocoer setup photos --with release`" in capsys.readouterr().err
-    assert script("evaluate").arguments(["--checkpoint", "demo"]).checkpoint == str(DEMO_CHECKPOINT)
+    assert load_program("evaluate").arguments(["--checkpoint", "demo"]).checkpoint == str(DEMO_CHECKPOINT)
 
 
 def evaluate_directly(world: Path, weights: Path) -> Evaluation:
