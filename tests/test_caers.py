@@ -61,6 +61,14 @@ def test_a_tree_of_something_else_beside_it_is_not_taken(tmp_path: Path) -> None
     assert find_caers(tmp_path) == tmp_path / "CAER-S"
 
 
+def test_a_root_is_two_levels_too_low_at_most(tmp_path: Path) -> None:
+    tree(tmp_path)
+    (tmp_path / "train/Angry/deeper").mkdir()
+    assert find_caers(tmp_path / "train/Angry") == tmp_path
+    with pytest.raises(CaersError, match="wanted folders `train` and `test`"):
+        find_caers(tmp_path / "train/Angry/deeper")
+
+
 def test_wrong_trees_are_described(tmp_path: Path) -> None:
     with pytest.raises(CaersError, match="no such folder"):
         find_caers(tmp_path / "none")

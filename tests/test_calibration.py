@@ -79,6 +79,47 @@ def test_few_positives_keep_their_probabilities() -> None:
     assert c.fit_class(said, truth, names(200)) == (ClassMap(), {})
 
 
+@pytest.mark.parametrize(("positives", "negatives", "images", "fitted"), [
+    (10, 30, 40, True), (9, 30, 39, False), (30, 10, 40, True), (30, 9, 39, False), (10, 30, 5, True), (10, 30, 4, False),
+])  # fmt: skip
+def test_a_class_is_fitted_from_ten_persons_of_each_kind_and_five_images_on(
+    positives: int, negatives: int, images: int, fitted: bool
+) -> None:
+    truth = np.array([1.0] * positives + [0.0] * negatives)
+    said = np.linspace(0.9, 0.1, len(truth))
+    where = [f"{i % images}.jpg" for i in range(len(truth))]
+    found, losses = c.fit_class(said, truth, where)
+    assert (set(losses) == {"none", "platt", "isotonic"}) == fitted and (losses == {}) != fitted
+    assert fitted or found == ClassMap()
+
+
+def test_log_loss_and_its_weighted_form_are_scikit_learns() -> None:
+    from sklearn.metrics import log_loss
+
+    said, truth = RNG.uniform(0.02, 0.98, 60), (RNG.random(60) < 0.4).astype(float)
+    assert c.log_loss(said, truth) == pytest.approx(log_loss(truth, said))
+    assert c.log_loss(np.array([0.0, 1.0]), np.array([1.0, 1.0])) == pytest.approx(-np.log(1e-6) / 2, rel=1e-5)
+    counts = RNG.integers(0, 4, (1, 60))
+    both = Facts(said[:, None], truth[:, None], None, np.full(60, "annotated"), np.arange(60), True)
+    assert c.weighted_log_loss(both, counts.astype(float))[0] == pytest.approx(
+        log_loss(truth, said, sample_weight=counts[0])
+    )
+    scores = RNG.dirichlet(np.ones(4), 60)
+    label = RNG.integers(0, 4, 60)
+    single = Facts(scores, np.eye(4)[label], None, np.full(60, "annotated"), np.arange(60), False)
+    wanted = log_loss(label, scores, sample_weight=counts[0], labels=range(4))
+    assert c.weighted_log_loss(single, counts.astype(float))[0] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_temperature_is_the_one_that_was_hidden() -> None:
+    logits = RNG.normal(size=(4000, 5))
+    truth = np.array([RNG.choice(5, p=p) for p in np.exp(logits) / np.exp(logits).sum(1, keepdims=True)])
+    for hidden in (0.4, 1.0, 2.5):
+        loud = np.exp(logits / hidden)
+        loud /= loud.sum(1, keepdims=True)
+        assert c.fit_temperature(loud, np.eye(5)[truth]) == pytest.approx(1 / hidden, rel=0.12)
+
+
 def test_a_whole_split_is_better_afterwards_on_other_persons_and_order_stays() -> None:
     k, n = 3, 4000
     parts = [overconfident(n, slope=1.5 + j) for j in range(k)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,9 @@ def test_what_is_written_below_a_cell(root: Path, monkeypatch: pytest.MonkeyPatc
     contact_sheet([record("a.png", 3, "detected", head_score=0.456), record(long, 1)], root)
     assert written[0] == ((8, 258), "a.png #3  head detected 0.46\nPeace, Sadness")
     assert written[1][0] == (6 + 306 + 6, 12) and "\n" in written[1][1]
+    contact_sheet([replace(record("a.png"), labels=tuple(f"label number {i}" for i in range(20)))], root)
+    below = written.pop()[1].split("\n")[1:]
+    assert len(below) == 3 and below[-1].endswith(" ...") and all(40 <= len(line) <= 54 for line in below)
     assert written[2] == ((314, 258), "n" * 22 + ".png #1  head annotated\nPeace, Sadness")
 
 

@@ -334,3 +334,9 @@ def test_vad_of_a_row_is_three_numbers_in_one_to_ten_or_none() -> None:
     for outside in ([0.5, 5, 5], [5, 5, 10.5]):
         with pytest.raises(RowError, match=r"in 1\.\.10"):
             vad_or_none(outside)
+
+
+def test_a_literal_may_have_five_thousand_letters() -> None:
+    assert len(literal("[" + "1," * 2498 + "11]")) == 2499
+    with pytest.raises(RowError, match="wanted a Python literal"):
+        literal("[" + "1," * 2498 + "111]")

@@ -376,14 +376,15 @@ def test_the_rule_for_heads(head: tuple[float, ...] | None, problem: str) -> Non
 @pytest.mark.parametrize(
     ("head", "fits"),
     [
-        ((20, 12, 22, 30), True), ((20, 12, 40, 14), True), ((20, 12, 21.9, 30), False), ((20, 12, 40, 13.9), False),
-        ((10, 10, 50, 70), True), ((10, 10, 50.1, 70), False), ((0, 12, 20, 30), True), ((0, 12, 19.9, 30), False),
-        ((40, 12, 60, 30), True), ((40.1, 12, 60, 30), False), ((20, 0, 40, 20), True), ((20, 0, 40, 19.9), False),
-        ((20, 60, 40, 80), True), ((20, 60.1, 40, 80), False),
+        ((20, 22, 22, 40), True), ((20, 30, 40, 32), True), ((20, 22, 21.9, 40), False), ((20, 30, 40, 31.9), False),
+        ((10, 30, 50, 120), True), ((10, 30, 50, 120.1), False), ((0, 22, 20, 40), True), ((0, 22, 19.9, 40), False),
+        ((40, 22, 60, 40), True), ((40.1, 22, 60, 40), False), ((20, 20, 40, 40), True), ((20, 20, 40, 39.9), False),
+        ((20, 110, 40, 130), True), ((20, 110.1, 40, 130), False),
     ],
 )  # fmt: skip
 def test_the_rule_for_heads_at_its_borders(head: tuple[float, ...], fits: bool) -> None:
-    box, _ = judge_head(Candidate(head), BODY, 80, 100)
+    """The body is 40 wide and 90 high, and its four sides are four numbers."""
+    box, _ = judge_head(Candidate(head), (10.0, 30.0, 50.0, 120.0), 80, 140)
     assert box == (tuple(map(float, head)) if fits else None)
 
 

@@ -126,6 +126,22 @@ def test_exclusion_shares_are_counts() -> None:
     assert shares["survivor"] == {"head": 0.0, "body": 0.5, "context": 0.5}
 
 
+def test_how_levels_competed_is_counted_by_hand() -> None:
+    made = made_up(4)
+    exclusion = np.array([[0, 1, 2], [1, 0, 2], [-1, -1, -1], [0, 2, 1]])
+    weights = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    result = replace(made, exclusion=exclusion, weights=weights, delta_norm=np.array([1, 2, 3, 6], np.float32))
+    found = s.mechanism(result)
+    assert found["without_pseudo_label"] == 1 and found["delta_norm"] == 3
+    assert found["exclusion"]["first"] == pytest.approx({"head": 2 / 3, "body": 1 / 3, "context": 0})
+    assert found["exclusion"]["second"] == pytest.approx({"head": 1 / 3, "body": 1 / 3, "context": 1 / 3})
+    assert found["exclusion"]["survivor"] == pytest.approx({"head": 0, "body": 1 / 3, "context": 2 / 3})
+    assert [list(by.values()) for by in found["lambda"]] == [[9, 10, 11], [12, 13, 14]]
+    assert list(found["hierarchy_loss"]) == list(LEVELS)
+    assert list(found["hierarchy_loss"].values()) == pytest.approx(result.losses.mean(0).tolist())  # type: ignore[union-attr]
+    assert s.mechanism(replace(made, exclusion=None)) == {}
+
+
 def test_contradictions_count_marked_persons_only() -> None:
     result = made_up()
     assert result.exclusion is not None

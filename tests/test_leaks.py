@@ -107,6 +107,16 @@ def test_clip_finds_what_the_hash_does_not_and_each_pair_says_who_found_it(tmp_p
     assert find_leaks({}, tmp_path, 6, clip).report["pairs"] == {}
 
 
+def test_twenty_pairs_are_listed_the_most_similar_first(tmp_path: Path) -> None:
+    for i in range(24):
+        Image.new("RGB", (8, 8), (200, i, 0)).save(tmp_path / f"{i:02d}.png")
+    persons = {f"{i:02d}.png": {"train" if i % 2 else "test": 1} for i in range(24)}
+    report = find_leaks(persons, tmp_path, 0, ClipLook("colour", colour, 0.9)).report
+    cosines = [pair["cosine"] for pair in report["nearest_by_clip"]]
+    assert len(cosines) == 20 and cosines == sorted(cosines, reverse=True)
+    assert report["pairs"]["train/test"]["train_images"] == 12
+
+
 @pytest.mark.parametrize("cosine", [0.5, 0.9])
 def test_similar_images_are_those_of_a_loop_over_pairs(cosine: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near_duplicates, "_BLOCK", 7)

@@ -210,6 +210,23 @@ def test_a_matlab_file_may_be_as_deep_and_as_full_as_its_borders(tmp_path: Path)
         check_mat_file(file)
 
 
+def test_a_matrix_is_as_long_as_its_header_and_its_sizes_are_padded(tmp_path: Path) -> None:
+    file = tmp_path / "a.mat"
+    for length in (8, 16, 23):
+        file.write_bytes(BEGIN + element(14, struct.pack("<II", 6, 8)[:length] + bytes(max(0, length - 8))))
+        with pytest.raises(ValueError, match="a matrix without its header"):
+            check_mat_file(file)
+    file.write_bytes(BEGIN + matrix(1, (1, 1, 1), matrix(6, (1, 1), element(9, bytes(8)))))  # three sizes: twelve bytes
+    check_mat_file(file)
+    file.write_bytes(BEGIN + matrix(1, (1, 1, 1), matrix(3, (1, 1))))
+    with pytest.raises(ValueError, match="class 3"):
+        check_mat_file(file)
+    bad = element(14, element(6, struct.pack("<II", 6, 0)) + struct.pack("<II", 5, 400) + bytes(8))
+    file.write_bytes(BEGIN + bad)
+    with pytest.raises(ValueError, match="damaged sizes"):
+        check_mat_file(file)
+
+
 def test_a_matrix_without_sizes_is_for_scipy_to_judge(tmp_path: Path) -> None:
     file = tmp_path / "a.mat"
     file.write_bytes(BEGIN + element(14, element(6, struct.pack("<II", 6, 0)) + element(5, b"")))

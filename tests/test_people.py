@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cocoer.boxes import Box, relative_box
 from cocoer.data.boxes_file import GivenBoxes, person_from, persons_for, read_boxes_file
+from cocoer.data.coco_boxes import coco_person, is_coco_entry, number_in, read_coco
 from cocoer.data.people import (
     HEAD_IN_BODY,
     Detections,
@@ -403,3 +404,78 @@ def test_an_image_of_one_pixel_has_a_box_of_one_pixel() -> None:
     for width, height in ((2, 1), (1, 2)):
         with pytest.raises(BoxesError, match="shares of the image"):
             person_from({"body": [0, 0, 1, 1]}, width, height)
+
+
+def test_nothing_seen_is_nobody() -> None:
+    nothing = Detections()
+    shapes = [x.shape for x in (nothing.bodies, nothing.body_scores, nothing.faces, nothing.face_scores)]
+    assert shapes == [(0, 4), (0,), (0, 4), (0,)] and people_from_detections(nothing, W, H) == []
+
+
+@pytest.mark.parametrize(
+    ("bbox", "said"),
+    [
+        ("abcd", "four numbers"), ({"x": 1, "y": 2, "w": 3, "h": 4}, "four numbers"), ([1, 2, 3], "four numbers"),
+        ([1, 2, 3, 4, 5], "four numbers"), (7, "four numbers"), ([1, 2, "x", 4], "four numbers"),
+        ([1, 2, None, 4], "four numbers"),
+        ([1, 2, 0, 4], "above 0"), ([1, 2, 4, 0], "above 0"), ([1, 2, -3, 4], "above 0"), ([1, 2, float("nan"), 4], "above 0"),
+    ],
+)  # fmt: skip
+def test_a_box_of_coco_is_four_numbers_with_a_size(bbox: Any, said: str) -> None:
+    with pytest.raises(BoxesError, match=said):
+        coco_person({"bbox": bbox, "iscrowd": 0, "image_id": 1})
+
+
+def test_an_entry_of_coco_is_a_person_in_corners() -> None:
+    entry = {"bbox": [10, 20, 30, 40], "head_bbox": [15, 22, 5, 6], "image_id": 1, "id": 9, "iscrowd": 0, "track": "a"}
+    assert is_coco_entry(entry) and not is_coco_entry({"bbox": [1, 2, 3, 4]}) and not is_coco_entry({"image_id": 1})
+    assert coco_person(entry) == {"body": [10, 20, 40, 60], "head": [15, 22, 20, 28], "track": "a"}
+    guessed = entry | {"attributes": {"head_source": "estimated", "body_source": "detected"}}
+    assert "head" not in coco_person(guessed) and coco_person(guessed)["body"] == [10, 20, 40, 60]
+
+
+@pytest.mark.parametrize(
+    ("stem", "number"),
+    [
+        ("COCO_val2014_000000000042", "42"), ("a1b", None), ("7", "7"), ("x" + "9" * 18, "9" * 18), ("x" + "9" * 19, None),
+        ("", None), ("a000", "0"),
+    ],
+)  # fmt: skip
+def test_the_number_at_the_end_of_a_name(stem: str, number: str | None) -> None:
+    assert number_in(stem) == number
+
+
+def coco(entries: list[dict[str, Any]], categories: Any = None) -> dict[str, Any]:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    return {"images": images, "annotations": entries} | ({} if categories is None else {"categories": categories})
+
+
+def test_who_of_a_coco_file_is_a_person() -> None:
+    def entry(category: Any = 1, image: Any = 1, **more: Any) -> dict[str, Any]:
+        return {"image_id": image, "bbox": [1, 2, 30, 40], "category_id": category} | more
+
+    found = read_coco(
+        coco(
+            [entry(), entry(3), entry(iscrowd=1), {"image_id": 1, "category_id": 1}, entry(image=9), entry(image=[1])]
+        ),
+        "f",
+    )
+    assert found is not None and not found.numbered
+    assert {name: len(people) for name, people in found.people.items()} == {"a.jpg": 1, "b.jpg": 0}
+    assert found.left_out == {"not people": 1, "crowds": 1, "without a bbox": 1, "of no image in `images`": 2}
+    named = [{"id": 5, "name": "Person"}, {"id": 1, "name": "dog"}]
+    kept = read_coco(coco([entry(5), entry(1)], named), "f")
+    assert kept is not None and [len(p) for p in kept.people.values()] == [1, 0] and kept.left_out == {"not people": 1}
+    alone = read_coco(coco([entry(7), entry(7)], [{"id": 7, "name": "face"}]), "f")
+    assert alone is not None and len(alone.people["a.jpg"]) == 2
+    with pytest.raises(BoxesError, match="category_id 2, 3: none of them is 1"):
+        read_coco(coco([entry(2), entry(3)]), "f")
+    with pytest.raises(BoxesError, match="wanted a category called person, got cat, dog"):
+        read_coco(coco([entry()], [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]), "f")
+    numbered = read_coco([entry(image=42), entry(image=7)], "f")
+    assert numbered is not None and numbered.numbered and list(numbered.people) == ["42", "7"]
+    by_name = read_coco([entry(image="a.jpg")], "f")
+    assert by_name is not None and not by_name.numbered
+    assert (
+        read_coco([], "f") is None and read_coco({"images": []}, "f") is None and read_coco([{"bbox": 1}], "f") is None
+    )
