@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from tiny_recognizer import ROOT, lamp_detector, lamp_image
 
@@ -125,6 +128,33 @@ def test_a_file_that_is_no_detector_is_refused(files: tuple[Path, Path], tmp_pat
         PeopleDetector(broken, files[1], input_size=64, device="cpu")
     with pytest.raises(MissingWeights):
         PeopleDetector(tmp_path / "absent.onnx", files[1], input_size=64, device="cpu")
+
+
+def forged_pth(kind: str, path: Path, mark: Path) -> None:
+    """Files that call themselves torchvision's weights."""
+    if kind == "code":
+        path.write_bytes(
+            b"\x80\x02cpathlib\nPath\n(X" + struct.pack("<I", len(str(mark))) + str(mark).encode() + b"tR."
+        )
+    elif kind == "packed":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
+            bundle.writestr("archive/data.pkl", b"\0" * 20_000_000)
+    elif kind == "a list":
+        torch.save([1, 2], path)
+    elif kind == "other tensors":
+        torch.save({"w": torch.ones(2)}, path)
+    else:
+        path.write_bytes(kind.encode() * 100)
+
+
+@pytest.mark.parametrize("kind", ["code", "packed", "a list", "other tensors", "text", "\x80\x02K"])
+def test_a_pth_that_is_no_detector_is_one_error_and_runs_nothing(
+    kind: str, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    forged_pth(kind, tmp_path / "coco.pth", tmp_path / "ran")
+    with pytest.raises(DetectorError, match=r"person detector .*coco\.pth: wanted torchvision's"):
+        PeopleDetector(files[0], tmp_path / "coco.pth", input_size=64, device="cpu")
+    assert {path.name for path in tmp_path.iterdir()} == {"coco.pth"}
 
 
 def test_a_detector_may_lie_behind_a_link_as_the_hub_s_cache_has_it(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -262,6 +262,20 @@ def test_only_the_wanted_member_of_an_archive_is_unpacked(host: Host, project: P
     assert files_below(project) == {"packs/toy/det.onnx": b"face"}
 
 
+@pytest.mark.parametrize("form", ["zip", "tar.gz"])
+def test_a_member_that_unpacks_to_more_than_any_weights_is_refused(
+    form: str, host: Host, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cocoer.weights.archive.MOST_BYTES", 1 << 20)
+    host.files["/file"] = archive(form, {"a.bin": bytes((1 << 20) + 1)})
+    with pytest.raises(FetchError, match="unpacks to more than 1,048,576 bytes"):
+        fetch(item_of(host, place="packs/toy", size=None, sha256=None, unpack=(("a.bin", None),)))
+    assert files_in(project) == {}
+    host.files["/file"] = archive(form, {"a.bin": bytes(1 << 20)})
+    fetch(item_of(host, place="packs/toy", size=None, sha256=None, unpack=(("a.bin", None),)))
+    assert len(files_in(project)["packs/toy/a.bin"]) == 1 << 20
+
+
 def test_a_missing_codec_is_named(host: Host, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host.files["/file"] = b"7z\xbc\xaf\x27\x1c" + bytes(200)
     monkeypatch.setitem(__import__("sys").modules, "py7zr", None)

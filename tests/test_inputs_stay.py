@@ -443,6 +443,9 @@ FIFOS = {
     "index": f"evaluate {WEIGHTS} --root d --index pipes --output o",
     "heads": "prepare table rows.csv --root d --output o --heads boxes pipe",
     "rows": "prepare table pipe --format csv --root d --output o --heads estimate",
+    "xml": "prepare table pipe --format cvat --root d --output o --heads estimate",
+    "parquet": "prepare table pipe --format parquet --root d --output o --heads estimate",
+    "manifest": f"annotate pipe.parquet --output o {WEIGHTS}",
     "classes": "prepare table rows.csv --root d --output o --heads estimate --classes pipe",
     "boxes": f"predict img/a.png --boxes pipe {WEIGHTS} --output o",
     "convert": "data convert pipe --format tandon-csv --root d --output o",
@@ -453,6 +456,7 @@ FIFOS = {
 @pytest.mark.parametrize("case", FIFOS)
 def test_a_pipe_in_the_place_of_a_file_is_one_error(case: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(here / "pipe")
+    os.mkfifo(here / "pipe.parquet")
     (here / "pipes").mkdir()
     os.mkfifo(here / "pipes/test.jsonl")
     (here / "rows.csv").write_text('image,body,labels\n0.png,"0,0,40,40",Anger\n')

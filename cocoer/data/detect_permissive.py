@@ -5,7 +5,7 @@ Both are called as insightface's are: BGR in, rows x1, y1, x2, y2, score out, so
 
 from __future__ import annotations
 
-import pickle
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -90,8 +90,9 @@ class CocoPersons:
             box_nms_thresh=nms,
         )
         try:
+            _refuse_packed(file)
             model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, AttributeError, TypeError) as err:
+        except Exception as err:  # noqa: BLE001 - a forged pickle can make an unpickler raise anything
             raise DetectorError(
                 f"person detector {file}: wanted torchvision's fasterrcnn_mobilenet_v3_large_fpn for COCO, got something else "
                 f"({' '.join(str(err).split())[:120]}); check it with `cocoer weights verify coco-persons`"
@@ -105,3 +106,11 @@ class CocoPersons:
         found: dict[str, Tensor] = self._model([rgb.permute(2, 0, 1).float() / 255])[0]
         mine = found["labels"] == PERSON_LABEL
         return torch.cat([found["boxes"][mine], found["scores"][mine, None]], 1).double().cpu().numpy()
+
+
+def _refuse_packed(file: Path) -> None:
+    """ValueError for a zip with packed members: torch stores them as they are, and a packed one may unpack to any size."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as bundle:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in bundle.infolist()):
+                raise ValueError("a packed archive")

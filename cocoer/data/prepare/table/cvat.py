@@ -8,6 +8,7 @@ from typing import Any
 
 from cocoer.data.prepare.table.rows import Reading, Row, box_in, image_name, known_column, labels_in
 from cocoer.errors import AnnotationError
+from cocoer.files import open_input
 
 
 def read_cvat(path: Path, reading: Reading) -> Iterator[Row]:
@@ -19,7 +20,8 @@ def read_cvat(path: Path, reading: Reading) -> Iterator[Row]:
     from defusedxml import DefusedXmlException, ElementTree
 
     try:
-        root: Any = ElementTree.parse(path).getroot()
+        with open_input(path) as file:
+            root: Any = ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, DefusedXmlException, OSError, ValueError) as err:
         raise AnnotationError(f"{path}: cannot be read as CVAT's XML: {type(err).__name__}: {err}") from None
     if root.tag != "annotations":

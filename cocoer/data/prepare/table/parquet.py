@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cocoer.data.prepare.table.rows import Reading, Row, chosen_columns, table_rows
 from cocoer.errors import AnnotationError
+from cocoer.files import open_input
 
 
 def read_parquet(path: Path, reading: Reading) -> Iterator[Row]:
@@ -17,7 +18,7 @@ def read_parquet(path: Path, reading: Reading) -> Iterator[Row]:
     except ImportError:
         raise AnnotationError(f"{path}: Parquet needs pyarrow: pip install 'cocoer[table]'") from None
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with open_input(path) as source, pyarrow.parquet.ParquetFile(source) as file:
             names = file.schema_arrow.names
             columns = chosen_columns(reading.columns, names, str(path))
             wanted = {name for text in columns.values() for name in ([text] if text in names else text.split(","))}
