@@ -270,10 +270,10 @@ def test_a_member_that_unpacks_to_more_than_any_weights_is_refused(
     host.files["/file"] = archive(form, {"a.bin": bytes((1 << 20) + 1)})
     with pytest.raises(FetchError, match="unpacks to more than 1,048,576 bytes"):
         fetch(item_of(host, place="packs/toy", size=None, sha256=None, unpack=(("a.bin", None),)))
-    assert files_in(project) == {}
+    assert files_below(project) == {}
     host.files["/file"] = archive(form, {"a.bin": bytes(1 << 20)})
     fetch(item_of(host, place="packs/toy", size=None, sha256=None, unpack=(("a.bin", None),)))
-    assert len(files_in(project)["packs/toy/a.bin"]) == 1 << 20
+    assert len(files_below(project)["packs/toy/a.bin"]) == 1 << 20
 
 
 def test_a_missing_codec_is_named(host: Host, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
