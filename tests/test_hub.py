@@ -34,9 +34,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
 
     with hub_server() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.address)
-        monkeypatch.setattr(
-            constants, "ENDPOINT", running.address
-        )  # what it is where HF_ENDPOINT is set before the start
+        # As where HF_ENDPOINT is set before the start: the library reads it when it is imported.
+        monkeypatch.setattr(constants, "ENDPOINT", running.address)
+        where = f"{running.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", where)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # as the other tests run
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
