@@ -221,6 +221,12 @@ def test_a_matrix_is_as_long_as_its_header_and_its_sizes_are_padded(tmp_path: Pa
     file.write_bytes(BEGIN + matrix(1, (1, 1, 1), matrix(3, (1, 1))))
     with pytest.raises(ValueError, match="class 3"):
         check_mat_file(file)
+    sizes = struct.pack("<II", 5, 12) + struct.pack("<iii", 1, 1, 1) + struct.pack("<I", 40)  # what pads is not read
+    file.write_bytes(
+        BEGIN + element(14, element(6, struct.pack("<II", 1, 0)) + sizes + element(1, b"n") + matrix(3, (1, 1)))
+    )
+    with pytest.raises(ValueError, match="class 3"):
+        check_mat_file(file)
     bad = element(14, element(6, struct.pack("<II", 6, 0)) + struct.pack("<II", 5, 400) + bytes(8))
     file.write_bytes(BEGIN + bad)
     with pytest.raises(ValueError, match="damaged sizes"):
