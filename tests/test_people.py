@@ -415,7 +415,8 @@ def test_nothing_seen_is_nobody() -> None:
 @pytest.mark.parametrize(
     ("bbox", "said"),
     [
-        ("abcd", "four numbers"), ("1234", "four numbers"), ({1: 0, 2: 0, 3: 0, 4: 0}, "four numbers"), ({"x": 1, "y": 2, "w": 3, "h": 4}, "four numbers"), ([1, 2, 3], "four numbers"),
+        ("1234", "four numbers"), ({1: 0, 2: 0, 3: 0, 4: 0}, "four numbers"),
+        ("abcd", "four numbers"), ({"x": 1, "y": 2, "w": 3, "h": 4}, "four numbers"), ([1, 2, 3], "four numbers"),
         ([1, 2, 3, 4, 5], "four numbers"), (7, "four numbers"), ([1, 2, "x", 4], "four numbers"),
         ([1, 2, None, 4], "four numbers"),
         ([1, 2, 0, 4], "above 0"), ([1, 2, 4, 0], "above 0"), ([1, 2, -3, 4], "above 0"), ([1, 2, float("nan"), 4], "above 0"),
