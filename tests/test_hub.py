@@ -30,7 +30,7 @@ BOXES = [{"body": [10, 5, 60, 90], "head": [25, 8, 45, 30]}]
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """The Hub, with a cache of its own."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     with hub_server() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.address)
@@ -38,6 +38,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
         monkeypatch.setattr(constants, "ENDPOINT", running.address)
         where = f"{running.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", where)
+        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", where, raising=False)  # version 0.34 copies it
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # as the other tests run
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
