@@ -257,7 +257,7 @@ def test_a_whole_run_and_its_page(
     assert "synthetic" in written[0].read_text() and all(level in written[1].read_text() for level in LEVELS)
     (tiny.folder / "short-3.json").write_text("{")
     assert program.main(["--page-only", "--output", str(tiny.folder)]) == 1
-    assert "delete it and run again" in capsys.readouterr().err
+    assert "delete it and run the same command again" in capsys.readouterr().err
 
 
 def test_accuracy_is_the_share_of_persons_whose_top_class_is_theirs() -> None:

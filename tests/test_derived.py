@@ -132,13 +132,13 @@ def test_arrays_become_an_index_and_a_crop_cache_that_needs_no_image(tmp_path: P
     write_index(root / "index", records, sidecar)
     read = read_index(root / "index", "train", EMOTIC_CLASSES)
     cache = open_cache(root / "cache", "train", read, root, 24)
-    np.testing.assert_array_equal(cache[0].context, arrays["context"][0])
-    np.testing.assert_array_equal(cache[1].context, arrays["context"][2])  # the left-out row is not in it
+    np.testing.assert_array_equal(cache[0].pixels[2], arrays["context"][0])
+    np.testing.assert_array_equal(cache[1].pixels[2], arrays["context"][2])  # the left-out row is not in it
     np.testing.assert_allclose(cache[0].body_xyxy, np.array([10 / 80, 0.1, 50 / 80, 0.7]) * 24, rtol=1e-5)
-    assert cache[0].head.std() > 0
+    assert cache[0].pixels[0].std() > 0
     if not face:
         x1, y1, x2, y2 = (round(v * 16) for v in HEAD_IN_BODY)
-        assert abs(float(cache[0].head.mean()) - arrays["body"][0, y1:y2, x1:x2].mean()) < 15
+        assert abs(float(cache[0].pixels[0].mean()) - arrays["body"][0, y1:y2, x1:x2].mean()) < 15
 
 
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
         monkeypatch.setattr(constants, "ENDPOINT", running.address)
         where = f"{running.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", where)
-        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", where, raising=False)  # version 0.34 copies it
+        monkeypatch.setattr(
+            file_download, "HUGGINGFACE_CO_URL_TEMPLATE", where, raising=False
+        )  # version 0.34 copies it
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # as the other tests run
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)

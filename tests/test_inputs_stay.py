@@ -80,8 +80,8 @@ OVER = {
     "pack": "weights pack w/tiny.safetensors --output=w/tiny.safetensors",
     "card over weights": "describe --card w/tiny.safetensors --outp w/tiny.safetensors",
     "card over a result": "describe --card w/tiny.safetensors --from result.json --output result.json",
-    "persons over the index": f"evaluate {WEIGHTS} --root d --index d/index --output o --persons d/index/test.jsonl",
-    "persons over an image": f"evaluate {WEIGHTS} --root d --index d/index --output o --persons d/0.png",
+    "persons over the index": f"evaluate {WEIGHTS} --root d --index d/index --output o --jsonl d/index/test.jsonl",
+    "persons over an image": f"evaluate {WEIGHTS} --root d --index d/index --output o --jsonl d/0.png",
     "scores over scores": f"evaluate {WEIGHTS} --root d --index d/index --output o --against o/scores.npz",
     "sheet over an image": "data show d/index --root d --output d/0.png",
     "table over its rows": "prepare table d/train.jsonl --output d --heads estimate --dataset emotic",
@@ -172,7 +172,7 @@ def options_of(command: str) -> Iterator[tuple[str, str]]:
         ("data show i --output b", ["i/sidecar.json", "i/train.jsonl", "i/val.jsonl", "i/test.jsonl"], ["b"]),
         ("train --config a --set run.dir=i model.backbone.weights=b", ["a", "b"], ["i"]),
         ("tables --clip RN50=a --output i", ["a"], ["i"]),
-        ("evaluate --checkpoint zero-shot:RN50=a --persons b", ["a"], ["b"]),
+        ("evaluate --checkpoint zero-shot:RN50=a --jsonl b", ["a"], ["b"]),
         ("prepare table --folder i --output i", [], ["i"]),
         ("predict --input a nowhere b\0c --boxes b", ["a", "b"], []),
     ],
@@ -302,7 +302,7 @@ def test_the_config_of_a_run_may_be_its_own_unless_it_is_changed(
     (here / "run/config.yaml").write_text(f"# my words\nbase: {base}\nrun: {{dir: run}}\n")
     for more, fits in (([], True), (["--set", "optim.lr=0.5"], False)):
         args = arguments(["--config", "run/config.yaml", *more])
-        config = load_config(args.config, args.set)
+        config = load_config(args.config, args.overrides)
         if fits:
             check_run_folder(config, Path(args.config))
         else:

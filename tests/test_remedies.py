@@ -179,7 +179,7 @@ def test_an_index_without_its_images_does_not_complain_of_an_option_that_nobody_
 
 OTHERS = {"--golden", "--standalone", "--nproc-per-node", "--force-reinstall", "--no-deps", "--porcelain",
           "--untracked-files", "--line",
-          "--whole-images", "--epochs", "--table"}  # fmt: skip
+          "--whole-images", "--epochs", "--lr", "--table"}  # fmt: skip
 """Options of other programs: git, pip, torchrun, a style sheet, scripts/; and of `annotate flatten`, whose parser is its own."""
 
 

@@ -189,8 +189,8 @@ def test_a_batch_holds_every_person_as_it_is_alone() -> None:
     assert batch.head.shape == batch.body.shape == batch.context.shape == (3, 3, SIZE, SIZE)
     assert batch.head.dtype == batch.head_xyxy.dtype == torch.float32 and batch.head.is_contiguous()
     for i, person in enumerate(persons):
-        for level in LEVELS:
-            assert torch.equal(getattr(batch, level)[i], normalise(getattr(person, level)))
+        for level, pixels in zip(LEVELS, person.pixels, strict=True):
+            assert torch.equal(getattr(batch, level)[i], normalise(pixels))
     assert batch.keys == ("a", "b", "c") and batch.targets is targets
     with pytest.raises(ValueError, match="at least one person"):
         make_batch([], [])

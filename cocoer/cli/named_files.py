@@ -14,7 +14,7 @@ from cocoer.names import SPLITS
 OUTPUT_OPTIONS = (
     "--output",
     "--table",
-    "--persons",
+    "--jsonl",
     "--json",
     "--plot",
     "--publish",

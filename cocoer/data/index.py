@@ -95,13 +95,15 @@ def _checked(record: PersonRecord, number: int, classes: Sequence[str] | None) -
 def check_index_folder(folder: str | Path) -> None:
     """Raise where `write_index` must not write: OverwritesInput over an input, IndexFileError over files that are no index.
 
-    An earlier index is known by its rows and its sidecar; other files of these names are somebody's own, and they stay.
+    An earlier index is known by its rows, and its sidecar by its content or by the rows beside it; other files of these names
+    are not ours, and they stay.
     """
     folder = Path(folder)
+    ours = any(_begins_an_index(folder / f"{split}.jsonl") for split in SPLITS) or "skipped" in _sidecar(folder)
     for name in (*(f"{split}.jsonl" for split in SPLITS), SIDECAR):
         path = folder / name
         refuse_input(path)
-        if os.path.lexists(path) and not ("skipped" in _sidecar(folder) if name == SIDECAR else _begins_an_index(path)):
+        if os.path.lexists(path) and not (ours if name == SIDECAR else _begins_an_index(path)):
             raise IndexFileError(
                 f"{path}: is no part of an index, and an index would be written over it; choose another --output"
             )

@@ -13,9 +13,10 @@ from typing import Any
 
 from scipy import stats
 
-from cocoer import files
 from cocoer.config_file import leaves
 from cocoer.errors import ConflictError
+from cocoer.files import read_json as _read
+from cocoer.files import write_text
 
 Spread = tuple[float, float | None, tuple[float, float] | None]
 """Mean, sample deviation and 95 % interval of the mean (Student's t); one value has neither deviation nor interval."""
@@ -38,13 +39,13 @@ def data_places(root: Path, crops: Path) -> list[str]:
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """The whole file or nothing. Raises OutputError where it cannot be written."""
-    files.write_text(file, json.dumps(content, indent=1) + "\n")
+    write_text(file, json.dumps(content, indent=1) + "\n")
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """A stored result. Raises ConflictError for a truncated or damaged file, and says which."""
     try:
-        content = files.read_json(file)
+        content = _read(file)
         if not isinstance(content, dict):
             raise ValueError(f"wanted an object, got {type(content).__name__}")
     except (ValueError, OSError) as err:
