@@ -176,7 +176,7 @@ def open_input(path: str | Path) -> BinaryIO:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise OSError(errno.EINVAL, "wanted a file, got a device", str(path))
-        if stat.S_ISFIFO(mode):
+        if stat.S_ISFIFO(mode) and sys.platform != "win32":
             os.set_blocking(file.fileno(), True)
     except OSError:
         file.close()
