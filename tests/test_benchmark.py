@@ -286,6 +286,7 @@ def test_agreement_is_timed_beside_the_paper_s_rule(program: ModuleType) -> None
             assert row.mode == config.model.mode and row.batch == 2 and row.ratio is not None and row.ratio > 0
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events:UserWarning")  # torch 2.11
 def test_a_profile_names_where_the_time_goes() -> None:
     a = torch.randn(300, 300)
     operations = list(costliest(lambda: [a @ a for _ in range(20)], CPU))

@@ -53,3 +53,9 @@ def test_every_forward_states_shapes() -> None:
         if isinstance(node, ast.FunctionDef) and node.name == "forward" and "[" not in (ast.get_docstring(node) or "")
     ]
     assert bare == []
+
+
+def test_what_a_clone_is_known_by_lies_at_its_top() -> None:
+    folders = ["cocoer", "configs", "scripts", "checkpoints", "test_imgs", "tests"]
+    files = ["requirements.txt", "inference.py", "train.py", "README.md"]
+    assert [name for name in folders + files if not (ROOT / name).exists()] == []

@@ -88,7 +88,7 @@ def test_a_clip_archive_runs_nothing(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*jit.load:DeprecationWarning")
 def test_a_clip_archive_gives_the_tensors_that_torch_reads(tmp_path: Path) -> None:
     rng = torch.Generator().manual_seed(0)
     base = torch.randn(6, 4, generator=rng)

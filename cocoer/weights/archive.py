@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -131,7 +132,7 @@ def _seven_zip(item: WeightsFile, file: Path) -> tuple[list[str], Taker]:
     try:
         with py7zr.SevenZipFile(file) as archive:
             return [entry.filename for entry in archive.list() if not entry.is_directory], extract
-    except py7zr.exceptions.ArchiveError as err:
+    except (py7zr.exceptions.ArchiveError, struct.error) as err:  # the second: py7zr 1.1 at a short header
         raise FetchError(f"{item.name}: the archive is damaged ({err}); fetch it again") from None
 
 

@@ -56,6 +56,8 @@ def roots() -> tuple[Path, ...]:
     try:
         usual = platformdirs.user_cache_path("cocoer", appauthor=False)
     except RuntimeError:  # a user without a home
+        usual = Path("~")
+    if not usual.is_absolute():  # so platformdirs 4.2 answers without a home
         usual = Path(tempfile.gettempdir()) / f"cocoer-{_user()}"
     return (*chosen, *([CLONE] if CLONE else []), usual)
 
