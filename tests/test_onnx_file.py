@@ -18,7 +18,7 @@ from tiny_recognizer import ROOT, tiny_checkpoint
 
 from cocoer.cli.export import main as export
 from cocoer.data.transforms import normalise, normalised
-from cocoer.errors import CheckpointError
+from cocoer.errors import CheckpointError, ExportError
 from cocoer.export.onnx_file import OnnxFile
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.cocoer import CocoER
@@ -191,3 +191,13 @@ def test_the_inside_door_of_an_exported_file_takes_tensors(weights: Path) -> Non
     batch = person_batch(taken.config, 3, torch.device("cpu"))
     wanted = Recognizer.from_checkpoint(weights, "cpu", ["inference.backend=torch"]).predict_tensors(batch)
     torch.testing.assert_close(taken.predict_tensors(batch).logits, wanted.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_processor_that_cannot_be_had_is_never_replaced_in_silence(weights: Path) -> None:
+    import onnxruntime
+
+    every = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CoreMLExecutionProvider")
+    absent = next(name for name in every if name not in onnxruntime.get_available_providers())
+    with pytest.raises(ExportError, match=f"wanted {absent}, onnxruntime could only use CPUExecutionProvider"):
+        OnnxFile(weights.with_suffix(".onnx"), providers=(absent, "CPUExecutionProvider"))

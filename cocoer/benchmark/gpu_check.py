@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ import torch
 
 from cocoer.benchmark.model import Row, measure_model, random_model
 from cocoer.benchmark.targets import verdicts
-from cocoer.benchmark.timing import straightness
+from cocoer.benchmark.timing import straightness, take_turns
 from cocoer.benchmark.training import measure_train
 from cocoer.benchmark.variants import description_of, person_batch
 from cocoer.config import Config, change_config, save_config
@@ -256,9 +257,7 @@ def check_onnx(bench: Bench) -> Iterator[Line]:
                 continue
             inputs = (batch.head, batch.body, batch.context, batch.head_xyxy, batch.body_xyxy)
             got = file(*inputs)
-            start = time.perf_counter()
-            file(*inputs)
-            ms = 1000 * (time.perf_counter() - start)
+            ms = take_turns({"file": partial(file, *inputs)}, bench.seconds / 3, bench.device).median("file")
         logits: dict[str, Any] = {name: got[name] for name in ("logits", "level_logits", "vocabulary_logits")}
         answer = replace(wanted, **logits, competition=None)
         line = compared(f"onnxruntime, {mode}", answer, wanted, TF32, exact=False)

@@ -118,11 +118,14 @@ class OnnxFile:
         options.add_session_config_entry(_OTHER_FILES, os.path.join(os.path.abspath(path), "no other file"))
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=list(providers))
+            used = self._session.get_providers()
             text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
             self._reads = {entry.name for entry in self._session.get_inputs()}  # `paper` mode does not look at boxes
             answers = {entry.name for entry in self._session.get_outputs()}
         except Exception as err:  # noqa: BLE001 - onnxruntime has a dozen error types without a common base
             raise ExportError(f"{path}: onnxruntime cannot read it: {first_line(err)}; export it again") from None
+        if providers[0] not in used:  # onnxruntime goes on without a word where a provider's libraries are missing
+            raise ExportError(f"{path}: wanted {providers[0]}, onnxruntime could only use {', '.join(used)}")
         if text is None:
             raise ExportError(f"{path}: an ONNX file without a description under `cocoer`; wanted one by cocoer export")
         if not self._reads <= set(INPUTS) or not set(OUTPUTS) <= answers:
