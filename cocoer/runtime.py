@@ -98,8 +98,7 @@ def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
     if chosen.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         chosen = chosen if device.startswith("cuda:") else torch.device("cuda", local)
-        torch.cuda.set_device(chosen)
-        torch.backends.cudnn.set_flags(_benchmark=True)  # crops have one size, so the search pays
+        use_gpu(chosen)
     if world_size == 1 or dist.is_initialized():  # joined already: that group is used, and left to whoever joined it
         yield Runtime(rank, world_size, chosen)
         return
@@ -108,6 +107,12 @@ def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
         yield Runtime(rank, world_size, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def use_gpu(device: torch.device) -> None:
+    """Make it this process's GPU, and let cuDNN try out its kernels: crops have one size, so the search pays."""
+    torch.cuda.set_device(device)
+    torch.backends.cudnn.set_flags(_benchmark=True)
 
 
 def _join(backend: str) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from programs import load_program
 from tiny_recognizer import ROOT, tiny_checkpoint, tiny_config
 
+from cocoer.benchmark.variants import description_of
 from cocoer.config import Config, change_config, config_to_dict
 from cocoer.description import METADATA_KEY, SKIPPED, VERIFIED
 from cocoer.errors import CocoerError, ExportError
@@ -334,3 +335,24 @@ def test_the_exported_demonstration_answers_the_shipped_images_as_its_weights_do
             assert onnx_said["probabilities"][source] == pytest.approx(by_name, abs=1e-4)
         assert onnx_said["losses"] == pytest.approx(torch_said["losses"], abs=1e-4)
         assert onnx_said["emo_process"] == torch_said["emo_process"]
+
+
+@pytest.mark.parametrize(("persons", "by", "accepted"), [(1, 0.01, True), (1, 0.2, False), (5, 0.01, False)])
+def test_rounding_may_move_single_persons_through_a_closed_gate_and_never_most(
+    persons: int, by: float, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Moved(OnnxFile):
+        def __call__(self, *inputs: Any) -> dict[str, Any]:
+            found = super().__call__(*inputs)
+            found["logits"][:persons] += by  # of the batches of 1, 2 and 5
+            return found
+
+    monkeypatch.setattr("cocoer.export.onnx_export.OnnxFile", Moved)
+    config, out = tiny_config(tmp_path), tmp_path / "a.onnx"
+    model = build_model(config, pretrained=False).eval()
+    if accepted:
+        assert export_model(model, config, description_of(config), out) < 1e-4
+        return
+    with pytest.raises(ExportError, match=r"logits differs by .* from PyTorch .* no file was written"):
+        export_model(model, config, description_of(config), out)
+    assert not out.exists()

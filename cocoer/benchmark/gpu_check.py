@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from cocoer.benchmark.model import Row, measure_model, random_model
 from cocoer.benchmark.targets import verdicts
@@ -34,7 +35,7 @@ from cocoer.export.onnx_export import export_model
 from cocoer.export.onnx_file import OnnxFile
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.level_model import ModelOutput
-from cocoer.runtime import Runtime
+from cocoer.runtime import Runtime, use_gpu
 from cocoer.training.learner import build_learner, training_mode
 from cocoer.training.step import step_facts, train_step
 from cocoer.weights import places
@@ -45,8 +46,14 @@ PLAIN = ("inference.fold=false", "inference.channels_last=false", "inference.pre
 GOLDENS = ("release_golden_a.npz", "release_golden_b.npz")
 FP32, TF32, BF16 = 1e-4, 5e-3, 5e-2
 """Largest difference of a probability from the CPU's: rounding of float32, and of 10 and 7 bits of mantissa through 50 layers."""
-CURVE = {"fp32": 0.02, "bf16": 0.10}
-"""Largest relative difference of the loss in the steps of a training: rounding grows from step to step."""
+GATE = 0.05
+"""The same for one person's answer after the coordination, where rounding can open or close a ReLU's gate (`onnx_export`)."""
+CURVE = {"fp32": (1e-3, 0.05), "bf16": (0.03, 0.10)}
+"""Largest relative difference of the loss in the first `EARLY` steps of a training, and in all: rounding grows."""
+EARLY = 5
+RATE_SHARE = 0.01
+"""Of the config's learning rate, in the training that is compared. At the whole rate the last digit of the weights moves the loss
+by 20 % within six steps, on a CPU too; at a hundredth by less than 1e-4 until the first exclusion changes."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ Check = Callable[[Bench], Iterator[Line]]
 
 def run_checks(bench: Bench, minutes: float, checks: Mapping[str, Check] | None = None) -> Iterator[Line]:
     """All lines, check by check. A check that raises is a FAIL with its reason; those after `minutes` are skipped."""
+    if bench.device.type == "cuda":
+        use_gpu(bench.device)
     until = time.monotonic() + 60 * minutes
     for name, check in (CHECKS if checks is None else checks).items():
         if time.monotonic() > until:
@@ -154,18 +163,26 @@ def check_answers(bench: Bench) -> Iterator[Line]:
 
 
 def compared(title: str, got: ModelOutput, wanted: ModelOutput, tolerance: float, exact: bool) -> Line:
-    """Probabilities to the tolerance; where `exact`, every person's exclusion order too."""
-    pairs = [(got.logits, wanted.logits), (got.level_logits, wanted.level_logits)]
+    """Probabilities to the tolerance, of the fused answer the median person's; where `exact`, every exclusion order too."""
+    pairs = [(got.level_logits, wanted.level_logits)]
     if got.vocabulary_logits is not None and wanted.vocabulary_logits is not None:
         pairs.append((got.vocabulary_logits, wanted.vocabulary_logits))
-    gaps = [(torch.sigmoid(a.float().cpu()) - torch.sigmoid(b.float().cpu())).abs().max() for a, b in pairs]
-    gap = float(torch.stack(gaps).max())  # NaN stays NaN
-    said, ok = f"probabilities differ by {gap:.1e}", gap <= tolerance
+    before = torch.stack([_gaps(a, b).max() for a, b in pairs]).max()  # NaN stays NaN
+    fused = _gaps(got.logits, wanted.logits).flatten(1).max(-1).values  # [B]
+    gap, largest = float(torch.maximum(before, fused.median())), float(fused.max())
+    said, ok = f"probabilities differ by {gap:.1e}", gap <= tolerance and largest <= max(GATE, tolerance)
+    if largest > gap:
+        said += f" (one person's by {largest:.1e})"
     if got.competition is not None and wanted.competition is not None:
         same = (got.competition.exclusion.cpu() == wanted.competition.exclusion.cpu()).all(-1)
         said += f", {int(same.sum())} of {len(same)} exclusion orders equal"
         ok = ok and (bool(same.all()) or not exact)
     return Line(title, "pass" if ok else "FAIL", said, f"at most {tolerance:.0e}" + (", all equal" if exact else ""))
+
+
+def _gaps(got: Tensor, wanted: Tensor) -> Tensor:
+    """|sigmoid - sigmoid| of logits, on the CPU."""
+    return (torch.sigmoid(got.float().cpu()) - torch.sigmoid(wanted.float().cpu())).abs()
 
 
 def check_goldens(bench: Bench) -> Iterator[Line]:
@@ -198,20 +215,23 @@ def check_training(bench: Bench) -> Iterator[Line]:
         except (RuntimeError, ValueError, NonFiniteLoss) as err:
             yield Line(title, "FAIL", first_line(err))
             continue
-        gap = max(abs(a - b) / abs(b) for a, b in zip(got, wanted, strict=True))
-        said = f"loss {got[0]:.4f} -> {got[-1]:.4f}, CPU {wanted[0]:.4f} -> {wanted[-1]:.4f}, at most {100 * gap:.2g} % apart"
-        limit = CURVE[precision]
-        yield Line(title, "pass" if gap <= limit else "FAIL", said, f"at most {100 * limit:g} % apart")
+        gaps = [abs(a - b) / abs(b) for a, b in zip(got, wanted, strict=True)]
+        early, late = CURVE[precision]
+        ok = all(gap <= early for gap in gaps[:EARLY]) and all(gap <= late for gap in gaps)  # NaN fails
+        said = f"loss {got[0]:.4f} -> {got[-1]:.4f}, CPU {wanted[0]:.4f} -> {wanted[-1]:.4f}, at most"
+        said += f" {100 * max(gaps[:EARLY]):.2g} % apart in {EARLY} steps, {100 * max(gaps):.2g} % in all"
+        yield Line(title, "pass" if ok else "FAIL", said, f"at most {100 * early:g} %, {100 * late:g} %")
 
 
 def loss_curve(config: Config, device: torch.device, persons: int, steps: int) -> list[float]:
-    """The loss of each step of a training with random weights on made-up persons, the same on every device."""
+    """The loss of each step of a slow training with random weights on made-up persons, the same on every device."""
     model, runtime = random_model(config, CPU).to(device), Runtime(0, 1, device)
     learner = build_learner(config, model, runtime)
     training_mode(learner.model, learner.frozen_norms)
     batch = person_batch(config, persons, CPU)
     facts = step_facts([batch], False, runtime)
-    return [train_step(learner, [batch], facts, config.optim.lr, runtime, "gpu check")["loss"] for _ in range(steps)]
+    rate = RATE_SHARE * config.optim.lr
+    return [train_step(learner, [batch], facts, rate, runtime, "gpu check")["loss"] for _ in range(steps)]
 
 
 def check_distributed(bench: Bench) -> Iterator[Line]:
@@ -270,7 +290,7 @@ def check_speed(bench: Bench) -> Iterator[Line]:
     warned: list[str] = []
     for mode, config in bench.configs.items():
         for row in measure_model(
-            config, bench.device, bench.batches, bench.seconds, warned.append, eager=not bench.compiled
+            config, bench.device, bench.batches, bench.seconds, warned.append, eager=not bench.compiled, full=False
         ):
             rows.append(row)
             yield as_line(f"{mode}, {row.batch} persons: {row.variant}", row)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cocoer.benchmark.timing import Clock, Task, Timings, peak_mb, take_turns
+from cocoer.benchmark.timing import Clock, Task, Timings, peak_mb, reserved_mb, take_turns
 from cocoer.benchmark.variants import InferenceVariant, due, person_batch, usable, variants
 from cocoer.config import Config
 from cocoer.data.batch import Batch
@@ -35,7 +35,8 @@ class Row:
 
     what: model, workspace, train, data, memory, scaling, archive. variant: what was switched on. batch: persons.
     ratio: median over the rounds of total / floor. eager_ratio: the same against the plain float32 floor.
-    spread_ms: first to third quartile of the total. peak_mb: memory at its highest, of the process or the GPU.
+    spread_ms: first to third quartile of the total. peak_mb: memory at its highest, of the process; on a GPU what a pass takes
+    beside the weights.
     work: how much there was to do, in a series of rows that differ in that alone (persons, images or classes).
     """
 
@@ -155,10 +156,11 @@ def measure_model(
                 task()
             found, peaks = {}, {}
             for way in ways:
+                held = reserved_mb(device)  # a graph keeps its memory from the first run on
                 work = usable(way, batch, warn) if full or due(way, persons, batches) else None
                 if work is not None:
                     found[way.name], tasks[way.name] = way, work
-                    peaks[way.name] = peak_mb(work, device)
+                    peaks[way.name] = peak_mb(work, device, held)
             timings = take_turns(tasks, seconds, device, least=3, clock=clock, warm=0)  # all have run by now
             yield from _rows(config, device, persons, timings, found, peaks)
 

@@ -87,13 +87,25 @@ def _milliseconds(task: Task, device: torch.device, clock: Clock) -> float:
     return 1000 * (clock() - start)
 
 
-def peak_mb(task: Task, device: torch.device) -> float:
-    """Highest memory while the task runs, MB: of the GPU, or of the whole process where Linux lets the mark be reset."""
+def reserved_mb(device: torch.device) -> float:
+    """What torch holds of the GPU's memory once it has given back what nothing uses, MB; 0 for a CPU."""
     gc.collect()
+    if device.type != "cuda":
+        return 0.0
+    torch.cuda.empty_cache()
+    return float(torch.cuda.memory_reserved(device) / 1e6)
+
+
+def peak_mb(task: Task, device: torch.device, held: float | None = None) -> float:
+    """Highest memory while the task runs, MB: of the whole process where Linux lets the mark be reset.
+
+    On a GPU: what the task takes beside `held`, by default what is in use before it (`reserved_mb`), so not the weights.
+    """
+    before = reserved_mb(device)
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
         task()
-        return float(torch.cuda.max_memory_allocated(device) / 1e6)
+        torch.cuda.synchronize(device)
+        return float(torch.cuda.memory_reserved(device) / 1e6) - (before if held is None else held)
     clear_refs = Path("/proc/self/clear_refs")
     if clear_refs.exists():
         clear_refs.write_text("5", encoding="ascii")  # sets the high-water mark to what is in use now

@@ -82,7 +82,8 @@ GRAPHED: tuple[Way, ...] = (
 def ways_on(device: torch.device, eager: bool, full: bool) -> tuple[Way, ...]:
     """What can be tried on a device. eager: nothing that is compiled; not full: on a CPU, compiled in its fastest type only."""
     if device.type == "cuda":
-        return BY_SWITCH + (() if eager else COMPILED) + GRAPHED
+        found = BY_SWITCH + COMPILED + GRAPHED
+        return tuple(way for way in found if not eager or "compiled" not in way[0])
     fastest = COMPILED[1:] if can_prepack(device, torch.bfloat16) else COMPILED[:1]
     compiled = COMPILED if full else fastest
     return BY_SWITCH + EAGER + (() if eager else compiled)

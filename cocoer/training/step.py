@@ -49,7 +49,7 @@ def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 def step_facts(batches: Sequence[Batch], stop: bool, runtime: Runtime) -> StepFacts:
     """Sums over the step's persons on all processes, in one exchange of CPU numbers."""
-    positives = torch.stack([targets_of(b).double().sum(0) for b in batches]).sum(0)
+    positives = torch.stack([targets_of(b).double().sum(0) for b in batches]).sum(0).cpu()  # wherever they lie
     keys = "\n".join(key for b in batches for key in b.keys)
     order = int.from_bytes(hashlib.sha256(keys.encode()).digest()[:5], "big")  # 40 bits: their sum is exact in float64
     persons = sum(len(b) for b in batches)
