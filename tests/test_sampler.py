@@ -86,6 +86,13 @@ def test_the_order_changes_with_seed_and_epoch_and_with_nothing_else() -> None:
     assert {epoch for batch in PersonBatchSampler(9, 2) for epoch, _ in batch} == {0}
 
 
+def test_an_order_never_changes_from_one_version_to_the_next() -> None:
+    """A run is resumed, and compared with an older one, by its seed alone: these came from the first version."""
+    assert epoch_order(8, 0, 0).tolist() == [0, 5, 7, 6, 2, 4, 1, 3]
+    assert epoch_order(8, 1, 2).tolist() == [5, 6, 3, 4, 0, 7, 1, 2]
+    assert list(PersonBatchSampler(8, 8)) == [[(0, i) for i in epoch_order(8, 0, 0)]]  # seed 0 where none is given
+
+
 def test_iterating_ahead_does_not_move_the_state() -> None:
     sampler = PersonBatchSampler(20, 4, seed=1)
     list(sampler)
@@ -97,6 +104,13 @@ def test_drop_last_leaves_out_the_rest_but_never_everything() -> None:
     assert [len(b) for b in PersonBatchSampler(3, 4, drop_last=True)] == [3]
     sampler = PersonBatchSampler(10, 4, drop_last=True)
     assert sampler.state_after(2) == SamplerState(1, 0)
+    sampler.set_state(3)
+    assert sampler.state == SamplerState(3, 0)
+    sampler.set_state(3, 4)  # 6 of 10 persons are left: one batch of 4, and a rest of 2
+    assert [len(b) for b in sampler] == [4]
+    whole = PersonBatchSampler(4, 4, drop_last=True)
+    whole.set_state(0, 2)  # the epoch has had its batch, so its rest is not the only one
+    assert list(whole) == []
 
 
 @pytest.mark.parametrize(
