@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import sys
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cocoer.data.inputs import InputItem, is_single_image, iterate_inputs, survey_inputs
+from cocoer.data import inputs as inputs_module
+from cocoer.data.inputs import InputItem, hash_of, is_single_image, iterate_inputs, read_stdin, survey_inputs
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -236,3 +238,87 @@ def test_names_that_are_no_utf_8_stay_apart_and_can_be_written(tmp_path: Path) -
     for item in items:
         assert isinstance(item.source, Path) and item.source.read_bytes() == b"x"
         (item.key + item.stem).encode("utf-8")
+
+
+def stems(*files: str, root: Path) -> list[str]:
+    touch(root, *files)
+    return [i.stem for i in iterate_inputs([str(root)], recursive=True)]
+
+
+def test_an_output_name_is_150_bytes_at_most_and_the_cut_ones_differ(tmp_path: Path) -> None:
+    """133 bytes of the name, a dash, and a 64-bit checksum of all of it as 16 digits: 150, where file systems allow 255."""
+    whole, longer = "x" * 150, "x" * 150 + "y"
+    found = stems(f"{whole}.jpg", f"{longer}.jpg", root=tmp_path)
+    assert found == [whole, "x" * 133 + f"-{hash_of(longer):016x}"] and [len(s) for s in found] == [150, 150]
+    assert hash_of("a") == int.from_bytes(hashlib.blake2b(b"a", digest_size=8).digest(), "big") < 2**64
+
+
+def test_a_folder_that_is_called_as_a_file_is_no_folder_of_answers(tmp_path: Path) -> None:
+    """`x.json/` would stand where the answer for `x.jpg` is written, at any depth; a file's own name stays."""
+    assert stems("x.json/y.CSV/b.png.jpg", "x.jpg", "plain.d/a.jpg", root=tmp_path) == [
+        "x",
+        "plain.d/a",
+        "x.json_/y.CSV_/b.png",
+    ]
+
+
+def test_a_name_that_is_taken_is_counted_on_from_two(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.jpg", "two/A.jpg", "a.jpg", "a.boxes.jpg")
+    inputs = [str(tmp_path / n) for n in ("a.jpg", "one/a.jpg", "two/A.jpg", "a.boxes.jpg")]
+    # `a.boxes` would be called as the boxes beside `a` are.
+    assert [i.stem for i in iterate_inputs(inputs)] == ["a", "a-2", "A-3", "a.boxes-2"]
+
+
+def test_a_line_of_a_list_is_taken_from_the_working_folder_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "here/b.jpg", "lists/b.jpg", "lists/only.jpg")
+    (tmp_path / "lists/all.txt").write_text("b.jpg\nonly.jpg\n")
+    monkeypatch.chdir(tmp_path / "here")
+    found = [i.source for i in iterate_inputs([str(tmp_path / "lists/all.txt")])]
+    assert found == [Path("b.jpg"), tmp_path / "lists/only.jpg"]
+
+
+def test_a_survey_knows_the_files_of_a_run_whether_they_are_there_or_not(tree: Path) -> None:
+    touch(tree, "a.boxes.json", "weights.pt")
+    inputs = [str(tree / n) for n in ("a.PNG", "b.jpg", "absent.jpg", "nul\0.jpg")]
+    survey = survey_inputs(inputs, others=[tree / "weights.pt", None, Path()])
+    assert survey.total == 4
+    assert [survey.reads(tree / n) for n in ("a.PNG", "A.png", "absent.jpg", "a.boxes.json", "weights.pt")] == [True] * 5
+    assert not survey.reads(tree / "b.boxes.json")  # there are none beside b.jpg
+    assert not survey.reads(tree / "x.heic")
+
+
+def test_a_fault_says_in_few_words_what_is_wrong(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [i.fault for i in iterate_inputs(["absent.jpg"])] == ["absent.jpg: no such file; check the path"]
+    (empty := tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    monkeypatch.chdir(empty)
+    assert [i.stem for i in iterate_inputs([str(empty), "."])] == ["empty", "folder"]
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr("cocoer.data.inputs.open", refuse, raising=False)
+    for path in (tmp_path, tmp_path / "list.txt"):
+        assert [i.fault for i in iterate_inputs([str(path)])] == [f"{path}: cannot be read: Permission denied"]
+
+
+def test_standard_input_has_a_limit_and_is_read_to_one_byte_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inputs_module.MOST_STDIN == 268_435_456  # 256 MB: a list of millions of paths, or any image
+    monkeypatch.setattr(inputs_module, "MOST_STDIN", 1 << 20)
+    monkeypatch.setattr(sys, "stdin", _Stdin(b"x" * (1 << 21)))
+    data = read_stdin()
+    assert len(data) == (1 << 20) + 1
+    (item,) = iterate_inputs(["-"], stdin=data)
+    assert item.fault == "standard input: wanted at most 1 MB, got more; give a file or a folder"
+    (item,) = iterate_inputs(["-"], stdin=b"\0" * (1 << 20))
+    assert item.fault.endswith("got 1,048,576 bytes that are neither")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert read_stdin() == b""
+
+
+def test_a_video_gives_all_its_frames_unless_told_otherwise(video: Path) -> None:
+    assert [i.frame for i in iterate_inputs([str(video)])] == list(range(10))
+    assert not is_single_image([str(video)])
