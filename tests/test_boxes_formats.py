@@ -15,7 +15,8 @@ from PIL import Image
 from programs import load_program
 from tiny_recognizer import tiny_checkpoint
 
-from cocoer.data.boxes_file import GivenBoxes, person_from
+from cocoer.data import boxes_file
+from cocoer.data.boxes_file import GivenBoxes, person_from, persons_for, persons_of_one, read_boxes_file
 from cocoer.errors import BoxesError
 from cocoer.outputs import PersonBoxes
 
@@ -129,6 +130,64 @@ def test_a_file_that_names_none_of_the_images_is_an_error_and_some_are_counted(t
         GivenBoxes(path, single=True)("a.jpg", None)
 
 
+def test_unused_entries_are_named_up_to_three(tmp_path: Path) -> None:
+    tree = {f"{n}.jpg": [] for n in "abcd"}
+    assert given(tmp_path, tree, ["a.jpg", "y.jpg"])[1].endswith("of the input (b.jpg, c.jpg, d.jpg)")
+    with pytest.raises(BoxesError, match=r"does not mention z.jpg, only a.jpg, b.jpg, c.jpg, ..."):
+        GivenBoxes(tmp_path / "boxes.json", single=True)("z.jpg", None)
+    (tmp_path / "boxes.json").write_text("{}")
+    with pytest.raises(BoxesError, match=r"does not mention z.jpg, only nothing"):
+        GivenBoxes(tmp_path / "boxes.json", single=True)("z.jpg", None)
+
+
+@pytest.mark.parametrize("tree", [[{"body": [1, 1, 9, 9]}], {"persons": [{"body": [1, 1, 9, 9]}]}])
+def test_bare_persons_are_all_used(tmp_path: Path, tree: Any) -> None:
+    boxes, said = given(tmp_path, tree, ["a.jpg"])
+    assert said == "" and bodies(boxes, "a.jpg") == [[1, 1, 9, 9]]
+
+
+def test_a_video_takes_its_frames_by_any_name_and_no_other_entry(tmp_path: Path) -> None:
+    tree = {"v.mp4#8": [], "v#9": [], "v.mp4": [], "10": [], "c.jpg": []}
+    assert given(tmp_path, tree, ["in/v.mp4", "x.png"])[1].endswith("1 of 5 entries name no image of the input (c.jpg)")
+
+
+def test_an_image_takes_the_entry_that_names_it_best_and_leaves_the_rest(tmp_path: Path) -> None:
+    tree = {"a.jpg": [{"body": [1, 1, 9, 9]}], "a": [{"body": [2, 2, 9, 9]}]}
+    boxes, said = given(tmp_path, tree, ["in/a.jpg", "in/a.png"])
+    assert said == "" and [bodies(boxes, f"in/a.{end}") for end in ("jpg", "png")] == [[[1, 1, 9, 9]], [[2, 2, 9, 9]]]
+    boxes.expect("./in/a.jpg", Path("./in/a.jpg"))  # the same image by another name
+
+
+def test_a_coco_file_beside_an_image_is_read_by_the_images_name() -> None:
+    found = persons_of_one(instances(), "in/a.jpg", Path("in/a.jpg"), "boxes file a.boxes.json")
+    assert [list(person_from(raw, W, H).body) for raw in found] == PEOPLE["a.jpg"]
+
+
+def test_an_entry_that_is_no_list_of_persons_is_refused() -> None:
+    with pytest.raises(BoxesError, match="boxes of a.jpg: wanted a list of persons, got dict"):
+        persons_for({"a.jpg": {"body": [1, 1, 9, 9]}}, "a.jpg")
+
+
+def test_what_is_quoted_of_a_wrong_value_has_sixty_letters() -> None:
+    long = "y" * 80
+    for raw, said in ((long, f"str: {long[:60]}"), ({"body": [1, 1, 9, 9], "id": [long]}, f"got {str([long])[:60]!r}"),
+                      ({"body": [1, 1, 9, 9], "id": "\ud800" + long}, f"in it: {ascii(chr(0xD800) + long)[:60]}")):  # fmt: skip
+        with pytest.raises(BoxesError) as caught:
+            person_from(raw, W, H)
+        assert str(caught.value).endswith(said)
+
+
+def test_a_boxes_file_has_a_limit_and_a_fault_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert boxes_file.LARGEST_FILE == 536_870_912  # 512 MB: millions of people
+    (tmp_path / "b.json").write_text("[" + " " * 100 + "]")
+    monkeypatch.setattr(boxes_file, "LARGEST_FILE", 50)
+    with pytest.raises(BoxesError, match=r"b\.json"):
+        read_boxes_file(tmp_path / "b.json")
+    with pytest.raises(BoxesError) as caught:
+        read_boxes_file(tmp_path)
+    assert str(caught.value).endswith("cannot be read: Is a directory")
+
+
 def test_an_entry_that_names_two_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BoxesError, match=r"'a.jpg' names two images, x/a.jpg and y/a.jpg"):
         given(tmp_path, {"a.jpg": []}, ["x/a.jpg", "y/a.jpg"])
@@ -162,6 +221,10 @@ def test_boxes_that_are_not_pixels_of_this_image_are_refused(box: list[float], w
 def test_boxes_that_go_a_little_over_the_border_are_cut_as_before() -> None:
     assert person_from({"body": [-20, -5, 600, 520]}, W, H).body == (0, 0, 600, 480)
     assert person_from({"body": [0, 0, 1, 1]}, 1, 1).body == (0, 0, 1, 1)
+    for box, words in (([0, 0, 1, 1], "shares"), ([10, 500, 90, 600], "lies outside"), ([639.5, 10, 700, 11.5], "most of")):
+        width, height = (2, 2) if words == "shares" else (W, H)
+        with pytest.raises(BoxesError, match=words):
+            person_from({"body": box}, width, height)
 
 
 WHOLE = (
@@ -178,7 +241,8 @@ def test_a_whole_number_of_any_type_is_an_id(track: Any, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "track", [7.5, float("nan"), float("inf"), True, [7], {"id": 7}, np.array([1, 2]), 1j, b"7", "\ud800"]
+    "track",
+    [7.5, float("nan"), float("inf"), True, [7], {"id": 7}, np.array([1, 2]), torch.tensor([1, 2]), 1j, b"7", "\ud800"],
 )
 def test_what_is_no_id_is_refused(track: Any) -> None:
     with pytest.raises(BoxesError, match="'id' wants"):

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL import __version__ as PILLOW_VERSION
 from small_images import TURNS
 
-from cocoer.data.decode import FORMATS, decode_image, image_size
+from cocoer.data.decode import FORMATS, MAX_PIXELS, decode_image, image_size
 from cocoer.data.files import read_facts
 from cocoer.errors import ImageError
 
@@ -161,6 +161,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     for read in (decode_image, image_size):
         with pytest.raises(ImageError, match="at most|wanted 1 to 92,000,000 pixels"):
             read(path)
+    assert MAX_PIXELS == 92_000_000  # docs/security.md says what an image of that size takes
     with pytest.raises(ImageError, match="wanted 1 to 383 pixels .inference.max_pixels., got 16x24"):
         decode_image(io.BytesIO(encoded()), max_pixels=383)
     assert decode_image(io.BytesIO(encoded()), max_pixels=384).size == (16, 24)
@@ -188,6 +189,66 @@ def test_transparent_and_16_bit_images_are_the_same_in_strips(monkeypatch: pytes
             np.testing.assert_array_equal(np.asarray(decode_image(image)), whole)
 
 
+def test_a_conversion_copies_a_megapixel_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    crop = Image.Image.crop
+
+    def watched(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+        seen.append((box[2] - box[0], box[3] - box[1]))
+        return crop(image, box)
+
+    monkeypatch.setattr(Image.Image, "crop", watched)
+    decode_image(Image.new("RGBA", (2048, 1025)))
+    assert seen == [(2048, 512), (2048, 512), (2048, 1)]  # 2^20 pixels, and what is left
+    seen.clear()
+    monkeypatch.setattr("cocoer.data.decode._STRIP", 5)
+    decode_image(Image.new("RGBA", (6, 2)))
+    assert seen == [(6, 1), (6, 1)]  # a row at least, however wide it is
+
+
+def test_gray_of_more_than_8_bits_keeps_its_high_byte_and_stays_between_black_and_white() -> None:
+    """32-bit integers hold more than 16 bits: what lies below or above those is black or white."""
+    deep = Image.fromarray(np.array([[-5, 0, 255, 256, 65535, 70_000]], np.int32))
+    assert np.asarray(decode_image(deep))[0, :, 0].tolist() == [0, 0, 0, 1, 255, 255]
+
+
+def test_a_transparent_colour_of_a_colour_image_is_white() -> None:
+    image = Image.new("RGB", (2, 1), (10, 20, 30))
+    image.putpixel((1, 0), (1, 2, 3))
+    decoded = decode_image(io.BytesIO(encoded("PNG", image, transparency=(1, 2, 3))))
+    assert np.asarray(decoded).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """The gradient as a PNG with these chunks before its pixels."""
+    data = encoded("PNG")
+    at = data.index(b"IDAT") - 4
+    return data[:at] + b"".join(chunks) + data[at:]
+
+
+def test_of_a_png_the_rotation_is_found_behind_other_notes_and_looked_for_only_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    raw = exif.tobytes().removeprefix(b"Exif\x00\x00")
+    title = chunk(b"tEXt", b"Title\x00made by hand, not EXIF")
+    # ImageMagick writes EXIF as text: its name, its length, and the bytes as hexadecimal digits.
+    magick = chunk(b"tEXt", b"Raw profile type exif\x00\nexif\n" + f"{len(raw):8}\n{raw.hex()}\n".encode())
+    for notes in ([chunk(b"eXIf", raw)], [title, chunk(b"eXIf", raw)], [magick], [title, magick]):
+        data = png_with(*notes)
+        assert image_size(io.BytesIO(data)) == decode_image(data).size == (24, 16)
+    asked: list[Image.Image] = []
+    monkeypatch.setattr(Image.Image, "getexif", lambda image: asked.append(image) or Image.Exif())
+    assert image_size(io.BytesIO(png_with(title))) == (16, 24) and not asked  # Pillow would unpack all pixels
+    image_size(io.BytesIO(png_with(title, magick)))
+    assert len(asked) == 1
+
+
 def test_large_images_below_the_limit_give_no_warning(tmp_path: Path) -> None:
     path = saved(tmp_path / "wide.png", Image.new("1", (11617, 7800)), "PNG")  # above Pillow's own warning mark
     assert image_size(path) == (11617, 7800)
@@ -201,6 +262,14 @@ def test_damaged_exif_does_not_spoil_good_pixels(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded("JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff\xff\xff"))
     assert decode_image(path).size == image_size(path) == (16, 24)
+    # An orientation that is a letter, and one that does not exist: both mean upright.
+    for kind, value in ((b"\x00\x02", b"x\x00\x00\x00"), (b"\x00\x03", b"\x00\x09\x00\x00")):
+        note = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12" + kind + b"\x00\x00\x00\x01" + value + b"\x00" * 4
+        path.write_bytes(encoded("JPEG", exif=b"Exif\x00\x00" + note))
+        assert decode_image(path).tobytes() == decode_image(encoded("JPEG")).tobytes()
+    path.write_bytes(encoded("JPEG")[:-30])
+    with pytest.raises(ImageError, match="wanted a complete JPEG image"):
+        decode_image(path)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -35,7 +35,7 @@ def map_array(path: str | Path) -> NDArray[Any]:
     except FileNotFoundError:
         raise
     except _FAULTS as err:
-        raise ValueError(f"{path}: wanted an array as numpy.save writes it ({one_line(err, 200)})") from None
+        raise ValueError(f"{path}: wanted an array as numpy.save writes it ({one_line(err)})") from None
 
 
 def read_arrays(path: str | Path, largest: int = LARGEST) -> dict[str, NDArray[Any]]:
@@ -55,7 +55,7 @@ def read_arrays(path: str | Path, largest: int = LARGEST) -> dict[str, NDArray[A
     except FileNotFoundError:
         raise
     except (*_FAULTS, zipfile.zlib.error) as err:  # type: ignore[attr-defined]
-        raise ValueError(f"{path}: wanted arrays as numpy.savez writes them ({one_line(err, 200)})") from None
+        raise ValueError(f"{path}: wanted arrays as numpy.savez writes them ({one_line(err)})") from None
 
 
 def _refuse_endless(path: str | Path) -> None:

@@ -156,7 +156,7 @@ def _track(raw: Any) -> str | int:
                 f"person: 'id' wants a text, got one with half a letter in it: {ascii(raw)[:60]}"
             ) from None
         return raw
-    if (hasattr(raw, "item") and getattr(raw, "size", 1) == 1) or (hasattr(raw, "numel") and raw.numel() == 1):
+    if (hasattr(raw, "item") and getattr(raw, "size", None) == 1) or (hasattr(raw, "numel") and raw.numel() == 1):
         raw = raw.item()  # numpy's and torch's numbers
     if isinstance(raw, int | float | Number) and not isinstance(raw, bool):
         try:

@@ -118,7 +118,7 @@ def decode_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     except _FAULTS as err:
         raise ImageError(
-            f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({one_line(err, 200)}); "
+            f"{name}: wanted a complete {image.format or 'PIL'} image, got a damaged or truncated one ({one_line(err)}); "
             "fetch the file again or leave it out"
         ) from None
 
@@ -235,7 +235,7 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
         raise ImageError(f"{name}: wanted an image, got a folder") from None
     except Image.DecompressionBombError as err:
         raise ImageError(
-            f"{name}: wanted at most {max_pixels:,} pixels ({one_line(err, 200)}); make it smaller"
+            f"{name}: wanted at most {max_pixels:,} pixels ({one_line(err)}); make it smaller"
         ) from None
     except UnidentifiedImageError:
         if codec := missing_codec(source):
@@ -245,7 +245,7 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
             "save it as JPEG or PNG"
         ) from None
     except _FAULTS as err:
-        raise ImageError(f"{name}: wanted a readable image, got {type(err).__name__}: {one_line(err, 200)}") from None
+        raise ImageError(f"{name}: wanted a readable image, got {type(err).__name__}: {one_line(err)}") from None
     try:
         _check_size(image, name, max_pixels)
     except ImageError:
@@ -295,8 +295,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         high = np.empty((image.height, image.width), np.uint8)
         for box in _strips(image):
-            values = np.asarray(image.crop(box)).astype(np.int64).clip(0, 65535) >> 8
-            high[box[1] : box[3]] = values
+            high[box[1] : box[3]] = (np.asarray(image.crop(box)).astype(np.int64) >> 8).clip(0, 255)
         return Image.fromarray(high).convert("RGB")
     if image.mode == "F":
         raise ImageError(f"{name}: wanted 8 or 16 bits a channel, got floating-point pixels; save it as 8-bit PNG")

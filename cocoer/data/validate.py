@@ -64,7 +64,7 @@ def data_of_index(index: Path, root: Path, dataset: str | None = None) -> DataCo
             try:
                 return DataConfig(**place, **own | {"classes": tuple(own["classes"])})
             except (TypeError, ValueError, KeyError) as err:
-                raise IndexFileError(f"{damaged} ({one_line(err, 200)}); say it with --dataset or --config") from None
+                raise IndexFileError(f"{damaged} ({one_line(err)}); say it with --dataset or --config") from None
         if not isinstance(dataset, str | None):
             raise IndexFileError(f"{damaged} (dataset: {dataset!r}); say it with --dataset or --config")
     if not dataset:
