@@ -221,7 +221,11 @@ def test_boxes_that_are_not_pixels_of_this_image_are_refused(box: list[float], w
 def test_boxes_that_go_a_little_over_the_border_are_cut_as_before() -> None:
     assert person_from({"body": [-20, -5, 600, 520]}, W, H).body == (0, 0, 600, 480)
     assert person_from({"body": [0, 0, 1, 1]}, 1, 1).body == (0, 0, 1, 1)
-    for box, words in (([0, 0, 1, 1], "shares"), ([10, 500, 90, 600], "lies outside"), ([639.5, 10, 700, 11.5], "most of")):
+    for box, words in (
+        ([0, 0, 1, 1], "shares"),
+        ([10, 500, 90, 600], "lies outside"),
+        ([639.5, 10, 700, 11.5], "most of"),
+    ):
         width, height = (2, 2) if words == "shares" else (W, H)
         with pytest.raises(BoxesError, match=words):
             person_from({"body": box}, width, height)

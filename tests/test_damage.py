@@ -93,6 +93,13 @@ def test_each_strength_and_each_person_has_noise_of_its_own() -> None:
     assert 0.3 < (signs[0] == signs[1]).mean() < 0.7  # not the same draws, only larger
 
 
+def test_the_noise_of_a_name_never_changes_from_one_version_to_the_next() -> None:
+    """Results with damage are compared by the name alone: these came from the first version. Black and white are clipped."""
+    pixels = np.array([[[0, 128, 255], [100, 250, 5]]], np.uint8)
+    assert d.damaged_pixels(pixels, "noise", 1, "a").tolist() == [[[40, 104, 243], [118, 255, 0]]]
+    assert d.damaged_pixels(pixels, "noise", 5, "a").tolist() == [[[0, 146, 255], [0, 196, 0]]]
+
+
 def test_a_covered_head_is_grey_in_the_image_where_the_head_is() -> None:
     image = Image.new("RGB", (100, 80), (200, 10, 10))
     seen = np.asarray(d.damage_image(image, (20.0, 10.0, 60.0, 50.0), d.Damage("occlude-head", 5), "x"))

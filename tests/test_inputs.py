@@ -284,7 +284,9 @@ def test_a_survey_knows_the_files_of_a_run_whether_they_are_there_or_not(tree: P
     inputs = [str(tree / n) for n in ("a.PNG", "b.jpg", "absent.jpg", "nul\0.jpg")]
     survey = survey_inputs(inputs, others=[tree / "weights.pt", None, Path()])
     assert survey.total == 4
-    assert [survey.reads(tree / n) for n in ("a.PNG", "A.png", "absent.jpg", "a.boxes.json", "weights.pt")] == [True] * 5
+    assert [survey.reads(tree / n) for n in ("a.PNG", "A.png", "absent.jpg", "a.boxes.json", "weights.pt")] == [
+        True
+    ] * 5
     assert not survey.reads(tree / "b.boxes.json")  # there are none beside b.jpg
     assert not survey.reads(tree / "x.heic")
 

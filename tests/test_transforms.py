@@ -23,6 +23,7 @@ from cocoer.data.transforms import (
     jitter_pixels,
     make_batch,
     normalise,
+    normalised,
     person_generator,
 )
 from cocoer.names import LEVELS
@@ -222,3 +223,85 @@ def test_random_changes_are_as_large_as_the_config_says() -> None:
         _, body, head = augment_image(noise(), (20, 10, 70, 50), (30, 15, 50, 25), augment, np.random.default_rng(seed))
         np.testing.assert_allclose(body, np.array([20, 10, 70, 50]) + shifts[0] * [50, 40, 50, 40], rtol=1e-12)
         np.testing.assert_allclose(head, np.array([30, 15, 50, 25]) + shifts[1] * [20, 10, 20, 10], rtol=1e-12)
+
+
+class Draws:
+    """Stands for a generator whose numbers are known."""
+
+    def __init__(self, shares: object, signs: object = 0.0) -> None:
+        self.shares, self.signs = np.array(shares), np.array(signs)
+
+    def random(self, size: object = None) -> np.ndarray:
+        return self.shares
+
+    def uniform(self, low: float, high: float, size: object) -> np.ndarray:
+        return np.broadcast_to(self.signs, size)  # type: ignore[call-overload]
+
+
+def test_a_random_crop_cuts_what_its_numbers_say_and_stops_at_the_person() -> None:
+    image = noise(200, 120)
+    body, head = (100.0, 60.0, 110.0, 70.0), (102.0, 61.0, 106.0, 65.0)
+    # Of 200: 0.4 of at most a half = 40 pixels, a quarter of them on the left. Of 120: 0.8 of a half = 48, 36 of them above.
+    draws = Draws([[0.4, 0.25], [0.8, 0.75]])
+    out, *boxes = augment_image(image, body, head, AugmentConfig(crop=0.5), draws)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(np.asarray(out), np.asarray(image)[36:108, 10:170])
+    assert boxes == [(90, 24, 100, 34), (92, 25, 96, 29)]
+    # The largest crop there is: what is left is the smallest rectangle that holds both, whichever of the two reaches further.
+    inner, outer = (60.0, 30.0, 140.0, 80.0), (50.0, 20.0, 150.0, 90.0)
+    left, low = (40.0, 25.0, 90.0, 85.0), (70.0, 40.0, 160.0, 100.0)
+    for body, head, keep in ((inner, outer, outer), (outer, inner, outer), (left, low, (40, 25, 160, 100)),
+                             (low, left, (40, 25, 160, 100))):  # fmt: skip
+        draws = Draws([[1.0, 0.5], [1.0, 0.5]])
+        out, new, _ = augment_image(image, body, head, AugmentConfig(crop=1.0), draws)  # type: ignore[arg-type]
+        x1, y1, x2, y2 = (int(v) for v in keep)
+        np.testing.assert_array_equal(np.asarray(out), np.asarray(image)[y1:y2, x1:x2])
+        assert new == (body[0] - x1, body[1] - y1, body[2] - x1, body[3] - y1)
+
+
+def test_a_shifted_box_stops_at_the_border_with_a_pixel_left() -> None:
+    image = noise(100, 80)
+
+    def shifted(box: tuple[float, ...], *signs: float) -> tuple[float, ...]:
+        draws = Draws(np.zeros((2, 2)), signs)
+        return augment_image(image, box, box, AugmentConfig(box_shift=1.0), draws)[1]  # type: ignore[arg-type]
+
+    assert shifted((40, 40, 48, 50), 0.5, -0.5, 0.25, 1.0) == (44, 35, 50, 60)
+    assert shifted((96, 76, 100, 80), 1, 1, 1, 1) == (99, 79, 100, 80)
+    assert shifted((0, 0, 4, 4), -1, -1, -1, -1) == (0, 0, 1, 1)
+    assert shifted((40, 40, 48, 48), 1, 1, -1, -1) == (48, 48, 49, 49)  # turned inside out
+
+
+def test_what_is_switched_off_hands_back_what_came() -> None:
+    """Also a box beyond the border, and a flip whose draw is exactly 0: a share of nothing never happens."""
+    off = AugmentConfig(flip=0.0, crop=0.0, jitter=0.0, box_shift=0.0)
+    image, body, head = noise(), (-5.0, 0.0, 95.0, 60.0), (10.0, 10.0, 30.0, 30.0)
+    made = augment_image(image, body, head, off, np.random.default_rng(0))
+    assert made[0] is image and made[1] is body and made[2] is head
+    crops = crop_levels(image, body, head, SIZE)
+    assert augment_crops(crops, off, Draws(0.0)) is crops  # type: ignore[arg-type]
+
+
+def test_brightness_contrast_and_saturation_go_one_after_the_other() -> None:
+    """In float64 and step by step, as the docstring says it; gray as in ITU-R 601."""
+    pixels = np.random.default_rng(2).integers(90, 150, (3, 8, 8, 3), dtype=np.uint8)
+    luma = np.array([0.299, 0.587, 0.114])
+    for brightness, contrast, saturation in ((1.3, 0.6, 0.5), (0.7, 1.4, 1.5), (1.2, 1.5, 0.0), (0.8, 0.0, 1.0)):
+        light = pixels * brightness
+        mean = (light[2] @ luma).mean()  # of the context
+        toned = mean + contrast * (light - mean)
+        gray = (toned @ luma)[..., None]
+        wanted = gray + saturation * (toned - gray)
+        made = jitter_pixels(pixels, brightness, contrast, saturation)
+        assert np.abs(made - wanted.clip(0, 255)).max() <= 1.01
+
+
+def test_crops_without_torch_are_the_same_numbers() -> None:
+    pixels = crop_levels(noise(), (10, 5, 80, 55), (30, 5, 50, 25), SIZE).pixels
+    np.testing.assert_array_equal(normalised(pixels), normalise(pixels).numpy())
+    assert normalised(pixels).flags.c_contiguous
+
+
+def test_the_numbers_of_a_person_never_change_from_one_version_to_the_next() -> None:
+    """A run is resumed, and compared with an older one, by its seed alone: these came from the first version."""
+    drawn = [person_generator(1, 2, 3, step).integers(0, 1000, 3).tolist() for step in ("image", "crops")]  # type: ignore[arg-type]
+    assert drawn == [[288, 719, 299], [881, 321, 870]]

@@ -234,9 +234,7 @@ def _open(source: Any, name: str, max_pixels: int) -> Image.Image:
     except IsADirectoryError:
         raise ImageError(f"{name}: wanted an image, got a folder") from None
     except Image.DecompressionBombError as err:
-        raise ImageError(
-            f"{name}: wanted at most {max_pixels:,} pixels ({one_line(err)}); make it smaller"
-        ) from None
+        raise ImageError(f"{name}: wanted at most {max_pixels:,} pixels ({one_line(err)}); make it smaller") from None
     except UnidentifiedImageError:
         if codec := missing_codec(source):
             raise ImageError(f"{name}: is {codec}") from None

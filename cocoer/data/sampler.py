@@ -76,7 +76,9 @@ class PersonBatchSampler(Sampler[list[PersonDraw]]):
     def state_after(self, batches: int) -> SamplerState:
         """The state when `batches` batches of this iteration have been used; the end of an epoch is the next one's start."""
         position = self.state.position + batches * self.global_batch
-        return SamplerState(self.state.epoch + 1, 0) if batches >= len(self) else SamplerState(self.state.epoch, position)
+        return (
+            SamplerState(self.state.epoch + 1, 0) if batches >= len(self) else SamplerState(self.state.epoch, position)
+        )
 
     def __len__(self) -> int:
         """Batches that this rank still gets in this epoch."""
