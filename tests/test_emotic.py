@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import Counter
@@ -13,12 +14,14 @@ import pytest
 from PIL import Image
 from real_trees import NAN, image, person, save_annotations, save_image, save_tree, small_splits, struct
 from scipy.io import loadmat
+from small_images import rough_image
 
 from cocoer.data.files import FileFacts
 from cocoer.data.people import HEAD_IN_BODY, Detections
-from cocoer.data.prepare.emotic import RawImage, find_tree, load_annotations, mean_vad, read_annotations
+from cocoer.data.prepare.emotic import RawImage, find_tree, load_annotations, mean_vad, numbers, read_annotations
 from cocoer.data.prepare.emotic_index import EmoticIndex, HeadSource, build_emotic_index, stored_sizes
-from cocoer.data.prepare.heads import Candidate, choose_heads, judge_head, match_faces, read_head_file
+from cocoer.data.prepare.heads import Candidate, choose_heads, judge_head, match_faces, read_head_file, shares
+from cocoer.data.prepare.leaks import NearSearch
 from cocoer.errors import AnnotationError, StrictError
 
 LAYOUTS: list[dict[str, bool]] = [
@@ -179,6 +182,10 @@ def test_val_and_test_take_the_union(tmp_path: Path) -> None:
         ((10, 10, 10, 70), "body box: no area"),
         ((80, 10, 120, 70), "body box: outside the image"),
         ((79.5, 10, 120, 70), "body box: under one pixel inside the image"),
+        ((20, 10, 20.9, 70), "body box: under one pixel inside the image"),
+        ((10, 20, 50, 20.9), "body box: under one pixel inside the image"),
+        ((10, 70, 50, 10), "body box: inverted"),
+        ((10, 10, 50, 10), "body box: no area"),
     ],
 )
 def test_an_unusable_body_is_dropped_with_its_reason_and_refused_when_strict(
@@ -192,6 +199,11 @@ def test_an_unusable_body_is_dropped_with_its_reason_and_refused_when_strict(
     assert [r.person for r in index.records if r.split == "train"] == [1]
     with pytest.raises(StrictError, match=rf"1 persons would be dropped:\n  train .*a\.jpg person 0: {reason}"):
         build(tmp_path / "root", strict=True)
+
+
+@pytest.mark.parametrize("body", [(20, 10, 21, 70), (10, 20, 50, 21), (79, 10, 120, 70)])
+def test_a_body_of_one_pixel_is_kept(tmp_path: Path, body: tuple[float, ...]) -> None:
+    assert reasons(build_rows(tmp_path, [image("a.jpg", [person(body)])])) == []
 
 
 def test_boxes_are_clipped_with_the_decoded_size_whatever_is_stored(tmp_path: Path) -> None:
@@ -501,7 +513,11 @@ def test_heads_from_a_csv_and_from_another_index(tmp_path: Path) -> None:
         ("a.csv", "image,person,x1,y1,x2\n", "missing: y2"),
         ("a.csv", "image,person,x1,y1,x2,y2\na.jpg,0,1,2,3\n", "row 2"),
         ("a.csv", "image,person,x1,y1,x2,y2\na.jpg,zero,1,2,3,4\n", "row 2: .*zero"),
-        ("a.csv", "image,person,x1,y1,x2,y2\na.jpg,0,1,2,3,4\na.jpg,0,1,2,3,4\n", "person 0 of a.jpg is given twice"),
+        (
+            "a.csv",
+            "image,person,x1,y1,x2,y2\na,1,1,2,3,4\nb,0,1,2,3,4\nb,0,1,2,3,4\n",
+            "entry 3: person 0 of b is given twice",
+        ),
         ("a.jsonl", '{"image": "a.jpg"}\n', "row 1: .*image, person and head"),
         ("a.jsonl", "[1]\n", "row 1"),
         ("a.jsonl", "nothing\n", "row 1"),
@@ -528,5 +544,134 @@ def test_each_stored_size_is_judged_for_itself() -> None:
         raw = RawImage("train", "a.jpg", "mscoco", (float(stored[0]), float(stored[1])), ())
         facts = {"p/a.jpg": FileFacts(80, 100, "x")}
         assert stored_sizes([raw], facts, Path("p")) == {"mscoco": {word: 1}}
+    nothing = [None, (80.0, 0.0), (-1.0, 100.0), (80.0, NAN), (float("inf"), 100.0)]
+    raws = [RawImage("train", "a.jpg", "mscoco", stored, ()) for stored in (*nothing, (1.0, 1.0))]
+    assert stored_sizes(raws, facts, Path("p")) == {"mscoco": {"missing": 5, "wrong": 1}}
     square = RawImage("train", "a.jpg", "mscoco", (90.0, 90.0), ())
     assert stored_sizes([square], {"p/a.jpg": FileFacts(90, 90, "x")}, Path("p")) == {"mscoco": {"square": 1}}
+
+
+# ------------------------------------------------------------------------------------------------ what else rows may say
+
+
+def test_numbers_are_flat_floats_and_what_is_none_is_nan() -> None:
+    nested = np.empty((1, 2), dtype=object)
+    nested[0, 0], nested[0, 1] = np.array([[3]], np.uint8), [4.5, "x"]
+    assert numbers(nested)[:2] == [3.0, 4.5] and np.isnan(numbers(nested)[2])
+    assert numbers(np.array([[1, 2]], np.uint16)) == [1.0, 2.0] and np.isnan(numbers(np.array(["x"]))).all()
+    assert numbers(np.empty((0, 0))) == [] and np.isnan(numbers(None)).all()
+
+
+def test_a_source_is_the_named_one_else_the_first_folder() -> None:
+    row = image("a.jpg", [person()], "framesdb/images")
+    named = row | {"original_database": struct([{"name": "mscoco"}])}
+    silent = row | {"original_database": struct([{"name": ""}])}
+    found = read_annotations({"train": struct([named, silent]), "val": [], "test": []})
+    assert [i.source for i in found] == ["mscoco", "framesdb"]
+
+
+def test_the_combined_vad_counts_where_there_is_one() -> None:
+    """As published: the release has it for val and test. Without it, the mean over annotators."""
+    row = person(split="val", labels=[["Anger"], ["Anger"]], vad=[(1, 1, 1), (3, 3, 3)])
+    said = row | {"combined_continuous": row["annotations_continuous"][:, :1]}
+    silent = {key: value for key, value in row.items() if key != "combined_continuous"}
+    val = struct([image("a.jpg", [said]), image("b.jpg", [silent])])
+    found = read_annotations({"train": [], "val": val, "test": []})
+    assert [i.persons[0].vad for i in found] == [(1, 1, 1), (2, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("images", "mat", "root", "found"),
+    [
+        ("d/emotic", "a/b/c/Annotations.mat", ".", True), ("d/emotic", "a/b/c/d/Annotations.mat", ".", False),
+        ("a/b/c/emotic", "Annotations.mat", ".", True), ("a/b/c/d/emotic", "Annotations.mat", ".", False),
+        # beside the root: of its parent and grandparent, and no further
+        ("a/b/emotic", "Annotations/Annotations.mat", "a/b", True), ("a/b/c/emotic", "Annotations.mat", "a/b/c", False),
+        # beside the annotations: of their three folders above, and no further
+        ("emotic", "a/b/Annotations.mat", "a/b", True), ("emotic", "a/b/c/Annotations.mat", "a/b/c", False),
+        ("d/emotic", "images/Annotations.mat", ".", False), ("d/emotic", ".old/Annotations.mat", ".", False),
+    ],
+)  # fmt: skip
+def test_how_far_away_folders_are_looked_for(tmp_path: Path, images: str, mat: str, root: str, found: bool) -> None:
+    save_tree(tmp_path, images, mat, **small_splits())
+    if found:
+        assert find_tree(tmp_path / root).images.resolve() == tmp_path / images
+    else:
+        with pytest.raises(AnnotationError, match="4 levels down or beside it; found none|no folder near it"):
+            find_tree(tmp_path / root)
+
+
+def test_an_annotated_head_stays_where_a_detector_sees_another(tmp_path: Path) -> None:
+    early = person() | {"head_bbox": np.array([[20, 12, 40, 30]])}
+    found = Detections(faces=np.array([[22.0, 15, 35, 28]]), face_scores=np.array([0.123456]))
+    source = HeadSource(detect=lambda images: (dict.fromkeys(images, found), {}))
+    index = build_rows(tmp_path, [image("a.jpg", [early]), image("b.jpg", [person() | {"head_bbox": np.empty((0, 0))}])],
+                       heads=source)  # fmt: skip
+    first, second, *others = index.records
+    assert (first.head, first.head_source, first.extra.get("head_score")) == ((20, 12, 40, 30), "annotated", None)
+    assert second.head_source == "estimated"  # the layout has a place for heads, and this one is empty
+    assert {(r.head, r.extra["head_score"]) for r in others} == {((22, 15, 35, 28), 0.1235)}
+
+
+def test_heads_of_a_jsonl_are_those_that_somebody_saw(tmp_path: Path) -> None:
+    rows = [
+        {"image": "x/y/mscoco/images/a.jpg", "person": 0, "head": [1, 2, 3, 4]},
+        {"image": "a.jpg", "person": 1, "head": None, "head_source": "detected"},
+        {"image": "a.jpg", "person": 2, "head": [1, 2, 3, 4], "head_source": "estimated"},
+        {"image": "a.jpg", "person": 3, "head": [1, 2, 3, 4], "head_source": "detected", "head_score": 0.5},
+    ]
+    (tmp_path / "h.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_head_file(tmp_path / "h.jsonl") == {
+        ("mscoco/images/a.jpg", 0): Candidate((1, 2, 3, 4), "annotated"), ("a.jpg", 1): Candidate(None, "detected"),
+        ("a.jpg", 2): Candidate(None, "estimated"), ("a.jpg", 3): Candidate((1, 2, 3, 4), "detected", 0.5),
+    }  # fmt: skip
+
+
+def test_shares_are_of_a_split_and_rounded_to_four_digits() -> None:
+    found = shares([("train", "detected"), ("train", "estimated"), ("train", "estimated"), ("val", "annotated")])
+    assert found["train"] == {
+        "annotated": {"persons": 0, "share": 0.0},
+        "detected": {"persons": 1, "share": 0.3333},
+        "estimated": {"persons": 2, "share": 0.6667},
+    }
+    assert list(found) == ["train", "val"]
+
+
+def test_the_report_counts_each_split_for_itself(tmp_path: Path) -> None:
+    rows = [
+        image("a.jpg", [person(), person((50, 10, 10, 70))]),
+        image("b.jpg", [person(vad=[])], "framesdb/images"),
+        image("c.jpg", []),
+    ]
+    sidecar = build_rows(tmp_path, rows).sidecar
+    assert sidecar["counts"]["train"] == {
+        "images": 2, "persons": 2, "skipped": 1, "persons_by_source": {"framesdb": 1, "mscoco": 1}, "images_listed": 3,
+    }  # fmt: skip
+    assert sidecar["counts"]["val"]["skipped"] == 0 and sidecar["counts"]["val"]["persons_by_source"] == {"mscoco": 1}
+    counts = {name: found["train"]["here"] for name, found in sidecar["against_published"]["counts"].items()}
+    assert counts == {
+        "images in the annotations": 3, "persons in the annotations": 3, "persons with valid VAD and box": 1,
+    }  # fmt: skip
+    assert sidecar["without_vad"] == {"train": 1} and sidecar["clipped_boxes"] == {}
+
+
+def test_near_duplicates_are_marked_outside_train_and_dropped_from_it(tmp_path: Path) -> None:
+    root = save_tree(tmp_path, **small_splits())
+    folder = root / "emotic/mscoco/images"
+    rough_image(0).save(folder / "a.jpg", "JPEG", quality=95)  # of train, with two persons
+    rough_image(0).save(root / "emotic/ade20k/images/d.jpg", "JPEG", quality=60)  # of test
+    rough_image(1).save(folder / "c.jpg", "JPEG")  # of val
+    rough_image(2).save(root / "emotic/framesdb/images/b.jpg", "JPEG")  # of train
+    marked = build(root, near=NearSearch())
+    assert [(r.split, r.extra.get("near_train"), r.extra.get("near_train_by")) for r in marked.records] == [
+        ("train", None, None), ("train", None, None), ("train", None, None), ("val", False, ""), ("test", True, "hash"),
+    ]  # fmt: skip
+    assert marked.sidecar["near_duplicates"]["pairs"] == {
+        "train/test": {
+            "train_images": 1, "train_persons": 2, "train_images_by_hash": 1,
+            "test_images": 1, "test_persons": 1, "test_images_by_hash": 1,
+        }
+    }  # fmt: skip
+    dropped = build(root, near=NearSearch(drop=True))
+    assert reasons(dropped) == ["near-duplicate in test"] * 2
+    assert [r.split for r in dropped.records] == ["train", "val", "test"]

@@ -10,7 +10,7 @@ import pytest
 from cocoer.data.index import SIDECAR, check_index_folder, is_synthetic, write_index
 from cocoer.errors import IndexFileError
 
-KEYS = {key: None for key in ("image", "person", "body", "head", "head_source", "split")}
+KEYS = dict.fromkeys(("image", "person", "body", "head", "head_source", "split"))
 """What docs/data.md says that every row has; a row may have more."""
 
 

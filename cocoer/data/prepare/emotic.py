@@ -95,8 +95,6 @@ def text(value: Any) -> str:
 
 def numbers(value: Any) -> list[float]:
     """Any nesting of numbers, flat, as floats (unsigned integers would wrap in a subtraction). What is no number is NaN."""
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return [float(v) if value.dtype.kind in "biuf" else _number(v) for v in value.ravel()]
     if isinstance(value, np.ndarray | list | tuple):
         return [n for element in as_list(value) for n in numbers(element)]
     return [_number(value)]

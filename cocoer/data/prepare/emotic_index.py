@@ -171,7 +171,7 @@ def _refuse_faults(persons: Sequence[_Person]) -> None:
 
 @dataclass
 class Overlap:
-    """Images of train that are also elsewhere. of_train: image path -> the other splits, as words."""
+    """Images of train that are also elsewhere. of_train: image path -> the other splits, as words; "" for none."""
 
     of_train: dict[str, str] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
@@ -200,8 +200,8 @@ def find_overlap(persons: Sequence[_Person], facts: Mapping[str, FileFacts]) -> 
             f"{second}_persons_in_them": inside[second],
         }
     for path, splits in splits_of_path.items():
-        others = (splits | splits_of_content[facts[path].content or path]) - {"train"}
-        if "train" in splits and others:
+        if "train" in splits:
+            others = (splits | splits_of_content[facts[path].content or path]) - {"train"}
             out.of_train[path] = " and ".join(sorted(others))
     return out
 
@@ -344,9 +344,9 @@ def stored_sizes(images: Sequence[RawImage], facts: Mapping[str, FileFacts], pre
 
 
 def _compare_size(stored: tuple[float, float] | None, width: int, height: int) -> str:
-    first, second = stored or (0.0, 0.0)
-    if not (math.isfinite(first) and math.isfinite(second) and first > 0 and second > 0):
+    if stored is None or not all(math.isfinite(v) and v > 0 for v in stored):
         return "missing"
+    first, second = stored
     if (first, second) == (float(width), float(height)):
         return "square" if width == height else "equal"
     return "swapped" if (second, first) == (float(width), float(height)) else "wrong"

@@ -50,7 +50,7 @@ class Head:
 
 def judge_head(candidate: Candidate, body: Box, width: int, height: int) -> tuple[Box | None, str]:
     """The candidate's box inside the image, or None and why not: the rule at the top of this file."""
-    if candidate.box is None or len(candidate.box) == 0 or not any(candidate.box):
+    if candidate.box is None or not any(candidate.box):
         return None, "absent"
     try:
         box = as_box(candidate.box)
