@@ -218,6 +218,7 @@ def test_a_draw_that_has_nobody_has_no_headline(multi_label: bool) -> None:
 def test_a_class_with_one_positive_in_a_group_counts_in_the_difference_and_one_without_does_not() -> None:
     some = facts(80, per_image=1)
     some.targets[40:, 0], some.targets[40:, 1] = 0, 0
+    some.targets[:40, 2] = np.arange(40) == 7  # one positive of the third class in the other group
     some.targets[45, 0] = 1  # one positive of the first class, none of the second
     found = g.group_numbers(some, ["a"] * 40 + ["b"] * 40, resamples=20)
     assert found["differences"]["b"]["classes"] == 3
@@ -231,3 +232,71 @@ def test_the_draws_are_of_the_seed_that_a_result_names() -> None:
     images = np.array([0, 0, 1, 2, 3])
     np.testing.assert_array_equal(g.image_draws(images, 50), g.image_draws(images, 50, seed=0))
     assert (g.image_draws(images, 50) != g.image_draws(images, 50, seed=1)).any()
+
+
+def test_persons_of_both_groups_with_equal_answers_in_every_image_differ_by_nothing_in_every_draw() -> None:
+    """One image holds a person of each group: drawn together, so the difference is 0 in each draw, not only in the mean."""
+    half = facts(60, multi_label=False, per_image=1)
+    both = g.Facts(
+        half.scores.repeat(2, 0), half.targets.repeat(2, 0), None, np.full(120, "detected"), np.arange(120) // 2, False
+    )
+    gap = g.group_numbers(both, ["a", "b"] * 60, resamples=50)["differences"]["b"]
+    assert {name: list(gap[name].values()) for name in ("accuracy", "calibration_error")} == {
+        "accuracy": [0.0, 0.0, 0.0],
+        "calibration_error": [0.0, 0.0, 0.0],
+    }
+
+
+def test_an_accuracy_is_over_all_classes_even_where_a_group_lacks_one() -> None:
+    """Persons of the third class are answered rightly, and only the first group has them: 40 of 40 against 20 of 40."""
+    label = np.array([2] * 40 + [0, 1] * 20)
+    said = np.array([2] * 40 + [0] * 40)
+    some = g.Facts(np.eye(3)[said], np.eye(3)[label], None, np.full(80, "annotated"), np.arange(80), False)
+    found = g.group_numbers(some, ["a"] * 40 + ["b"] * 40, resamples=20)["differences"]["b"]
+    assert found["accuracy"]["value"] == pytest.approx(-0.5) and found["classes"] == 0
+    label[:10], label[40:50], said[40:50] = 0, 2, 1  # now two classes are in both groups, and the second in one
+    some = replace(some, scores=np.eye(3)[said], targets=np.eye(3)[label])
+    found = g.group_numbers(some, ["a"] * 40 + ["b"] * 40, resamples=20)["differences"]["b"]
+    assert found["classes"] == 2 and found["accuracy"]["value"] == pytest.approx(15 / 40 - 30 / 40)
+
+
+def test_a_certain_answer_is_in_the_last_bin_and_0_9_in_the_one_before() -> None:
+    """Said with 1.0 and wrong, said with 0.9 and right: bins of a fifteenth keep them apart, off by 1 and by 0.1."""
+    some = g.Facts(
+        np.array([[1.0], [0.9]]), np.array([[0.0], [1.0]]), None, np.full(2, "annotated"), np.arange(2), True
+    )
+    weights = np.array([[1.0, 1.0], [0.0, 3.0], [3.0, 1.0]])
+    np.testing.assert_allclose(g.weighted_calibration_error(some, weights), [1.1 / 2, 0.1, 3.1 / 4])
+
+
+def test_a_value_on_a_tercile_is_in_the_group_that_names_it() -> None:
+    assert g.column_values([record(i, level=i % 7) for i in range(35)], "level")[:7] == (
+        ["at most 2"] * 3 + ["2 to 4"] * 2 + ["above 4"] * 2
+    )
+
+
+def test_three_persons_or_more_in_an_image_are_one_group() -> None:
+    people = [record(image, person) for image, count in ((0, 1), (1, 2), (2, 3), (3, 4)) for person in range(count)]
+    assert g.column_values(people, "persons_in_image") == ["1"] + ["2"] * 2 + ["3 or more"] * 7
+
+
+def test_shares_are_told_of_head_sources_that_there_are_and_of_the_level_that_leaves_first() -> None:
+    people = [record(i, head_source="detected") for i in range(40)]
+    order = np.tile([[1, 2, 0]], (40, 1))  # the body leaves first, the context second
+    order[:10] = [0, 1, 2]
+    scores, targets = np.full((40, 2), 0.5, np.float32), np.eye(2, dtype=np.float32)[np.arange(40) % 2]
+    result = Evaluation(tuple(r.key for r in people), targets, {"pred": scores}, None, None, order, None, None)
+    (found,) = g.by_groups(result, people, ["split"], multi_label=True, resamples=10)["split"]["groups"].values()
+    assert found["head_detected"]["value"] == 1.0 and "head_estimated" not in found and "head_annotated" not in found
+    shares = [found[f"first_excluded_{level}"]["value"] for level in ("head", "body", "context")]
+    assert shares == pytest.approx([0.25, 0.75, 0.0])
+
+
+def test_a_thousand_draws_of_seed_0_unless_it_is_said_otherwise() -> None:
+    """1000 is the default of `cocoer evaluate --resamples`; `result.json` names the seed."""
+    people = [record(i, gender="f") for i in range(40)]
+    some = facts(40, per_image=1)
+    result = Evaluation(tuple(r.key for r in people), some.targets, {"pred": some.scores}, None, None, None, None, None)
+    told = g.by_groups(result, people, ["gender"], multi_label=True)["gender"]
+    named = g.facts_of(result, people, multi_label=True)
+    assert told == g.group_numbers(named, ["f"] * 40) == g.group_numbers(named, ["f"] * 40, resamples=1000, seed=0)
