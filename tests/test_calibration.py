@@ -50,7 +50,17 @@ def test_isotonic_is_scikit_learns_between_and_outside_its_points() -> None:
     wanted = IsotonicRegression(y_min=1 / 402, y_max=401 / 402, out_of_bounds="clip").fit(said, truth)
     at = np.linspace(0, 1, 101)
     np.testing.assert_allclose(found(at), wanted.predict(at), atol=1e-7)
-    assert c.isotonic(np.full(50, 0.5), np.r_[np.zeros(25), np.ones(25)])(np.array([0.1, 0.9])) == pytest.approx(0.5)
+    flat = c.isotonic(np.full(50, 0.5), np.r_[np.zeros(25), np.ones(25)])
+    assert flat(np.array([0.1, 0.9])) == pytest.approx(0.5) and flat.at == (0.0, 1.0)  # wherever a probability can be
+    two = c.isotonic(np.repeat([0.2, 0.6], 10), np.r_[np.zeros(8), np.ones(9), np.zeros(3)])
+    assert two.at == (0.2, 0.6) and two.value == pytest.approx((0.2, 0.7))
+
+
+def test_an_answer_worse_than_chance_keeps_only_its_share_of_positives() -> None:
+    truth = np.r_[np.ones(30), np.zeros(90)]
+    found = c.platt(np.where(truth > 0, 0.3, 0.6) + RNG.uniform(-0.2, 0.2, 120), truth)
+    assert found.kind == "platt" and found.slope == 0
+    np.testing.assert_allclose(found(np.array([0.01, 0.5, 0.99])), 0.25)
 
 
 def test_a_class_that_is_calibrated_already_keeps_its_numbers_more_often_than_not() -> None:
@@ -118,6 +128,13 @@ def test_a_temperature_is_the_one_that_was_hidden() -> None:
         loud = np.exp(logits / hidden)
         loud /= loud.sum(1, keepdims=True)
         assert c.fit_temperature(loud, np.eye(5)[truth]) == pytest.approx(1 / hidden, rel=0.12)
+
+
+def test_a_temperature_stays_within_e_to_the_three() -> None:
+    """Answers that are always right, or always wrong, would want 0 or infinity."""
+    said = np.tile([[0.7, 0.2, 0.1]], (20, 1))
+    assert c.fit_temperature(said, np.eye(3)[np.zeros(20, int)]) == pytest.approx(np.exp(-3), rel=1e-3)
+    assert c.fit_temperature(said, np.eye(3)[np.full(20, 2)]) == pytest.approx(np.exp(3), rel=1e-3)
 
 
 def test_a_whole_split_is_better_afterwards_on_other_persons_and_order_stays() -> None:
@@ -194,6 +211,13 @@ def test_before_and_after_are_measured_on_the_same_draws() -> None:
     )
     assert found["difference"]["log_loss"]["high"] < 0 and found["difference"]["calibration_error"]["high"] < 0
     assert sum(p["count"] for p in found["after"]["reliability"]) == 600
+    for measure in ("calibration_error", "log_loss"):
+        for when in ("before", "after"):
+            ends = found[when][measure]
+            assert 0 <= ends["low"] < ends["value"] < ends["high"]
+    same = c.before_and_after(result, people, Calibration("val", 9, {}), "abc", multi_label=True, resamples=50)
+    nothing = {"value": 0.0, "low": 0.0, "high": 0.0}  # in every draw: both are drawn together
+    assert same["difference"] == {"calibration_error": nothing, "log_loss": nothing}
     raw = c.before_and_after(result, people, None, "abc", multi_label=True, resamples=200)
     assert set(raw) == {"before"} and raw["before"] == found["before"]
 
@@ -215,6 +239,17 @@ def test_a_reliability_diagram_is_counted_by_hand_and_its_intervals_are_over_ima
     assert (points[1]["low"], points[1]["high"]) == (0.0, 0.0)  # one draw lacks the bin
     single = Facts(np.array([[0.7, 0.3], [0.4, 0.6]]), np.eye(2)[[0, 0]], None, sources[:2], images[:2], False)
     assert [(p["confidence"], p["correct"]) for p in c.reliability(single, np.ones((1, 2)))] == [(0.6, 0.0), (0.7, 1.0)]
+    certain = Facts(np.array([[1.0], [0.95], [0.9]]), np.ones((3, 1)), None, sources[:3], images[:3], True)
+    assert [p["count"] for p in c.reliability(certain, np.ones((1, 3)))] == [1, 2]  # 0.9333 parts the last two bins
+
+
+def test_a_fold_whose_other_folds_have_no_positive_is_answered_as_it_was() -> None:
+    """All positives are persons of one image, so the four folds without it have nothing to fit."""
+    truth = np.r_[np.ones(10), np.zeros(40)]
+    said = np.linspace(0.9, 0.1, 50)
+    found, losses = c.fit_class(said, truth, ["0.jpg"] * 10 + [f"{i}.jpg" for i in range(1, 41)])
+    assert losses["none"] == pytest.approx(c.log_loss(said, truth)) and np.isfinite(list(losses.values())).all()
+    assert found.kind in losses
 
 
 def test_a_recogniser_tells_calibrated_probabilities_and_the_labels_of_the_raw_ones(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,18 @@ def test_an_interval_ends_where_a_share_or_a_change_can_end() -> None:
             assert row[name]["value"] == pytest.approx(0.9 * sign)
             assert -1 <= row[name]["low"] < 0.9 * sign < row[name]["high"] <= 1
         assert 0 <= row["headline"]["low"] < row["headline"]["high"] <= 1
+
+
+def test_photographs_tell_the_damaged_level_and_scenes_that_all_contradict_have_nobody_consistent() -> None:
+    targets = np.eye(2, dtype=np.float32)[np.arange(40) % 2]
+    order = np.tile([[0, 1, 2]], (40, 1))
+    photos = [replace(person, extra={}) for person in people_of(40, 0)]
+    for people in (photos, people_of(40, 40)):
+        result = Evaluation(tuple(r.key for r in people), targets, {"pred": targets}, None, None, order, None, None)
+        found = robustness(result, [d.Damage("blur", 1, "head")], lambda _, r=result: r, people, False, 20)
+        (row,) = found["conditions"]
+        assert row["damaged_first"]["value"] == 1.0 and "damaged_first_consistent" not in row
+        assert found.get("consistent_persons") == (None if people is photos else 0)
 
 
 def test_the_headline_of_several_labels_is_the_mean_average_precision() -> None:

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 from programs import load_program
+from sklearn import metrics as sk
 from training_world import make_world, read, train
 
 from cocoer.config import Config
 from cocoer.data.loaders import build_dataset, build_loader
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import ScoreError
+from cocoer.evaluation import metrics as m
 from cocoer.evaluation import summary as s
 from cocoer.evaluation.evaluate import LATE_FUSION, Evaluation, _assembled, evaluate
+from cocoer.evaluation.numbers import numbers_of
 from cocoer.model.build import build_model
 from cocoer.model.checkpoint import load_weights, save_weights
 from cocoer.names import LEVELS
@@ -188,6 +191,86 @@ def test_thresholds_of_the_validation_split_give_labels() -> None:
     assert 0 < quality["jaccard"] < 1 and quality["f1_macro"] == pytest.approx(np.mean(list(quality["f1"].values())))
     nobody = s.label_quality(result, EMOTIC_CLASSES, {}, 2.0)
     assert nobody["f1_macro"] == 0.0
+
+
+def test_a_score_on_its_threshold_is_a_label() -> None:
+    made = replace(made_up(2), targets=np.eye(2, 26, dtype=np.float32))
+    made.probabilities["pred"][:] = 0.25
+    made.probabilities["pred"][[0, 1], [0, 1]] = 0.5
+    thresholds = {EMOTIC_CLASSES[0]: 0.75}  # the second class and the others use 0.5
+    found = s.label_quality(made, EMOTIC_CLASSES, thresholds, 0.5)
+    assert found["f1"][EMOTIC_CLASSES[0]] == 0 and found["f1"][EMOTIC_CLASSES[1]] == 1
+    assert found["f1_macro"] == pytest.approx(1 / 26) and found["jaccard"] == 0.5
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_the_numbers_of_an_evaluation_are_scikit_learns(multi_label: bool) -> None:
+    result = made_up(60)
+    classes = EMOTIC_CLASSES[:4]
+    scores = {name: value[:, :4] for name, value in result.probabilities.items()}
+    targets = result.targets[:, :4] if multi_label else np.eye(4, dtype=np.float32)[np.arange(60) % 3]
+    targets[:, 3] = 0  # a class without a positive person
+    contradicted = ["body"] * 20 + [None] * 40
+    result = replace(result, probabilities=scores, targets=targets)
+    found = numbers_of(result, classes, multi_label, "val", contradicted, 30)
+    assert (found["persons"], found["split"]) == (60, "val")
+    assert found["classes_without_positives"] == [classes[3]]
+    marked = replace(result, targets=targets[:20], probabilities={n: v[:20] for n, v in scores.items()})
+    if multi_label:
+
+        def mean(one: Evaluation, name: str) -> float:
+            there = [j for j in range(4) if one.targets[:, j].any()]
+            return float(
+                np.mean([sk.average_precision_score(one.targets[:, j], one.probabilities[name][:, j]) for j in there])
+            )
+
+        assert found["class_frequency_mAP"] == pytest.approx(targets[:, :3].mean())
+        assert found["mAP"] == pytest.approx(mean(result, "pred")) and found["ap"][classes[3]] is None
+        for how in ("voc_all_point", "voc_11_point"):
+            wanted = m.mean_over_classes(m.average_precision(scores["pred"], targets, how))
+            assert found[f"mAP_{how}"] == found["intervals"]["pred"][how] == pytest.approx(wanted)
+        assert found["calibration_error"] == pytest.approx(m.expected_calibration_error(scores["pred"], targets))
+    else:
+
+        def mean(one: Evaluation, name: str) -> float:
+            return float(sk.accuracy_score(one.targets.argmax(1), one.probabilities[name].argmax(1)))
+
+        assert found["accuracy"] == pytest.approx(mean(result, "pred")) and found["recall"][classes[3]] is None
+        right = scores["pred"].argmax(1) == targets.argmax(1)
+        error = m.expected_calibration_error(scores["pred"].max(1), right)
+        assert found["calibration_error"] == pytest.approx(error) and "voc_11_point" not in found["intervals"]["pred"]
+    for name in scores:
+        assert found["sources"][name] == found["intervals"][name]["value"] == pytest.approx(mean(result, name))
+        assert found["on_contradicted"][name]["value"] == pytest.approx(mean(marked, name))
+        assert 0 <= found["intervals"][name]["low"] < found["intervals"][name]["high"] <= 1
+    assert found["headline"] == {key: found["intervals"]["pred"][key] for key in ("value", "low", "high")}
+    first = result.exclusion[:20, 0]  # type: ignore[index]
+    assert found["contradiction"]["per_level"] == {"body": found["contradiction"]["first_excluded"] | {"persons": 20}}
+    assert found["contradiction"]["first_excluded"]["value"] == pytest.approx((first == 1).mean())
+    assert "on_contradicted" not in numbers_of(result, classes, multi_label, "val", [None] * 60, 5)
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_the_difference_of_a_perfect_and_a_wrong_answer_ends_at_one(multi_label: bool) -> None:
+    """38 of 40 right against 2 of 40, and the other way round: the spread would reach beyond 1 or -1."""
+    targets = np.eye(2)[np.arange(40) % 2]
+    right, wrong = targets.copy(), 1 - targets
+    right[:2], wrong[:2] = wrong[:2].copy(), right[:2].copy()
+    up = s.paired_difference(targets, right, wrong, multi_label, 300)
+    down = s.paired_difference(targets, wrong, right, multi_label, 300)
+    assert 0 < up.low < up.value < up.high <= 1 and -1 <= down.low < down.value < down.high < 0
+    assert up.value == pytest.approx(-down.value)
+    if not multi_label:
+        assert up.value == pytest.approx(36 / 40)
+
+
+def test_a_contradiction_that_was_not_judged_does_not_count() -> None:
+    """Two persons whose head contradicts, one without a pseudo label; and nobody left where both have none."""
+    made = made_up(3)
+    order = np.array([[0, 1, 2], [-1, -1, -1], [0, 2, 1]])
+    found = s.contradiction(replace(made, exclusion=order), ["head", "head", None], 10)
+    assert found["persons"] == 1 and found["per_level"] == {"head": found["first_excluded"] | {"persons": 1}}
+    assert s.contradiction(replace(made, exclusion=order * 0 - 1), ["head", "head", None]) == {}
 
 
 def test_a_broken_model_is_named_not_scored() -> None:

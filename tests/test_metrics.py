@@ -168,6 +168,10 @@ def test_thresholds_meet_precision_and_recall() -> None:
         assert chosen.sum() == targets[:, j].sum()
     perfect = m.break_even_thresholds(targets[:, :4] * 0.5 + 0.2, targets[:, :4])
     np.testing.assert_allclose(perfect, 0.45)
+    everybody = m.break_even_thresholds(np.array([[0.3], [0.8]]), np.ones((2, 1)))
+    np.testing.assert_allclose(
+        everybody, 0.15
+    )  # half-way from the lowest score to 0: all are predicted, as all are positive
 
 
 def test_label_metrics_agree_with_the_references() -> None:
@@ -189,6 +193,8 @@ def test_calibration_agrees_with_torchmetrics() -> None:
     wanted = tm.binary_calibration_error(torch.tensor(scores[:, 0]), torch.tensor(targets[:, 0]).long(), n_bins=15)
     assert m.expected_calibration_error(scores, targets) == pytest.approx(float(wanted), abs=1e-6)
     assert m.expected_calibration_error(np.ones(4), np.ones(4)) == 0.0
+    # said with 1.0 and wrong, with 0.95 and right: one bin, off by 0.95 in sum; said with 0.9 and right: a bin of its own
+    assert m.expected_calibration_error(np.array([1.0, 0.95, 0.9]), np.array([0, 1, 1])) == pytest.approx(1.05 / 3)
     assert m.expected_calibration_error(np.full(4, 0.75), np.array([1, 1, 1, 0])) == pytest.approx(0.0)
 
 
@@ -230,3 +236,13 @@ def test_the_ends_of_an_interval_are_the_percentiles_of_its_draws() -> None:
     own = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=4001) @ values / 30
     share = m.mean_interval(values, 4001)
     assert (share.low, share.high) == pytest.approx((np.sort(own)[100], np.sort(own)[3900]))
+
+
+def test_a_thousand_draws_of_seed_0_unless_it_is_said_otherwise() -> None:
+    """25 draws lie beyond each end of an interval, and the seed is the one that `result.json` names."""
+    scores, targets = made_up(12, 2, 1, ties=False)
+    draws = m.bootstrap_mean_average_precision(scores, targets)
+    assert 0.025 * len(draws) == 25
+    np.testing.assert_array_equal(draws[:5], m.bootstrap_mean_average_precision(scores, targets, 1000, seed=0)[:5])
+    assert m.mean_interval(targets[:, 0]) == m.mean_interval(targets[:, 0], 1000, seed=0)
+    assert m.mean_interval(np.arange(40.0) ** 3, 7) == m.mean_interval(np.arange(40.0) ** 3, 7, seed=0)

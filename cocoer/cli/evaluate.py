@@ -34,7 +34,7 @@ from cocoer.evaluation.calibration import before_and_after
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.files import OUTPUTS, compared, write_evaluation
 from cocoer.evaluation.groups import by_groups, column_values
-from cocoer.evaluation.metrics import MOST_RESAMPLES
+from cocoer.evaluation.metrics import MOST_RESAMPLES, RESAMPLES
 from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
 from cocoer.evaluation.protocol import result_of
 from cocoer.evaluation.robustness import robustness
@@ -85,7 +85,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--corrupt-where", type=words, default=list(PLACES), metavar="PLACE,...",
         help="what --corrupt damages: the image, or one level's crop alone, head, body or context (default: each in turn)",
     )  # fmt: skip
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap draws for the intervals (default: 1000)")
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, help=f"bootstrap draws for the intervals (default: {RESAMPLES})"
+    )
     args = parser.parse_args(argv)
     if not 2 <= args.resamples <= MOST_RESAMPLES or args.batch_size < 1:
         parser.error(

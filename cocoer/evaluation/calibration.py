@@ -59,7 +59,7 @@ FITS: dict[str, Fit] = {"none": lambda p, y: ClassMap(), "platt": platt, "isoton
 def log_loss(probabilities: NDArray[Any], targets: NDArray[Any]) -> float:
     """Mean of -log(probability of what is true), over persons (and classes)."""
     p = np.clip(np.asarray(probabilities, np.float64), _EDGE, 1.0 - _EDGE)
-    return float(-np.where(np.asarray(targets) > 0.5, np.log(p), np.log1p(-p)).mean())
+    return float(-np.where(np.asarray(targets).astype(bool), np.log(p), np.log1p(-p)).mean())
 
 
 def fit_class(probabilities: Array, targets: Array, images: Sequence[str]) -> tuple[ClassMap, dict[str, float]]:
@@ -124,7 +124,7 @@ def before_and_after(
     classes: Sequence[str],
     *,
     multi_label: bool,
-    resamples: int = 1000,
+    resamples: int = m.RESAMPLES,
 ) -> dict[str, Any]:
     """Calibration error and log-loss of the fused answer, raw and calibrated, and their difference, with intervals over images.
 
@@ -133,7 +133,7 @@ def before_and_after(
     """
     facts = facts_of(evaluation, records, multi_label)
     draws = image_draws(facts.images, resamples)
-    everybody = np.ones((1, len(facts.scores)))
+    everybody = np.ones(len(facts.scores))[None]
     both, out = {"before": facts}, dict[str, Any]()
     if calibration is not None:
         both["after"] = replace(facts, scores=calibration(facts.scores, classes))
@@ -159,20 +159,20 @@ def weighted_log_loss(facts: Facts, weights: Array) -> Array:
     """Log-loss under each row of person weights [R, n]: [R]; over all classes, or of the true one where there is one label."""
     p = np.clip(facts.scores, _EDGE, 1.0 - _EDGE)
     if facts.multi_label:
-        loss = -np.where(facts.targets > 0.5, np.log(p), np.log1p(-p)).mean(1)
+        loss = -np.where(facts.targets.astype(bool), np.log(p), np.log1p(-p)).mean(1)
     else:
         loss = -np.log((p * facts.targets).sum(1))
     return np.asarray(weights @ loss / weights.sum(1), dtype=np.float64)
 
 
-def reliability(facts: Facts, draws: Array, bins: int = 15) -> list[dict[str, float]]:
+def reliability(facts: Facts, draws: Array) -> list[dict[str, float]]:
     """The points of a reliability diagram: per bin that holds any, mean confidence, share correct with its interval, and count.
 
     Several labels a person: every (person, class) pair with its target; one label: the top class with whether it is right.
     draws: person weights [R, n] over images; an interval is the percentiles of the drawn shares, so it stays in 0..1.
     """
     confidence, correct = confidence_of(facts)  # [n, pairs] each
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    place = m.bin_of(confidence)
     out = []
     for b in np.unique(place):
         inside = place == b

@@ -30,7 +30,6 @@ MOST_GROUPS = 6
 """A column of numbers with more values than this is cut into three groups of equal size."""
 
 NONE = "(not given)"
-BINS = 15
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,9 @@ def weighted_headline(facts: Facts, weights: Array) -> Array:
 def weighted_calibration_error(facts: Facts, weights: Array) -> Array:
     """Expected calibration error (`metrics.expected_calibration_error`) under each row of person weights [R, n]: [R]."""
     confidence, correct = confidence_of(facts)
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)  # [n, pairs]
-    gap = np.zeros((len(weights), BINS))
-    for b in range(BINS):
+    place = m.bin_of(confidence)  # [n, pairs]
+    gap = np.zeros((len(weights), m.BINS))
+    for b in range(m.BINS):
         inside = place == b
         gap[:, b] = np.abs(weights @ ((confidence - correct) * inside).sum(1))
     return gap.sum(1) / (weights.sum(1) * confidence.shape[1]).clip(min=1e-12)
@@ -171,7 +170,7 @@ def measures(facts: Facts) -> dict[str, Callable[[Array], Array]]:
 
 
 def group_numbers(
-    facts: Facts, groups: Sequence[str], resamples: int = 1000, seed: int = 0, least: int = LEAST_PERSONS
+    facts: Facts, groups: Sequence[str], resamples: int = m.RESAMPLES, seed: int = 0, least: int = LEAST_PERSONS
 ) -> dict[str, Any]:
     """One column: every group's numbers, and each group minus the largest one, with 95 % intervals over images.
 
@@ -237,7 +236,7 @@ def by_groups(
     records: Sequence[PersonRecord],
     columns: Sequence[str],
     multi_label: bool,
-    resamples: int = 1000,
+    resamples: int = m.RESAMPLES,
 ) -> dict[str, Any]:
     """Column -> `group_numbers`. Raises ScoreError for a column that no person has."""
     facts = facts_of(evaluation, records, multi_label)

@@ -82,8 +82,8 @@ def _one_class(scores: Array, targets: Array, definition: Definition) -> float:
     if definition == "voc_all_point":
         return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
     marks = np.linspace(0.0, 1.0, 11)
-    reached = np.searchsorted(recall, marks - 1e-12)  # a tenth is not exact in binary
-    return float(np.mean(envelope[np.minimum(reached, len(recall) - 1)]))
+    reached = np.searchsorted(recall, marks - 1e-12)  # a tenth is not exact in binary; the last recall is 1
+    return float(np.mean(envelope[reached]))
 
 
 def average_precision(
@@ -120,8 +120,14 @@ def weighted_average_precision(scores: Array, targets: Array, weights: NDArray[n
     return np.divide(area, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
+RESAMPLES = 1000
+"""Draws of a bootstrap unless it is said otherwise: 25 of them lie beyond each end of a 95 % interval."""
+
 MOST_RESAMPLES = 20_000
 """Draws of a bootstrap; each takes a number a person in memory."""
+
+BINS = 15
+"""Bins of confidence in a calibration error and a reliability diagram, as in Guo et al. 2017."""
 
 
 def _draws(n: int, resamples: int, seed: int) -> NDArray[np.float64]:
@@ -130,7 +136,7 @@ def _draws(n: int, resamples: int, seed: int) -> NDArray[np.float64]:
 
 
 def bootstrap_mean_average_precision(
-    scores: Array, targets: Array, resamples: int = 1000, seed: int = 0, chunk: int = 100
+    scores: Array, targets: Array, resamples: int = RESAMPLES, seed: int = 0, chunk: int = 100
 ) -> Array:
     """Mean average precision of `resamples` draws of n persons with replacement, [R].
 
@@ -161,7 +167,7 @@ def interval_of(
     return Interval(value, max(least, value + float(low)), min(most, value + float(high)))
 
 
-def mean_interval(values: NDArray[np.floating], resamples: int = 1000, seed: int = 0) -> Interval:
+def mean_interval(values: NDArray[np.floating], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Mean of one value per person with its percentile bootstrap interval; for accuracies and shares. values: [n].
 
     The ends are means of drawn values, so they never leave the values' own range: a share stays in 0..1.
@@ -194,20 +200,25 @@ def break_even_thresholds(scores: NDArray[np.floating], targets: NDArray[np.floa
 
 def f1_per_class(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> Array:
     """F1 of every class, [k]; 0 where there is neither a predicted nor a true positive. predicted: [n, k]."""
-    true = np.asarray(targets) > 0.5  # scikit-learn's takes one class for two
+    true = np.asarray(targets).astype(bool)  # scikit-learn's takes one class for two
     both, sizes = (predicted & true).sum(axis=0), predicted.sum(axis=0) + true.sum(axis=0)
     return np.divide(2.0 * both, sizes, out=np.zeros(len(sizes)), where=sizes > 0)
 
 
 def jaccard(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> float:
     """Mean over persons of |predicted and true| / |predicted or true|; a person with neither counts 1."""
-    true = np.asarray(targets) > 0.5
+    true = np.asarray(targets).astype(bool)
     both, either = (predicted & true).sum(axis=1), (predicted | true).sum(axis=1)
     return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
 
 
+def bin_of(confidence: Array, bins: int = BINS) -> NDArray[np.int64]:
+    """The bin of each confidence, 0..bins - 1, of equal bins over 0..1; 1 itself is in the last."""
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+
 def expected_calibration_error(
-    confidence: NDArray[np.floating], correct: NDArray[np.floating], bins: int = 15
+    confidence: NDArray[np.floating], correct: NDArray[np.floating], bins: int = BINS
 ) -> float:
     """Mean distance between confidence and share correct, over equal bins of confidence, weighted by their persons.
 
@@ -215,7 +226,7 @@ def expected_calibration_error(
     Equal to torchmetrics' (a test says so), in float64 and without its seconds of import.
     """
     confidence, correct = np.ravel(confidence).astype(np.float64), np.ravel(correct).astype(np.float64)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    place = bin_of(confidence, bins)
     count = np.bincount(place, minlength=bins)
     gap = np.abs(np.bincount(place, confidence, bins) - np.bincount(place, correct, bins))
     return float(gap[count > 0].sum() / len(confidence))

@@ -30,7 +30,7 @@ def robustness(
     evaluated: Callable[[Damage], Evaluation],
     records: Sequence[PersonRecord],
     multi_label: bool,
-    resamples: int = 1000,
+    resamples: int = m.RESAMPLES,
 ) -> dict[str, Any]:
     """Numbers of every damage beside those without.
 
@@ -76,12 +76,12 @@ class _Drawn:
     weights: Array
 
     def headline(self, facts: Facts) -> Pair:
-        everybody = np.ones((1, len(facts.scores)))
+        everybody = np.ones(len(facts.scores))[None]
         return float(weighted_headline(facts, everybody)[0]), weighted_headline(facts, self.weights)
 
     def leaving(self, facts: Facts, level: int, of: NDArray[np.bool_] | None = None) -> Pair:
         """Share of whom the level leaves first; of: only these persons, [n]."""
-        chosen = np.ones((1, len(facts.scores))) if of is None else of[None].astype(np.float64)
+        chosen = (np.ones(len(facts.scores)) if of is None else of.astype(np.float64))[None]
         return float(leaves_first(facts, chosen, level)[0]), leaves_first(facts, self.weights * chosen, level)
 
     def first(self, facts: Facts) -> dict[str, dict[str, float]]:

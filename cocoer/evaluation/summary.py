@@ -116,7 +116,7 @@ def value_interval(
     evaluation: Evaluation,
     multi_label: bool,
     source: str = "pred",
-    resamples: int = 1000,
+    resamples: int = m.RESAMPLES,
     rows: NDArray[np.bool_] | None = None,
 ) -> m.Interval:
     """`headline` of a source with its 95 % bootstrap interval over persons; rows: only these persons, [n] bool."""
@@ -133,7 +133,7 @@ def paired_difference(
     first: NDArray[np.floating],
     second: NDArray[np.floating],
     multi_label: bool,
-    resamples: int = 1000,
+    resamples: int = m.RESAMPLES,
 ) -> m.Interval:
     """Headline of `first` minus that of `second` on the same persons, [n, k] each, with its 95 % interval over persons."""
     if not multi_label:
@@ -149,7 +149,9 @@ def paired_difference(
     return m.interval_of(value, draws[0] - draws[1], -1.0, 1.0)
 
 
-def contradiction(evaluation: Evaluation, contradicted: Sequence[str | None], resamples: int = 1000) -> dict[str, Any]:
+def contradiction(
+    evaluation: Evaluation, contradicted: Sequence[str | None], resamples: int = m.RESAMPLES
+) -> dict[str, Any]:
     """How often the level that leaves first is the one that contradicts the label (made-up scenes alone know that).
 
     contradicted: per person the contradicting level's name, or None. Only persons with one, whose levels were judged, count;
