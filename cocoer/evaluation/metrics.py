@@ -212,7 +212,7 @@ def jaccard(predicted: NDArray[np.bool_], targets: NDArray[np.floating]) -> floa
     return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
 
 
-def bin_of(confidence: Array, bins: int = BINS) -> NDArray[np.int64]:
+def bin_of(confidence: NDArray[np.floating], bins: int = BINS) -> NDArray[np.int64]:
     """The bin of each confidence, 0..bins - 1, of equal bins over 0..1; 1 itself is in the last."""
     return np.minimum((confidence * bins).astype(np.int64), bins - 1)
 

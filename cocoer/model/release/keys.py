@@ -86,12 +86,12 @@ def published_names(keys: Iterable[str], blocks: int) -> dict[str, str]:
     for key in keys:
         if key.startswith(_NOT_IN_FILE):
             continue
-        cut = len(key)
-        while key not in whole and key[:cut] not in parts:
-            cut = key.rfind(".", 0, cut)
-            if cut < 0:
+        part = key
+        while key not in whole and part not in parts:
+            part, _, _ = part.rpartition(".")
+            if not part:
                 raise KeyError(f"{key} has no counterpart in the published checkpoint")
-        names[key] = whole[key] if key in whole else parts[key[:cut]] + key[cut:]
+        names[key] = whole[key] if key in whole else parts[part] + key.removeprefix(part)
     return names
 
 
