@@ -99,8 +99,8 @@ def test_the_state_is_the_model_entry_or_all_there_is_without_the_wrappers_prefi
         ({}, "got dict with the entries "),
         ({"a": torch.ones(2), "b": "text", "c": 3}, "got str under b, c; is this another model's file?"),
         ({1: torch.ones(2)}, "got another thing under 1; is this another model's file?"),
-        ({name: 0 for name in "abcd"}, "got int under a, b, c, d; is this another model's file?"),
-        ({name: 0 for name in "abcde"}, "got int under a, b, c, d ...; is this another model's file?"),
+        (dict.fromkeys("abcd", 0), "got int under a, b, c, d; is this another model's file?"),
+        (dict.fromkeys("abcde", 0), "got int under a, b, c, d ...; is this another model's file?"),
         ({"a": torch.ones(2, 2).to_sparse()}, "a: wanted a plain tensor, got torch.sparse_coo [2, 2] on cpu"),
         ({"a": torch.empty(2, device="meta")}, "a: wanted a plain tensor, got torch.strided [2] on meta"),
         ({"a": torch.ones(1).expand(2)}, "a: wanted a plain tensor, got torch.strided [2] on cpu"),  # one number, said twice
