@@ -111,3 +111,50 @@ def write_torchscript(path: Path, state: Mapping[str, Tensor]) -> Path:
             warnings.simplefilter("ignore", kind)
         torch.jit.script(root).save(str(path))
     return path
+
+
+FEW_CLASSES, FEW_SIZE = 3, 4  # k emotions, e numbers of an embedding
+
+FEW_OURS: dict[str, tuple[int, ...]] = {
+    "vocabulary.text_embeddings": (FEW_CLASSES, FEW_SIZE),
+    "vocabulary.tower.conv1.weight": (2, 3),
+    "vocabulary.widen.weight": (3, FEW_SIZE),  # folded: e inputs in place of k * e
+    "vocabulary.widen.bias": (3,),
+    "heads.body.norm.bias": (5,),
+    "tokens.head.project.weight": (6, 2),
+    "cross_level.positions.row": (7, 2),
+    "cross_level.blocks.context.1.attention.to_out.weight": (2, 2),
+    "backbones.context.layers.4.0.bn1.num_batches_tracked": (),
+}
+"""Shapes of a few of a folded release model's tensors, for tests that need no whole one."""
+
+FEW_THEIRS: dict[str, tuple[int, ...]] = {
+    "VI_ffn.1.weight": (3, FEW_CLASSES * FEW_SIZE),
+    "VI_ffn.1.bias": (3,),
+    "cls_HFE_body.3.bias": (5,),
+    "head_proj.weight": (6, 2, 1, 1),  # a 1x1 convolution there, a Linear here
+    "en_pos.row_embed.weight": (7, 2),
+    "encoder3.1.cross_attn.linears.3.weight": (2, 2),
+    "backbone.context.4.0.bn1.num_batches_tracked": (),
+}
+"""The same as published, in the same order."""
+
+
+class _OnlyState:
+    """Of a model, all that is asked for: its state."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._state = {name: torch.zeros(shape) for name, shape in shapes.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self._state
+
+
+def few_tensors(changes: Mapping[str, tuple[int, ...]] | None = None) -> Any:
+    """A "model" of FEW_OURS, all zeros."""
+    return _OnlyState({**FEW_OURS, **(changes or {})})
+
+
+def few_published() -> dict[str, Tensor]:
+    """Ones in the shapes of FEW_THEIRS."""
+    return {name: torch.ones(shape) for name, shape in FEW_THEIRS.items()}
