@@ -274,7 +274,7 @@ def test_a_recogniser_tells_calibrated_probabilities_and_the_labels_of_the_raw_o
 
 
 def test_the_command_writes_a_copy_and_evaluate_tells_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = make_world(tmp_path)
+    config = make_world(tmp_path, other=160)
     assert train(config) == 0
     (weights,) = tmp_path.rglob("best.safetensors")
     copy, places = tmp_path / "calibrated.safetensors", ["--device", "cpu", "--set", "data.workers=0"]
@@ -295,6 +295,24 @@ def test_an_empty_split_is_said_and_nothing_is_fitted() -> None:
     for multi_label in (True, False):
         with pytest.raises(ScoreError, match="wanted at least one person, got none; is the split empty"):
             c.fit_calibration(np.zeros((0, 3)), np.zeros((0, 3)), [], "abc", multi_label=multi_label, split="val")
+
+
+def test_nothing_is_fitted_to_a_few_persons() -> None:
+    """Ten with and ten without one class, thirty with one label each, in five images; one less is an error."""
+    images = [str(i % 5) for i in range(40)]
+    several = np.zeros((20, 2))
+    several[:10, 0] = 1
+    scores = np.full((40, 2), 0.5)
+    assert c.fit_calibration(scores[:20], several, images[:20], "ab", multi_label=True, split="val").persons == 20
+    one = np.eye(2)[np.arange(30) % 2]
+    assert c.fit_calibration(scores[:30], one, images[:30], "ab", multi_label=False, split="val").persons == 30
+    for targets, where, multi_label in (
+        (several[:19], images, True), (several, ["a", "b", "c", "d"] * 5, True), (one[:29], images, False),
+        (one, ["a", "b", "c", "d"] * 10, False),
+    ):  # fmt: skip
+        n = len(targets)
+        with pytest.raises(ScoreError, match=f"got {n} persons of val in .* too few to fit a number to"):
+            c.fit_calibration(scores[:n], targets, where[:n], "ab", multi_label=multi_label, split="val")
 
 
 def test_calibrate_says_that_there_is_no_val_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,6 +185,28 @@ def test_shares_and_changes_are_counts_by_hand() -> None:
     assert "damaged_first" not in image and image["level"] is None
 
 
+def test_each_level_damaged_in_turn_is_one_number_whose_chance_is_a_third() -> None:
+    """Undamaged, head, body and context leave first in 4, 10 and 6 of 20; the damage moves them to 16, 12 and 8."""
+    people = people_of(20, 0)
+    targets = np.eye(2, dtype=np.float32)[np.arange(20) % 2]
+
+    def made(first: list[int]) -> Evaluation:
+        exclusion = np.array([[i, *(j for j in range(3) if j != i)] for i in first])
+        return Evaluation(tuple(r.key for r in people), targets, {"pred": targets}, None, None, exclusion, None, None)
+
+    clean = made([0] * 4 + [1] * 10 + [2] * 6)
+    after = {"head": [0] * 16 + [1] * 4, "body": [1] * 12 + [0] * 8, "context": [2] * 8 + [1] * 12}
+    damages = [d.Damage("blur", 2, level) for level in LEVELS]
+    found = robustness(clean, damages, lambda damage: made(after[damage.where]), people, False, 300)
+    (pooled,) = found["any_level"]["blur"].values()
+    assert pooled["value"] == pytest.approx((16 + 12 + 8) / 60)
+    assert pooled["low"] < pooled["value"] < pooled["high"]
+    same = robustness(clean, damages, lambda _: clean, people, False, 300)["any_level"]["blur"]["2"]
+    assert same == pytest.approx({"value": 1 / 3, "low": 1 / 3, "high": 1 / 3})  # under every draw
+    two = [d.Damage("blur", 2, "head"), d.Damage("blur", 2, "body"), d.Damage("occlude-head", 2), d.Damage("blur", 2)]
+    assert "any_level" not in robustness(clean, two, lambda _: clean, people, False, 20)
+
+
 def test_an_interval_ends_where_a_share_or_a_change_can_end() -> None:
     """38 of 40 after, 2 of 40 before, and the other way round: the spread would reach beyond 1."""
     people = people_of(40, 0)
@@ -247,6 +269,10 @@ def test_the_command_tells_what_damage_does(tmp_path: Path, capsys: pytest.Captu
     for wrong, words in (
         (["--corrupt", "fog"], "--corrupt: wanted some of blur, noise, jpeg, dark, occlude-head, got 'fog'"),
         (["--corrupt", "blur", "--corrupt-where", "feet"], "--corrupt-where: wanted some of image, head"),
+        (["--corrupt", "blur:0"], "got 'blur:0'"),
+        (["--corrupt", ","], "wanted words with commas between them, got ','"),
+        (["--groups", " , "], "wanted words with commas between them"),
+        (["--corrupt-where", "head"], "give --corrupt, too"),
         (["--corrupt", "occlude-head", "--corrupt-where", "body"], "add one to --corrupt-where"),
     ):
         with pytest.raises(SystemExit, match="2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cocoer.evaluation import groups as g
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
 from cocoer.names import HEAD_SOURCES
+from cocoer.report.evaluation import few_persons, group_grid
 
 RNG = np.random.default_rng(5)
 
@@ -141,8 +143,52 @@ def test_a_column_is_numbers_only_where_its_values_are() -> None:
     assert set(g.column_values(six, "level")) == set("012345")
     seven = [record(i, level=i % 7) for i in range(35)]
     assert set(g.column_values(seven, "level")) == {"at most 2", "2 to 4", "above 4"}
+    both = [record(i, pain="old" if i % 4 == 0 else i) for i in range(36)]  # a text among numbers stays what it is
+    assert set(g.column_values(both, "pain")) == {"old", "at most 12.3333", "12.3333 to 23.6667", "above 23.6667"}
+    broken = [record(i, pain=[math.nan, math.inf, -math.inf, 3.5][i % 4]) for i in range(8)]
+    assert g.column_values(broken, "pain") == ["(not given)"] * 3 + ["3.5"] + ["(not given)"] * 3 + ["3.5"]
+    whole = [record(i, age=1234567 + i % 2) for i in range(4)]
+    assert set(g.column_values(whole, "age")) == {"1234567", "1234568"}
+    spaced = [record(i, mood=[" calm", "calm\n", "very\tcalm"][i]) for i in range(3)]
+    assert g.column_values(spaced, "mood") == ["calm", "calm", "very calm"]
     empty = [record(i, mood="" if i else "calm") for i in range(3)]
     assert g.column_values(empty, "mood") == ["calm", "(not given)", "(not given)"]
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", math.nan, -math.inf])
+def test_a_column_without_a_value_is_said_like_one_that_is_not_there(value: object) -> None:
+    with pytest.raises(
+        ScoreError, match=r"no person of this split has a value in the column 'mood'; there are .*, age$"
+    ):
+        g.column_values([record(i, mood=value, age=3) for i in range(4)], "mood")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [([1, 2], "got a list"), ({"a": 1}, "got an object"), ("x" * 81, "got one of 81")]
+)
+def test_what_names_no_group_is_said(value: object, words: str) -> None:
+    with pytest.raises(ScoreError, match=f"--groups mood: wanted .*{words}"):
+        g.column_values([record(0, mood="calm"), record(1, mood=value)], "mood")
+
+
+def test_many_small_groups_are_the_ten_largest_and_a_count() -> None:
+    few = {f"group {i:02d}": 1 + i % 3 for i in range(14)}
+    said = few_persons({"too_few": few})
+    assert said.startswith("group 02 (3), group 05 (3), group 08 (3), group 11 (3), group 01 (2)")
+    assert said.count("(") == 10 and said.endswith(" and 4 more groups")
+
+
+def test_a_mean_says_over_how_many_classes_it_is() -> None:
+    some = facts(120)
+    targets = some.targets.copy()
+    targets[:60, 1], targets[60:, 2] = 0, 0
+    report = g.group_numbers(replace(some, targets=targets), ["a"] * 60 + ["b"] * 60, resamples=20)
+    assert [report["groups"][name]["classes"] for name in "ab"] == [3, 3] and report["differences"]["b"]["classes"] == 2
+    grid = group_grid("column", report)
+    assert grid[0][:5] == ("column", "persons", "images", "classes", "chance")
+    assert [row[3] for row in grid[1:]] == ["3", "3", "2"] and len({len(row) for row in grid}) == 1
+    one_label = g.group_numbers(facts(60, multi_label=False), ["a"] * 60, resamples=20)
+    assert "classes" not in one_label["groups"]["a"] and "classes" not in group_grid("column", one_label)[0]
 
 
 def test_nothing_is_said_of_few_persons() -> None:

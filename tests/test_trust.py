@@ -174,8 +174,10 @@ def test_figures_show_the_numbers() -> None:
     assert sorted(names) == ["calibrated", "perfect calibration", "uncalibrated"]
     raw, *_ = (line for line in axes.get_lines() if list(line.get_xdata()) == [10.0])  # at what was said, not beside it
     assert list(raw.get_ydata()) == [20.0]
+    few = {"value": 0.3, "low": 0.2, "high": 0.4}
     found = {
-        "metric": "mAP", "clean": {"headline": {"value": 0.9, "low": 0.8, "high": 1.0}, "first": {}},
+        "metric": "mAP",
+        "clean": {"headline": {"value": 0.9, "low": 0.8, "high": 1.0}, "first": dict.fromkeys(LEVELS, few)},
         "conditions": [
             {"kind": "dark", "strength": s, "where": where, "level": None, "first": {}}
             | {key: {"value": s / 10, "low": s / 20, "high": s / 5} for key in ("headline", "difference", "damaged_first")}
@@ -187,4 +189,11 @@ def test_figures_show_the_numbers() -> None:
         "Whole image damaged",
         *(f"{m.capitalize()} damaged alone" for m in LEVELS),
     ]
+    whole, head, *_ = panels  # both begin with what was without damage
+    for axes, start in ((whole, 90.0), (head, 30.0)):
+        line = max(axes.get_lines(), key=lambda line: len(line.get_xdata()))
+        assert line.get_xdata()[0] == 0 and line.get_ydata()[0] == start and len(line.get_ydata()) == 6
+    pooled = {"dark": {str(s): few for s in (1, 2, 3, 4, 5)}}
+    assert len(trust.robustness_figure(found | {"any_level": pooled}).axes) == 5
+    assert trust.damaged_level_grid({"any_level": pooled})[1][:2] == ("dark", "30.00 [20.00, 40.00]")
     assert "dark 3" in {row[0] for row in trust.robustness_grid(found)} and len(trust.robustness_grid(found)) == 22

@@ -6,7 +6,8 @@ The model comes from the checkpoint with `--set` over its config; --config says 
 checkpoint does). Prints and writes the average precision of every class, their mean with a bootstrap interval, the
 baseline of the class frequencies, late fusion, every source alone, who is excluded when, and, on synthetic scenes, how
 often the first excluded level is the contradicting one. --groups tells for whom it is wrong, --corrupt what damaged images
-do (docs/trust.md). Exit code 0: done. 1: weights or data cannot be used. 2: usage.
+do; an index from `cocoer prepare near` gives the result without near-duplicates of train, too (docs/trust.md).
+Exit code 0: done. 1: weights or data cannot be used. 2: usage.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from cocoer.evaluation.calibration import before_and_after
 from cocoer.evaluation.evaluate import Evaluation, evaluate
 from cocoer.evaluation.files import OUTPUTS, compared, write_evaluation
 from cocoer.evaluation.groups import by_groups, column_values
+from cocoer.evaluation.leaks import with_and_without
 from cocoer.evaluation.metrics import MOST_RESAMPLES, RESAMPLES
 from cocoer.evaluation.numbers import label_numbers, numbers_of, weights_facts
 from cocoer.evaluation.protocol import result_of
@@ -82,7 +84,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"numbers on damaged persons, five strengths each: {','.join(KINDS)}, or all",
     )  # fmt: skip
     parser.add_argument(
-        "--corrupt-where", type=words, default=list(PLACES), metavar="PLACE,...",
+        "--corrupt-where", type=words, metavar="PLACE,...",
         help="what --corrupt damages: the image, or one level's crop alone, head, body or context (default: each in turn)",
     )  # fmt: skip
     parser.add_argument(
@@ -95,9 +97,15 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         )
     args.checkpoint = str(named_checkpoint(args.checkpoint))
     args.corrupt = list(KINDS) if args.corrupt == ["all"] else args.corrupt
-    for flag, given, known in (("--corrupt", args.corrupt, KINDS), ("--corrupt-where", args.corrupt_where, PLACES)):
+    for flag, given, known in (
+        ("--corrupt", args.corrupt, KINDS),
+        ("--corrupt-where", args.corrupt_where or [], PLACES),
+    ):
         if wrong := [word for word in given if word not in known]:
             parser.error(f"{flag}: wanted some of {', '.join(known)}, got {wrong[0]!r}")
+    if args.corrupt_where is not None and not args.corrupt:
+        parser.error("--corrupt-where says what --corrupt damages; give --corrupt, too")
+    args.corrupt_where = args.corrupt_where or list(PLACES)
     if args.corrupt and not all_damages(args.corrupt, args.corrupt_where):
         parser.error(
             "--corrupt occlude-head covers the head in the image or in the head's crop: add one to --corrupt-where"
@@ -107,7 +115,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def words(text: str) -> list[str]:
     """`a, b` as a list, each once."""
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not found:
+        raise argparse.ArgumentTypeError(f"wanted words with commas between them, got {text!r}")
+    return found
 
 
 @reports("evaluate")
@@ -140,6 +151,8 @@ def main(argv: list[str] | None = None) -> int:
                 result, people, calibration_of(loaded.metadata.get("calibration"), f"weights {loaded.path}"),
                 loaded.config.classes, multi_label=loaded.config.multi_label, resamples=args.resamples,
             )  # fmt: skip
+            if found := with_and_without(result, people, loaded.config.multi_label, args.resamples):
+                numbers["near_duplicates"] = found
             if args.groups:
                 multi_label = loaded.config.multi_label
                 numbers["groups"] = by_groups(result, people, args.groups, multi_label, args.resamples)

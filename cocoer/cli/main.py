@@ -27,7 +27,7 @@ COMMANDS = {
     "annotate": "an archive of images into a Parquet data set, on one machine or many",
     "train": "train a model from a config",
     "evaluate": "weights on a split: mAP or accuracy with intervals, exclusions",
-    "prepare": "build a person index: emotic, caers, table, demo",
+    "prepare": "build a person index: emotic, caers, table, demo; near-duplicates in one: near",
     "data": "check, show and convert a person index",
     "setup": "photos: fetch, check, convert and try what photographs need",
     "weights": "list, fetch, verify and convert weights",
@@ -60,6 +60,7 @@ PREPARED = {
     "emotic": "EMOTIC's folder",
     "caers": "CAER-S's folder",
     "table": "any other data set: CSV, JSON lines, Parquet, COCO, Label Studio, CVAT, class folders",
+    "near": "near-duplicates across the splits of an index: marked, or left out of train",
     "demo": "synthetic scenes with people",
 }
 

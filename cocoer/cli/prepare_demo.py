@@ -20,6 +20,7 @@ from cocoer.data.synthetic.drawn import is_drawn, remove_drawn
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.data.synthetic.sheet import write_demo_images, write_sheet
+from cocoer.errors import UsageError
 from cocoer.files import LOCK_NAME, hold_folder
 from cocoer.names import LEVELS
 
@@ -56,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         "--contradicted-share", type=_share, default=0.35, help="share of persons with one level that contradicts"
     )
     parser.add_argument("--conflict-level", choices=LEVELS, help="which level contradicts; default: each equally often")
+    parser.add_argument(
+        "--near-duplicates", type=_count, default=0, metavar="N",
+        help="also show N images of train in test: compressed, smaller, lighter, darker, cut or mirrored (cocoer prepare near)",
+    )  # fmt: skip
     parser.add_argument("--traps", action="store_true", help="add rows that a reader of Annotations.mat must survive")
     parser.add_argument("--workers", type=_count, default=2, help="processes that draw")
     parser.add_argument("--force", action="store_true", help="replace what this command wrote to --output before")
@@ -76,7 +81,7 @@ def _prepare_folder(parser: argparse.ArgumentParser, out: Path, both: bool, forc
         remove_drawn(out)
 
 
-@reports("prepare demo", (), ())
+@reports("prepare demo", (UsageError,), ())
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = _parser()
@@ -106,11 +111,11 @@ def _draw(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         counts = {"train": args.train, "val": args.val, "test": args.test}
         if args.dataset != "caers":
             root = args.output / "emotic" if both else args.output
-            write_emotic(root, counts, args.seed, options, args.traps, args.workers)
+            write_emotic(root, counts, args.seed, options, args.traps, args.workers, args.near_duplicates)
             print(f"EMOTIC tree, Annotations.mat and index (synthetic): {root}")
         if args.dataset != "emotic":
             root = args.output / "caers" if both else args.output
-            write_caers(root, counts, args.seed, options, args.workers)
+            write_caers(root, counts, args.seed, options, args.workers, args.near_duplicates)
             print(f"CAER-S tree and index (synthetic): {root}")
     if args.sheet:
         write_sheet(args.sheet, args.seed, options)

@@ -18,14 +18,14 @@ from typing import Any
 
 import cocoer
 from cocoer.cli.faults import reports
+from cocoer.cli.near_options import add_clip_options, check_near_options, clip_look, near_lines
 from cocoer.cli.options import command_parser
 from cocoer.cli.prepare_heads import HINT, add_head_options, head_shares, head_source
-from cocoer.config import VocabularyConfig
 from cocoer.data.index import check_index_folder, write_index
 from cocoer.data.prepare.emotic import EmoticTree, find_tree, load_annotations
 from cocoer.data.prepare.emotic_index import FAULTS, build_emotic_index
-from cocoer.data.prepare.leaks import ClipLook, NearSearch
-from cocoer.data.prepare.near_duplicates import COSINE, NEAR
+from cocoer.data.prepare.leaks import NearSearch
+from cocoer.data.prepare.near_duplicates import NEAR
 from cocoer.errors import (
     AnnotationError,
     CheckpointError,
@@ -36,10 +36,6 @@ from cocoer.errors import (
     StrictError,
 )
 from cocoer.files import file_sha256, hold_folder
-
-DEFAULT_TOWER = VocabularyConfig().tower
-
-WAYS = {"hash": "the hash alone", "clip": "CLIP alone", "both": "both"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,13 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "--near", type=int, nargs="?", const=NEAR, metavar="BITS",
         help=f"count images that look like another split's, and mark their persons (near_train); bits of 64, {NEAR} unless given",
     )  # fmt: skip
-    parser.add_argument(
-        "--clip", metavar="TOWER[=FILE]|none", default="",
-        help=f"CLIP that --near looks with beside the hash; default: {DEFAULT_TOWER} if its weights are at hand",
-    )  # fmt: skip
-    parser.add_argument(
-        "--cosine", type=float, default=COSINE, help=f"embeddings from so similar on are near (default: {COSINE})"
-    )
+    add_clip_options(parser)
     parser.add_argument(
         "--drop", choices=("overlap", "near"), action="append", default=[],
         help="leave out of train what is also in val or test: the same image, or one that looks like it (implies --near)",
@@ -87,10 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     args.near = NEAR if args.near is None and "near" in args.drop else args.near
-    if args.near is not None and not 0 <= args.near < 32:
-        parser.error(f"--near: wanted 0..31 bits, got {args.near}")
-    if not 0 < args.cosine <= 1:
-        parser.error(f"--cosine: wanted a number above 0 and up to 1, got {args.cosine:g}")
+    check_near_options(parser, args)
     check_index_folder(args.output)
     with hold_folder(args.output):
         return _prepare(parser, args)
@@ -118,33 +105,6 @@ def _prepare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     return 1 if any(row["reason"].startswith(FAULTS) for row in index.sidecar["skipped"]) else 0
 
 
-def clip_look(named: str, cosine: float) -> ClipLook | None:
-    """The CLIP of `--clip`; where none is named the paper's if its weights are at hand, and otherwise a line that says so.
-
-    Raises CheckpointError for a named one whose weights are missing or do not fit.
-    """
-    if named == "none":
-        return None
-    from cocoer.model.image_embedding import image_embedder
-    from cocoer.model.zero_shot import Tower
-
-    tower = Tower.parse(named or DEFAULT_TOWER)
-    if not named and not tower.file.is_file():
-        print(
-            f"near-duplicates by perceptual hash alone: no weights of CLIP {tower.name} at hand; {tower.remedy} with --clip"
-        )
-        return None
-    return ClipLook(tower.title, image_embedder(tower), cosine)
-
-
-def _found_by(found: dict[str, int], split: str, clip: dict[str, Any] | None) -> str:
-    """How many of a split's images the hash found, CLIP, and both; "" where the hash alone looked."""
-    if clip is None:
-        return ""
-    alone = ", ".join(f"{found.get(f'{split}_images_by_{by}', 0)} by {word}" for by, word in WAYS.items())
-    return f" ({alone})"
-
-
 def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
     """The main counts on the terminal; all of them are in the sidecar."""
     for split, counts in sidecar["counts"].items():
@@ -164,13 +124,8 @@ def _tell(sidecar: dict[str, Any], tree: EmoticTree) -> None:
             )
             by_path, by_content = found["images_by_path"], found["images_by_content"]
             print(f"overlap {pair}: {by_path} images by path, {by_content} by content, with {inside}")
-    near = sidecar.get("near_duplicates", {})
-    for pair, found in near.get("pairs", {}).items():
-        inside = " and ".join(
-            f"{found[f'{s}_images']} images with {found[f'{s}_persons']} persons of {s}{_found_by(found, s, near['clip'])}"
-            for s in pair.split("/")
-        )
-        print(f"near-duplicates {pair}: {inside}")
+    for line in near_lines(sidecar.get("near_duplicates")):
+        print(line)
     for name, by_split in sidecar["against_published"]["counts"].items():
         text = ", ".join(f"{s} {c['here']} ({c['difference']:+d})" for s, c in by_split.items())
         print(f"{name}, and the difference to the published counts of {tree.release}: {text}")

@@ -167,5 +167,7 @@ class Batch:
 def targets_of(batch: Batch) -> Tensor:
     """The batch's labels. Raises ValueError where it has none."""
     if batch.targets is None:
-        raise ValueError(f"training needs labels; the persons {', '.join(batch.keys[:3])} ... have none in the index")
+        raise ValueError(
+            f"wanted labels, got none in the index for {', '.join(batch.keys[:3])} ...; only `cocoer predict` can do without"
+        )
     return batch.targets

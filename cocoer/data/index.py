@@ -99,7 +99,7 @@ def check_index_folder(folder: str | Path) -> None:
     are not ours, and they stay.
     """
     folder = Path(folder)
-    ours = any(_begins_an_index(folder / f"{split}.jsonl") for split in SPLITS) or "skipped" in _sidecar(folder)
+    ours = any(_begins_an_index(folder / f"{split}.jsonl") for split in SPLITS) or "skipped" in sidecar_of(folder)
     for name in (*(f"{split}.jsonl" for split in SPLITS), SIDECAR):
         path = folder / name
         refuse_input(path)
@@ -170,10 +170,10 @@ def is_synthetic(index: str | Path, root: str | Path | None = None) -> bool:
     if root is not None:
         images = places.given(root)
         folders += [images, images / "index", images.parent / "index"]
-    return any(_sidecar(folder).get("synthetic") is True for folder in folders)
+    return any(sidecar_of(folder).get("synthetic") is True for folder in folders)
 
 
-def _sidecar(folder: Path) -> dict[str, Any]:
+def sidecar_of(folder: Path) -> dict[str, Any]:
     """What a folder's sidecar says; nothing where there is none that can be read."""
     try:
         said = read_json(folder / SIDECAR)
@@ -188,5 +188,5 @@ def data_root_of(index: str | Path) -> Path:
     index: folder with train.jsonl ..., or one .jsonl file. A relative folder in the sidecar is one of the current directory.
     """
     folder = Path(index) if Path(index).is_dir() else Path(index).parent
-    said = _sidecar(folder).get("data_root")
+    said = sidecar_of(folder).get("data_root")
     return Path(said) if isinstance(said, str) and said else folder.parent

@@ -23,7 +23,14 @@ from cocoer.data.batch import PersonRecord
 from cocoer.errors import ScoreError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
-from cocoer.evaluation.groups import Facts, confidence_of, facts_of, image_draws, weighted_calibration_error
+from cocoer.evaluation.groups import (
+    LEAST_PERSONS,
+    Facts,
+    confidence_of,
+    facts_of,
+    image_draws,
+    weighted_calibration_error,
+)
 
 Array = NDArray[np.float64]
 FOLDS = 5
@@ -104,13 +111,22 @@ def fit_calibration(
 ) -> Calibration:
     """The calibration of a split's fused answer. scores, targets: [n, k]. images: each person's image, [n].
 
-    Raises ScoreError for the test split (figures on it would be fitted to it) and for an empty split.
+    Raises ScoreError for the test split (figures on it would be fitted to it), for an empty split, and where the persons are too
+    few for any number to be fitted.
     """
     if split == "test":
         raise ScoreError(
             "calibration: wanted the val (or train) split, got test; what is fitted on test cannot be tested"
         )
     probabilities, truth = m.checked(scores, targets, classes=classes)
+    fewest = np.minimum(truth.sum(0), len(truth) - truth.sum(0)).max() if multi_label else len(truth)
+    least = LEAST_POSITIVES if multi_label else LEAST_PERSONS
+    if fewest < least or len(set(images)) < FOLDS:
+        of = "with and without one class at least" if multi_label else "at least"
+        raise ScoreError(
+            f"calibration: wanted {least} persons {of}, in {FOLDS} images, got {len(truth)} persons of {split} in"
+            f" {len(set(images))} images; too few to fit a number to, so nothing is written"
+        )
     if not multi_label:
         return Calibration(split, len(truth), {}, fit_temperature(probabilities, truth))
     maps = {name: fit_class(probabilities[:, j], truth[:, j], images)[0] for j, name in enumerate(classes)}

@@ -8,6 +8,7 @@ Letters: n persons, k classes, R bootstrap draws.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,9 @@ LEAST_PERSONS = 30
 
 MOST_GROUPS = 6
 """A column of numbers with more values than this is cut into three groups of equal size."""
+
+LONGEST_NAME = 80
+"""Characters of a group's name."""
 
 NONE = "(not given)"
 
@@ -62,28 +66,48 @@ def derived_columns(records: Sequence[PersonRecord]) -> dict[str, list[str]]:
 def column_values(records: Sequence[PersonRecord], column: str) -> list[str]:
     """Each person's group in a column: a field of the index, a further key of its lines, or a derived column.
 
-    Numbers with more than `MOST_GROUPS` values are cut at their terciles. Raises ScoreError where no person has the column.
+    Numbers with more than `MOST_GROUPS` values are cut at their terciles; texts are groups by themselves; what is missing, empty
+    or no finite number is `NONE`. Raises ScoreError where no person has a value, and for values that name no group: lists,
+    objects, and texts of more than `LONGEST_NAME` characters.
     """
     derived = derived_columns(records)
     if column in derived:
         return derived[column]
     fields = ("head_source", "split", "width", "height")
-    raw = [getattr(r, column) if column in fields else r.extra.get(column) for r in records]
+    raw = [_group_of(getattr(r, column) if column in fields else r.extra.get(column), column) for r in records]
     if all(value is None for value in raw):
-        keys = sorted({key for r in records for key, v in r.extra.items() if not isinstance(v, (dict, list))})
-        raise ScoreError(
-            f"--groups: no person of this split has the column {column!r}; there are {', '.join([*derived, *fields, *keys])}"
+        keys = sorted(
+            {key for r in records for key, v in r.extra.items() if isinstance(v, str | int | float) and v != ""}
         )
-    numbers = [v for v in raw if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        raise ScoreError(
+            f"--groups: no person of this split has a value in the column {column!r}; there are"
+            f" {', '.join([*derived, *fields, *(key for key in keys if key != column)])}"
+        )
+    numbers = [v for v in raw if isinstance(v, float)]
     if len(set(numbers)) > MOST_GROUPS:
         low, high = (float(x) for x in np.quantile(numbers, [1 / 3, 2 / 3]))
-        return [_third(v, low, high) for v in raw]
-    return [NONE if v is None or v == "" else str(v) for v in raw]
+        return [_third(v, low, high) if isinstance(v, float) else v or NONE for v in raw]
+    return [NONE if v is None else f"{v:.12g}" if isinstance(v, float) else v for v in raw]
 
 
-def _third(value: Any, low: float, high: float) -> str:
-    if not isinstance(value, (int, float)):
-        return NONE
+def _group_of(value: Any, column: str) -> str | float | None:
+    """A value of the index as a group's name, as a number that may be cut with others, or None where there is none."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int | float):
+        return float(value) if math.isfinite(value) else None
+    if value is not None and not isinstance(value, str):
+        kind = "a list" if isinstance(value, list | tuple) else "an object"
+        raise ScoreError(f"--groups {column}: wanted a text, a number, true or false for each person, got {kind}")
+    text = " ".join((value or "").split())
+    if len(text) > LONGEST_NAME:
+        raise ScoreError(
+            f"--groups {column}: wanted names of groups, of up to {LONGEST_NAME} characters, got one of {len(text):,}"
+        )
+    return text or None
+
+
+def _third(value: float, low: float, high: float) -> str:
     return f"at most {low:g}" if value <= low else f"{low:g} to {high:g}" if value <= high else f"above {high:g}"
 
 
@@ -176,9 +200,9 @@ def group_numbers(
 
     groups: each person's group, [n]. Draws are shared by all groups, so a difference is taken draw by draw; a difference of
     mAP is over the classes that have a positive person in both groups, for a mean over other classes is another number.
-    Returns {"groups": name -> {persons, images, chance, measure -> interval}, "reference": name, "differences": name ->
+    Returns {"groups": name -> {persons, images, chance, classes, measure -> interval}, "reference": name, "differences": name ->
     {classes, measure -> interval}, "too_few": name -> persons, "least_persons": count}. chance: mAP of the class frequencies, or
-    the share of the largest class.
+    the share of the largest class. classes: of mAP, those with a positive person in the group, or in both.
     """
     names = np.array(groups)
     sizes = {str(name): int(count) for name, count in zip(*np.unique(names, return_counts=True), strict=True)}
@@ -193,6 +217,7 @@ def group_numbers(
                 "images": len(set(facts.images[names == name].tolist())),
                 "chance": chance(facts.targets[names == name], facts.multi_label),
             }
+            | ({"classes": int((masks[name] @ facts.targets > 0).sum())} if facts.multi_label else {})
             | _intervals(found[name])
             for name in told
         },

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cocoer.config import Config
-from cocoer.data.index import data_lines
+from cocoer.data.index import data_lines, is_synthetic
 from cocoer.data.loaders import PersonDataset
 from cocoer.files import file_sha256
 from cocoer.model.checkpoint import Loaded
@@ -41,7 +41,8 @@ def result_of(
     return {
         "format": FORMAT,
         "name": name,
-        "synthetic": any("synthetic" in record.extra for record in records),
+        "synthetic": any("synthetic" in record.extra for record in records)
+        or is_synthetic(config.data.index, config.data.root),
         "data": {
             "dataset": dataset.name,
             "title": dataset.title,

@@ -39,12 +39,14 @@ def robustness(
     (level -> share that leaves first). A condition also has kind, strength, where, `difference` (headline minus the clean one)
     and, where one level is damaged, `level`, `damaged_first` (share of persons whose damaged level leaves first),
     `damaged_first_gain` (minus that share without the damage) and, on synthetic scenes, `damaged_first_consistent` (of persons
-    whom no level contradicts).
+    whom no level contradicts). `any_level`: kind -> strength -> share of (person, level) whose damaged level leaves first, where
+    each level was damaged alone in turn; undamaged and by chance that is exactly a third, for one level of three leaves first.
     """
     facts = facts_of(clean, records, multi_label)
     drawn = _Drawn(image_draws(facts.images, resamples))
     before = drawn.headline(facts)
     consistent = _consistent(records)
+    each: dict[tuple[str, int], list[Pair]] = {}
     out: dict[str, Any] = {
         "metric": "mAP" if multi_label else "accuracy",
         "clean": {"headline": _told(before), "first": drawn.first(facts)},
@@ -60,10 +62,15 @@ def robustness(
             level = LEVELS.index(damage.level)
             share = drawn.leaving(of, level)
             row["damaged_first"] = _told(share)
+            each.setdefault((damage.kind, damage.strength), []).extend([share] if damage.where != "image" else [])
             row["damaged_first_gain"] = _minus(share, drawn.leaving(facts, level))
             if consistent is not None and consistent.any():
                 row["damaged_first_consistent"] = _told(drawn.leaving(of, level, consistent))
         out["conditions"].append(row)
+    for (kind, strength), shares in each.items():
+        if len(shares) == len(LEVELS):
+            mean = float(np.mean([value for value, _ in shares])), np.mean([draws for _, draws in shares], axis=0)
+            out.setdefault("any_level", {}).setdefault(kind, {})[str(strength)] = _told(mean)
     if consistent is not None:
         out["consistent_persons"] = int(consistent.sum())
     return out

@@ -64,6 +64,9 @@ def as_text(numbers: Mapping[str, Any], classes: Sequence[str]) -> str:
         parts.append("\n".join(lines))
     if "calibration" in numbers:
         parts.append(calibration_text(numbers["calibration"], numbers["split"]))
+    if "near_duplicates" in numbers:
+        found = numbers["near_duplicates"]
+        parts.append(f"near-duplicates of train\n{grid_text(near_grid(found))}\n{near_caption(found)}")
     parts += [group_text(column, found) for column, found in numbers.get("groups", {}).items()]
     if "robustness" in numbers:
         parts.append(robustness_text(numbers["robustness"]))
@@ -93,9 +96,12 @@ def group_text(column: str, found: Mapping[str, Any]) -> str:
 
 
 def robustness_text(found: Mapping[str, Any]) -> str:
-    """One row a damage: the headline, its change, who leaves first, and whether that is the damaged level."""
-    note = "intervals over images; a level that leaves at random leaves first in 33.33 percent"
-    return f"damaged persons\n{grid_text(robustness_grid(found))}\n{note}"
+    """One row a damage: the headline, its change, which level is excluded first, and whether that is the damaged one."""
+    note = "intervals over images; a level excluded at random is excluded first in 33.33 percent"
+    parts = [f"damaged persons\n{grid_text(robustness_grid(found))}\n{note}"]
+    if "any_level" in found:
+        parts.append(f"is the damaged level excluded first?\n{grid_text(damaged_level_grid(found))}\n{ANY_LEVEL}")
+    return "\n\n".join(parts)
 
 
 def grid_text(grid: Grid) -> str:
@@ -103,24 +109,32 @@ def grid_text(grid: Grid) -> str:
     return table(grid[0], grid[1:])
 
 
+_FEW_SHOWN = 10
+
+
 def few_persons(found: Mapping[str, Any]) -> str:
-    """The groups that are too small, each with its persons."""
-    return ", ".join(f"{group} ({count})" for group, count in found["too_few"].items())
+    """The groups that are too small, each with its persons, the largest first; of many the first ones."""
+    groups = sorted(found["too_few"].items(), key=lambda pair: (-pair[1], pair[0]))
+    shown = ", ".join(f"{group} ({count})" for group, count in groups[:_FEW_SHOWN])
+    return shown + (f" and {len(groups) - _FEW_SHOWN} more groups" if len(groups) > _FEW_SHOWN else "")
+
+
+_COUNTS = ("persons", "images", "classes")
 
 
 def group_grid(column: str, found: Mapping[str, Any]) -> Grid:
-    """Every group's numbers, then each group minus the largest one."""
+    """Every group's numbers, then each group minus the largest one. classes: those that a mean over classes is of."""
     first: Mapping[str, Any] = next(iter(found["groups"].values()), {})
-    names = [name for name in first if name not in ("persons", "images", "chance")]
-    head = (column, "persons", "images", "chance", *(name.replace("_", " ") for name in names))
+    counts = [name for name in _COUNTS if name in first]
+    names = [name for name in first if name not in (*_COUNTS, "chance")]
+    head = (column, *counts, "chance", *(name.replace("_", " ") for name in names))
     rows = [
-        (group, str(by["persons"]), str(by["images"]), percent(by["chance"]), *(spread(by[name]) for name in names))
+        (group, *(str(by[name]) for name in counts), percent(by["chance"]), *(spread(by[name]) for name in names))
         for group, by in found["groups"].items()
     ]
-    rows += [
-        (f"{group} - {found['reference']}", "", "", "", *(spread(by[name]) for name in names))
-        for group, by in found.get("differences", {}).items()
-    ]
+    for group, by in found.get("differences", {}).items():
+        classes = (str(by["classes"]) if name == "classes" else "" for name in counts)
+        rows.append((f"{group} - {found['reference']}", *classes, "", *(spread(by[name]) for name in names)))
     return (head, *rows)
 
 
@@ -134,19 +148,47 @@ def calibration_grid(found: Mapping[str, Any]) -> Grid:
     return (("", "calibration error", "log-loss x 100"), *rows)
 
 
+_WAYS = {"hash": "those found by perceptual hash", "clip": "those found by CLIP", "any": "any that was found"}
+
+
+def near_grid(found: Mapping[str, Any]) -> Grid:
+    """The headline of all persons, and without those whose image looks like one of train."""
+    head = ("persons of the split", "left out", "persons", "images", found["metric"], "change")
+    everybody = found["all"]
+    rows = [
+        ("all", "0", str(everybody["persons"]), str(everybody["images"]), spread(everybody["headline"]), ""),
+        *(
+            (f"without {_WAYS[way]}", str(by["left_out"]), str(by["persons"]), str(by["images"]))
+            + ((spread(by["headline"]), spread(by["difference"])) if "headline" in by else ("too few persons", ""))
+            for way, by in found["without"].items()
+        ),
+    ]
+    return (head, *rows)
+
+
+def near_caption(found: Mapping[str, Any]) -> str:
+    """How to read `near_grid`."""
+    if not found["without"]["any"]["left_out"]:
+        return "No image of this split looks like one of train, as far as the index says."
+    text = "Percent; intervals over images. Left out: persons whose image looks like one of train; change: against all persons."
+    return text + (" mAP changes over the classes that both have." if found["metric"] == "mAP" else "")
+
+
 _LEAVING = ("damaged_first", "damaged_first_gain", "damaged_first_consistent")
 
 
 def robustness_grid(found: Mapping[str, Any]) -> Grid:
-    """One row a damage: the headline, its change, who leaves first, and whether that is the damaged level."""
+    """One row a damage: the headline, its change, which level is excluded first, and whether that is the damaged one."""
     told = [name for name in _LEAVING if any(name in by for by in found["conditions"])]
-    words = dict(zip(_LEAVING, ("damaged level first", "more than undamaged", "of consistent persons"), strict=True))
+    words = dict(
+        zip(_LEAVING, ("damaged level excluded first", "more than undamaged", "of consistent persons"), strict=True)
+    )
     head = (
         "damage",
         "where",
         found["metric"],
         "change",
-        *(f"{m} first" for m in LEVELS),
+        *(f"{m} excluded first" for m in LEVELS),
         *(words[name] for name in told),
     )
     clean = found["clean"]
@@ -156,6 +198,19 @@ def robustness_grid(found: Mapping[str, Any]) -> Grid:
         change = (spread(by["headline"]), spread(by["difference"]))
         rows.append((f"{by['kind']} {by['strength']}", by["where"], *change, *_shares(by), *leaving))
     return (head, *rows)
+
+
+ANY_LEVEL = "mean over head, body and context, each damaged alone; undamaged and by chance exactly 33.33 percent"
+
+
+def damaged_level_grid(found: Mapping[str, Any]) -> Grid:
+    """Share of (person, level) whose damaged level is excluded first: a row a kind of damage, a column a strength."""
+    strengths = sorted({strength for by in found["any_level"].values() for strength in by})
+    rows = [
+        (kind, *(spread(by[strength]) if strength in by else "" for strength in strengths))
+        for kind, by in found["any_level"].items()
+    ]
+    return (("damage", *(f"strength {strength}" for strength in strengths)), *rows)
 
 
 def _shares(numbers: Mapping[str, Any]) -> list[str]:

@@ -11,11 +11,23 @@ from matplotlib.figure import Figure
 
 from cocoer.files import write_text
 from cocoer.outputs import ResultTable
-from cocoer.report.evaluation import Grid, calibration_grid, few_persons, group_grid, robustness_grid, spread
+from cocoer.report.evaluation import (
+    ANY_LEVEL,
+    Grid,
+    calibration_grid,
+    damaged_level_grid,
+    few_persons,
+    group_grid,
+    near_caption,
+    near_grid,
+    robustness_grid,
+    spread,
+)
 from cocoer.report.plots import DRAWN, Panel, line_figure, save, with_note
 from cocoer.report.tables import as_html, as_markdown
 
 Result = Mapping[str, Any]
+Pairs = dict[str, list[tuple[float, float]]]
 
 _WHEN = {"before": "uncalibrated", "after": "calibrated"}
 
@@ -33,10 +45,16 @@ def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict
         title, caption = f"{name}: calibration", calibration_caption(found)
         tables.append(_table(f"{key}calibration", title, caption, calibration_grid(found)))
         figures[f"{key}calibration"] = with_note(reliability_figure(found), note, above=True)
+    if found := numbers.get("near_duplicates"):
+        title = f"{name}: with and without near-duplicates of train"
+        tables.append(_table(f"{key}near-duplicates", title, near_caption(found), near_grid(found)))
     if found := numbers.get("robustness"):
         title, caption = f"{name}: damaged persons", robustness_caption(found)
         tables.append(_table(f"{key}robustness", title, caption, robustness_grid(found)))
         figures[f"{key}robustness"] = with_note(robustness_figure(found), note, above=True)
+        if "any_level" in found:
+            title, caption = f"{name}: is the damaged level excluded first?", f"Percent, the {ANY_LEVEL}."
+            tables.append(_table(f"{key}damaged-level", title, caption, damaged_level_grid(found)))
     return tables, figures
 
 
@@ -127,8 +145,8 @@ def reliability_figure(found: Mapping[str, Any]) -> Figure:
 def robustness_caption(found: Mapping[str, Any]) -> str:
     """How to read the table of damages."""
     text = (
-        "Percent; intervals over images. Strengths 1 to 5. Where one level is damaged alone, it is known which one should leave"
-        " first; a level that leaves at random does in 33.33. The next column is how much more often that is than undamaged."
+        "Percent; intervals over images. Strengths 1 to 5. Where one level is damaged alone, it is known which one should be"
+        " excluded first; by chance it is in 33.33. The next column is how much more often that is than undamaged."
     )
     if "consistent_persons" in found:
         text += f" The last column: of the {found['consistent_persons']} persons whom no level contradicts."
@@ -143,24 +161,39 @@ def robustness_figure(found: Mapping[str, Any]) -> Figure:
         what = "damaged_first" if where != "image" and "damaged_first" in here[0] else "headline"
         lines, intervals = _by_kind(here, what)
         if what == "headline":
-            start = found["clean"]["headline"]
-            lines = {kind: [(0.0, 100 * start["value"]), *points] for kind, points in lines.items()}
-            ends = (100 * start["low"], 100 * start["high"])
-            intervals = {kind: [ends, *pairs] for kind, pairs in intervals.items()}
+            lines, intervals = _from_clean(lines, intervals, found["clean"]["headline"])
             title = f"{'Whole image' if where == 'image' else where.capitalize()} damaged"
             panels.append(Panel(title, "strength", f"{found['metric']} (%)", lines, intervals))
         else:
-            title, label = f"{where.capitalize()} damaged alone", f"{where} leaves first (%)"
+            title, label = f"{where.capitalize()} damaged alone", f"{where} excluded first (%)"
+            lines, intervals = _from_clean(lines, intervals, found["clean"]["first"][where])
             panels.append(Panel(title, "strength", label, lines, intervals, True, ("chance", 100 / 3)))
+    if "any_level" in found:
+        lines, intervals = _by_kind(
+            [
+                {"kind": kind, "strength": int(s), "first": by}
+                for kind, of in found["any_level"].items()
+                for s, by in of.items()
+            ],
+            "first",
+        )
+        title, label = "Any one level damaged alone", "damaged level excluded first (%)"
+        panels.append(Panel(title, "strength", label, lines, intervals, True, ("chance and undamaged", 100 / 3)))
     return line_figure(panels)
 
 
-def _by_kind(
-    conditions: Sequence[Mapping[str, Any]], what: str
-) -> tuple[dict[str, list[tuple[float, float]]], dict[str, list[tuple[float, float]]]]:
+def _from_clean(lines: Pairs, intervals: Pairs, clean: Mapping[str, float]) -> tuple[Pairs, Pairs]:
+    """The lines with what was without damage at strength 0."""
+    start, ends = (0.0, 100 * clean["value"]), (100 * clean["low"], 100 * clean["high"])
+    return (
+        {kind: [start, *points] for kind, points in lines.items()},
+        {kind: [ends, *pairs] for kind, pairs in intervals.items()},
+    )
+
+
+def _by_kind(conditions: Sequence[Mapping[str, Any]], what: str) -> tuple[Pairs, Pairs]:
     """Kind -> (strength, value) points, and their intervals; in percent."""
-    lines: dict[str, list[tuple[float, float]]] = {}
-    intervals: dict[str, list[tuple[float, float]]] = {}
+    lines, intervals = Pairs(), Pairs()
     for by in conditions:
         lines.setdefault(by["kind"], []).append((by["strength"], 100 * by[what]["value"]))
         intervals.setdefault(by["kind"], []).append((100 * by[what]["low"], 100 * by[what]["high"]))

@@ -16,7 +16,7 @@ from cocoer.data.people import Detections
 from cocoer.data.prepare.detections import DetectAll
 from cocoer.data.prepare.emotic import EmoticTree, RawImage, RawPerson
 from cocoer.data.prepare.heads import Candidate, Head, HeadKey, choose_heads, head_key, match_faces
-from cocoer.data.prepare.leaks import NEAR_TRAIN, NEAR_TRAIN_BY, Leaks, NearSearch, find_leaks
+from cocoer.data.prepare.leaks import Leaks, NearSearch, find_leaks
 from cocoer.data.prepare.published_counts import EMOTIC_COUNTS, EMOTIC_LABELS, compare_counts, label_counts
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import StrictError, listed
@@ -249,9 +249,7 @@ def _body(person: _Person) -> Box:
 def _record(person: _Person, facts: FileFacts, head: Head, leaks: Leaks | None) -> PersonRecord:
     extra: dict[str, Any] = {} if head.score is None else {"head_score": head.score}
     extra |= {k: v for k, v in (("gender", person.raw.gender), ("age", person.raw.age)) if v}
-    if leaks is not None and person.image.split != "train":
-        by = leaks.found_by(person.path, "train")
-        extra |= {NEAR_TRAIN: bool(by), NEAR_TRAIN_BY: by}
+    extra |= {} if leaks is None else leaks.marks(person.path, person.image.split)
     return PersonRecord(
         image=person.path,
         width=facts.width,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cocoer.data.batch import PersonRecord
 from cocoer.data.decode import decode_image, image_path
 from cocoer.data.files import in_threads
 from cocoer.data.prepare.near_duplicates import NEAR, near_groups, perceptual_hash, similar_elsewhere
@@ -24,6 +25,9 @@ NEAR_TRAIN = "near_train"
 
 NEAR_TRAIN_BY = "near_train_by"
 """Key of an index line: what found that, `hash`, `clip` or `both`; "" for nothing."""
+
+WAYS = ("", "hash", "clip", "both")
+"""What `NEAR_TRAIN_BY` can be."""
 
 _SHOWN = 20
 
@@ -68,6 +72,29 @@ class Leaks:
         found = [name for name, splits in self.by.items() if split in splits.get(path, ())]
         return "both" if len(found) > 1 else "".join(found)
 
+    def marks(self, path: str, split: str) -> dict[str, Any]:
+        """What a line of the index says of it: `near_train` and `near_train_by` for val and test, nothing for train."""
+        by = self.found_by(path, "train")
+        return {} if split == "train" else {NEAR_TRAIN: bool(by), NEAR_TRAIN_BY: by}
+
+
+def mark_near(records: Sequence[PersonRecord], root: Path, search: NearSearch) -> tuple[list[PersonRecord], Leaks]:
+    """The persons of all splits of an index, those of val and test with `near_train` and `near_train_by`; and what was found.
+
+    root: folder of the images. Where `search.drop`, the persons of train whose image looks like one of val or test are left out.
+    Raises ImageError where no image at all can be read.
+    """
+    persons: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        persons[record.image][record.split] += 1
+    leaks = find_leaks(persons, root, search.bits, search.clip)
+    if persons and not leaks.report["images"]:
+        raise ImageError(
+            f"wanted the images of the index below {root}, found none of {len(persons)}, as {min(persons)}; give their folder"
+        )
+    kept = [r for r in records if not (search.drop and r.split == "train" and leaks.elsewhere(r.image, "train"))]
+    return [replace(r, extra={**r.extra, **leaks.marks(r.image, r.split)}) for r in kept], leaks
+
 
 def find_leaks(persons: Mapping[str, Mapping[str, int]], root: Path, bits: int, clip: ClipLook | None = None) -> Leaks:
     """Which images are near-duplicates of another split's.
@@ -94,6 +121,7 @@ def find_leaks(persons: Mapping[str, Mapping[str, int]], root: Path, bits: int, 
         "bits": bits,
         "clip": None if clip is None else {"tower": clip.name, "cosine": clip.cosine},
         "images": len(seen),
+        "unreadable": len(paths) - len(seen),
         "largest_group": largest,
         "pairs": {pair: found for pair, found in counts.items() if any(found.values())},
         "nearest_by_clip": nearest[:_SHOWN],

@@ -10,23 +10,27 @@ import json
 import multiprocessing
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from cocoer.data.batch import PersonRecord
+from cocoer.data.decode import DEMO_MARK
 from cocoer.data.synthetic.annotations import ImageRow, PersonRow, write_annotations
+from cocoer.data.synthetic.copies import CHANGES, moved_people
 from cocoer.data.synthetic.drawn import mark_drawn
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.traps import add_traps
 from cocoer.data.synthetic.world import ImagePlan, Person, draw_image, plan_image, png_mark
 from cocoer.datasets import find_dataset
+from cocoer.errors import UsageError
 from cocoer.files import write_file, write_text
 from cocoer.names import LEVELS, SPLITS
 
@@ -37,6 +41,9 @@ CAERS_TRAIN_NAMES: dict[str, str] = {"Anger": "Angry"}
 JPEG_QUALITY = 88
 FEW = 64
 """Minimum number of images for starting processes; for fewer, starting takes longer than drawing."""
+
+_COPIES = 100_000
+"""Numbers of near-duplicates in a split start here, beyond those of the images that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +66,34 @@ class Drawn:
     width: int
     height: int
     people: tuple[Person, ...]
+    copied: Mapping[str, str] = field(default_factory=dict)
+    """Of a near-duplicate: `copy_of`, the path of the image that it is a copy of, and `change`, the name of what changed."""
 
 
 def write_emotic(
     root: Path, counts: Mapping[str, int], seed: int = 0, options: WorldOptions | None = None, traps: bool = False,
-    workers: int = 1,
+    workers: int = 1, copies: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write `<root>/emotic/...`, `<root>/Annotations/Annotations.mat` and `<root>/index/`; counts are persons a split.
 
-    `traps` adds the rows of `traps.add_traps` to the mat file (never to the index). Returns the index's sidecar.
+    `traps` adds the rows of `traps.add_traps` to the mat file (never to the index). copies: so many images of train are in test
+    too, changed (`copies.CHANGES`). Returns the index's sidecar. Raises UsageError for more copies than train has images.
     """
     options = replace(options or WorldOptions(), dataset="emotic")
+    _check_copies(copies, len(_emotic_jobs("train", counts.get("train", 0), seed, options)))
     mark_drawn(root)
     splits: dict[str, list[ImageRow]] = {}
     index: dict[str, list[PersonRecord]] = {}
+    train: list[Drawn] = []
     for split in SPLITS:
         rows, lines = [], []
-        for drawn in _draw_all(
-            root, _emotic_jobs(split, counts.get(split, 0), seed, options), workers, f"emotic {split}"
-        ):
+        images = list(
+            _draw_all(root, _emotic_jobs(split, counts.get(split, 0), seed, options), workers, f"emotic {split}")
+        )
+        train = images if split == "train" else train
+        if split == "test":
+            images += _copy(root, train, [_emotic_path("test", _COPIES + i) for i in range(copies)])
+        for drawn in images:
             row = _image_row(drawn)
             rows.append(row)
             lines += _index_lines(
@@ -90,17 +106,20 @@ def write_emotic(
 
 
 def write_caers(
-    root: Path, counts: Mapping[str, int], seed: int = 0, options: WorldOptions | None = None, workers: int = 1
-) -> dict[str, Any]:
+    root: Path, counts: Mapping[str, int], seed: int = 0, options: WorldOptions | None = None, workers: int = 1,
+    copies: int = 0,
+) -> dict[str, Any]:  # fmt: skip
     """Write `<root>/CAER-S/{train,test}/<Class>/NNNN.png` and `<root>/index/`; counts are images a split.
 
     CAER-S has no val folder: images of val lie in `test`, after those of the test split, as the community's lists
-    have it. Returns the index's sidecar.
+    have it; then come the `copies`, as `write_emotic` has them. Returns the index's sidecar. Raises UsageError as that does.
     """
     options = replace(options or WorldOptions(), dataset="caers")
+    _check_copies(copies, counts.get("train", 0))
     mark_drawn(root)
     used: Counter[str] = Counter()
     index: dict[str, list[PersonRecord]] = {}
+    train: list[Drawn] = []
     for split in ("train", "test", "val"):
         jobs = []
         for i in range(counts.get(split, 0)):
@@ -108,11 +127,41 @@ def write_caers(
             folder = f"train/{CAERS_TRAIN_NAMES.get(label, label)}" if split == "train" else f"test/{label}"
             used[folder] += 1
             jobs.append(Job(seed, split, i, options, 1, f"CAER-S/{folder}/{used[folder]:04d}.png"))
-        lines: list[PersonRecord] = []
-        for drawn in _draw_all(root, jobs, workers, f"caers {split}"):
-            lines += _index_lines(drawn, [(p.plan.labels, None) for p in drawn.people])
-        index[split] = lines
+        images = list(_draw_all(root, jobs, workers, f"caers {split}"))
+        train = images if split == "train" else train
+        index[split] = _caers_lines(images)
+    paths = []
+    for drawn in train[:copies]:
+        folder = f"test/{drawn.people[0].plan.labels[0]}"
+        used[folder] += 1
+        paths.append(f"CAER-S/{folder}/{used[folder]:04d}.png")
+    index["test"] += _caers_lines(_copy(root, train, paths))
     return _write_index(root, {s: index[s] for s in SPLITS}, seed, options, {})
+
+
+def _caers_lines(images: Iterable[Drawn]) -> list[PersonRecord]:
+    return [line for drawn in images for line in _index_lines(drawn, [(p.plan.labels, None) for p in drawn.people])]
+
+
+def _check_copies(copies: int, images: int) -> None:
+    if copies > images:
+        raise UsageError(
+            f"near-duplicates: wanted at most as many as train has images, {images}, got {copies}; draw more of train, or fewer"
+        )
+
+
+def _copy(root: Path, train: Sequence[Drawn], paths: Sequence[str]) -> list[Drawn]:
+    """Near-duplicates in test of the first images of train, each kind of change in turn, written to `paths`."""
+    copies = []
+    for place, (drawn, path) in enumerate(zip(train, paths, strict=False)):
+        change = CHANGES[place % len(CHANGES)]
+        with Image.open(root / drawn.job.path) as image:
+            changed = change.pixels(image.convert("RGB"))
+        _save(changed, root / path)
+        people = moved_people(drawn.people, change, drawn.width, drawn.height)
+        job = replace(drawn.job, split="test", index=_COPIES + place, path=path)
+        copies.append(Drawn(job, *changed.size, people, {"copy_of": drawn.job.path, "change": change.name}))
+    return copies
 
 
 def _emotic_jobs(split: str, num_persons: int, seed: int, options: WorldOptions) -> list[Job]:
@@ -141,12 +190,17 @@ def _emotic_path(split: str, index: int) -> str:
 
 def _draw_one(root: Path, job: Job) -> Drawn:
     image = draw_image(job.seed, job.split, job.index, job.options, job.max_people)
-    path = root / job.path
+    _save(image.image, root / job.path)
+    return Drawn(job, *image.image.size, image.people)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """As JPEG or PNG, by the ending, with the comment that says that it is drawn."""
+    image.info["comment"] = DEMO_MARK.encode()  # Pillow writes it into a JPEG
     options: dict[str, Any] = (
         {"quality": JPEG_QUALITY} if path.suffix == ".jpg" else {"compress_level": 4, "pnginfo": png_mark()}
     )
-    write_file(path, partial(image.image.save, **options), durable=False)  # the sidecar says that all are there
-    return Drawn(job, *image.image.size, image.people)
+    write_file(path, partial(image.save, **options), durable=False)  # the sidecar says that all are there
 
 
 def _draw_all(root: Path, jobs: list[Job], workers: int, words: str) -> Iterator[Drawn]:
@@ -208,7 +262,7 @@ def _index_lines(
         extra: dict[str, Any] = {"gender": plan.gender, "age": plan.age} if described else {}
         extra["synthetic"] = {
             "contradicted_level": plan.contradicted_level, "archetypes": shown, "captions": list(person.captions),
-        }  # fmt: skip
+        } | dict(drawn.copied)  # fmt: skip
         lines.append(
             PersonRecord(
                 drawn.job.path, drawn.width, drawn.height, i, person.body_xyxy, person.head_xyxy, "annotated", labels, vad,
