@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cocoer.config import CompetitionConfig
-from cocoer.model.agreement import Agreement, agree, gap_of, shares_of, vote_label
+from cocoer.model.agreement import Agreement, AgreementRule, agree, gap_of, gated, shares_of, undecided, vote_label
 from cocoer.outputs import EQUAL_LOSSES
 
 SCALE = 6.0
@@ -177,3 +177,31 @@ def test_the_label_of_a_vote_is_its_best_word_or_those_over_twice_their_share() 
     vote = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]])
     assert vote_label(vote, multi_label=False).tolist() == [[0, 0, 1], [1, 0, 0]]
     assert vote_label(vote, multi_label=True).tolist() == [[0, 0, 1], [0, 0, 0]]  # 2/3 is twice a third
+
+
+def test_a_word_with_exactly_twice_its_share_is_no_label() -> None:
+    vote = torch.tensor([[0.5, 0.25, 0.125, 0.125], [0.5000001, 0.4999999, 0.0, 0.0]])  # a half is twice a quarter
+    assert vote_label(vote, multi_label=True).tolist() == [[0, 0, 0, 0], [1, 0, 0, 0]]
+
+
+def test_losses_apart_by_what_counts_as_equal_are_undecided_and_those_further_apart_are_not() -> None:
+    losses = torch.tensor([[EQUAL_LOSSES, 0.0, -1.0], [2 * EQUAL_LOSSES, 0.0, -1.0]], dtype=torch.float64)
+    assert undecided(losses).tolist() == [True, False]
+
+
+def test_a_level_counts_in_the_fusion_by_its_share_and_equal_shares_change_nothing() -> None:
+    features = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    shares = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0.0]])
+    found = gated(features, shares)
+    torch.testing.assert_close(found[0], features[0])
+    for level, factor in enumerate((1.5, 1.5, 0.0)):
+        torch.testing.assert_close(found[1, level], factor * features[1, level])
+
+
+def test_a_rule_without_settings_has_those_of_the_config_and_no_direction() -> None:
+    given = readings()
+    found, plain = AgreementRule()(given), agree(given)
+    assert torch.equal(found.shares, plain.shares) and torch.equal(found.losses, plain.losses)
+    assert torch.equal(shares_of(plain.losses, plain.exclusion), plain.shares)
+    assert found.distance.tolist() == [0.0] * len(given) and found.penalty("mean") is None
+    assert torch.equal(found.weights[:, 0], found.shares) and found.weights.shape == (len(given), 1, 3)
