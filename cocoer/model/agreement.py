@@ -76,8 +76,8 @@ def agree(readings: Tensor, logit_scale: float = 20.0, slope: float = 4.0, thres
         raise ValueError(f"logit_scale: wanted a number above 0, got {logit_scale}")
     with full_precision(readings):
         scores = logit_scale * readings.to(working_dtype(readings))
-        vote = torch.softmax(scores.mean(1), dim=-1)  # [B, k]
-        losses = -(vote.unsqueeze(1) * torch.log_softmax(scores, dim=-1)).sum(-1)  # [B, L]
+        vote = torch.softmax(scores.mean(1), dim=1)  # [B, k]
+        losses = -(vote.unsqueeze(1) * torch.log_softmax(scores, dim=2)).sum(2)  # [B, L]
         exclusion = exclusion_sequence(losses, EQUAL_LOSSES)
         return Agreement(vote, losses, exclusion, shares_of(losses, exclusion, slope, threshold))
 
@@ -107,13 +107,13 @@ def vote_label(vote: Tensor, *, multi_label: bool) -> Tensor:
     """
     vote = vote.detach()
     if multi_label:
-        return (vote > LABEL_OVER / vote.shape[-1]).to(vote.dtype)
-    return F.one_hot(vote.argmax(-1), vote.shape[-1]).to(vote.dtype)
+        return (vote > LABEL_OVER / vote.shape[1]).to(vote.dtype)
+    return F.one_hot(vote.argmax(1), vote.shape[1]).to(vote.dtype)
 
 
 def gated(features: Tensor, shares: Tensor) -> Tensor:
     """Level features [B, L, d] by what each level counts [B, L], so that equal shares leave them as they are."""
-    return features * (shares.shape[-1] * shares).unsqueeze(-1).to(features.dtype)
+    return features * (shares.shape[1] * shares).unsqueeze(2).to(features.dtype)
 
 
 def shares_of(
@@ -126,15 +126,15 @@ def shares_of(
     nothing contradicts, 0, 1/2, 1/2 where one level clearly does. NaN where losses are not finite.
     slope, threshold: numbers, or scalars with gradient.
     """
-    first = torch.arange(losses.shape[-1], device=losses.device) == exclusion[:, :1]  # [B, L]
-    counts = torch.sigmoid(slope * (threshold - gap_of(losses))).unsqueeze(-1) / 3.0  # [B, 1]
-    finite = torch.isfinite(losses).all(-1, keepdim=True)
+    first = torch.arange(losses.shape[1], device=losses.device) == exclusion[:, :1]  # [B, L]
+    counts = torch.sigmoid(slope * (threshold - gap_of(losses))).unsqueeze(1) / 3.0  # [B, 1]
+    finite = torch.isfinite(losses).all(1, keepdim=True)
     return torch.where(finite, torch.where(first, counts, (1.0 - counts) / 2.0), torch.nan)
 
 
 def gap_of(losses: Tensor) -> Tensor:
     """The largest loss minus the next one: [B, L] -> [B]."""
-    largest = losses.topk(2, dim=-1).values
+    largest = losses.topk(2, dim=1).values
     return largest[:, 0] - largest[:, 1]
 
 
