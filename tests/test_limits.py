@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import struct
@@ -286,6 +287,38 @@ def test_weights_have_a_header_up_to_a_border_and_exactly_the_bytes_that_it_says
         file.write_bytes(data)
         with pytest.raises(CheckpointError, match=said):
             read_container(file)
+
+
+def test_weights_without_a_tensor_are_weights_and_what_cannot_be_read_is_said_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(struct.pack("<Q", 2) + b"{}")  # ten bytes, the smallest file
+    assert read_container(file) == {} and read_tensor_file(file).tensors == {}
+    write_tensors(file, {}, {"note": "nothing"})
+    assert read_tensor_file(file).metadata["note"] == "nothing"
+    with pytest.raises(CheckpointError) as told:
+        read_container(tmp_path / "none")
+    assert str(told.value) == f"weights {tmp_path / 'none'}: cannot be read: No such file or directory"
+
+
+def test_checksums_are_the_first_half_of_sha256_over_type_shape_and_bytes_and_over_the_description(
+    tmp_path: Path,
+) -> None:
+    """As the shipped weights carry them."""
+    file = tmp_path / "w.safetensors"
+    numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
+    write_tensors(file, {"a": torch.tensor(numbers), "b": torch.tensor(7)}, {"note": "x"})
+    metadata = read_container(file)
+    contents = {
+        "": b'{"note": "x"}',
+        "a": b"torch.float32 [2, 3]\n" + numbers.tobytes(),
+        "b": b"torch.int64 []\n" + np.int64(7).tobytes(),
+    }
+    half = {name: hashlib.sha256(content).hexdigest()[: 64 // 2] for name, content in contents.items()}
+    assert json.loads(metadata["checksums"]) == half
+    data = file.read_bytes().replace(b'"note":"x"', b'"note":"y"')
+    file.write_bytes(data[:-1] + b"\x01")
+    with pytest.raises(CheckpointError, match=": the description, [ab]: not what was written"):
+        read_tensor_file(file)
 
 
 def test_damaged_weights_name_three_tensors_and_count_the_rest(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def read_container(file: Path, what: str = "weights") -> dict[str, str]:
     try:
         size = file.stat().st_size
         with open(file, "rb") as handle:
-            start = handle.read(128)
+            start = handle.read(len(_LFS_START))  # the longest beginning that is known
             _check_kind(start, size, f"{what} {file}")
             length = int.from_bytes(start[:8], "little")
             handle.seek(8)

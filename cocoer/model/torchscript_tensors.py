@@ -165,7 +165,9 @@ def _tensor(stored: _Stored, archive: zipfile.ZipFile, folder: str, cache: dict[
         if info.file_size > most or info.file_size != storage.count * storage.dtype.itemsize:
             raise ValueError(f"{info.filename} holds {info.file_size:,} bytes, not {storage.count:,} numbers")
         content = bytearray(archive.read(info))
-        cache[storage.member] = torch.frombuffer(content, dtype=storage.dtype) if content else torch.empty(0)
+        cache[storage.member] = (
+            torch.frombuffer(content, dtype=storage.dtype) if content else torch.tensor([], dtype=storage.dtype)
+        )
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if math.prod(size) and last >= storage.count:
         raise ValueError(f"a tensor that ends at number {last} of {storage.count}")
