@@ -96,7 +96,7 @@ def imports(folder: str) -> dict[str, set[str]]:
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "load_program":  # of tests: a command by its name
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "load_program":  # a command, in tests
                 names |= {f"cocoer.cli.{given.value}" for given in node.args if isinstance(given, ast.Constant)}
     return found
 

@@ -52,8 +52,8 @@ def test_isotonic_is_scikit_learns_between_and_outside_its_points() -> None:
     np.testing.assert_allclose(found(at), wanted.predict(at), atol=1e-7)
     flat = c.isotonic(np.full(50, 0.5), np.r_[np.zeros(25), np.ones(25)])
     assert flat(np.array([0.1, 0.9])) == pytest.approx(0.5) and flat.at == (0.0, 1.0)  # wherever a probability can be
-    two = c.isotonic(np.repeat([0.2, 0.6], 10), np.r_[np.zeros(8), np.ones(9), np.zeros(3)])
-    assert two.at == (0.2, 0.6) and two.value == pytest.approx((0.2, 0.7))
+    two = c.isotonic(np.repeat([0.2, 0.6], 10), np.r_[np.zeros(8), np.ones(12)])  # the upper ten are all positive
+    assert two.at == (0.2, 0.6) and two.value == pytest.approx((0.2, 1 - 1 / 22))
 
 
 def test_an_answer_worse_than_chance_keeps_only_its_share_of_positives() -> None:
@@ -117,6 +117,8 @@ def test_log_loss_and_its_weighted_form_are_scikit_learns() -> None:
     scores = RNG.dirichlet(np.ones(4), 60)
     label = RNG.integers(0, 4, 60)
     single = Facts(scores, np.eye(4)[label], None, np.full(60, "annotated"), np.arange(60), False)
+    sure = Facts(np.array([[1.0], [0.0]]), np.array([[0.0], [0.0]]), None, both.sources[:2], both.images[:2], True)
+    assert c.weighted_log_loss(sure, np.array([[1.0, 0.0]]))[0] == pytest.approx(-np.log(1e-6))  # sure and wrong
     wanted = log_loss(label, scores, sample_weight=counts[0], labels=range(4))
     assert c.weighted_log_loss(single, counts.astype(float))[0] == pytest.approx(wanted, rel=1e-5)
 

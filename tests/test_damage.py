@@ -20,7 +20,7 @@ from cocoer.data.loaders import build_dataset
 from cocoer.data.transforms import LevelCrops, crop_levels
 from cocoer.errors import IndexFileError
 from cocoer.evaluation.evaluate import Evaluation
-from cocoer.evaluation.robustness import robustness
+from cocoer.evaluation.robustness import _minus, _told, robustness
 from cocoer.names import LEVELS
 
 RNG = np.random.default_rng(3)
@@ -226,6 +226,14 @@ def test_an_interval_ends_where_a_share_or_a_change_can_end() -> None:
             assert row[name]["value"] == pytest.approx(0.9 * sign)
             assert -1 <= row[name]["low"] < 0.9 * sign < row[name]["high"] <= 1
         assert 0 <= row["headline"]["low"] < row["headline"]["high"] <= 1
+
+
+def test_a_share_is_told_within_0_and_1_and_a_difference_within_one_of_0() -> None:
+    draws = np.array([0.0, 1.0] * 50)
+    assert _told((0.9, draws)) == {"value": 0.9, "low": pytest.approx(0.4), "high": 1.0}
+    assert _told((0.1, draws)) == {"value": 0.1, "low": 0.0, "high": pytest.approx(0.6)}
+    assert _minus((0.9, 2 * draws), (0.0, draws * 0)) == {"value": 0.9, "low": pytest.approx(-0.1), "high": 1.0}
+    assert _minus((0.0, draws * 0), (0.9, 2 * draws)) == {"value": -0.9, "low": -1.0, "high": pytest.approx(0.1)}
 
 
 def test_photographs_tell_the_damaged_level_and_scenes_that_all_contradict_have_nobody_consistent() -> None:
