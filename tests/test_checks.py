@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def test_a_tall_image_fills_its_cells_height(root: Path) -> None:
     assert (top, bottom) == (6, 6 + 249) and right - left + 1 in (62, 63) and abs((left + right) / 2 - (6 + 150)) <= 1
 
 
+@pytest.mark.parametrize(("size", "wanted"), [((3000, 2), (300, 1)), ((2, 3000), (1, 250))])
+def test_an_image_is_a_line_wide_and_high_at_least(root: Path, size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    Image.new("RGB", size, (10, 10, 200)).save(root / "thin.png")
+    person = replace(record("thin.png", size=size), body=(0, 0, 1, 1), head=(0, 0, 1, 1))
+    seen: list[tuple[int, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        resize = Image.Image.resize
+        patch.setattr(Image.Image, "resize", lambda image, to: seen.append(to) or resize(image, to))
+        contact_sheet([person], root)
+    assert seen == [wanted]
+
+
 def test_cells_stand_four_in_a_row_in_the_order_of_the_index(root: Path) -> None:
     persons = [record("a.png" if i % 2 else "broken.png", i) for i in range(6)]
     sheet = contact_sheet(persons, root)
@@ -99,6 +112,7 @@ def test_what_is_written_below_a_cell(root: Path, monkeypatch: pytest.MonkeyPatc
 
     def seen(self: object, xy: tuple[float, float], text: str, **options: object) -> None:
         written.append((xy, text))
+        assert options["font"].size == 11 and options.get("spacing", 2) == 2  # type: ignore[attr-defined]
         draw(self, xy, text, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checks.ImageDraw.ImageDraw, "multiline_text", seen)
@@ -109,6 +123,12 @@ def test_what_is_written_below_a_cell(root: Path, monkeypatch: pytest.MonkeyPatc
     contact_sheet([replace(record("a.png"), labels=tuple(f"label number {i}" for i in range(20)))], root)
     below = written.pop()[1].split("\n")[1:]
     assert len(below) == 3 and below[-1].endswith(" ...") and all(40 <= len(line) <= 54 for line in below)
+    short = replace(record("a.png"), labels=("aa",) * 60)  # twelve of "aa, " fit into 50 letters, and thirteen into 51
+    contact_sheet([short], root)
+    assert [len(line) for line in written.pop()[1].split("\n")[1:]] == [47, 47, 51]  # the last with " ..."
+    contact_sheet([record("/".join(["a " * 110] * 4))], root)
+    lines = written[-2][1].split("\n")  # 22 letters with 21 blanks between them are 43; a line holds 44
+    assert len(lines) == 12 and Counter(map(len, lines)).most_common(1)[0][0] == 43
     assert written[2] == ((314, 258), "n" * 22 + ".png #1  head annotated\nPeace, Sadness")
 
 

@@ -103,6 +103,7 @@ def test_clip_finds_what_the_hash_does_not_and_each_pair_says_who_found_it(tmp_p
     assert {frozenset(pair["images"]) for pair in found.report["nearest_by_clip"]} == {
         frozenset(("a_red.png", "b_turned.png")), frozenset(("a_red.png", "c_copy.png")),
     }  # fmt: skip
+    assert "e_green.png" not in found.of and set(found.of) == set(persons) - {"e_green.png"}
     assert find_leaks(persons, tmp_path, 6).found_by("b_turned.png", "train") == ""
     assert find_leaks({}, tmp_path, 6, clip).report["pairs"] == {}
 
@@ -114,6 +115,7 @@ def test_twenty_pairs_are_listed_the_most_similar_first(tmp_path: Path) -> None:
     report = find_leaks(persons, tmp_path, 0, ClipLook("colour", colour, 0.9)).report
     cosines = [pair["cosine"] for pair in report["nearest_by_clip"]]
     assert len(cosines) == 20 and cosines == sorted(cosines, reverse=True)
+    assert cosines == [round(c, 4) for c in cosines]
     assert report["pairs"]["train/test"]["train_images"] == 12
 
 
@@ -131,6 +133,19 @@ def test_similar_images_are_those_of_a_loop_over_pairs(cosine: float, monkeypatc
         assert reached[i].tolist() == splits[like].any(0).tolist()
         others = {j: float(vectors[i] @ vectors[j]) for j in range(40) if (splits[j] & ~splits[i]).any()}
         assert nearest[i] == max(others, key=others.__getitem__) and best[i] == pytest.approx(max(others.values()))
+
+
+def test_images_are_alike_from_the_cosine_itself_on(tmp_path: Path) -> None:
+    """Two equal embeddings of one axis have a cosine of exactly 1."""
+    axis, splits = np.array([[1, 0], [1, 0], [0, 1]], np.float32), np.array([[1, 0], [0, 1], [0, 1]], bool)
+    reached, _, _ = near_duplicates.similar_elsewhere(axis, splits, 1.0)
+    assert reached.tolist() == [[True, True], [True, True], [False, True]]
+    for i in range(2):
+        Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / f"{i}.png")
+    clip = ClipLook("axis", lambda _: np.array([1, 0], np.float32), 1.0)
+    found = find_leaks({"0.png": {"train": 1}, "1.png": {"test": 1}}, tmp_path, 0, clip)
+    assert [pair["cosine"] for pair in found.report["nearest_by_clip"]] == [1.0, 1.0]
+    assert near_duplicates.COSINE == 0.99
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,30 @@ def test_arrays_may_unpack_to_the_limit_and_hold_numbers_and_texts_alone(tmp_pat
             read_arrays(file)
 
 
+def test_two_versions_of_numpys_format_are_read_and_their_headers_believed_to_the_byte(tmp_path: Path) -> None:
+    file = tmp_path / "a.npy"
+    for version, fits in (((1, 0), True), ((2, 0), True), ((3, 0), False)):
+        with open(file, "wb") as out:
+            np.lib.format.write_array(out, np.arange(3, dtype=np.uint8), version=version)
+        if fits:
+            assert map_array(file).tolist() == [0, 1, 2]
+        else:
+            with pytest.raises(ValueError, match=r"version \(3, 0\) of the format"):
+                map_array(file)
+    np.save(file, np.zeros(2, dtype=[("a", "f4")]))  # a table's row is no number, though it holds no object
+    with pytest.raises(ValueError, match="not numbers or texts"):
+        map_array(file)
+    for shape, said in (
+        ((6,), r"says float64 \[6\] and has 40 bytes"),
+        ((-1, -5), r"says float64 \[-1, -5\] and has 40"),
+    ):
+        with open(file, "wb") as out:
+            np.lib.format.write_array_header_1_0(out, {"descr": "<f8", "fortran_order": False, "shape": shape})
+            out.write(bytes(40))
+        with pytest.raises(ValueError, match=said):
+            map_array(file)
+
+
 def test_a_mapped_array_is_as_long_as_its_header_says(tmp_path: Path) -> None:
     file = tmp_path / "a.npy"
     np.save(file, np.arange(10.0))
@@ -244,15 +269,94 @@ def test_a_matrix_without_sizes_is_for_scipy_to_judge(tmp_path: Path) -> None:
             check_mat_file(file)
 
 
+def packed(content: bytes) -> bytes:
+    """An element of a .mat file, packed: its content is not padded."""
+    squeezed = zlib.compress(content)
+    return struct.pack("<II", 15, len(squeezed)) + squeezed
+
+
+def test_a_matlab_file_is_unpacked_to_the_limit_and_one_byte_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The byte more tells what is too large; more than that is never asked for."""
+    asked: list[int] = []
+
+    class Watched:
+        def __init__(self) -> None:
+            self.real = zlib_decompressobj()
+
+        def decompress(self, content: memoryview, most: int) -> bytes:
+            asked.append(most)
+            return self.real.decompress(content, most)
+
+    zlib_decompressobj = zlib.decompressobj
+    monkeypatch.setattr(mat_file.zlib, "decompressobj", Watched)
+    one = matrix(1, (1, 1), *(matrix(6, (1, 1), element(9, bytes(8))) for _ in range(40)))
+    file = tmp_path / "a.mat"
+    file.write_bytes(BEGIN + packed(one) + packed(one))
+    check_mat_file(file, 2 * len(one))
+    assert asked == [2 * len(one) + 1, len(one) + 1] and len(file.read_bytes()) < len(one)
+    with pytest.raises(ValueError, match=f"unpacks to more than {2 * len(one) - 1:,} bytes"):
+        check_mat_file(file, 2 * len(one) - 1)
+    file.write_bytes(BEGIN + one + packed(one) + packed(matrix(3, (1, 1))))  # the bad one last, behind both kinds
+    with pytest.raises(ValueError, match="class 3"):
+        check_mat_file(file)
+
+
+@pytest.mark.parametrize(
+    ("begin", "wanted"),
+    [
+        (b"\x89HDF\r\n\x1a\n", NotImplementedError), (bytes(124) + b"\x00\x02IM", NotImplementedError),
+        (bytes(124) + b"\x02\x00MI", NotImplementedError), (bytes(124) + b"\x00\x01IM", None),
+        (bytes(124) + b"\x01\x00MI", None), (bytes(124) + b"\x00\x01IX", ValueError), (bytes(124) + b"\x00\x01I", ValueError),
+        (b"", ValueError),
+    ],
+)  # fmt: skip
+def test_a_matlab_file_says_its_version_in_its_header(
+    tmp_path: Path, begin: bytes, wanted: type[Exception] | None
+) -> None:
+    (tmp_path / "a.mat").write_bytes(begin)
+    if wanted is None:
+        check_mat_file(tmp_path / "a.mat")
+    else:
+        with pytest.raises(wanted):
+            check_mat_file(tmp_path / "a.mat")
+
+
+def test_a_matrix_may_be_empty_and_promises_nothing_that_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "a.mat"
+    flags, sizes = element(6, struct.pack("<II", 6, 0)), element(5, struct.pack("<ii", 1, 1))
+    for good in (
+        matrix(6, (0, 0)),
+        element(14, flags + sizes + bytes(8)),
+        element(14, flags + sizes),
+        element(14, b""),
+    ):
+        file.write_bytes(BEGIN + good)
+        check_mat_file(file)
+    file.write_bytes(BEGIN + matrix(6, (-1, -5), element(9, bytes(8))))
+    with pytest.raises(ValueError, match="says -1 x -5 and has"):
+        check_mat_file(file)
+    promise = struct.pack("<II", 14, 8)
+    for cut in (promise, matrix(1, (1, 1), promise)):
+        file.write_bytes(BEGIN + cut)
+        with pytest.raises(ValueError, match="an element is longer than what holds it"):
+            check_mat_file(file)
+    short = struct.pack("<HHi", 5, 1, 4)  # the sizes as a small element, which no writer of matrices uses
+    file.write_bytes(BEGIN + element(14, flags + short + bytes(16)))
+    with pytest.raises(ValueError, match="damaged sizes"):
+        check_mat_file(file)
+
+
 def test_every_matrix_of_a_matlab_file_is_looked_at(tmp_path: Path) -> None:
     """The bad one stands last: behind another matrix, behind elements of odd sizes, and behind a small element."""
     good, bad = matrix(6, (1, 1), element(9, bytes(8))), matrix(3, (1, 1))
-    small = struct.pack("<HH4s", 1, 4, b"abcd")
+    small, smallest = struct.pack("<HH4s", 1, 4, b"abcd"), struct.pack("<HH4s", 1, 1, b"a")
     file = tmp_path / "a.mat"
     for before in (
         good,
         matrix(6, (1, 3), element(2, b"abc")),
-        matrix(1, (1, 1), good, small, element(1, b"12345"), good),
+        matrix(1, (1, 1), good, small, smallest, element(1, b"12345"), good),
     ):
         file.write_bytes(BEGIN + before)
         check_mat_file(file)

@@ -80,6 +80,6 @@ def _header(file: BinaryIO, size: int) -> tuple[tuple[int, ...], np.dtype[Any], 
     shape, by_columns, kind = readers[version](file)
     if kind.hasobject or kind.kind not in "biufcSU":
         raise ValueError(f"holds {kind}, not numbers or texts")
-    if min(shape, default=1) < 0 or math.prod(shape) * kind.itemsize > size - file.tell():
+    if any(n < 0 for n in shape) or math.prod(shape) * kind.itemsize > size - file.tell():
         raise ValueError(f"says {kind} {list(shape)} and has {size - file.tell():,} bytes")
     return shape, kind, by_columns

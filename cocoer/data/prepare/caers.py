@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from cocoer.data.people import (
 from cocoer.datasets import CAERS_CLASSES
 from cocoer.errors import CaersError
 from cocoer.files import read_lines
-from cocoer.names import canonical_class
+from cocoer.names import SPLITS, canonical_class
 from cocoer.outputs import PersonBoxes
 
 IMAGES: tuple[str, ...] = (".png", ".jpg", ".jpeg")
@@ -45,7 +45,7 @@ class CaersImage:
     @property
     def key(self) -> tuple[str, str, str]:
         """(folder, class, file name): the same whatever the spelling of the folders."""
-        return self.folder, self.label, self.path.rsplit("/", 1)[-1]
+        return self.folder, self.label, PurePosixPath(self.path).name
 
 
 def find_caers(root: Path) -> Path:
@@ -119,8 +119,7 @@ def read_tree(base: Path, data_root: Path) -> list[CaersImage]:
             images += [CaersImage(f"{prefix}/{name}", split, label) for name in names]
     if not images:
         raise CaersError(f"{base}: wanted images ({', '.join(IMAGES)}) in class folders, found none")
-    order = {"train": 0, "val": 1, "test": 2}
-    return sorted(images, key=lambda i: (order[i.folder], i.label, i.path))
+    return sorted(images, key=lambda i: (SPLITS.index(i.folder), i.label, i.path))
 
 
 # ------------------------------------------------------------------------------------------------------------ face lists
@@ -151,7 +150,7 @@ def read_face_lists(path: Path, images: Sequence[CaersImage]) -> FaceList:
     known = {image.key for image in images}
     out = FaceList()
     for file in files:
-        split = next((s for s in ("train", "val", "test") if s in file.stem.lower()), "")
+        split = next((s for s in SPLITS if s in file.stem.lower()), "")
         out.report[file.name] = _read_list(file, split, known, out)
     return out
 
@@ -274,7 +273,7 @@ def duplicate_report(
     repeated = [g for g in groups.values() if len(g) > 1]
     pairs: Counter[str] = Counter()
     for group in repeated:
-        inside = sorted({splits[i.path] for i in group}, key=("train", "val", "test").index)
+        inside = sorted({splits[i.path] for i in group}, key=SPLITS.index)
         pairs.update(f"{a}/{b}" for n, a in enumerate(inside) for b in inside[n + 1 :])
     return {
         "repeats": sum(len(g) - 1 for g in repeated),

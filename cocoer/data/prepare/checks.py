@@ -6,7 +6,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -95,9 +95,7 @@ def _draw_cell(
             draw.rectangle(_on_sheet(box, scale, left, top), outline=colour, width=2)
     score = record.extra.get("head_score")
     head = f"head {record.head_source}" + (f" {score:.2f}" if isinstance(score, float) else "")
-    text = (
-        f"{record.image.rsplit('/', 1)[-1][-26:]} #{record.person}  {head}\n{_wrapped(', '.join(record.labels), 50, 3)}"
-    )
+    text = f"{PurePosixPath(record.image).name[-26:]} #{record.person}  {head}\n{_wrapped(', '.join(record.labels), 50, 3)}"
     draw.multiline_text((x + 2, y + _HIGH + 2), text, fill=(235, 235, 235), font=font, spacing=2)
 
 

@@ -94,7 +94,7 @@ def _near_pairs(
     values: NDArray[np.uint64], bucket: NDArray[np.int64], distance: int, group: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Groups [2, P] that pairs of the bucket within `distance` bits connect."""
-    found = [np.empty((2, 0), dtype=np.int64)]
+    found = []
     for start in range(0, len(bucket), _BLOCK):
         rows = bucket[start : start + _BLOCK]
         near = np.bitwise_count(values[rows][:, None] ^ values[bucket][None]) <= distance
