@@ -71,6 +71,7 @@ def test_the_hash_depends_on_all_that_crops_depend_on() -> None:
     hashes = [persons_hash(records, 24) for records in (base, *other)] + [persons_hash(base, 32)]
     assert len(set(hashes)) == len(hashes)
     assert persons_hash([person(0, labels=("Fear",)), person(1)], 24) == hashes[0]
+    assert hashes[0].startswith("bb89ff171e32239d")  # caches of the first version are used again
 
 
 def test_a_half_written_or_damaged_cache_is_built_again_and_verify_sees_every_bit(cached: DataConfig) -> None:
@@ -106,6 +107,13 @@ def test_a_full_disk_is_seen_before_it_is_full(cached: DataConfig, monkeypatch: 
     monkeypatch.setattr("cocoer.data.cache.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(CacheError, match=r"needs .* GB, the disk has"):
         open_for(cached)
+    needed = 11 * 3 * 24 * 24 * 3 + 64 * 2**20  # 11 persons, three crops of 24 x 24 in three colours; 64 MB stay free
+    usage.free = needed - 1  # type: ignore[attr-defined]
+    with pytest.raises(CacheError, match=r"of 11 persons needs 0\.1 GB, the disk has 0\.1 GB"):
+        open_for(cached)
+    usage.free = needed  # type: ignore[attr-defined]
+    manifest = (open_for(cached).folder / "manifest.json").read_text()
+    assert manifest.startswith('{\n "layout": 1,\n "persons": 11,\n "image_size": 24,\n')
 
 
 def test_a_cache_travels_to_workers_as_a_path(cached: DataConfig) -> None:

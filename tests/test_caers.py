@@ -178,7 +178,7 @@ def test_ten_sizes_are_listed_the_most_frequent_first(tmp_path: Path) -> None:
     for i in range(11):
         save_image(root / f"train/Sad/{i:04d}.png", 70 + i, 50, i)
     sizes = build(root).sidecar["sizes"]
-    assert len(sizes) == 10 and list(sizes.items())[0] == ("64x48", 10)
+    assert len(sizes) == 10 and next(iter(sizes.items())) == ("64x48", 10)
 
 
 def test_nothing_that_can_be_read_is_no_group_and_no_person(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from cocoer.config import DetectorConfig
 from cocoer.data.people import Detections
 from cocoer.data.prepare import detections as d
+from cocoer.data.prepare import detector_choice
 
 
 class Counting:
@@ -75,3 +79,57 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, images: dict[str, str]) -> N
     assert len(store.read_text().splitlines()) == 21
     store.write_bytes(b"\xff\xfe")
     assert run(tmp_path, dict(list(images.items())[:2]))[0] == [0, 1]
+
+
+def test_eight_images_are_decoded_ahead_and_no_more(
+    tmp_path: Path, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photograph takes a hundred megabytes, so memory is what bounds this."""
+    decoded: list[str] = []
+    decode = d.decode_image
+    monkeypatch.setattr(d, "decode_image", lambda path: decoded.append(path.name) or decode(path))
+    ahead: list[int] = []
+
+    class Slow(Counting):
+        def __call__(self, pixels: NDArray[np.uint8]) -> Detections:
+            if not self.seen:
+                time.sleep(0.3)  # long enough for all that is asked for
+                ahead.append(len(decoded) - 1)
+            return super().__call__(pixels)
+
+    d.detect_all(Slow(), {}, tmp_path, images, tmp_path / "store.jsonl")
+    assert ahead == [8] and decoded == list(images)
+
+
+def chosen(*words: str) -> DetectorConfig:
+    parser = argparse.ArgumentParser()
+    detector_choice.add_detector_options(parser)
+    return detector_choice.detector_config(parser, parser.parse_args(words))
+
+
+def test_the_options_are_the_configs_and_out_of_range_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert chosen() == DetectorConfig()
+    found = chosen("--input-size", "32", "--face-threshold", "0", "--person-threshold", "1")
+    assert (found.input_size, found.face_threshold, found.person_threshold) == (32, 0, 1)
+    assert chosen("--face-threshold", "1", "--person-threshold", "0").face_threshold == 1
+    for wrong in (["--input-size", "31"], ["--face-threshold", "-0.1"], ["--face-threshold", "1.1"],
+                  ["--person-threshold", "-0.1"], ["--person-threshold", "1.1"]):  # fmt: skip
+        with pytest.raises(SystemExit, match="2"):
+            chosen(*wrong)
+        assert "wanted --input-size 32 or more and thresholds in 0..1" in capsys.readouterr().err
+
+
+def test_what_a_detector_saw_lies_beside_the_index(
+    tmp_path: Path, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Named(Counting):
+        info = argparse.Namespace(face="f.onnx", person="p.onnx")
+
+    monkeypatch.setattr(detector_choice, "build_detector", lambda config, device: Named())
+    monkeypatch.setattr(detector_choice, "find_detector", lambda name, kind: tmp_path / "00.png")
+    (tmp_path / "index").mkdir()
+    stored = detector_choice.StoredDetector(DetectorConfig(), "cpu", tmp_path, tmp_path / "index")
+    found, errors = stored(images)
+    assert len(found) == 20 and not errors
+    first = json.loads((tmp_path / "index" / "detections.jsonl").read_text().partition("\n")[0])
+    assert first["settings"] == stored.settings and first["settings"]["face"] == "f.onnx"

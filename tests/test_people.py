@@ -298,6 +298,21 @@ def test_the_score_of_a_face_is_its_covered_share_less_how_far_it_is_from_where_
     assert fit_scores([body, body], np.empty((0, 4))).shape == (2, 0) and fit_scores([], [body]).shape == (0, 1)
 
 
+def test_a_face_and_a_body_may_be_smaller_than_a_pixel() -> None:
+    """Shares are of the box itself, however small."""
+    body, face = (10.0, 20.0, 10.5, 20.4), (10.25, 20.05, 10.35, 20.09)
+    (found,) = fit_scores([body], [face])[0]
+    assert found == pytest.approx(1 - abs(0.6 - 0.5) - 0.75 * abs(0.07 / 0.4 - 0.156))
+
+
+def test_as_many_bodies_as_possible_get_a_face_whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first three could have their own faces at 1.0; then the last would have none."""
+    no = -np.inf
+    scores = np.array([[1, -0.5, no, no], [no, 1, -0.5, no], [no, no, 1, -0.5], [1, no, no, no]])
+    monkeypatch.setattr("cocoer.data.people.fit_scores", lambda bodies, faces: scores)
+    assert assign_one_to_one([], []) == [1, 2, 3, 0]
+
+
 def test_an_estimated_head_is_a_pixel_at_least_and_inside_the_image() -> None:
     assert head_from_body((100, 50, 300, 450), 640, 480) == pytest.approx((176.4, 78.8, 223.4, 146.0))
     assert head_from_body((100, 50, 300, 450), 640, 480, (0.25, 0.0, 0.75, 0.5)) == (150, 50, 250, 250)
@@ -306,6 +321,7 @@ def test_an_estimated_head_is_a_pixel_at_least_and_inside_the_image() -> None:
     assert head_from_body((0, 0, 1, 1), 640, 480) == pytest.approx((0, 0, 1, 1), abs=1e-3)
     assert head_from_body((639, 479, 640, 480), 640, 480) == pytest.approx((638.9995, 478.656, 639.9995, 479.656))
     assert head_from_body((0, 0, 1, 1), 1, 1) == (0, 0, 1, 1)
+    assert head_from_body((0, 0, 1, 1), 1, 1, (0.8, 0.8, 1.0, 1.0)) == (0, 0, 1, 1)  # moved back into the only pixel
 
 
 def test_an_estimated_body_is_cut_at_the_border() -> None:
@@ -361,6 +377,17 @@ def test_people_who_stand_alike_are_ordered_by_height_then_head() -> None:
 
     first, second, third = (10.0, 50.0, 110.0, 300.0), (20.0, 20.0, 100.0, 200.0), (0.0, 90.0, 130.0, 100.0)
     assert of(third, first, second) == [second, first, third]  # centres 120, 120, 130; y decides between equals
+
+
+def test_two_heads_of_one_body_are_ordered_from_left_to_right() -> None:
+    body, left, right = (10.0, 10.0, 110.0, 300.0), (40.0, 60.0, 60.0, 90.0), (70.0, 20.0, 90.0, 50.0)
+    found = Detections(np.array([body, body]), np.array([0.9, 0.8]), np.array([right, left]), np.array([0.9, 0.8]))
+    assert [p.head for p in people_from_detections(found, W, H)] == [left, right]
+
+
+def test_what_reaches_half_a_pixel_into_the_image_is_seen() -> None:
+    bodies = np.array([[-50.0, 5, 0.5, 90], [5, -50, 90, 0.5], [639.5, 5, 700, 90], [5, 479.5, 90, 500]])
+    assert len(people_from_detections(Detections(bodies, np.full(4, 0.9)), W, H)) == 4
 
 
 def test_a_person_of_given_boxes_is_cut_and_marked() -> None:

@@ -175,7 +175,7 @@ def _model_zoo() -> ModuleType:
     The package imports its `app` by itself, which nothing here uses and which brings in SciPy and scikit-image: three
     quarters of a second of the first answer. So an empty module takes its place during the import.
     """
-    if _APP in sys.modules or "insightface" in sys.modules:
+    if "insightface" in sys.modules:
         return importlib.import_module("insightface.model_zoo")
     sys.modules[_APP] = stand_in = ModuleType(_APP)
     try:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cocoer.errors import DetectorError
+from cocoer.errors import DetectorError, one_line
 
 PERSON_LABEL = 1
 """COCO's number of the class person in torchvision's detectors."""
@@ -41,7 +41,7 @@ class YuNetFaces:
             self._net = cv2.FaceDetectorYN.create(str(file), "", (input_size, input_size), threshold, nms)
         except cv2.error as err:
             raise DetectorError(
-                f"face detector {file}: OpenCV cannot read it ({' '.join(str(err).split())[:160]}); "
+                f"face detector {file}: OpenCV cannot read it ({one_line(err)}); "
                 "check it with `cocoer weights verify yunet`"
             ) from None
         finally:
@@ -95,7 +95,7 @@ class CocoPersons:
         except Exception as err:  # noqa: BLE001 - a forged pickle can make an unpickler raise anything
             raise DetectorError(
                 f"person detector {file}: wanted torchvision's fasterrcnn_mobilenet_v3_large_fpn for COCO, got something else "
-                f"({' '.join(str(err).split())[:120]}); check it with `cocoer weights verify coco-persons`"
+                f"({one_line(err)}); check it with `cocoer weights verify coco-persons`"
             ) from None
         self._model = model.to(self._device).eval()
 

@@ -25,6 +25,9 @@ SAME_FACE_IOU = 0.5
 """A second box of one kind that overlaps this much is the same face."""
 
 
+_IMPOSSIBLE = 1e6  # costs more than any set of possible pairs can gain, so it is taken only where nothing else is left
+
+
 @dataclass(frozen=True)
 class Detections:
     """What the detectors saw in one image; boxes xyxy in pixels of that image.
@@ -41,7 +44,7 @@ class Detections:
 def fit_scores(bodies: ArrayLike, faces: ArrayLike) -> NDArray[np.float64]:
     """How well each face [M, 4] sits on each body [N, 4]: [N, M], higher is better, -inf where they cannot be one person.
 
-    A face can belong to a body that contains its centre and at least `MIN_COVERAGE` of its area. Among those the score
+    A face can belong to a body that contains at least `MIN_COVERAGE` of its area, and so its centre. Among those the score
     is the covered share, less the distance of the face's centre from where heads are: the middle line, near the top.
     """
     b = np.asarray(bodies, dtype=np.float64).reshape(-1, 4)[:, None]
@@ -52,8 +55,7 @@ def fit_scores(bodies: ArrayLike, faces: ArrayLike) -> NDArray[np.float64]:
     y = ((f[..., 1] + f[..., 3]) / 2 - b[..., 1]) / high
     usual_y = (HEAD_IN_BODY[1] + HEAD_IN_BODY[3]) / 2
     score = covered - np.abs(x - 0.5) - 0.75 * np.abs(y - usual_y)
-    possible = (covered >= MIN_COVERAGE) & (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
-    return np.where(possible, score, -np.inf)
+    return np.where(covered >= MIN_COVERAGE, score, -np.inf)
 
 
 def assign_one_to_one(bodies: ArrayLike, faces: ArrayLike) -> list[int | None]:
@@ -71,9 +73,7 @@ def assign_one_to_one(bodies: ArrayLike, faces: ArrayLike) -> list[int | None]:
         return chosen
     from scipy.optimize import linear_sum_assignment
 
-    # An impossible pair costs more than any set of possible ones can gain, so it is taken only where nothing else is left.
-    impossible = 10.0 * (1 + min(scores.shape))
-    rows, columns = linear_sum_assignment(np.where(np.isfinite(scores), -scores, impossible))
+    rows, columns = linear_sum_assignment(np.where(np.isfinite(scores), -scores, _IMPOSSIBLE))
     for row, column in zip(rows, columns, strict=True):
         if np.isfinite(scores[row, column]):
             chosen[row] = int(column)
@@ -140,18 +140,15 @@ def complete_boxes(
     body, head: pixels of the width x height image. source: of the boxes that are given (`annotated` or `detected`).
     Raises ValueError when both are None or a given box lies outside the image.
     """
-    if body is None and head is None:
-        raise ValueError("a person needs a body box, a head box or both; got neither")
     body_source = head_source = source
-    if body is not None:
-        body = clip_box(body, width, height, "body")
-    if head is not None:
-        head = clip_box(head, width, height, "head")
-    if body is None and head is not None:
+    body = None if body is None else clip_box(body, width, height, "body")
+    head = None if head is None else clip_box(head, width, height, "head")
+    if body is None:
+        if head is None:
+            raise ValueError("a person needs a body box, a head box or both; got neither")
         body, body_source = body_from_head(head, width, height), "estimated"
-    if head is None and body is not None:
+    elif head is None:
         head, head_source = head_from_body(body, width, height), "estimated"
-    assert body is not None and head is not None, "each of the two was given or has just been estimated"
     return PersonBoxes(body, head, head_source, body_source, head_score, body_score, track)
 
 
