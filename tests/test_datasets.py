@@ -21,6 +21,7 @@ from cocoer.data.prepare.published_counts import (
     EMOTIC_COUNTS,
     EMOTIC_LABELS,
     compare_counts,
+    label_counts,
 )
 from cocoer.datasets import find_dataset, read_dataset, shipped_datasets
 from cocoer.errors import ConfigError, DatasetError, IndexFileError
@@ -74,6 +75,13 @@ def test_counts_are_held_against_the_published_ones() -> None:
             "Fear": {"published": 3, "here": 0, "difference": -3},
         }
     }
+
+
+def test_labels_are_counted_by_split_and_class() -> None:
+    people = [person("joy", "rage"), person("joy"), replace(person("rage"), split="test"), person()]
+    assert label_counts(people, ("joy", "rage")) == {
+        "train": {"joy": 2, "rage": 1}, "val": {"joy": 0, "rage": 0}, "test": {"joy": 0, "rage": 1},
+    }  # fmt: skip
 
 
 def test_published_counts_come_from_the_files() -> None:

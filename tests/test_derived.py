@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from real_trees import save_image
 
 from cocoer.data.cache import open_cache
@@ -127,7 +128,7 @@ def test_arrays_become_an_index_and_a_crop_cache_that_needs_no_image(tmp_path: P
     write_csv(source, csv_row(), csv_row(1, labels='"[]"'), swapped)
     arrays = write_arrays(source, 3, face)
     records, sidecar = convert(source, "tandon-npy", root)
-    assert len(records) == 2 and [r["reason"] for r in sidecar["skipped"]] == ["no category"]
+    assert len(records) == 2 and sidecar["skipped"] == [{"where": "train.csv row 3", "reason": "no category"}]
     assert (records[1].width, records[1].height) == (80, 100)  # only that way the body fits
     write_index(root / "index", records, sidecar)
     read = read_index(root / "index", "train", EMOTIC_CLASSES)
@@ -135,6 +136,7 @@ def test_arrays_become_an_index_and_a_crop_cache_that_needs_no_image(tmp_path: P
     np.testing.assert_array_equal(cache[0].pixels[2], arrays["context"][0])
     np.testing.assert_array_equal(cache[1].pixels[2], arrays["context"][2])  # the left-out row is not in it
     np.testing.assert_allclose(cache[0].body_xyxy, np.array([10 / 80, 0.1, 50 / 80, 0.7]) * 24, rtol=1e-5)
+    np.testing.assert_allclose(cache[0].head_xyxy, np.array(records[0].head) / (80, 100, 80, 100) * 24, rtol=1e-5)
     assert cache[0].pixels[0].std() > 0
     if not face:
         x1, y1, x2, y2 = (round(v * 16) for v in HEAD_IN_BODY)
@@ -161,8 +163,101 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DerivedError, match="holds object, not numbers or texts"):
         convert(source, "tandon-npy", tmp_path)
 
+    for shape in ((1, 4, 4), (1, 4, 4, 4)):
+        np.save(source / "train_body_arr.npy", np.zeros(shape, np.uint8))
+        with pytest.raises(DerivedError, match=r"uint8 \[N, H, W, 3\], got uint8"):
+            convert(source, "tandon-npy", tmp_path)
+
+
+@pytest.mark.parametrize("face", [True, False])
+def test_head_crops_come_from_the_faces_else_from_where_heads_are_in_the_body(tmp_path: Path, face: bool) -> None:
+    """Arrays that are not square, so that rows and columns cannot be taken for each other; S is the context's height."""
+    source, root = tmp_path / "arrays", tmp_path / "root"
+    root.mkdir()
+    write_csv(source, csv_row(), csv_row(1))
+    rng = np.random.default_rng(0)
+    arrays = {"context": (2, 24, 20, 3), "body": (2, 40, 30, 3)} | ({"face": (2, 12, 10, 3)} if face else {})
+    made = {name: rng.integers(1, 256, shape, dtype=np.uint8) for name, shape in arrays.items()}
+    if face:
+        made["face"][1] = 0  # no face was found: then as without the array
+    for name, array in made.items():
+        np.save(source / f"train_{name}_arr.npy", array)
+    records, _ = convert(source, "tandon-npy", root)
+    cache = open_cache(root / "cache", "train", records, root, 24)
+    x1, y1, x2, y2 = HEAD_IN_BODY
+    from_body = made["body"][:, round(y1 * 40) : round(y2 * 40), round(x1 * 30) : round(x2 * 30)]
+    for i in range(2):
+        head = made["face"][i] if face and i == 0 else from_body[i]
+        for level, crop in enumerate((head, made["body"][i], made["context"][i])):
+            wanted = Image.fromarray(np.ascontiguousarray(crop)).resize((24, 24), Image.Resampling.BILINEAR)
+            np.testing.assert_array_equal(cache[i].pixels[level], np.asarray(wanted))
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "wanted"),
+    [
+        ('"[100, 80]"', '"[10, 10, 80, 80]"', (100, 80)), ('"[80, 100]"', '"[10, 10, 80, 80]"', (80, 100)),
+        ('"[80, 100]"', '"[10, 10, 200, 200]"', (80, 100)), ('"[100, 80]"', '"[10, 10, 50, 95]"', (80, 100)),
+        ('"[80, 100]"', '"[10, 10, 95, 50]"', (100, 80)), ('"[80]"', '"[10, 10, 50, 70]"', None),
+        ('"[80, 100]"', '"[10, 10, 50]"', None), ('"80"', '"[10, 10, 50, 70]"', None), ("", '"[10, 10, 50, 70]"', None),
+    ],
+)  # fmt: skip
+def test_a_stored_size_is_turned_only_where_the_body_fits_no_other_way(
+    tmp_path: Path, size: str, box: str, wanted: tuple[int, int] | None
+) -> None:
+    write_csv(tmp_path / "arrays", csv_row(), csv_row(1, size=size, box=box))
+    write_arrays(tmp_path / "arrays", 2, False)
+    records, sidecar = convert(tmp_path / "arrays", "tandon-npy", tmp_path)
+    if wanted is None:
+        assert sidecar["skipped"][0]["reason"].startswith("wanted Image Size [w, h] and BBox [x1, y1, x2, y2], got ")
+    else:
+        assert (records[1].width, records[1].height) == wanted and not sidecar["skipped"]
+
+
+def test_images_are_looked_for_as_named_and_then_below_emotic(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "csv", csv_row())
+    save_image(tmp_path / "root/emotic/mscoco/images/a.jpg")
+    assert convert(table, "tandon-csv", tmp_path / "root")[0][0].image == "emotic/mscoco/images/a.jpg"
+    save_image(tmp_path / "root/mscoco/images/a.jpg")
+    assert convert(table, "tandon-csv", tmp_path / "root")[0][0].image == "mscoco/images/a.jpg"
+
+
+def test_boxes_have_two_decimals_as_in_the_index_and_counts_are_by_split(root: Path, tmp_path: Path) -> None:
+    row = csv_row(box='"[10.123, 10.456, 50.789, 70.005]"')
+    write_csv(tmp_path / "csv", row, name="train.csv")
+    records, sidecar = convert(write_csv(tmp_path / "csv", row, row, name="val.csv").parent, "tandon-csv", root)
+    assert records[0].body[:3] == (10.12, 10.46, 50.79) and all(v == round(v, 2) for v in records[0].head)
+    assert sidecar["counts"] == {"train": 1, "val": 2, "test": 0} and [r.person for r in records] == [0, 0, 1]
+
+
+def test_of_a_file_without_a_person_five_reasons_are_told(root: Path, tmp_path: Path) -> None:
+    bad = f"x{'y' * 80}"
+    rows = [csv_row(i, labels=f'"{bad}"') for i in range(6)]
+    with pytest.raises(DerivedError, match="no person could be used") as told:
+        convert(write_csv(tmp_path / "csv", *rows), "tandon-csv", root)
+    assert str(told.value).split("\n  ")[1:] == [
+        f"train.csv row {n}: wanted a Python literal, got {bad[:60]!r}" for n in range(2, 7)
+    ]
+
 
 # ------------------------------------------------------------------------------------------------------------------ JSON
+
+
+def test_a_box_of_zeros_is_none_and_bits_end_with_the_classes(root: Path, tmp_path: Path) -> None:
+    entry = {"id": 1, "image_id": 7, "bbox": [0, 0, 0, 0], "body_bbox": [10, 10, 40, 60], "category_id": 1}
+    ((record,), _) = convert(coco(tmp_path / "train.json", [entry], categories(tuple(EMOTIC_CLASSES))), "coco", root)
+    assert record.head_source == "estimated" and record.body == (10, 10, 50, 70)
+    for number in (0, 2**26):
+        with pytest.raises(RowError, match=rf"the number of a 26-bit label string, 1\.\.67108863, got {number}"):
+            labels_of_bits(number, EMOTIC_CLASSES)
+    assert labels_of_bits(2**26 - 1, EMOTIC_CLASSES) == tuple(EMOTIC_CLASSES)
+
+
+@pytest.mark.parametrize(("count", "said"), [(4, "x0, x1, x2, x3, which"), (5, "x0, x1, x2, x3 ..., which")])
+def test_four_categories_of_another_data_set_are_named(root: Path, tmp_path: Path, count: int, said: str) -> None:
+    path = coco(tmp_path / "train.json", labelled(2), categories(tuple(f"x{i}" for i in range(count))))
+    with pytest.raises(DerivedError, match=said):
+        convert(path, "coco", root)
 
 
 def test_a_coco_style_json_has_heads_and_label_bits(root: Path, tmp_path: Path) -> None:

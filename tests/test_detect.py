@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -452,7 +452,7 @@ def test_yunet_sees_the_longer_side_scaled_and_its_boxes_come_back(
 class Frcnn(torch.nn.Module):
     """Stands for torchvision's Faster R-CNN: keeps what it is built with and shown."""
 
-    given: dict[str, Any] = {}
+    given: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, **given: Any) -> None:
         super().__init__()

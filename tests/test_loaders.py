@@ -16,7 +16,7 @@ from cocoer.config import AugmentConfig, DataConfig
 from cocoer.data.batch import Batch, PersonRecord
 from cocoer.data.decode import decode_image
 from cocoer.data.index import SIDECAR, read_index, write_index
-from cocoer.data.loaders import PersonDataset, build_loader, collate
+from cocoer.data.loaders import PersonDataset, build_dataset, build_loader, collate, load_level_crops
 from cocoer.data.transforms import crop_levels, normalise
 from cocoer.datasets import CAERS_CLASSES, EMOTIC_CLASSES
 from cocoer.errors import ImageError, IndexFileError
@@ -183,3 +183,32 @@ def test_collate_without_targets(data: DataConfig) -> None:
     records = [replace(r, labels=()) for r in read_index(data.index, "val")]
     dataset = PersonDataset(records, data.root, EMOTIC_CLASSES, 24)
     assert collate([dataset[0], dataset[3]]).targets is None and len(dataset) == 11
+
+
+def test_a_mixed_batch_has_no_targets_and_a_plain_number_is_of_epoch_nought(data: DataConfig) -> None:
+    records = read_index(data.index, "val")
+    dataset = PersonDataset(records, data.root, EMOTIC_CLASSES, 24, AUGMENT)
+    assert dataset.seed == 0
+    np.testing.assert_array_equal(dataset[3].crops.pixels, dataset[0, 3].crops.pixels)
+    assert (dataset[3].crops.pixels != dataset[1, 3].crops.pixels).any()
+    silent = PersonDataset([replace(r, labels=()) for r in records], data.root, EMOTIC_CLASSES, 24)
+    assert collate([dataset[0], silent[1]]).targets is None and collate([dataset[0], dataset[1]]).targets is not None
+
+
+def test_a_loader_starts_from_seed_nought_with_all_persons_and_keeps_its_workers(data: DataConfig) -> None:
+    alone = build_loader(replace(data, workers=0), "train", 4, train=True)
+    assert alone.batch_sampler.seed == alone.dataset.seed == 0  # type: ignore[union-attr,attr-defined]
+    assert len(alone.batch_sampler) == 3 and not alone.persistent_workers and alone.prefetch_factor is None  # type: ignore[arg-type]
+    one = build_loader(replace(data, workers=1), "train", 4)
+    assert one.persistent_workers and one.prefetch_factor == 2 and one.num_workers == 1
+    assert build_loader(replace(data, workers=9), "train", 11).num_workers == 1  # one batch, one worker
+    assert build_dataset(data, "train").seed == 0
+
+
+def test_crops_in_memory_are_those_of_every_person(data: DataConfig) -> None:
+    records = read_index(data.index, "train")
+    crops = load_level_crops(records, data.root, 24)
+    assert crops.shape == (len(records), 3, 24, 24, 3) and crops.dtype == np.uint8
+    for made, record in zip(crops, records, strict=True):
+        image = decode_image(Path(data.root) / record.image)
+        np.testing.assert_array_equal(made, crop_levels(image, record.body, record.head, 24).pixels)

@@ -165,6 +165,35 @@ def test_a_missing_codec_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         decode_image(path)
 
 
+def test_a_codec_is_missing_only_where_it_is_the_files_and_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container says its brand after `ftyp`, in bytes 4 to 12; WebP says RIFF, its length, and WEBP."""
+    heic, avif = b"\0\0\0\x18ftypheic" + bytes(20), b"\0\0\0\x18ftypavif" + bytes(20)
+    webp, sound, film = b"RIFF\1\2\3\4WEBPVP8 ", b"RIFF\1\2\3\4WAVEfmt ", b"\0\0\0\x18ftypmp42" + bytes(20)
+    odd = (b"XIFF\1\2\3\4WEBP", b"\0\0\0\x18ftyqheic", b"", b"RIFF")
+
+    def said(data: bytes) -> str:
+        file = io.BytesIO(data)
+        file.seek(3)  # a reader has been there before
+        return phone_formats.missing_codec(file)
+
+    assert [said(data) for data in (heic, avif, webp, sound, film, *odd)] == [""] * 9  # all codecs are here
+    monkeypatch.setattr(phone_formats.features, "check", lambda name: name != "webp")
+    assert [bool(said(data)) for data in (heic, avif, webp)] == [False, False, True]
+    monkeypatch.setattr(phone_formats.features, "check", lambda name: False)
+    monkeypatch.setattr(phone_formats, "register", lambda: ())
+    words = [said(data).partition(" image")[0] for data in (heic, avif, webp)]
+    assert words == ["a HEIC", "an AVIF", "a WebP"] and not any(said(data) for data in (sound, film, *odd))
+    assert phone_formats.missing_codec(None) == phone_formats.missing_codec("/nowhere.heic") == ""
+
+
+def test_an_image_without_a_profile_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    paletted = PHOTO.convert("P")
+    paletted.info["icc_profile"] = wide_gamut()
+    monkeypatch.setattr(ImageCms, "ImageCmsProfile", lambda file: pytest.fail("opened"))
+    for image in (PHOTO, paletted):
+        assert phone_formats.to_srgb(image) is image
+
+
 def test_a_damaged_phone_file_is_said(tmp_path: Path) -> None:
     phone_formats.register()
     for kind, suffix in (("HEIF", ".heic"), ("AVIF", ".avif")):

@@ -31,9 +31,9 @@ class FileFacts:
     error: empty, or why the file cannot be used (width and height are 0 then).
     """
 
-    width: int
-    height: int
-    content: str
+    width: int = 0
+    height: int = 0
+    content: str = ""
     error: str = ""
 
 
@@ -44,12 +44,12 @@ def read_facts(path: Path) -> FileFacts:
     """
     try:
         if path.exists() and not path.is_file():
-            return FileFacts(0, 0, "", "unreadable file: wanted an image, got a folder, pipe or device")
+            return FileFacts(error="unreadable file: wanted an image, got a folder, pipe or device")
         data = read_file(path)
     except FileNotFoundError:
-        return FileFacts(0, 0, "", "missing file")
+        return FileFacts(error="missing file")
     except OSError as err:
-        return FileFacts(0, 0, "", f"unreadable file: {err.strerror}")
+        return FileFacts(error=f"unreadable file: {err.strerror}")
     content = hashlib.blake2b(data, digest_size=16).hexdigest()
     file = io.BytesIO(data)
     file.name = path.name
@@ -59,7 +59,7 @@ def read_facts(path: Path) -> FileFacts:
             file.seek(0)
             decode_image(file)
     except ImageError as err:
-        return FileFacts(0, 0, content, f"unreadable image: {err}")
+        return FileFacts(content=content, error=f"unreadable image: {err}")
     return FileFacts(width, height, content)
 
 
@@ -76,7 +76,7 @@ def scan_files(
         try:
             return read_facts(image_path(root, image, allow_outside, follow_links))
         except ImageError as err:
-            return FileFacts(0, 0, "", str(err))
+            return FileFacts(error=str(err))
 
     found = in_threads(facts, images, words)
     return dict(zip(images, found, strict=True))

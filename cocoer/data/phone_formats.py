@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from typing import Any
@@ -43,11 +44,9 @@ def missing_codec(source: Any) -> str:
 def _start(source: Any) -> bytes:
     """The first bytes, and nothing where they cannot be had."""
     try:
-        if isinstance(source, str | os.PathLike):
-            with open(source, "rb") as file:
-                return file.read(16)
-        source.seek(0)
-        return bytes(source.read(16))
+        with open(source, "rb") if isinstance(source, str | os.PathLike) else contextlib.nullcontext(source) as file:
+            file.seek(0)
+            return bytes(file.read(16))
     except (OSError, ValueError, AttributeError, TypeError):
         return b""
 

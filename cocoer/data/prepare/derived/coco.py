@@ -57,7 +57,7 @@ def _label_rule(
     """
     names = entry.class_names
     most = max(known, default=len(names))
-    bits = entry.name == "emotic" and max(numbers, default=0) > most
+    bits = entry.name == "emotic" and any(number > most for number in numbers)
     odd = sorted({name for name in known.values() if not _is_class(name, names)})
     if odd:
         raise DerivedError(
