@@ -82,5 +82,5 @@ def test_a_batch_moves_as_a_whole_and_images_alone_change_their_layout() -> None
 
 def test_a_batch_without_labels_names_three_of_its_persons() -> None:
     assert torch.equal(targets_of(batch(torch.eye(5))), torch.eye(5))
-    with pytest.raises(ValueError, match=r"the persons a, b, c \.\.\. have none in the index"):
+    with pytest.raises(ValueError, match=r"none in the index for a, b, c \.\.\.;"):
         targets_of(batch(None))

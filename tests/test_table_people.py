@@ -19,7 +19,7 @@ from cocoer.data.prepare.table.people import (
     judge_labels,
 )
 from cocoer.data.prepare.table.rows import Convention, Reading, Row, Unit
-from cocoer.data.prepare.table.splits import joined_groups, shared_across, shared_report
+from cocoer.data.prepare.table.splits import empty_splits, joined_groups, shared_across, shared_report
 from cocoer.errors import AnnotationError, BoxesError
 from cocoer.names import ClassNames
 
@@ -90,8 +90,10 @@ def test_a_file_in_another_convention_is_suspected_and_what_the_caller_said_is_n
     for other in (person(body=boxes[0], convention="xywh"), person(body=boxes[0], unit="percent"),
                   person(reason="known", body=boxes[0]), person("bad.jpg", body=boxes[0]), person()):  # fmt: skip
         check_convention([people[1], other], FACTS, Reading(), said=False)
-    small = [person(body=(0.1, 0.2, 0.5, 1.0)), person(body=(0.0, 0.0, 1.0, 1.0))]
-    with pytest.raises(AnnotationError, match="2 boxes have no number above 1"):
+    small = [person(body=(0.1, 0.2, 0.5, 1.0)), Person(Row("row 2", "a.jpg", body=(0.0, 0.0, 1.0, 1.0)), "a.jpg", "")]
+    with pytest.raises(
+        AnnotationError, match=r"2 boxes have no number above 1 \(first row 1: \[0.1, 0.2, 0.5, 1.0\]\)"
+    ):
         check_convention(small, FACTS, Reading(), said=False)
     check_convention([*small, person(body=(0.0, 0.0, 1.0, 1.5))], FACTS, Reading(), said=False)
 
@@ -153,6 +155,10 @@ def test_groups_are_joined_through_shared_keys() -> None:
     assert groups[0] == groups[2] == groups[3] and groups[1] == groups[6]
     assert len(groups) == 7 and len(set(groups)) == 4
     assert joined_groups([]).tolist() == []
+
+
+def test_a_split_is_empty_where_nobody_is_in_it() -> None:
+    assert empty_splits(["train", "test"]) == ["val"] and empty_splits(["val", "train", "test"]) == []
 
 
 def test_what_splits_share_is_told_with_four_places() -> None:

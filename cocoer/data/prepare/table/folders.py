@@ -23,7 +23,7 @@ def read_folders(root: Path) -> Iterator[Row]:
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS):
         found = True
         inside = path.relative_to(root).parts
-        split = inside[0] if by_split and len(inside) > 1 else ""
+        split = inside[0] if by_split else ""
         rest = inside[1:] if split else inside
         name = path.relative_to(root).as_posix()
         if len(rest) < 2:
