@@ -664,7 +664,7 @@ def test_near_duplicates_are_marked_outside_train_and_dropped_from_it(tmp_path: 
     rough_image(2).save(root / "emotic/framesdb/images/b.jpg", "JPEG")  # of train
     marked = build(root, near=NearSearch())
     assert [(r.split, r.extra.get("near_train"), r.extra.get("near_train_by")) for r in marked.records] == [
-        ("train", None, None), ("train", None, None), ("train", None, None), ("val", False, ""), ("test", True, "hash"),
+        ("train", None, None), ("train", None, None), ("train", None, None), ("val", False, "nothing"), ("test", True, "hash"),
     ]  # fmt: skip
     assert marked.sidecar["near_duplicates"]["pairs"] == {
         "train/test": {

@@ -191,9 +191,9 @@ def test_clip_looks_where_its_weights_are_at_hand_and_what_looked_is_said(
     assert "1 images with 1 persons of test (0 by the hash alone, 0 by CLIP alone, 1 by both)" in said
     assert [(x["near_train"], x["near_train_by"]) for x in lines(tree / "clip", "test")] == [
         (True, "both"),
-        (False, ""),
+        (False, "nothing"),
     ]
-    assert [x["near_train_by"] for x in lines(tree / "hash", "test")] == ["hash", ""]
+    assert [x["near_train_by"] for x in lines(tree / "hash", "test")] == ["hash", "nothing"]
     near = json.loads((tree / "clip/sidecar.json").read_text())["near_duplicates"]
     assert near["clip"] == {"tower": "demo_clip", "cosine": 0.99} and len(near["nearest_by_clip"]) == 2
     assert prepare([*common, str(tree / "none"), "--clip", "none"]) == 0

@@ -197,7 +197,7 @@ def test_the_command_marks_any_index_and_drops_from_train(tmp_path: Path, capsys
     marks = {
         s: [r.extra.get("near_train_by") for r in read_index(tmp_path / "marked", s)] for s in ("train", "val", "test")
     }
-    assert marks == {"train": [None] * 3, "val": ["", "hash"], "test": ["", "hash"]}
+    assert marks == {"train": [None] * 3, "val": ["nothing", "hash"], "test": ["nothing", "hash"]}
     assert all(r.extra["kept"] == 1 for r in read_index(tmp_path / "marked", "test"))
     sidecar = json.loads((tmp_path / "marked/sidecar.json").read_text())
     assert sidecar["dataset"] == "emotic" and sidecar["options"] == {"other": 1, "near": 6, "drop_near": False}

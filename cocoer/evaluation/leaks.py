@@ -72,7 +72,7 @@ def with_and_without(
 
 
 def _check_marks(records: Sequence[PersonRecord]) -> None:
-    marks = [(record.extra.get(NEAR_TRAIN), record.extra.get(NEAR_TRAIN_BY, "")) for record in records]
+    marks = [(record.extra.get(NEAR_TRAIN), record.extra.get(NEAR_TRAIN_BY) or "nothing") for record in records]
     wrong = [place for place, (near, by) in enumerate(marks) if not isinstance(near, bool) or by not in WAYS]
     if wrong:
         near, by = marks[wrong[0]]

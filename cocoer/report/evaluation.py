@@ -86,12 +86,18 @@ def calibration_text(found: Mapping[str, Any], split: str) -> str:
     return f"{title}\n{grid_text(calibration_grid(found))}"
 
 
+GROUP_WORDS = (
+    "chance: what the same answer for everybody scores; a difference is to the largest group, of mAP over the classes that both"
+    " groups have"
+)
+
+
 def group_text(column: str, found: Mapping[str, Any]) -> str:
     """One column's groups, largest first, and each one's difference to the largest."""
     lines = [grid_text(group_grid(column, found))] if found["groups"] else []
     if found["too_few"]:
         lines.append(f"{column}, fewer than {found['least_persons']} persons, nothing is said: {few_persons(found)}")
-    lines.append("intervals over images; a difference of mAP is over the classes that both groups have")
+    lines.append(f"intervals over images; {GROUP_WORDS}")
     return "\n".join(lines)
 
 
@@ -134,7 +140,7 @@ def group_grid(column: str, found: Mapping[str, Any]) -> Grid:
     ]
     for group, by in found.get("differences", {}).items():
         classes = (str(by["classes"]) if name == "classes" else "" for name in counts)
-        rows.append((f"{group} - {found['reference']}", *classes, "", *(spread(by[name]) for name in names)))
+        rows.append((f"{group} minus {found['reference']}", *classes, "", *(spread(by[name]) for name in names)))
     return (head, *rows)
 
 

@@ -108,7 +108,8 @@ def _table(number: int, results: Sequence[Result]) -> ResultTable:
     rows = sorted((_row(name, found) for (name, _), found in runs.items()), key=lambda row: -(row.ours or 0.0))
     of = f"{data['title'] or data['dataset']}, {data['split']}, {data['persons']} persons"
     title = f"{'SYNTHETIC: ' if synthetic else ''}{of}: {metric}"
-    caption = f"{results[0]['definition'].capitalize()}. Hash of the data {data['sha256'][:16]}."
+    caption = f"{results[0]['definition'].capitalize()}. Percent, with the 95 % interval over persons or the deviation of seeds."
+    caption += f" Hash of the data {data['sha256'][:16]}."
     return ResultTable(f"leaderboard-{number}", title, caption, tuple(rows), plotted=True)
 
 

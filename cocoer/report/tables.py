@@ -24,9 +24,11 @@ from cocoer.spreadsheet import csv_text
 FILES = ("tables.md", "tables.csv", "tables.tex", "tables.html")
 
 _COMMIT = 10  # characters of a revision that are shown; the CSV has them all
-_NUMBERS = ("paper", "ours", "difference", "persons", "seeds")
+_NUMBERS = ("paper", "published", "ours", "difference", "persons", "seeds")
 _FACTS = ("persons", "seeds", "definition", "selected on", "commit", "command")
 _COMMAND = "Command: "
+_LONGEST_OPEN = 30
+"""Rows of a grid; a longer one is folded on the page, below its figure."""
 _CSV_COLUMNS = (
     "table", "row", "paper", "paper_deviation", "paper_source", "ours", "deviation", "low", "high", "difference", "persons",
     "seeds", "definition", "selected_on", "commit", "command", "note",
@@ -133,15 +135,16 @@ def layout(table: ResultTable) -> Layout:
     done = [row for row in table.rows if row.ours is not None]
     facts = {name: list(dict.fromkeys(_fact(row, name) for row in done)) for name in _FACTS}
     varying = tuple(name for name in _FACTS if len(facts[name]) > 1)
+    quoted = "published" if table.quoted else "paper"
     columns = tuple(
         name
-        for name, text in (("paper", published), ("ours", measured), ("difference", difference))
+        for name, text in ((quoted, published), ("ours", measured), ("difference", difference))
         if any(text(row) for row in table.rows)
     )
     commands = tuple(c for c in facts["command"] if c) if "command" in varying else ()
     lines = []
     for row in table.rows:
-        texts = {"paper": published(row), "ours": measured(row), "difference": difference(row)}
+        texts = {quoted: published(row), "ours": measured(row), "difference": difference(row)}
         for name in varying:
             texts[name] = "" if row.ours is None else _fact(row, name)
         if texts.get("command"):
@@ -306,9 +309,12 @@ def as_html(
 ) -> str:
     """The page: no outside file, font or script; plots are PNG inside it. The first remark is set off as the warning it is."""
     sections = [
-        {"table": table, "layout": layout(table), "plot": _plot_data(table, figures or {}), "grid": _shaded(table)}
+        {
+            "table": table, "layout": layout(table), "plot": _plot_data(table, figures or {}), "grid": _shaded(table),
+            "numbers": _number_columns(table.grid), "folded": len(table.grid) > _LONGEST_OPEN,
+        }
         for table in tables
-    ]
+    ]  # fmt: skip
     return str(render("tables.html", sections=sections, heading=heading, remarks=remarks, numbers=_NUMBERS))
 
 
@@ -328,6 +334,15 @@ def _shaded(table: ResultTable) -> list[tuple[str, list[tuple[str, str, bool]]]]
     return [
         (name, [(text, _shade(text) if table.rows else "", len(cells) > 1 and _is_number(text)) for text in cells])
         for name, *cells in table.grid[1:]
+    ]
+
+
+def _number_columns(grid: Sequence[Sequence[str]]) -> list[bool]:
+    """Whether each column of a grid holds numbers, so that its head stands over them."""
+    rows = grid[1:]
+    return [
+        place > 0 and len(grid[0]) > 2 and all(_is_number(row[place]) for row in rows)
+        for place in range(len(grid[0] if grid else ()))
     ]
 
 

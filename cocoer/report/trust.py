@@ -13,6 +13,7 @@ from cocoer.files import write_text
 from cocoer.outputs import ResultTable
 from cocoer.report.evaluation import (
     ANY_LEVEL,
+    GROUP_WORDS,
     Grid,
     calibration_grid,
     damaged_level_grid,
@@ -49,12 +50,12 @@ def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict
         title = f"{name}: with and without near-duplicates of train"
         tables.append(_table(f"{key}near-duplicates", title, near_caption(found), near_grid(found)))
     if found := numbers.get("robustness"):
-        title, caption = f"{name}: damaged persons", robustness_caption(found)
-        tables.append(_table(f"{key}robustness", title, caption, robustness_grid(found)))
-        figures[f"{key}robustness"] = with_note(robustness_figure(found), note, above=True)
         if "any_level" in found:
             title, caption = f"{name}: is the damaged level excluded first?", f"Percent, the {ANY_LEVEL}."
             tables.append(_table(f"{key}damaged-level", title, caption, damaged_level_grid(found)))
+        title, caption = f"{name}: damaged persons", robustness_caption(found)
+        tables.append(_table(f"{key}robustness", title, caption, robustness_grid(found)))
+        figures[f"{key}robustness"] = with_note(robustness_figure(found), note, above=True)
     return tables, figures
 
 
@@ -101,12 +102,12 @@ def protocol_grid(result: Result) -> Grid:
     lines = [
         (result["metric"], f"{spread(numbers['headline'])}"),
         ("definition", result["definition"]),
-        ("interval", f"95 % {interval['kind']}, {interval['resamples']} draws of seed {interval['seed']}"),
+        ("interval", f"95 % {interval['kind']} over persons, {interval['resamples']} draws of seed {interval['seed']}"),
         ("data", f"{data['title'] or data['dataset']}, {made}, split {data['split']}"),
         ("persons, images", f"{data['persons']}, {data['images']}"),
         ("hash of the data", data["sha256"]),
         ("weights", f"{numbers['weights']['file']}, seed {model['seed']}, selected on {model['selected_on'] or 'nothing'}"),
-        ("mode, settings", f"{model['mode']}, {model['settings']}"),
+        ("mode, hash of settings", f"{model['mode']}, {model['settings']}"),
         ("code", result["revision"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())),
         ("command", result["command"]),
@@ -116,7 +117,7 @@ def protocol_grid(result: Result) -> Grid:
 
 def group_caption(found: Mapping[str, Any]) -> str:
     """The meaning of one column's numbers, and the groups that are too small to report."""
-    text = "Percent; intervals over images. A difference of mAP is over the classes that both groups have."
+    text = f"Percent; intervals over images. {GROUP_WORDS[0].upper()}{GROUP_WORDS[1:]}."
     if found["too_few"]:
         text += f" Fewer than {found['least_persons']} persons, so nothing is said: {few_persons(found)}."
     return text

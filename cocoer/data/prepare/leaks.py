@@ -24,9 +24,9 @@ NEAR_TRAIN = "near_train"
 """Key of an index line: whether the person's image, of val or test, looks like one of train."""
 
 NEAR_TRAIN_BY = "near_train_by"
-"""Key of an index line: what found that, `hash`, `clip` or `both`; "" for nothing."""
+"""Key of an index line: what found that, of `WAYS`."""
 
-WAYS = ("", "hash", "clip", "both")
+WAYS = ("nothing", "hash", "clip", "both")
 """What `NEAR_TRAIN_BY` can be."""
 
 _SHOWN = 20
@@ -75,7 +75,7 @@ class Leaks:
     def marks(self, path: str, split: str) -> dict[str, Any]:
         """What a line of the index says of it: `near_train` and `near_train_by` for val and test, nothing for train."""
         by = self.found_by(path, "train")
-        return {} if split == "train" else {NEAR_TRAIN: bool(by), NEAR_TRAIN_BY: by}
+        return {} if split == "train" else {NEAR_TRAIN: bool(by), NEAR_TRAIN_BY: by or "nothing"}
 
 
 def mark_near(records: Sequence[PersonRecord], root: Path, search: NearSearch) -> tuple[list[PersonRecord], Leaks]:
