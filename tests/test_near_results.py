@@ -103,7 +103,7 @@ def test_nothing_is_said_of_an_index_without_marks_or_of_few_persons_left() -> N
     few = with_and_without(evaluation(most, True), most, True, 20)["without"]["any"]
     assert few == {"left_out": 20, "left_out_images": 10, "persons": 29, "images": 15}
     grid = near_grid(with_and_without(evaluation(most, False), most, False, 20))
-    assert grid[0][-2:] == ("accuracy", "change") and grid[-1][-2:] == ("too few persons", "")
+    assert grid[0][1:4] == ("accuracy", "change", "left out") and grid[-1][1:4] == ("too few persons", "", "20")
     assert len({len(row) for row in grid}) == 1
 
 

@@ -19,9 +19,11 @@ from cocoer.data.loaders import build_dataset
 from cocoer.errors import TableError
 from cocoer.evaluation.protocol import settings_id
 from cocoer.names import LEVELS
+from cocoer.outputs import ResultTable
 from cocoer.paper import PUBLISHED
 from cocoer.report import leaderboard as board
 from cocoer.report import trust
+from cocoer.report.tables import as_html
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,8 @@ def made_up(name: str = "a", seed: int = 0, value: float = 0.5, sha: str = "ab" 
     headline = {"value": value, "low": value - 0.1, "high": value + 0.1}
     return {
         "format": 1, "name": name, "synthetic": False, "metric": "mAP", "definition": "d", "command": f"run {name} {seed}",
-        "data": {"dataset": "emotic", "title": "EMOTIC", "split": "test", "persons": 7, "images": 5, "sha256": sha},
+        "data": {"dataset": "emotic", "title": "EMOTIC", "split": "test", "persons": 7, "images": 5, "sha256": sha,
+                 "classes": ["a", "b"]},
         "model": {"settings": "s", "mode": "paper", "seed": seed, "selected_on": "val"},
         "interval": {"level": 0.95, "kind": "bootstrap", "resamples": 10, "seed": 0}, "versions": {"torch": "2"},
         "revision": "r" * 40, "numbers": {"headline": headline, "weights": {"file": "w"}, "split": "test"},
@@ -108,15 +111,43 @@ def test_rows_are_of_the_same_persons_and_seeds_become_one_row() -> None:
     assert drawn.title.startswith("SYNTHETIC") and "no synthetic row can be held against them" in told.caption
 
 
+def test_what_cannot_be_compared_is_in_tables_of_its_own() -> None:
+    """Other classes, another split or another definition of the metric, on the same persons."""
+    other = [made_up("classes"), made_up("split"), made_up("definition", definition="another"), made_up("same")]
+    other[0]["data"]["classes"], other[1]["data"]["split"] = ["a", "c"], "val"
+    tables = board.leaderboard([made_up(), *other])
+    assert [[row.name for row in table.rows] for table in tables[:-1]] == [
+        ["a", "same"],
+        ["classes"],
+        ["split"],
+        ["definition"],
+    ]
+    assert "2 classes" in tables[0].caption and tables[3].caption.startswith("Another.")
+
+
+def test_a_long_table_is_folded_below_its_figure_and_heads_stand_over_numbers() -> None:
+    grid = (("damage", "where", "mAP"), *((f"blur {i}", "image", "1.00") for i in range(31)))
+    table = ResultTable("long", "Long", "", (), grid=grid)
+    page = as_html([table], "Page", figures={"long": trust.reliability_figure({"before": {"reliability": []}})})
+    assert page.index("<img") < page.index("<details><summary>table of 31 rows</summary>") < page.index("blur 30")
+    assert '<th scope="col">where</th><th scope="col" class="number">mAP</th>' in page
+    short = as_html([ResultTable("short", "Short", "", (), grid=grid[:5])], "Page")
+    assert "<details>" not in short
+
+
 def test_a_result_twice_and_what_is_no_result_are_said(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"'a' with seed 0 is there twice.*--name"):
         board.leaderboard([made_up(), made_up()])
     file = tmp_path / "r.json"
     broken = made_up()
     broken["numbers"]["headline"]["low"] = 0.8
+    nobody = made_up()
+    nobody["data"]["persons"] = 0
     for content, words in (
         ("{", "cannot be read as a result"), ("[1]", "got format 'list'"), ('{"format": 9}', "format 1.*got format 9"),
+        ('{"format": 9}', "another version of cocoer wrote it: evaluate again"), ('{"persons": 3}', "give the result.json that"),
         ('{"format": 1, "name": "x"}', "without synthetic, data"), (json.dumps(broken), "a damaged result"),
+        (json.dumps(made_up("")), "a damaged result"), (json.dumps(nobody), "0 persons"),
     ):  # fmt: skip
         file.write_text(content)
         with pytest.raises(TableError, match=words):

@@ -159,16 +159,12 @@ _WAYS = {"hash": "those found by perceptual hash", "clip": "those found by CLIP"
 
 def near_grid(found: Mapping[str, Any]) -> Grid:
     """The headline of all persons, and without those whose image looks like one of train."""
-    head = ("persons of the split", "left out", "persons", "images", found["metric"], "change")
+    head = ("persons of the split", found["metric"], "change", "left out", "persons", "images")
     everybody = found["all"]
-    rows = [
-        ("all", "0", str(everybody["persons"]), str(everybody["images"]), spread(everybody["headline"]), ""),
-        *(
-            (f"without {_WAYS[way]}", str(by["left_out"]), str(by["persons"]), str(by["images"]))
-            + ((spread(by["headline"]), spread(by["difference"])) if "headline" in by else ("too few persons", ""))
-            for way, by in found["without"].items()
-        ),
-    ]
+    rows = [("all", spread(everybody["headline"]), "", "0", str(everybody["persons"]), str(everybody["images"]))]
+    for way, by in found["without"].items():
+        told = (spread(by["headline"]), spread(by["difference"])) if "headline" in by else ("too few persons", "")
+        rows.append((f"without {_WAYS[way]}", *told, *(str(by[name]) for name in ("left_out", "persons", "images"))))
     return (head, *rows)
 
 

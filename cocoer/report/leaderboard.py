@@ -28,7 +28,7 @@ _TYPES: dict[str, dict[str, Any]] = {
         "versions": dict,
         "revision": str,
     },
-    "data": {"dataset": str, "title": str | None, "split": str, "persons": int, "sha256": str},
+    "data": {"classes": list, "dataset": str, "title": str | None, "split": str, "persons": int, "sha256": str},
     "model": {"settings": str, "seed": int | None, "selected_on": str | None},
 }
 
@@ -55,13 +55,20 @@ def read_result(path: str | Path) -> Result:
         raise TableError(f"{path}: cannot be read as a result ({one_line(err)}); `cocoer evaluate` writes it") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         got = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise TableError(f"{path}: wanted a result.json of `cocoer evaluate` (format {_FORMAT}), got format {got!r}")
+        remedy = (
+            "another version of cocoer wrote it: evaluate again with this one"
+            if isinstance(got, int)
+            else "give the result.json that `cocoer evaluate` writes beside evaluation.json"
+        )
+        raise TableError(f"{path}: wanted a result of format {_FORMAT}, got format {got!r}; {remedy}")
     if missing := [name for name in _NEEDED if name not in content]:
         raise TableError(f"{path}: a result without {', '.join(missing)}; evaluate again")
     with undamaged(path):
         low, value, high = (content["numbers"]["headline"][end] for end in ("low", "value", "high"))
         if not all(isinstance(v, int | float) for v in (low, value, high)) or not 0 <= low <= value <= high <= 1:
             raise ValueError(f"headline {low}, {value}, {high}")
+        if not content["name"] or content["data"]["persons"] < 1:
+            raise ValueError(f"name {content['name']!r}, {content['data']['persons']} persons")
         for section, kinds in _TYPES.items():
             for name, kind in kinds.items():
                 found = (content[section] if section else content)[name]
@@ -83,14 +90,16 @@ def undamaged(path: str | Path) -> Iterator[None]:
 
 
 def leaderboard(results: Sequence[Result]) -> list[ResultTable]:
-    """One table for each data set, split and hash of the data; best first. Seeds of one setting become one row.
+    """One table for each data set, split, hash of the data, list of classes and definition of the metric, for only these can be
+    compared; best first. Seeds of one setting become one row.
 
     Below, what others published on each data set, quoted. Raises TableError where one result is given twice.
     """
-    places: dict[tuple[str, ...], list[Result]] = {}
+    places: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         data = result["data"]
-        places.setdefault((data["dataset"], data["split"], data["sha256"], result["metric"]), []).append(result)
+        same = (*(data[name] for name in ("dataset", "split", "sha256")), tuple(data["classes"]), result["metric"])
+        places.setdefault((*same, result["definition"]), []).append(result)
     tables = [_table(number, here) for number, here in enumerate(places.values(), start=1)]
     for dataset in dict.fromkeys(result["data"]["dataset"] for result in results):
         if dataset in PUBLISHED:
@@ -109,7 +118,7 @@ def _table(number: int, results: Sequence[Result]) -> ResultTable:
     of = f"{data['title'] or data['dataset']}, {data['split']}, {data['persons']} persons"
     title = f"{'SYNTHETIC: ' if synthetic else ''}{of}: {metric}"
     caption = f"{results[0]['definition'].capitalize()}. Percent, with the 95 % interval over persons or the deviation of seeds."
-    caption += f" Hash of the data {data['sha256'][:16]}."
+    caption += f" {len(data['classes'])} classes; hash of the data {data['sha256'][:16]}."
     return ResultTable(f"leaderboard-{number}", title, caption, tuple(rows), plotted=True)
 
 
