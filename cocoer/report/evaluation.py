@@ -161,7 +161,9 @@ def near_grid(found: Mapping[str, Any]) -> Grid:
     """The headline of all persons, and without those whose image looks like one of train."""
     head = ("persons of the split", found["metric"], "change", "left out", "persons", "images")
     everybody = found["all"]
-    rows = [("all", spread(everybody["headline"]), "", "0", str(everybody["persons"]), str(everybody["images"]))]
+    rows: list[tuple[str, ...]] = [
+        ("all", spread(everybody["headline"]), "", "0", str(everybody["persons"]), str(everybody["images"]))
+    ]
     for way, by in found["without"].items():
         told = (spread(by["headline"]), spread(by["difference"])) if "headline" in by else ("too few persons", "")
         rows.append((f"without {_WAYS[way]}", *told, *(str(by[name]) for name in ("left_out", "persons", "images"))))
