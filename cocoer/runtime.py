@@ -89,14 +89,20 @@ def start_runtime(device: str = "auto", threads: int = 0) -> Iterator[Runtime]:
     """Join the other processes where torchrun (or SLURM's variables RANK, WORLD_SIZE, LOCAL_RANK) says there are any.
 
     gloo carries CPU tensors and nccl GPU tensors. threads: CPU threads of torch, 0 = as torch chooses.
-    Raises ValueError as `choose_device` does.
+    Raises ValueError as `choose_device` does, and where a machine has more processes than GPUs.
     """
     if threads:
         torch.set_num_threads(threads)
     chosen = choose_device(device)
     world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if chosen.type == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+        here, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+        if here > there:  # NCCL would stop with "Duplicate GPU detected", or wait
+            raise ValueError(
+                f"{here} processes on this machine, but torch sees {there} GPU{'s' * (there != 1)}: each process"
+                f" wants its own; start {there} (--nproc-per-node {there}), or use --device cpu"
+            )
+        local = int(os.environ.get("LOCAL_RANK", "0")) % there
         chosen = chosen if device.startswith("cuda:") else torch.device("cuda", local)
         use_gpu(chosen)
     if world_size == 1 or dist.is_initialized():  # joined already: that group is used, and left to whoever joined it

@@ -18,8 +18,8 @@ from cocoer.benchmark.variants import person_batch
 from cocoer.config import change_config, load_config
 from cocoer.data.batch import Batch
 from cocoer.export.onnx_model import ExportedModel
-from cocoer.inference.acceleration import accelerated, lowered
-from cocoer.inference.cuda_graph import GraphedModel
+from cocoer.inference.acceleration import _is_recordable, accelerated, lowered
+from cocoer.inference.cuda_graph import GraphedModel, recorded_size
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.level_model import ModelOutput
 
@@ -162,7 +162,7 @@ def test_a_recorded_pass_answers_each_batch_and_keeps_what_it_answered() -> None
     def forward(batch: Batch) -> ModelOutput:
         return model(batch.head, batch.body, batch.context, batch.head_xyxy, batch.body_xyxy)
 
-    graphed = GraphedModel(forward, CPU, recorder)
+    graphed = GraphedModel(forward, CPU, record=recorder)
     first, second = person_batch(tiny_config(), 3, CPU), person_batch(tiny_config(), 3, CPU)
     second.context.mul_(-1.0)
     single = person_batch(tiny_config(), 1, CPU)
@@ -172,3 +172,32 @@ def test_a_recorded_pass_answers_each_batch_and_keeps_what_it_answered() -> None
         wanted = tensors_in(forward(batch))
         assert all(torch.equal(value, wanted[name]) for name, value in tensors_in(given).items())
     assert not torch.equal(answers[0].logits, answers[1].logits)
+
+
+@torch.inference_mode()
+def test_few_sizes_are_recorded_for_any_number_of_persons() -> None:
+    model, recorder = tiny_model(), Recorder()
+
+    def forward(batch: Batch) -> ModelOutput:
+        return model(batch.head, batch.body, batch.context, batch.head_xyxy, batch.body_xyxy)
+
+    graphed = GraphedModel(forward, CPU, lambda n: recorded_size(n) if n < 7 else None, recorder)
+    for persons in (3, 4, 5, 6, 1, 7, 3):
+        batch = person_batch(tiny_config(), persons, CPU)
+        given, wanted = tensors_in(graphed(batch)), tensors_in(forward(batch))
+        assert all(value.shape == wanted[name].shape for name, value in given.items())
+        assert all(torch.allclose(value, wanted[name], atol=1e-5) for name, value in given.items())
+    assert recorder.recorded == 3, "1, 4 and 8; seven persons run as they are"
+    assert [recorded_size(n) for n in (1, 2, 3, 8, 9, 64, 65)] == [1, 2, 4, 8, 16, 64, None]
+
+
+def test_by_default_only_what_is_known_to_wait_for_nothing_is_recorded() -> None:
+    assert _is_recordable(tiny_model())
+    assert not _is_recordable(tiny_model("model.level_head.mapping=vit"))
+    other = tiny_model()
+
+    class Own(nn.Identity):
+        pass
+
+    other.fusion = nn.Sequential(other.fusion, Own())  # a part of somebody else's module
+    assert not _is_recordable(other)

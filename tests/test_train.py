@@ -23,7 +23,7 @@ from cocoer.model.checkpoint import load_weights
 from cocoer.model.losses import class_weights
 from cocoer.model.objective import total_loss
 from cocoer.report.runlog import read_log
-from cocoer.runtime import Runtime, choose_device
+from cocoer.runtime import Runtime, choose_device, start_runtime
 from cocoer.training import step as te
 from cocoer.training.learner import Learner, build_learner, build_optimizer, channels_last_can_train, training_mode
 from cocoer.training.vocabulary_stage import alignment_loss
@@ -425,3 +425,15 @@ def test_an_unknown_option_is_wrong_usage(world: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees no GPU"):
             choose_device("cuda:0")
+
+
+def test_more_processes_than_gpus_are_told_how_many_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with (
+        pytest.raises(ValueError, match=r"2 processes on this machine, but torch sees 1 GPU: .*--nproc-per-node 1"),
+        start_runtime(),
+    ):
+        raise AssertionError("never reached")

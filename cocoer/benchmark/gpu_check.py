@@ -84,7 +84,7 @@ class Bench:
     device: torch.device
     configs: Mapping[str, Config]
     batches: Sequence[int] = (1, 8, 64, 256)
-    persons: int = 4
+    persons: int = 5
     train_persons: int = 64
     steps: int = 20
     seconds: float = 3.0
@@ -131,14 +131,16 @@ def tf32(on: bool) -> Iterator[None]:
 
 def ways(bench: Bench) -> Iterator[tuple[str, list[str], bool, float]]:
     """(name, settings, TF32, tolerance) of the ways to run the model that are compared with the CPU."""
-    yield "fp32", [], False, FP32
-    yield "TF32", [], True, TF32
-    yield "bf16", ["inference.precision=bf16"], False, BF16
+    plain = ["inference.cuda_graph=false"]
+    yield "fp32", plain, False, FP32
+    yield "as it comes", [], False, FP32
+    yield "TF32", plain, True, TF32
+    yield "bf16", [*plain, "inference.precision=bf16"], False, BF16
     yield "graph", ["inference.cuda_graph=true"], False, FP32
     yield "graph, bf16", ["inference.cuda_graph=true", "inference.precision=bf16"], False, BF16
     if bench.compiled:
-        yield "compiled", ["inference.compile=true"], False, FP32
-        yield "compiled, bf16", ["inference.compile=true", "inference.precision=bf16"], False, BF16
+        yield "compiled", [*plain, "inference.compile=true"], False, FP32
+        yield "compiled, bf16", [*plain, "inference.compile=true", "inference.precision=bf16"], False, BF16
 
 
 def check_answers(bench: Bench) -> Iterator[Line]:

@@ -56,7 +56,11 @@ def measure_profile(config: Config, device: torch.device, persons: int, seconds:
     facts = step_facts([batch], False, runtime)
     recognizer = Recognizer(model, change_config(config, ["inference.compile=false"]), device)
     # the same arithmetic in operators that the counter knows
-    countable = Recognizer(model, change_config(config, ["inference.compile=false", "inference.prepack=false"]), device)
+    countable = Recognizer(
+        model,
+        change_config(config, ["inference.compile=false", "inference.prepack=false", "inference.cuda_graph=false"]),
+        device,
+    )
 
     def step() -> object:
         return train_step(learner, [batch], facts, 0.0, runtime, "profile")

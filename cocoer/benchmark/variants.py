@@ -71,8 +71,9 @@ COMPILED: tuple[Way, ...] = (
     ("folded, channels_last, compiled", ("compile=true",)),
     ("folded, channels_last, compiled, bf16", ("compile=true", "precision=bf16")),
 )
+PLAIN_BF16: Way = ("folded, channels_last, bf16", ("precision=bf16",))
+AS_IT_COMES: Way = ("as it comes", ())
 GRAPHED: tuple[Way, ...] = (
-    ("folded, channels_last, bf16", ("precision=bf16",)),
     ("folded, channels_last, graph", ("cuda_graph=true",)),
     ("folded, channels_last, graph, bf16", ("cuda_graph=true", "precision=bf16")),
     ("folded, channels_last, compiled, graph, bf16", ("cuda_graph=true", "compile=true", "precision=bf16")),
@@ -82,8 +83,8 @@ GRAPHED: tuple[Way, ...] = (
 def ways_on(device: torch.device, eager: bool, full: bool) -> tuple[Way, ...]:
     """What can be tried on a device. eager: nothing that is compiled; not full: on a CPU, compiled in its fastest type only."""
     if device.type == "cuda":
-        found = BY_SWITCH + COMPILED + GRAPHED
-        return tuple(way for way in found if not eager or "compiled" not in way[0])
+        plain = tuple((name, (*switches, "cuda_graph=false")) for name, switches in (*BY_SWITCH, *COMPILED, PLAIN_BF16))
+        return tuple(way for way in (*plain, *GRAPHED, AS_IT_COMES) if not eager or "compiled" not in way[0])
     fastest = COMPILED[1:] if can_prepack(device, torch.bfloat16) else COMPILED[:1]
     compiled = COMPILED if full else fastest
     return BY_SWITCH + EAGER + (() if eager else compiled)
@@ -158,4 +159,4 @@ def due(way: InferenceVariant, persons: int, batches: Sequence[int]) -> bool:
     """
     if ", compiled" in way.name:
         return persons == max(batches)
-    return persons in (min(batches), max(batches)) or way.name in {name for name, _ in EAGER}
+    return persons in (min(batches), max(batches)) or way.name in {name for name, _ in (*EAGER, *GRAPHED, AS_IT_COMES)}

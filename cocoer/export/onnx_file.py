@@ -178,7 +178,11 @@ def open_exported(path: str | Path, overrides: Sequence[str] = (), verify: bool 
 
 def check_switches(settings: InferenceConfig) -> None:
     """ValueError for a switch that an exported file cannot follow: its graph is fixed and runs in onnxruntime."""
-    wanted = {"precision": settings.precision != "fp32", "compile": settings.compile, "cuda_graph": settings.cuda_graph}
+    wanted = {
+        "precision": settings.precision != "fp32",
+        "compile": settings.compile,
+        "cuda_graph": settings.cuda_graph is True,
+    }
     if on := [f"inference.{name}" for name, switched in wanted.items() if switched]:
         raise ValueError(
             f"{', '.join(on)}: an exported file runs in onnxruntime as it is; leave this out, or use its checkpoint"

@@ -84,6 +84,6 @@ def _fitting(weights: Path, place: Path, config: Config | None, overrides: Seque
     wanted = config if config is not None else change_config(stored, overrides)
     if any(config_to_dict(stored)[part] != config_to_dict(wanted)[part] for part in ("model", "data")):
         raise ExportError(f"{place} holds another model than the config asks for")
-    if wanted.inference.precision != "fp32" or wanted.inference.compile or wanted.inference.cuda_graph:
+    if wanted.inference.precision != "fp32" or wanted.inference.compile or wanted.inference.cuda_graph is True:
         raise ExportError(f"{place} runs in float32 as it is, the config asks for more")
     return file, wanted

@@ -13,8 +13,9 @@ from cocoer.data.batch import Batch
 from cocoer.export.onnx_file import check_switches
 from cocoer.export.onnx_model import ExportedModel
 from cocoer.inference.compiling import compiled
-from cocoer.inference.cuda_graph import GraphedModel
+from cocoer.inference.cuda_graph import GraphedModel, recorded_size
 from cocoer.inference.onednn import can_prepack, prepacked
+from cocoer.model.cocoer import CocoER
 from cocoer.model.level_model import LevelModel, ModelOutput
 from cocoer.model.vocabulary import RepeatedInputLinear
 from cocoer.model.zero_shot import ZeroShot
@@ -22,6 +23,9 @@ from cocoer.runtime import autocast
 
 Forward = Callable[[Batch], ModelOutput]
 """A batch on any device -> what the model says, on the model's device."""
+
+
+_KNOWN = ("cocoer.", "torch.", "torchvision.", "open_clip.", "timm.")
 
 
 def accelerated(
@@ -36,7 +40,7 @@ def accelerated(
     if isinstance(model, ExportedModel):
         check_switches(settings)
         return _Forward(model, device, False, "fp32")
-    if settings.cuda_graph and device.type != "cuda":
+    if settings.cuda_graph is True and device.type != "cuda":
         raise ValueError(f"inference.cuda_graph: wanted a GPU, the model is on {device}; set it to false")
     if settings.fold:
         model.fold()
@@ -50,7 +54,20 @@ def accelerated(
     elif settings.prepack and can_prepack(device, dtype):
         run = prepacked(running, dtype)
     forward = _Forward(run, device, settings.channels_last, settings.precision)
-    return GraphedModel(forward, device) if settings.cuda_graph else forward
+    if settings.cuda_graph is True:
+        return GraphedModel(forward, device)
+    if settings.cuda_graph == "auto" and device.type == "cuda" and _is_recordable(model):
+        return GraphedModel(forward, device, recorded_size)
+    return forward
+
+
+def _is_recordable(model: nn.Module) -> bool:
+    """Whether nothing in the forward pass waits for a result: no part of a plugin, and no mapping that needs autograd."""
+    if not isinstance(model, CocoER):
+        return False
+    mappings = [head.get_submodule("mapping") for head in model.heads.values()]
+    ours = all(type(part).__module__.startswith(_KNOWN) for part in (*model.modules(), model.workspace))
+    return ours and all(isinstance(mapping, nn.Linear) for mapping in mappings)
 
 
 class _Forward:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,12 @@ Record = Callable[[Work], tuple[ModelOutput, Callable[[], object]]]
 """Work on tensors that stay where they are -> its output, and a call that does it again into the same output."""
 
 _WARM_UP = 3  # passes before recording, in which libraries choose their kernels and reserve memory
+_LARGEST = 64
+
+
+def recorded_size(persons: int) -> int | None:
+    """The next power of two, so that few sizes are recorded; None above 64 persons, whose kernels outlast their launches."""
+    return 1 << (persons - 1).bit_length() if persons <= _LARGEST else None
 
 
 @dataclass(frozen=True)
@@ -32,51 +39,88 @@ class _Recording:
 class GraphedModel:
     """A forward pass over batches, recorded at the first batch of each size.
 
-    forward: reads nothing but the batch and fixed weights, on `device`, without waiting for results on the way. record: how
-    work is recorded; by default as a CUDA graph. Each size holds memory of its own. Answers are copies, so a later call
-    does not change them.
+    forward: reads nothing but the batch and fixed weights, on `device`, without waiting for results on the way. size_of: the
+    size at which a number of persons is recorded, at least that number, or None to run them as they are; by default each
+    number has a recording. record: how work is recorded; by default as CUDA graphs that share their memory. What a
+    recording has more than the batch is filled with the last person and left out of the answer. Answers are copies, so a
+    later call does not change them.
     """
 
     def __init__(
-        self, forward: Callable[[Batch], ModelOutput], device: torch.device, record: Record | None = None
+        self,
+        forward: Callable[[Batch], ModelOutput],
+        device: torch.device,
+        size_of: Callable[[int], int | None] = int,
+        record: Record | None = None,
     ) -> None:
         self._forward = forward
         self._device = device
-        self._record = record_cuda_graph if record is None else record
+        self._size_of = size_of
+        self._record = CudaGraphs() if record is None else record
         self._recordings: dict[int, _Recording] = {}
+        self._one_at_a_time = Lock()  # threads share the recordings' inputs and outputs
 
     def __call__(self, batch: Batch) -> ModelOutput:
         """The answers for `batch`, which may be on any device; its crops must have the side of the recorded ones."""
-        found = self._recordings.get(len(batch))
+        size = self._size_of(len(batch))
+        if size is None:
+            return self._forward(batch)
+        with self._one_at_a_time:
+            return self._replayed(batch, size)
+
+    def _replayed(self, batch: Batch, size: int) -> ModelOutput:
+        persons = len(batch)
+        found = self._recordings.get(size)
         if found is None:
-            inputs = _copied(replace(batch, targets=None, keys=()).to(self._device))
+            whole = replace(batch, targets=None, keys=()).to(self._device)
+            inputs = _first(_repeated(whole, size), size)  # tensors of its own
             output, replay = self._record(lambda: self._forward(inputs))
-            found = self._recordings[len(batch)] = _Recording(inputs, output, replay)
-        for name in ("head", "body", "context", "head_xyxy", "body_xyxy"):
-            getattr(found.inputs, name).copy_(getattr(batch, name), non_blocking=True)
+            found = self._recordings[size] = _Recording(inputs, output, replay)
+        for name in _INPUTS:
+            given, kept = getattr(batch, name), getattr(found.inputs, name)
+            kept[:persons].copy_(given, non_blocking=True)
+            if size > persons:
+                kept[persons:].copy_(kept[persons - 1 : persons].expand_as(kept[persons:]))
         found.replay()
-        return _copied(found.output)
+        return _first(found.output, persons)
 
 
-def record_cuda_graph(work: Work) -> tuple[ModelOutput, Callable[[], object]]:
-    """Record work on the current GPU as a CUDA graph, after some passes on a stream of their own."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UP):
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = work()
-    return output, graph.replay
+class CudaGraphs:
+    """Records work on the current GPU as CUDA graphs. They share one pool of memory: only one runs at a time."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def __call__(self, work: Work) -> tuple[ModelOutput, Callable[[], object]]:
+        """As `Record`, after some passes on a stream of their own. Other threads may use the GPU meanwhile."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP):
+                work()
+        torch.cuda.current_stream().wait_stream(stream)
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            output = work()
+        return output, graph.replay
 
 
-def _copied(value: Result) -> Result:
-    """The same value with copies of its tensors; other entries as they are."""
+_INPUTS = ("head", "body", "context", "head_xyxy", "body_xyxy")
+
+
+def _repeated(batch: Batch, size: int) -> Batch:
+    """The batch with its last person again until there are `size`."""
+    numbers = torch.arange(size, device=batch.head.device).clamp(max=len(batch) - 1)
+    return replace(batch, **{name: getattr(batch, name)[numbers] for name in _INPUTS})
+
+
+def _first(value: Result, persons: int) -> Result:
+    """The same value with copies of its tensors' first rows, one a person; other entries as they are."""
     if isinstance(value, Tensor):
-        return value.clone()  # type: ignore[return-value]
+        return value[:persons].clone()  # type: ignore[return-value]
     if is_dataclass(value) and not isinstance(value, type):
-        entries: dict[str, Any] = {f.name: _copied(getattr(value, f.name)) for f in fields(value)}
+        entries: dict[str, Any] = {f.name: _first(getattr(value, f.name), persons) for f in fields(value)}
         return replace(value, **entries)
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,11 +66,16 @@ class LabelRule:
 
     def labels(self, source: str, probabilities: Mapping[str, float]) -> tuple[str, ...]:
         """The labels of one source (`pred`, `VI`, `head`, `body`, `ctx`), in class order."""
+        return self.labels_of_each(source, np.array([[probabilities[name] for name in self.classes]]))[0]
+
+    def labels_of_each(self, source: str, probabilities: NDArray[np.floating]) -> list[tuple[str, ...]]:
+        """The same of B persons at once, probabilities [B, k] in class order."""
         if not self.multi_label:
-            return (max(probabilities, key=lambda name: probabilities[name]),)
+            return [(self.classes[i],) for i in probabilities.argmax(1).tolist()]
         common = {"pred": self.fused, "VI": self.vocabulary}.get(source, self.levels)
         limits = self.fitted if source == "pred" else {}
-        return tuple(name for name, p in probabilities.items() if p > limits.get(name, common))
+        over = probabilities.astype(np.float64) > [limits.get(name, common) for name in self.classes]
+        return [tuple(compress(self.classes, row)) for row in over.tolist()]
 
 
 _NOT_FINITE = "the model gave scores that are not finite numbers; check the weights with `cocoer weights verify`"
@@ -160,30 +166,30 @@ def answers_of(scores: Scores, rule: LabelRule) -> list[PersonPrediction]:
 
     Scores that are not finite give an error in its place.
     """
-    rows = {source: values.tolist() for source, values in scores.probabilities.items()}
-    persons = len(rows["pred"])
-    told = rows
+    labels = {source: rule.labels_of_each(source, values) for source, values in scores.probabilities.items()}
+    told = {source: values.tolist() for source, values in scores.probabilities.items()}
+    persons = len(told["pred"])
     if rule.calibration is not None:
-        told = rows | {"pred": rule.calibration(scores.probabilities["pred"], rule.classes).tolist()}
+        told["pred"] = rule.calibration(scores.probabilities["pred"], rule.classes).tolist()
     records = _competition_records(scores, persons, rule.competition)
-    pseudo = scores.pseudo_label.tolist() if scores.pseudo_label is not None else [()] * persons
+    pseudo = (scores.pseudo_label > 0.5).tolist() if scores.pseudo_label is not None else [()] * persons
     equal = scores.undecided.tolist() if scores.undecided is not None else [False] * persons
     out = []
     for person, good in enumerate(scores.finite.tolist()):
         if not good:
             out.append(error_prediction(person, _NOT_FINITE))
             continue
-        by_source, by_source_told = (
-            {s: dict(zip(rule.classes, values[person], strict=True)) for s, values in of.items()} for of in (rows, told)
-        )
-        labels = {s: rule.labels(s, by_name) for s, by_name in by_source.items()}
-        label = tuple(n for n, y in zip(rule.classes, pseudo[person], strict=False) if y > 0.5)
+        chosen = {source: by_person[person] for source, by_person in labels.items()}
+        probabilities = {
+            source: dict(zip(rule.classes, by_person[person], strict=True)) for source, by_person in told.items()
+        }
+        label = tuple(compress(rule.classes, pseudo[person]))
         record = records[person]
         silent = record is not None and not record.exclusion
         status, message = (
             ("equal_readings", _EQUAL) if equal[person] else ("no_pseudo_label", _NO_LABEL) if silent else ("ok", "")
         )
-        out.append(PersonPrediction(person, labels, by_source_told, record, None, status, message, label))
+        out.append(PersonPrediction(person, chosen, probabilities, record, None, status, message, label))
     return out
 
 
