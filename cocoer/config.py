@@ -278,9 +278,7 @@ class InferenceConfig:
     prepack: bool = True  # CPU: weights in oneDNN's order once instead of in every pass: 23 to 26 %, up to 6 %
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: over 40 % on CPUs with bf16 units; answers change a little
     compile: bool = False  # torch.compile in place of prepack, half a minute a size: none; in bf16 16 %, 5 to 10 %
-    cuda_graph: bool | Literal["auto"] = (
-        "auto"  # GPU: record the forward pass; auto: up to 64 persons; 77 % for one person
-    )
+    cuda_graph: bool | Literal["auto"] = "auto"  # GPU: record the pass; auto: up to 64 persons; 77 % for one
     calibrated: bool = False  # calibrate the fused probabilities with the maps in the weights (cocoer calibrate)
     channel_order: Literal["rgb", "bgr"] = "rgb"  # order in which the backbones see colours; the published code: bgr
     thresholds: ThresholdsConfig = field(default_factory=ThresholdsConfig)
