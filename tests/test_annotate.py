@@ -384,6 +384,32 @@ def test_what_a_killed_engine_left_is_put_right(
     assert_same(answers, rows(out))
 
 
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("part-0a1b-3.parquet", True),
+        (f"{'0f' * 16}_000007.parquet", True),
+        (f"{'0f' * 16}_000007-0.parquet", True),
+        (f"03542bJJxY_{'0f' * 16}_000000-0.parquet", True),  # Ray with checkpoints
+        ("notes_2024.parquet", False),
+        (f"my_table_{'0f' * 16}_000000.parquet", False),
+        (f"{'0f' * 16}_000007.old.parquet", False),
+    ],
+)
+def test_a_torn_file_is_removed_where_an_engine_gave_it_its_name_and_stays_otherwise(
+    name: str, ours: bool, tmp_path: Path
+) -> None:
+    torn = tmp_path / name
+    torn.write_bytes(b"PAR1 and no more")
+    if ours:
+        _, remarks = dataset.settle(place_of(str(tmp_path)))
+        assert not torn.exists() and "1 unfinished files" in remarks[0]
+        return
+    with pytest.raises(ScaleError, match="is no file of this data set, and it stays"):
+        dataset.settle(place_of(str(tmp_path)))
+    assert torn.exists()
+
+
 def test_other_weights_settings_or_inputs_are_refused(
     photos: Path, checkpoint: Path, tmp_path: Path, capsys: Any
 ) -> None:

@@ -32,8 +32,8 @@ PENDING = ".pending.parquet"
 """How Ray's mark of a file that is being written ends; without `.pending` it says that the file is whole."""
 
 _RUN = "run.json"
-_OUR_NAMES = re.compile(r"part-[0-9a-f]+-\d+\.parquet|[0-9a-f]{32}_\d+.*\.parquet")
-"""What the engines call their files: the local one, and Ray's."""
+_OUR_NAMES = re.compile(r"part-[0-9a-f]+-\d+\.parquet|(?:[0-9A-Za-z]+_)?[0-9a-f]{32}_\d{6}[-\d]*\.parquet")
+"""What the engines call their files: the local one, and Ray's, which begin with a word of its own where it keeps checkpoints."""
 
 
 def run_facts(recognizer: Recognizer, inputs: Sequence[str]) -> dict[str, Any]:
