@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cocoer.boxes import Box
+from cocoer.boxes import Box, touched_pixels
 from cocoer.names import LEVELS, STATUSES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SOURCES: tuple[str, ...] = ("pred", "VI", "head", "body", "ctx")
 """The sources of labels and probabilities in a result, under the published code's names: the fused prediction, the vocabulary
@@ -43,6 +46,11 @@ class PersonBoxes:
     head_score: float | None = None
     body_score: float | None = None
     track: str | int | None = None
+
+    def level_images(self, image: Image) -> dict[str, Image]:
+        """What each level sees of the person: level name -> part of the image, at least one pixel, in the image's own pixels."""
+        head, body = (image.crop(touched_pixels(box, *image.size)) for box in (self.head, self.body))
+        return {"head": head, "body": body, "context": image}
 
     def to_dict(self) -> dict[str, Any]:
         """The boxes as written under `boxes` in a result."""

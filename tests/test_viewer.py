@@ -25,7 +25,7 @@ from cocoer.inference.viewer import Viewer
 from cocoer.names import LEVELS
 from cocoer.outputs import CompetitionRecord, PersonPrediction
 from cocoer.report.person_html import map_rows, person_block
-from cocoer.report.saliency import attention_rows, level_images, saliency_rows
+from cocoer.report.saliency import attention_rows, saliency_rows
 
 BOXES = [{"body": [2, 2, 40, 58], "head": [5, 5, 25, 25]}, {"body": [30, 5, 70, 55], "head": [40, 10, 41, 11]}]
 BROKEN = {"body": [1, 2, 3]}
@@ -229,7 +229,7 @@ def test_maps_are_rows_of_captioned_images(viewer: Viewer, tmp_path: Path) -> No
     found = viewer.explain(viewed.token, 1)
     boxes = viewed.result.persons[1].boxes
     assert boxes is not None
-    crops = level_images(viewed.image, boxes)
+    crops = boxes.level_images(viewed.image)
     assert {level: crop.size for level, crop in crops.items()} == {
         "head": (1, 1),
         "body": (40, 50),

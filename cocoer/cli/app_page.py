@@ -12,7 +12,7 @@ from cocoer.report.draw import draw_result
 from cocoer.report.figure import draw_case_study
 from cocoer.report.notebook import image_in_html
 from cocoer.report.person_html import map_rows, person_block, synthetic_band
-from cocoer.report.saliency import attention_rows, level_images, saliency_rows
+from cocoer.report.saliency import attention_rows, saliency_rows
 from cocoer.weights import places
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Page:
         boxes = viewed.result.persons[place].boxes
         assert boxes is not None, "a person that can be explained has boxes"
         said = f"{found.emotion}, fused probability {found.probability:.2f}"
-        maps = saliency_rows(level_images(viewed.image, boxes), found) | attention_rows(viewed.image, found)
+        maps = saliency_rows(boxes.level_images(viewed.image), found) | attention_rows(viewed.image, found)
         band = synthetic_band(viewed.result.synthetic)
         return f"{band}<p><strong>{escape(said)}</strong>. {LEGEND}</p>{map_rows(maps)}"
 

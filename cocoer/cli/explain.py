@@ -122,7 +122,7 @@ def write(
     from cocoer.outputs import SYNTHETIC
     from cocoer.report.plots import save, with_note
     from cocoer.report.results import free_name
-    from cocoer.report.saliency import draw_attention, draw_saliency, level_images
+    from cocoer.report.saliency import draw_attention, draw_saliency
     from cocoer.report.text import Cell, table
 
     found = replace(found, person=number)
@@ -130,7 +130,7 @@ def write(
     stem = free_name(lambda name: [folder / f"{name}{end}" for end in _ENDS], stem, lambda path: is_ours(path, source))
     title = f"{source.name}, person {number}"
     note = SYNTHETIC if recognizer.synthetic else ""
-    save(with_note(draw_saliency(level_images(image, who), found, title), note), folder / f"{stem}_saliency.png")
+    save(with_note(draw_saliency(who.level_images(image), found, title), note), folder / f"{stem}_saliency.png")
     if found.attention:
         save(with_note(draw_attention(image, found, title), note), folder / f"{stem}_attention.png")
     facts = {"image": source.as_posix(), "synthetic": recognizer.synthetic, "model": recognizer.about}

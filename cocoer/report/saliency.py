@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from cocoer.boxes import touched_pixels
-from cocoer.outputs import Explanation, Grid, LevelSaliency, PersonBoxes
+from cocoer.outputs import Explanation, Grid, LevelSaliency
 from cocoer.report.plots import image_grid
 
 _CELL = 224
@@ -72,12 +71,6 @@ def change(image: Image.Image, before: Grid, after: Grid) -> tuple[Image.Image, 
 
 def _largest(level: LevelSaliency) -> float:
     return max((v for grid in (level.before, level.after) for row in grid for v in row), default=0.0)
-
-
-def level_images(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
-    """What each level sees of a person: level name -> part of the image, at least one pixel."""
-    head, body = (image.crop(touched_pixels(box, *image.size)) for box in (boxes.head, boxes.body))
-    return {"head": head, "body": body, "context": image}
 
 
 def saliency_rows(crops: Mapping[str, Image.Image], explanation: Explanation) -> dict[str, tuple[Cell, ...]]:

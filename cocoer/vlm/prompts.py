@@ -14,7 +14,6 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from cocoer.boxes import touched_pixels
 from cocoer.config_checks import places_in
 from cocoer.errors import ConfigError, PromptError
 from cocoer.names import LEVELS, nearest, spoken
@@ -140,13 +139,6 @@ def _check_text(name: str, value: object, where: str) -> None:
         raise PromptError(f"{where}: {name}: wanted only the places {sorted(_PLACES)} in braces, got {got}")
 
 
-def level_images(image: Image.Image, boxes: PersonBoxes) -> dict[str, Image.Image]:
-    """What each level sees, RGB, in the image's own pixels."""
-    image = image.convert("RGB")
-    head, body = (image.crop(touched_pixels(box, *image.size)) for box in (boxes.head, boxes.body))
-    return {"head": head, "body": body, "context": image}
-
-
 def _marked(image: Image.Image, boxes: PersonBoxes) -> Image.Image:
     """A copy of the image with the person's body box in green."""
     marked = image.convert("RGB").copy()
@@ -166,7 +158,7 @@ def questions(
     if person.boxes is None:
         raise ValueError(f"person {person.person}: wanted boxes to ask about, got none ({person.message})")
     order = person.competition.exclusion if person.competition else ()
-    views = level_images(image, person.boxes)
+    views = person.boxes.level_images(image.convert("RGB"))
     plain = _marked(image, person.boxes) if wordings.marked else views["context"]
     filled = _filled(person, wordings, classes, multi_label, order[0] if order else None)
 
