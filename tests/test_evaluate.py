@@ -264,6 +264,24 @@ def test_the_difference_of_a_perfect_and_a_wrong_answer_ends_at_one(multi_label:
         assert up.value == pytest.approx(36 / 40)
 
 
+def test_intervals_of_mean_average_precisions_end_where_they_can_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws of which half are 0 and half 1 reach half a width to each side: beyond 1 around 1, and so do differences."""
+
+    def drawn(scores: Any, *_: Any) -> Any:
+        return np.array([0.0, 1.0] * 50) if scores[0, 0] > 0.5 else np.array([1.0, 0.0] * 50)
+
+    monkeypatch.setattr(m, "bootstrap_mean_average_precision", drawn)
+    targets = np.eye(2, 26, dtype=np.float32)
+    made = replace(made_up(2), targets=targets, probabilities={"pred": targets, "VI": 1 - targets})
+    right, wrong = s.value_interval(made, True).to_dict(), s.value_interval(made, True, "VI").to_dict()
+    assert right == {"value": 1.0, "low": 0.5, "high": 1.0}
+    assert wrong == {"value": 0.5, "low": 0.0, "high": 1.0}  # one of two persons has each class
+    up = s.paired_difference(targets, targets, 1 - targets, True).to_dict()
+    assert up == {"value": 0.5, "low": -0.5, "high": 1.0}  # the draws differ by -1 or 1
+    down = s.paired_difference(targets, 1 - targets, targets, True).to_dict()
+    assert down == {"value": -0.5, "low": -1.0, "high": 0.5}
+
+
 def test_a_contradiction_that_was_not_judged_does_not_count() -> None:
     """Two persons whose head contradicts, one without a pseudo label; and nobody left where both have none."""
     made = made_up(3)

@@ -31,7 +31,7 @@ def exclusion_shares(exclusion: NDArray[np.int64]) -> dict[str, dict[str, float]
 
     Over the persons with a pseudo label; NaN where there are none.
     """
-    exclusion = exclusion[exclusion[:, 0] >= 0]
+    exclusion = exclusion[(exclusion >= 0).all(1)]
     return {
         place: {level: float((exclusion[:, i] == index).mean()) for index, level in enumerate(LEVELS)}
         for i, place in enumerate(("first", "second", "survivor"))
@@ -46,7 +46,7 @@ def mechanism(evaluation: Evaluation) -> dict[str, Any]:
     rounds = evaluation.weights.mean(0)  # [rounds, 3]
     return {
         "exclusion": exclusion_shares(evaluation.exclusion),
-        "without_pseudo_label": int((evaluation.exclusion[:, 0] < 0).sum()),
+        "without_pseudo_label": int((evaluation.exclusion < 0).any(1).sum()),
         "lambda": [{level: float(row[i]) for i, level in enumerate(LEVELS)} for row in rounds],
         "hierarchy_loss": {level: float(evaluation.losses[:, i].mean()) for i, level in enumerate(LEVELS)},
         "delta_norm": float(evaluation.delta_norm.mean()),
@@ -138,7 +138,7 @@ def paired_difference(
     """Headline of `first` minus that of `second` on the same persons, [n, k] each, with its 95 % interval over persons."""
     if not multi_label:
         truth = targets.argmax(1)
-        return m.mean_interval((first.argmax(1) == truth) * 1.0 - (second.argmax(1) == truth), resamples)
+        return m.mean_interval((first.argmax(1) == truth).astype(np.float64) - (second.argmax(1) == truth), resamples)
     value = m.mean_over_classes(m.average_precision(first, targets)) - m.mean_over_classes(
         m.average_precision(second, targets)
     )
@@ -161,7 +161,7 @@ def contradiction(
     level = np.array([-1 if name is None else LEVELS.index(name) for name in contradicted])
     if evaluation.exclusion is None or not (level >= 0).any():
         return {}
-    marked = (level >= 0) & (evaluation.exclusion[:, 0] >= 0)
+    marked = (level >= 0) & (evaluation.exclusion >= 0).all(1)
     if not marked.any():
         return {}
     hit = (evaluation.exclusion[:, 0] == level)[marked].astype(np.float64)
