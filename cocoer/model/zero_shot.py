@@ -230,7 +230,7 @@ def _own_scale(tower: Tower) -> float:
     if tower.weights == "openai" or not tower.file.is_file():
         return OPENAI_LOGIT_SCALE
     stored = read_foreign_weights(tower.file, "CLIP weights").get("logit_scale")
-    return OPENAI_LOGIT_SCALE if stored is None else float(stored.float().exp().reshape(-1)[0])
+    return OPENAI_LOGIT_SCALE if stored is None else float(stored.float().exp().flatten()[0])
 
 
 def _about(tower: Tower) -> dict[str, Any]:
