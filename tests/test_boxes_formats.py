@@ -222,13 +222,12 @@ def test_boxes_that_go_a_little_over_the_border_are_cut_as_before() -> None:
     assert person_from({"body": [-20, -5, 600, 520]}, W, H).body == (0, 0, 600, 480)
     assert person_from({"body": [0, 0, 1, 1]}, 1, 1).body == (0, 0, 1, 1)
     for box, words in (
-        ([0, 0, 1, 1], "shares"),
-        ([10, 500, 90, 600], "lies outside"),
-        ([639.5, 10, 700, 11.5], "most of"),
-    ):
-        width, height = (2, 2) if words == "shares" else (W, H)
-        with pytest.raises(BoxesError, match=words):
-            person_from({"body": box}, width, height)
+        ([0, 0, 1, 1], "looks like shares"), ([639.5, 10, 700, 11.5], "most of"), ([10, 500, 90, 600], "lies outside"),
+        ([700, 10, 800, 90], "lies outside"),
+    ):  # fmt: skip
+        with pytest.raises(BoxesError, match=words) as told:
+            person_from({"body": box}, *((2, 2) if "shares" in words else (W, H)))
+        assert ("most of" in str(told.value)) == (words == "most of")
 
 
 WHOLE = (

@@ -308,7 +308,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FakeModel, dict[str, A
 
 
 def test_a_detector_is_prepared_as_its_arguments_say(
-    files: tuple[Path, Path], models: list[tuple[FakeModel, dict[str, Any]]]
+    files: tuple[Path, Path], models: list[tuple[FakeModel, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NMS 0.4 for faces and 0.5 for persons are insightface's own values."""
     usual = DetectorConfig()
@@ -321,6 +321,10 @@ def test_a_detector_is_prepared_as_its_arguments_say(
     sessions = [options["sess_options"] for _, options in models]
     assert [(s.intra_op_num_threads, s.log_severity_level) for s in sessions] == [(0, 3)] * 2  # 3: errors alone
     assert sessions[0].get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    models.clear()
+    monkeypatch.setattr(detect, "find_detector", lambda name, kind: files[kind == "person"])
+    build_detector(usual, "cpu")
+    assert [options["sess_options"].intra_op_num_threads for _, options in models] == [0, 0]
     models.clear()
     PeopleDetector(*files, 96, 0.25, 0.75, "cpu", 2)
     assert [(m.prepared["input_size"], m.prepared["det_thresh"]) for m, _ in models] == [

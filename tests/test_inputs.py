@@ -16,6 +16,7 @@ from PIL import Image
 
 from cocoer.data import inputs as inputs_module
 from cocoer.data.inputs import InputItem, hash_of, is_single_image, iterate_inputs, read_stdin, survey_inputs
+from cocoer.own_files import note_of
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -289,6 +290,16 @@ def test_a_survey_knows_the_files_of_a_run_whether_they_are_there_or_not(tree: P
     ] * 5
     assert not survey.reads(tree / "b.boxes.json")  # there are none beside b.jpg
     assert not survey.reads(tree / "x.heic")
+
+
+def test_of_the_output_folder_what_cocoer_drew_is_no_input(tmp_path: Path) -> None:
+    """Searched itself, it is its answers that are passed over; elsewhere an image that was once drawn is an image."""
+    for folder in ("out", "in"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / folder / "drawn.png", pnginfo=note_of("a.jpg"))
+        Image.new("RGB", (4, 4)).save(tmp_path / folder / "photo.png")
+    found = iterate_inputs([str(tmp_path / "out"), str(tmp_path / "in")], leave_out=tmp_path / "out")
+    assert names(found, tmp_path) == ["out/photo.png", "in/drawn.png", "in/photo.png"]
 
 
 def test_a_fault_says_in_few_words_what_is_wrong(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -462,6 +462,26 @@ def test_an_entry_of_coco_is_a_person_in_corners() -> None:
     assert "head" not in coco_person(guessed) and coco_person(guessed)["body"] == [10, 20, 40, 60]
 
 
+def test_what_coco_files_may_hold_besides_and_what_is_quoted_of_them() -> None:
+    assert coco_person({"bbox": [1, 2, 0.5, 0.25], "iscrowd": 0}) == {"body": [1, 2, 1.5, 2.25]}  # less than a pixel
+    entry = {"image_id": 1, "bbox": [1, 2, 30, 40]}
+    found = read_coco(
+        coco([entry | {"category_id": c} for c in (0, 1, 0)], 5), "f"
+    )  # no list of categories: 1 is person
+    assert found is not None and len(found.people["a.jpg"]) == 1 and found.left_out == {"not people": 2}
+    with pytest.raises(BoxesError, match="annotations: wanted a list of objects"):
+        read_coco(coco([entry, 3]), "f")  # type: ignore[list-item]
+    long = "y" * 300
+    for bbox, quoted in ((long, long[:60]), ([1, 2, long, 4], str([1, 2, long, 4])[:60])):
+        with pytest.raises(BoxesError) as told:
+            coco_person({"bbox": bbox, "iscrowd": 0})
+        assert str(told.value).endswith(f"height], got {quoted}")
+    with pytest.raises(BoxesError, match=f"called person, got {'y' * 200}; leave"):
+        read_coco(coco([entry], [{"id": 1, "name": long}, {"id": 2, "name": "z"}]), "f")
+    with pytest.raises(BoxesError, match=f"category_id {'y' * 100}: none"):
+        read_coco(coco([entry | {"category_id": c} for c in (long, "z")]), "f")
+
+
 @pytest.mark.parametrize(
     ("stem", "number"),
     [
