@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from programs import load_program
+from scipy.special import log_softmax, softmax
+from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import log_loss
 from tiny_recognizer import tiny_checkpoint
 from training_world import make_world, train
 
@@ -104,8 +107,6 @@ def test_a_class_is_fitted_from_ten_persons_of_each_kind_and_five_images_on(
 
 
 def test_log_loss_and_its_weighted_form_are_scikit_learns() -> None:
-    from sklearn.metrics import log_loss
-
     said, truth = RNG.uniform(0.02, 0.98, 60), (RNG.random(60) < 0.4).astype(float)
     assert c.log_loss(said, truth) == pytest.approx(log_loss(truth, said))
     assert c.log_loss(np.array([0.0, 1.0]), np.array([1.0, 1.0])) == pytest.approx(-np.log(1e-6) / 2, rel=1e-5)
@@ -243,6 +244,25 @@ def test_a_reliability_diagram_is_counted_by_hand_and_its_intervals_are_over_ima
     assert [(p["confidence"], p["correct"]) for p in c.reliability(single, np.ones((1, 2)))] == [(0.6, 0.0), (0.7, 1.0)]
     certain = Facts(np.array([[1.0], [0.95], [0.9]]), np.ones((3, 1)), None, sources[:3], images[:3], True)
     assert [p["count"] for p in c.reliability(certain, np.ones((1, 3)))] == [1, 2]  # 0.9333 parts the last two bins
+
+
+def test_a_reliability_diagram_is_scikit_learns_calibration_curve() -> None:
+    said, truth = overconfident(3000)
+    of = Facts(said[:, None], truth[:, None], None, np.full(3000, "annotated"), np.arange(3000), True)
+    points = c.reliability(of, np.ones((2, 3000)))
+    correct, confidence = calibration_curve(truth, said, n_bins=15)
+    np.testing.assert_allclose([p["correct"] for p in points], correct, atol=1e-12)
+    np.testing.assert_allclose([p["confidence"] for p in points], confidence, atol=1e-12)
+
+
+def test_a_temperature_has_the_smallest_log_loss_of_scikit_learn_on_a_grid() -> None:
+    logits = RNG.normal(size=(500, 4)) * 3
+    truth = np.array([RNG.choice(4, p=row) for row in softmax(logits / 2.5, axis=1)])
+    told = log_softmax(logits, axis=1)
+    found = c.fit_temperature(np.exp(told), np.eye(4)[truth])
+    grid = np.exp(np.linspace(-2.0, 2.0, 801))
+    losses = [log_loss(truth, softmax(told / t, axis=1), labels=range(4)) for t in grid]
+    assert found == pytest.approx(grid[int(np.argmin(losses))], rel=0.01)
 
 
 def test_a_fold_whose_other_folds_have_no_positive_is_answered_as_it_was() -> None:

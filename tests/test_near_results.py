@@ -21,6 +21,7 @@ from cocoer.data.synthetic.copies import CHANGES
 from cocoer.data.synthetic.export import write_caers, write_emotic
 from cocoer.errors import ScoreError, UsageError
 from cocoer.evaluation.evaluate import Evaluation
+from cocoer.evaluation.groups import image_draws
 from cocoer.evaluation.leaks import with_and_without
 from cocoer.report.evaluation import near_caption, near_grid
 
@@ -74,6 +75,30 @@ def test_each_way_leaves_out_its_persons_and_the_rest_is_measured_as_if_alone(mu
         assert change["low"] < change["value"] < change["high"]
         # what is left is most of the whole, so the two move together: the difference is surer than either
         assert change["high"] - change["low"] < row["headline"]["high"] - row["headline"]["low"]
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_the_interval_of_the_change_is_that_of_a_loop_over_draws_of_images(multi_label: bool) -> None:
+    """Every person as often as its image is drawn, each number by scikit-learn."""
+    records = people(["hash"] * 8 + [""] * 40)
+    result = evaluation(records, multi_label)
+    scores, targets = result.probabilities["pred"].astype(float), result.targets
+
+    def headline(counts: np.ndarray) -> float:
+        drawn, true = scores.repeat(counts, axis=0), targets.repeat(counts, axis=0)
+        if multi_label:
+            return float(
+                np.mean([sk.average_precision_score(true[:, j], drawn[:, j]) for j in range(3) if true[:, j].any()])
+            )
+        return float(sk.accuracy_score(true.argmax(1), drawn.argmax(1)))
+
+    rest = np.array([not record.extra["near_train"] for record in records]).astype(int)
+    draws = image_draws(np.arange(48) // 2, 60).astype(int)
+    changes = np.array([headline(counts * rest) - headline(counts) for counts in draws])
+    value = headline(rest) - headline(np.ones(48, dtype=int))
+    low, high = value + np.percentile(changes - changes.mean(), [2.5, 97.5])
+    found = with_and_without(result, records, multi_label, 60)["without"]["any"]["difference"]
+    assert (found["value"], found["low"], found["high"]) == pytest.approx((value, low, high), abs=1e-9)
 
 
 def test_the_change_of_map_is_over_the_classes_that_are_left() -> None:
