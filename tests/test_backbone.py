@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -40,7 +41,8 @@ def test_grid_and_channels_are_those_of_the_map(name: str) -> None:
     assert backbone.channels == CHANNELS.get(name, 16)
     if name in CHANNELS:
         assert backbone.grid(224) == 7  # 7x7 cells, so 16 tokens with patches of 2x2
-    assert any(module is backbone.last_block for module in backbone.modules())
+    last = [module for module in backbone.modules() if not isinstance(module, nn.ReLU)][-1]
+    assert last in list(backbone.last_block.modules())  # nothing but a ReLU comes after it
 
 
 def features_of(network: nn.Module, images: Tensor) -> Tensor:
@@ -96,3 +98,34 @@ def test_each_level_starts_from_the_named_file(tmp_path: Path) -> None:
     assert model.backbones["head"].layers[0].weight is not model.backbones["body"].layers[0].weight
     with pytest.raises(FileNotFoundError, match="no such file.*cocoer weights fetch resnet18"):
         build_model(tiny_config(changes[0], f"model.backbone.weights={tmp_path / 'no.pth'}", changes[2]))
+
+
+def test_a_network_of_timm_says_its_channels_and_grid_by_trying() -> None:
+    backbone = build_backbone("timm", timm="test_resnet").train()
+    for side in (224, 100):
+        cells = backbone.grid(side)
+        assert backbone.training and cells == math.ceil(side / 32)  # as timm states its last stage
+        assert backbone.eval()(torch.zeros(2, 3, side, side)).shape == (2, 96, cells, cells)
+        backbone.train()
+    assert backbone.channels == 96 and backbone.last_block is backbone.layers.network.layer4
+    with pytest.raises(ValueError, match=r"test_vit gives features \[1, 197, 64\], no map"):
+        build_backbone("timm", timm="test_vit")
+    with pytest.raises(ValueError, match="has no network 'test_resne'; did you mean 'test_resnet'"):
+        build_backbone("timm", timm="test_resne")
+    with pytest.raises(ValueError, match="has no network ''"):
+        build_backbone("timm")
+
+
+def test_a_small_network_halves_from_the_second_width_on_and_changes_its_input_only_where_it_must() -> None:
+    backbone = build_backbone("small", (8, 8, 12))
+    layers = list(backbone.layers)
+    assert [type(layer).__name__ for layer in layers] == ["Conv2d", "BatchNorm2d", "ReLU", *["BasicBlock"] * 3]
+    assert [block.downsample is None for block in layers[3:]] == [True, False, False]
+    assert [block.conv1.stride[0] for block in layers[3:]] == [1, 2, 2]
+    assert layers[0].weight.shape == (8, 3, 3, 3) and [b.conv1.weight.shape[:2] for b in layers[3:]] == [
+        (8, 8),
+        (8, 8),
+        (12, 8),
+    ]
+    wider = build_backbone("small", (8, 12)).layers
+    assert wider[3].downsample is None and wider[4].downsample[0].weight.shape == (12, 8, 1, 1)

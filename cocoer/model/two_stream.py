@@ -56,10 +56,10 @@ class TwoStream(LevelModel):
     ) -> ModelOutput:
         """Crops [B, 3, S, S], boxes [B, 4] as in `CocoER.forward`; head and boxes are only checked, an embedding is ignored."""
         self.check_shapes(head, body, context, head_xyxy, body_xyxy)
-        person = self.backbones["body"](body).mean((-2, -1))  # [B, C]
+        person = self.backbones["body"](body).mean((2, 3))  # [B, C]
         if self.scene is None:
-            around = self.backbones["context"](context).mean((-2, -1))  # [B, C]
+            around = self.backbones["context"](context).mean((2, 3))  # [B, C]
         else:
             around = self.scene.embeddings(context)[:, 0].to(person.dtype)  # [B, e]
-        z = F.relu(self.join(torch.cat([person, around], dim=-1)))  # [B, d]
+        z = F.relu(self.join(torch.cat([person, around], dim=1)))  # [B, d]
         return ModelOutput.of_one(self.prediction(z), z)
