@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_models import persons, tiny_config, tiny_model
+from torch.utils.flop_counter import FlopCounterMode
 
 from cocoer.cli import describe as describe_command
 from cocoer.config import load_config
@@ -26,6 +27,8 @@ def paper() -> Description:
 def test_the_papers_parameter_count_part_by_part() -> None:
     description = paper()
     parts = {part.name: part.parameters for part in description.parts}
+    assert list(parts)[-2:] == ["competition and coordination", "fusion FFN2"]  # in the order of the forward pass
+    assert description.parts[-2].trainable == 0
     assert parts == {
         "backbones": 3 * 23_508_032,  # ResNet-50 without its classifier
         "patch projections E": 3 * (4 * 2048 * 1024 + 1024),
@@ -50,6 +53,7 @@ def test_multiply_adds_of_parts_that_can_be_worked_out_by_hand() -> None:
     work = {part.name: part.multiply_adds for part in description.parts}
     assert work["patch projections E"] == 3 * 16 * 8192 * 1024
     assert work["level heads: mapping"] == 3 * 16 * 1024 * 256
+    assert work["level heads: norm, prediction"] == 3 * 256 * 26  # a norm multiplies no matrices
     assert work["V-I: FFN1"] == 1024 * 6656 + 6656 * 256 + 256 * 26  # one of 26 equal copies is looked at
     assert work["fusion FFN2"] == 1024 * 256 + 256 * 256 + 256 * 26
     linear, attend = 16 * (4 * 1024 * 1023 + 2 * 1024 * 2048), 2 * 16 * 16 * 1023
@@ -76,8 +80,9 @@ def test_a_blank_model_is_the_real_one_without_numbers() -> None:
     description = describe(tiny_config())
     assert description.parameters == sum(p.numel() for p in real.parameters())
     shapes = dict(description.shapes)
-    with torch.inference_mode():
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         output = real(*persons(1))
+    assert description.multiply_adds == counter.get_total_flops() // 2
     assert shapes["logits"] == tuple(output.logits.shape)
     assert shapes["fused features"] == tuple(output.fused_features.shape)
     assert shapes["tokens of a level"] == (1, 9, 24)  # 80 pixels: 5x5 cells, padded to 6x6, patches of 2x2

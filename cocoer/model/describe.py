@@ -139,10 +139,10 @@ def _steps_of(model: CocoER) -> list[tuple[str, nn.Module]]:
 
 
 def _recorder(name: str, shapes: list[tuple[str, tuple[int, ...]]]) -> Callable[[nn.Module, object, object], None]:
-    """A forward hook that notes the shape of the module's output (of its last tensor where it gives several)."""
+    """A forward hook that notes the shape of the module's output (of its first tensor where it gives several)."""
 
     def hook(module: nn.Module, inputs: object, output: object) -> None:
-        tensor = output if isinstance(output, Tensor) else list(output)[-1]  # type: ignore[call-overload]
+        tensor = output if isinstance(output, Tensor) else next(iter(output))  # type: ignore[call-overload]
         shapes.append((name, tuple(tensor.shape)))
 
     return hook
