@@ -9,7 +9,7 @@ from tiny_models import ROOT
 from torch import Tensor, nn
 
 from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, encode_prompts
+from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, build_clip, encode_prompts, image_side
 from cocoer.model.foreign_weights import read_foreign_weights
 from cocoer.model.vocabulary import (
     RepeatedInputLinear,
@@ -158,6 +158,18 @@ def test_the_tower_sees_its_own_normalisation_and_size() -> None:
     small = branch().eval()
     small(normalised(IMAGENET_MEAN, IMAGENET_STD))
     assert small.tower.seen[-1].shape == (2, 3, 16, 16)  # type: ignore[index,union-attr]
+
+
+def test_an_image_of_the_towers_own_side_is_not_resized_and_of_sides_the_first_is_the_height(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = branch().eval()
+    with monkeypatch.context() as patch:
+        patch.setattr(F, "interpolate", None)
+        made(torch.zeros(2, 3, 16, 16))
+    wide, one = (torch.nn.Module() for _ in range(2))
+    wide.image_size, one.image_size = (32, 64), 24  # type: ignore[assignment]
+    assert image_side(wide) == 32 and image_side(one) == 24
 
 
 def test_pseudo_labels() -> None:

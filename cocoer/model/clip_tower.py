@@ -98,6 +98,13 @@ def build_clip(tower: str, quick_gelu: bool, with_text: bool) -> nn.Module:
         root.setLevel(level)
 
 
+def image_side(visual: Any) -> int:
+    """The side of the square images that an image tower looks at; where they are not square, their height."""
+    size = visual.image_size
+    side: int = size if isinstance(size, int) else size[0]
+    return side
+
+
 def tokenizer_of(tower: str) -> Any:
     """The tower's tokenizer: texts -> token numbers [n, context length]. Raises ConfigError as `build_clip` does."""
     return open_clip.get_tokenizer(_architecture(tower, with_text=True))
@@ -108,11 +115,11 @@ def encode_prompts(clip: nn.Module, tower: str, prompts: Sequence[str]) -> Tenso
     """Unit-norm text embeddings [len(prompts), e], float32."""
     tokens = tokenizer_of(tower)(list(prompts), context_length=clip.context_length)
     encode: Any = clip.eval().encode_text
-    return F.normalize(encode(tokens).float(), dim=-1)
+    return F.normalize(encode(tokens).float(), dim=1)
 
 
 def text_embeddings(clip: nn.Module, tower: str, classes: Sequence[str], prompt: str) -> Tensor:
     """Unit-norm text embedding of each class, [k, e], float32. prompt: a text with `{emotion}` in it, or `ensemble`."""
     templates = TEMPLATES if prompt == ENSEMBLE else (prompt,)
     every = [encode_prompts(clip, tower, [t.format(emotion=word) for word in spoken(classes)]) for t in templates]
-    return every[0] if len(every) == 1 else F.normalize(torch.stack(every).mean(0), dim=-1)
+    return every[0] if len(every) == 1 else F.normalize(torch.stack(every).mean(0), dim=1)

@@ -127,7 +127,7 @@ def compete(
             exclusion = exclusion_sequence(losses) if order is None else order(losses, held.logits)
         rounds = both_rounds(gram, losses, exclusion)  # [B, 2, L]
         coefficients = rounds[:, 0] + rounds[:, 1]
-        delta_sq_norm = (coefficients * (gram * coefficients.unsqueeze(1)).sum(-1)).sum(-1).clamp_min(0.0)
+        delta_sq_norm = (coefficients * (gram * coefficients.unsqueeze(1)).sum(-1)).sum(1).clamp_min(0.0)
     return PaperCompetition(
         held.label, held.class_weights, multi_label, held.features, held.errors, losses, rounds, coefficients, exclusion,
         delta_sq_norm, biases,
@@ -190,17 +190,17 @@ def exclusion_sequence(losses: Tensor, equal: float = 0.0) -> Tensor:
     A person with a non-finite loss gets -1 for all levels, because such losses order nothing.
     """
     losses = losses.detach()
-    finite = torch.isfinite(losses).all(-1, keepdim=True)
+    finite = torch.isfinite(losses).all(1, keepdim=True)
     levels = torch.arange(NUM_LEVELS, device=losses.device)
     first = _first_largest(losses, equal)
     second = _first_largest(torch.where(levels == first, -torch.inf, losses), equal)
     survivor = levels.sum() - first - second
-    return torch.where(finite, torch.cat((first, second, survivor), dim=-1), -1)
+    return torch.where(finite, torch.cat((first, second, survivor), dim=1), -1)
 
 
 def _first_largest(losses: Tensor, equal: float) -> Tensor:
     """The first level whose loss is the largest, or not smaller by more than `equal`: [B, L] -> [B, 1]."""
-    return (losses >= losses.amax(-1, keepdim=True) - equal).to(torch.uint8).argmax(-1, keepdim=True)
+    return (losses >= losses.amax(1, keepdim=True) - equal).to(torch.uint8).argmax(1, keepdim=True)
 
 
 def products_of(rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cocoer.data.transforms import normalise
+from cocoer.model.clip_tower import image_side
 from cocoer.model.vocabulary import ClipReader
 from cocoer.model.zero_shot import Tower, image_mean_std, load_tower
 
@@ -23,7 +24,7 @@ def image_embedder(tower: Tower) -> Embed:
     """
     clip = load_tower(tower)
     visual = clip.visual
-    side: int = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
+    side = image_side(visual)
     reader = ClipReader(visual, torch.empty(0, 0), image_mean_std(tower.name))
 
     def embed(image: Image.Image) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cocoer import ideas
 from cocoer.config import Config
 from cocoer.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD
+from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, image_side
 from cocoer.names import LEVELS
 
 _CANNOT_FOLD = "only the layout 'repeat' can be folded, this branch has {!r}"
@@ -83,11 +83,10 @@ class ClipReader(nn.Module):
     def embeddings(self, *crops: Tensor) -> Tensor:
         """Unit-norm CLIP embeddings [B, V, e] of V crops [B, 3, S, S] (ImageNet mean and std); no gradient."""
         images = torch.cat(crops) * self._scale + self._shift
-        side: Any = self.tower.image_size
-        side = side if isinstance(side, int) else side[0]
+        side = image_side(self.tower)
         if images.shape[-1] != side:
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
-        single = F.normalize(self.tower(images).float(), dim=-1)  # [V * B, e]
+        single = F.normalize(self.tower(images).float(), dim=1)  # [V * B, e]
         return single.unflatten(0, (len(crops), -1)).transpose(0, 1)  # not chunk: ONNX cannot cut a free number of rows
 
     def readings(self, embeddings: Tensor) -> Tensor:
@@ -189,7 +188,7 @@ class VocabularyBranch(ClipReader):
         """What FFN1's first Linear looks at, [B, e] -> [B, e] or [B, k*e]: of equal copies it wants one."""
         if self.layout == "repeat":
             return aligned
-        size = self.text_embeddings.shape[-1]
+        size = self.text_embeddings.shape[1]
         return (aligned[:, None, :] * (size**0.5 * self.text_embeddings)).flatten(1)
 
     def from_embedding(self, embedding: Tensor) -> VocabularyOutput:
@@ -206,7 +205,7 @@ class VocabularyBranch(ClipReader):
 
 def together(embeddings: Tensor) -> Tensor:
     """One unit-norm embedding [B, e] of several [B, V, e]: their sum, brought to unit norm; of one, itself."""
-    return embeddings[:, 0] if embeddings.shape[1] == 1 else F.normalize(embeddings.sum(1), dim=-1)
+    return embeddings[:, 0] if embeddings.shape[1] == 1 else F.normalize(embeddings.sum(1), dim=1)
 
 
 def fold_copies(weight: Tensor, copies: int) -> Tensor:
@@ -251,4 +250,4 @@ def pseudo_label(logits: Tensor, multi_label: bool, threshold: float) -> Tensor:
     logits = logits.detach()
     if multi_label:
         return (logits.sigmoid() > threshold).to(logits.dtype)
-    return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    return F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)

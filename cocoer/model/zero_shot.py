@@ -30,6 +30,7 @@ from cocoer.model.clip_tower import (
     CLIP_MEAN,
     CLIP_STD,
     build_clip,
+    image_side,
     text_embeddings,
 )
 from cocoer.model.fold_batch_norms import fold_batch_norms
@@ -173,7 +174,7 @@ def load_model(
     clip = load_tower(tower)
     text = text_embeddings(clip, tower.name, config.classes, spec.prompt)
     mean_std = (IMAGENET_MEAN, IMAGENET_STD) if spec.normalisation == "imagenet" else image_mean_std(tower.name)
-    side: int = clip.visual.image_size if isinstance(clip.visual.image_size, int) else clip.visual.image_size[0]
+    side = image_side(clip.visual)
     config = replace(config, data=replace(config.data, image_size=side))
     threshold = config.inference.thresholds.vocabulary
 
@@ -220,7 +221,7 @@ def _config(stated: str) -> Config:
         vocabulary = replace(model.vocabulary, tower=tower.name, weights=tower.weights)
         competition = replace(model.competition, logit_scale=_own_scale(tower))
         model = replace(model, vocabulary=vocabulary, competition=competition)
-    over = min(1.0, LABEL_OVER / len(config.classes))
+    over = LABEL_OVER / len(config.classes)
     thresholds = replace(config.inference.thresholds, fused=over, levels=over, vocabulary=over)
     return replace(config, model=model, inference=replace(config.inference, thresholds=thresholds))
 
