@@ -209,7 +209,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 def _stored_folded(tensors: Mapping[str, Tensor]) -> bool:
     """Whether FFN1 was stored as `VocabularyBranch.fold` leaves it: its first Linear sees one copy of the embedding."""
     widen, alignment = (tensors.get(f"vocabulary.{part}.weight") for part in ("widen", "alignment"))
-    return widen is not None and alignment is not None and widen.shape[-1:] == alignment.shape[:1]
+    return widen is not None and alignment is not None and widen.shape[1:] == alignment.shape[:1]
 
 
 def compare_keys(model: nn.Module, tensors: Mapping[str, Tensor]) -> KeyReport:
@@ -253,7 +253,7 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str = "we
 def _check_texts(tensors: Mapping[str, Tensor], stored: str, prompt: str, where: str) -> None:
     """CheckpointError unless the weights hold the text embeddings of the prompt, which agreement reads against."""
     texts = tensors.get("vocabulary.text_embeddings")
-    if texts is None or not bool((texts != 0).any(-1).all()):
+    if texts is None or not bool((texts != 0).any(1).all()):
         raise CheckpointError(
             f"{where}: has no text embeddings of its classes, which agreement needs; use weights"
             " that were trained with a CLIP text tower, or model.competition.rule: paper"
