@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from release_files import FEW_THEIRS, few_published, few_tensors, small_config
+from release_files import (
+    FEW_THEIRS,
+    ROOT,
+    few_published,
+    few_tensors,
+    published_state,
+    small_config,
+    small_model,
+    write_clip,
+    write_release,
+)
 from torch import Tensor
 
 from cocoer.config import Config
 from cocoer.errors import CheckpointError
+from cocoer.model.checkpoint import read_metadata
 from cocoer.model.release import convert as c
 from cocoer.model.release.keys import CLASS_LAYER, OMEGA, key_fates
 
@@ -166,3 +178,20 @@ def test_weights_and_report_come_together_and_nothing_else_stays(
         assert told == "\n".join([str(fates), *notes, *fates.lines()]) + "\n"
         assert sorted(p.name for p in out.iterdir()) == ["conversion.txt", "model.safetensors"]
     assert [p.name for p in out.parent.iterdir()] == ["release"]
+
+
+def test_a_conversion_says_what_it_read_and_wrote_and_takes_a_release_config_alone(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # the small config names its tower by a path below it
+    paper = replace(config, model=replace(config.model, mode="paper"))
+    with pytest.raises(ValueError, match="mode: release, got 'paper'"):
+        c.convert_release(tmp_path / "none", tmp_path / "out", paper)
+    release = write_release(tmp_path / "GWT.pth", published_state(small_model(config)))
+    write_clip(tmp_path / "clip.pt", config, text=False)
+    said: list[str] = []
+    done = c.convert_release(release, tmp_path / "out", config, clip=tmp_path / "clip.pt", say=said.append)
+    assert said[-1] == f"every key by name: {tmp_path / 'out' / 'conversion.txt'}"
+    clip = hashlib.sha256((tmp_path / "clip.pt").read_bytes()).hexdigest()
+    last = f"iter 1500, cur_epoch 3; clip.pt (sha256 {clip})"
+    assert read_metadata(done.file)["note"].endswith(last) and last in (tmp_path / "out/conversion.txt").read_text()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
 from cocoer.data import array_file
 from cocoer.data.array_file import map_array, read_arrays
@@ -22,6 +23,7 @@ from cocoer.data.prepare import mat_file
 from cocoer.data.prepare.mat_file import check_mat_file
 from cocoer.description import SKIPPED
 from cocoer.errors import CheckpointError, ConfigError, IndexFileError
+from cocoer.model import tower_config
 from cocoer.model.tensor_file import read_container, read_tensor_file, write_tensors
 from cocoer.model.tower_config import checked_tower, read_tower
 
@@ -75,6 +77,15 @@ def test_a_towers_lists_and_shares_have_borders_too(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as told:
         checked_tower(many, "x.json")
     assert [f"more{i}" in str(told.value) for i in range(6)] == [True] * 4 + [False] * 2
+
+
+def test_what_a_tower_leaves_out_is_what_open_clip_takes_for_it() -> None:
+    for ours, theirs in ((tower_config._Vision, CLIPVisionCfg()), (tower_config._Text, CLIPTextCfg())):
+        for name, field in ours.model_fields.items():
+            assert field.default == getattr(theirs, name), name
+    assert checked_tower({"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}}, "x") == {
+        "embed_dim": 8, "vision_cfg": {}, "text_cfg": {},
+    }  # fmt: skip
 
 
 def test_an_index_lists_ten_faults_and_counts_the_rest(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from cocoer.model.vocabulary import (
     VocabularyBranch,
     fold_copies,
     pseudo_label,
+    together,
 )
 
 SIZE, CLASSES, FEATURES = 12, 5, 7
@@ -170,6 +171,23 @@ def test_an_image_of_the_towers_own_side_is_not_resized_and_of_sides_the_first_i
     wide, one = (torch.nn.Module() for _ in range(2))
     wide.image_size, one.image_size = (32, 64), 24  # type: ignore[assignment]
     assert image_side(wide) == 32 and image_side(one) == 24
+
+
+def test_one_embedding_stays_and_several_become_the_direction_of_their_sum() -> None:
+    given = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(together(given[:, :1]), given[:, 0])
+    for count in (2, 3):
+        for person in range(2):
+            total = sum(given[person, i] for i in range(count))
+            torch.testing.assert_close(together(given[:, :count])[person], total / total.norm())  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.parametrize(("view", "place"), [("context", 2), ("body", 1), ("levels", None)])
+def test_of_a_look_at_all_levels_the_branch_takes_its_own_view(view: str, place: int | None) -> None:
+    looked = F.normalize(torch.randn(2, 3, SIZE, generator=torch.Generator().manual_seed(1)), dim=-1)
+    made = VocabularyBranch(Tower(), torch.eye(CLASSES, SIZE), FEATURES, view=view, reads_levels=True)
+    own = made.own_view(looked)
+    assert torch.equal(own, together(looked) if place is None else looked[:, place])
 
 
 def test_pseudo_labels() -> None:

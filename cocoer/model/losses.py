@@ -102,7 +102,7 @@ def competition_weights(
 
 def _fixed_weights(rule: ClassWeightRule, targets: Tensor, counts: Tensor | None) -> Tensor:
     """Weights [k] of the rules that do not look at the labels."""
-    num_classes = targets.shape[-1]
+    num_classes = targets.shape[1]
     if rule == "mean":
         return targets.new_full((num_classes,), 1.0 / num_classes)
     if rule != "static":
