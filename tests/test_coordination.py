@@ -346,6 +346,10 @@ def test_wrong_heads_and_options_are_named() -> None:
     )
     with pytest.raises(ValueError, match=r"prediction_weight must be \[3, k, d\]; got \(7, 12\)"):
         HeadParameters(p[0], b, gamma, beta)
+    with pytest.raises(ValueError, match=r"prediction_weight must be \[3, k, d\]; got \(3, 12\)"):
+        HeadParameters(p[:, 0], b, gamma, beta)
+    with pytest.raises(ValueError, match=r"prediction_weight must be \[3, k, d\]; got \(2, 7, 12\)"):
+        HeadParameters(p[:2], b[:2], gamma[:2], beta[:2])  # all of two levels
     with pytest.raises(ValueError, match=r"prediction_bias must be \[3, 7\]; got \[3, 6\]"):
         HeadParameters(p, b[:, :6], gamma, beta)
     with pytest.raises(ValueError, match=r"norm_bias must be \[3, 12\]"):
