@@ -81,7 +81,30 @@ def slow_targets(
     return owner, ignored
 
 
-@pytest.mark.parametrize("side", [20.0, 22.0, 26.0, 40.0, 43.0, 60.0, 80.0, 99.0, 135.0, 136.0, 180.0])
+@pytest.mark.parametrize(
+    "side",
+    [
+        20.0,
+        22.0,
+        26.0,
+        40.0,
+        43.0,
+        60.0,
+        80.0,
+        99.0,
+        135.0,
+        136.0,
+        180.0,
+        22.5,
+        30.5,
+        48.5,
+        58.5,
+        72.5,
+        80.5,
+        100.5,
+        175.5,
+    ],
+)  # just above a limit
 @pytest.mark.parametrize("kind", KINDS)
 def test_targets_are_those_of_a_loop_over_the_points(kind: str, side: float) -> None:
     limits = {"face": (22, 30, 42, 58, 80), "person": (48, 72, 100, 135, 175)}[kind]
@@ -184,6 +207,7 @@ def test_the_network_has_the_layout_of_the_shipped_detectors() -> None:
     with torch.no_grad():
         fine, middle, coarse = features = backbone(x)
         assert [tuple(f.shape) for f in features] == [(2, 48, 8, 8), (2, 48, 4, 4), (2, 48, 2, 2)]
+        assert [f.shape[-1] for f in backbone(torch.zeros(1, 3, 96, 96))] == [96 // 8, 96 // 16, 96 // 32]
         below = middle - backbone.lateral[1](backbone.middle(backbone.fine(x)))
         torch.testing.assert_close(below, coarse.repeat_interleave(2, 2).repeat_interleave(2, 3))
         below = fine - backbone.lateral[0](backbone.fine(x))
