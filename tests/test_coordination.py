@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from small_worlds import FEATURE, World, world
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cocoer.model.competition import PaperCompetition, compete, exclusion_sequence
+from cocoer.model.competition import PaperCompetition, compete, exclusion_sequence, full_precision
 from cocoer.model.coordination import coordinate, inverse_norm, safe_norm, unit
 from cocoer.model.level_head import HeadParameters
 from cocoer.model.losses import competition_weights
@@ -334,6 +335,17 @@ def test_wrong_shapes_are_named(changes: dict[str, Tensor], message: str) -> Non
     arguments = {"features": w.features, "pseudo_label": w.label, "weights": None} | changes
     with pytest.raises(ValueError, match=message):
         compete(heads=w.heads, multi_label=True, **arguments)  # type: ignore[arg-type]
+
+
+def test_full_precision_switches_off_an_autocast_that_is_on_and_adds_nothing_else() -> None:
+    numbers = torch.ones(2, 2)
+    assert isinstance(full_precision(numbers), nullcontext) and isinstance(
+        full_precision(numbers.to("meta")), nullcontext
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (numbers @ numbers).dtype == torch.bfloat16
+        with full_precision(numbers):
+            assert (numbers @ numbers).dtype == torch.float32
 
 
 def test_wrong_heads_and_options_are_named() -> None:
