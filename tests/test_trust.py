@@ -125,6 +125,18 @@ def test_what_cannot_be_compared_is_in_tables_of_its_own() -> None:
     assert "2 classes" in tables[0].caption and tables[3].caption.startswith("Another.")
 
 
+def test_a_paired_difference_stands_below_its_result() -> None:
+    result = made_up()
+    plain = trust.protocol_grid(result)
+    result["numbers"]["against"] = {
+        "file": "other/scores.npz",
+        "difference": {"value": -0.02, "low": -0.03, "high": 0.01},
+    }
+    paired = trust.protocol_grid(result)
+    assert paired[2] == ("minus other/scores.npz", "-2.00 [-3.00, 1.00], paired over the same persons")
+    assert paired[:2] + paired[3:] == plain
+
+
 def test_a_long_table_is_folded_below_its_figure_and_heads_stand_over_numbers() -> None:
     grid = (("damage", "where", "mAP"), *((f"blur {i}", "image", "1.00") for i in range(31)))
     table = ResultTable("long", "Long", "", (), grid=grid)

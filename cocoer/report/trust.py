@@ -112,6 +112,8 @@ def protocol_grid(result: Result) -> Grid:
         ("versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())),
         ("command", result["command"]),
     ]  # fmt: skip
+    if paired := numbers.get("against"):
+        lines.insert(1, (f"minus {paired['file']}", f"{spread(paired['difference'])}, paired over the same persons"))
     return (("what", "value"), *lines)
 
 
