@@ -103,3 +103,12 @@ def test_agreement_reads_against_the_texts_of_its_prompt(texts: Tensor | None, p
 def test_a_towers_own_file_goes_into_the_weights_that_use_it(changes: list[str], kept: bool) -> None:
     config = load_config(ROOT / "configs/demo_emotic.yaml", changes)
     assert (c._tower_config(config) is not None) == kept
+
+
+def test_a_folder_stands_for_the_weights_in_it_and_thresholds_are_those_that_were_stored(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    assert c.find_weights(tmp_path) == c.find_weights(tmp_path / "model.safetensors") == tmp_path / "model.safetensors"
+    stored = {"split": "val", "classes": {"Peace": 0.3}}
+    config: Any = None
+    for metadata, wanted in (({"thresholds": stored}, stored), ({"thresholds": None}, {}), ({}, {})):
+        assert c.Loaded(config, config, metadata, tmp_path).thresholds == wanted
