@@ -51,6 +51,9 @@ def test_a_map_of_another_size_is_named() -> None:
         ValueError, match=r"feature map: wanted 7x7 cells, got 8x8; the crops have another size than data.image_size"
     ):
         module(torch.zeros(1, 3, 8, 8))
+    for height, width in ((7, 8), (8, 7)):
+        with pytest.raises(ValueError, match=f"wanted 7x7 cells, got {height}x{width};"):
+            module(torch.zeros(1, 3, height, width))
 
 
 def levels(seed: int = 0, count: int = 4) -> list[Tensor]:
@@ -103,6 +106,27 @@ def test_attention_maps_are_shares(published: bool) -> None:
         assert each.shape == (2, 2, 4, 4)
         torch.testing.assert_close(each.sum(-1), torch.ones(2, 2, 4))
         assert (each > 0).all()
+
+
+def test_maps_are_those_of_the_first_block() -> None:
+    for module in (
+        PaperCrossLevel(blocks(2), 4, 8),
+        ReleaseCrossLevel(blocks(2, True), RegionPositions(2, 8, 32.0), 8),
+    ):
+        before = module.attention_maps(levels(), *BOXES)
+        with torch.no_grad():
+            for level in module.blocks.values():
+                for weight in level[1].parameters():  # type: ignore[index]
+                    weight.zero_()
+        for found, wanted in zip(module.attention_maps(levels(), *BOXES), before, strict=True):
+            assert torch.equal(found, wanted)
+
+
+def test_positions_start_small_beside_normed_tokens() -> None:
+    torch.manual_seed(0)
+    for module in (NoCrossLevel(200, 60), PaperCrossLevel(blocks(), 200, 60)):
+        assert module.position.std().item() == pytest.approx(0.02, rel=0.03)  # as a ViT's
+        assert module.position.mean().abs() < 0.001
 
 
 def test_maps_are_of_the_tokens_with_their_positions_added() -> None:

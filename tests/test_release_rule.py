@@ -13,7 +13,12 @@ from torch import Tensor
 
 from cocoer.model.level_head import HeadParameters
 from cocoer.model.losses import competition_weights
-from cocoer.model.release.coordination import ReleaseCompetition, release_compete, release_coordinate
+from cocoer.model.release.coordination import (
+    ReleaseCompetition,
+    _mean_class_bias_direction,
+    release_compete,
+    release_coordinate,
+)
 
 
 def run(w: World, *, multi_label: bool = True, step: float = 1.0) -> tuple[ReleaseCompetition, Tensor]:
@@ -144,3 +149,10 @@ def test_bf16_autocast_changes_nothing_inside() -> None:
         cast = release_compete(features, heads, label, multi_label=True)
     assert torch.equal(plain.distance, cast.distance)
     assert torch.equal(plain.weights, cast.weights)
+
+
+def test_of_each_class_the_biases_direction_is_the_sign_against_its_error() -> None:
+    """Three classes, by hand. Round one weighs head and body: errors 1, 1 and -2, signs -, -, +; round two the context: all -."""
+    rounds = torch.tensor([[[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]])
+    errors = torch.tensor([[[1.0, 2.0, -2.0], [1.0, 0.0, -2.0], [3.0, 4.0, 5.0]]])
+    torch.testing.assert_close(_mean_class_bias_direction(rounds, errors), torch.tensor([-1 / 3 - 1]))

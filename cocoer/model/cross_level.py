@@ -43,9 +43,9 @@ class PatchTokens(nn.Module):
 
         Raises ValueError for a map of another side than the one the model was built for.
         """
-        if features.shape[-1] != self.grid or features.shape[-2] != self.grid:
+        if features.shape[2] != self.grid or features.shape[3] != self.grid:
             raise ValueError(
-                f"feature map: wanted {self.grid}x{self.grid} cells, got {features.shape[-2]}x{features.shape[-1]}; "
+                f"feature map: wanted {self.grid}x{self.grid} cells, got {features.shape[2]}x{features.shape[3]}; "
                 f"the crops have another size than data.image_size says"
             )
         if self.patch == 1:

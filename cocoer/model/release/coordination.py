@@ -68,7 +68,7 @@ def release_compete(
         bias_rounds = both_rounds(bias_gram, losses, exclusion)
         direction = _mean_class_direction(rounds, errors, features, feature_gram)  # [B, d]
         bias_direction = _mean_class_bias_direction(bias_rounds, errors)  # [B]
-        distance = direction.norm(dim=-1) + bias_direction.abs()
+        distance = direction.norm(dim=1) + bias_direction.abs()
     return ReleaseCompetition(
         features, errors, losses, rounds, bias_rounds, exclusion, direction, bias_direction, distance
     )
@@ -108,13 +108,13 @@ def _mean_class_direction(rounds: Tensor, errors: Tensor, features: Tensor, feat
     Every D_j is a combination of three features, so its norm needs only their Gram matrix.
     """
     parts = rounds.unsqueeze(-1) * errors.unsqueeze(1)  # lambda_m err_mj, [B, 2, L, k]
-    sq_norm = (parts * (feature_gram.unsqueeze(1) @ parts)).sum(-2)  # |D_j|^2, [B, 2, k]
+    sq_norm = (parts * (feature_gram.unsqueeze(1) @ parts)).sum(2)  # |D_j|^2, [B, 2, k]
     norm = sq_norm.clamp_min(0.0).sqrt().clamp_min(_NORM_FLOOR)
-    share = (parts / norm.unsqueeze(-2)).mean(-1).sum(1)  # [B, L]
+    share = (parts / norm.unsqueeze(2)).mean(3).sum(1)  # [B, L]
     return -(share.unsqueeze(1) @ features).squeeze(1)
 
 
 def _mean_class_bias_direction(rounds: Tensor, errors: Tensor) -> Tensor:
     """The same for the biases: a class has one bias, so normalising leaves its sign: [B]."""
     direction = -(rounds @ errors)  # [B, 2, k]
-    return (direction / direction.abs().clamp_min(_NORM_FLOOR)).mean(-1).sum(-1)
+    return (direction / direction.abs().clamp_min(_NORM_FLOOR)).mean(2).sum(1)
