@@ -235,6 +235,18 @@ def test_the_command_marks_any_index_and_drops_from_train(tmp_path: Path, capsys
     assert len(read_index(tmp_path / "clean", "test")) == 2
 
 
+def test_an_index_in_one_file_is_the_same_index(tmp_path: Path) -> None:
+    make_tree(tmp_path, {"train": [0, 1], "test": [4, 0]})
+    whole = tmp_path / "whole.jsonl"
+    whole.write_text("".join((tmp_path / f"index/{split}.jsonl").read_text() for split in ("train", "test")))
+    (tmp_path / "index/sidecar.json").write_text('{"skipped": [], "options": "none"}')  # of no index that we know
+    for index, out in ((tmp_path / "index", "a"), (whole, "b")):
+        given = ["--root", str(tmp_path), "--index", str(index), "--output", str(tmp_path / out), "--clip", "none"]
+        assert load_program("prepare_near").main(given) == 0
+    for split in ("train", "test"):
+        assert read_index(tmp_path / "a", split) == read_index(tmp_path / "b", split)
+
+
 def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_tree(tmp_path, {"train": [0], "test": [1]})
     near, index = load_program("prepare_near").main, str(tmp_path / "index")
@@ -246,7 +258,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path, capsys: pytest.CaptureF
     )
     (tmp_path / "index/test.jsonl").unlink()
     assert near([*given, "--root", str(tmp_path)]) == 2
-    assert "wanted train.jsonl and val.jsonl or test.jsonl, to compare them, got train" in capsys.readouterr().err
+    assert "wanted persons of train and of val or test, to compare them, got train;" in capsys.readouterr().err
     for wrong, words in (
         (["--output", index], "wanted another folder than --index"),
         (["--near", "40"], "wanted 0..31 bits, got 40"),

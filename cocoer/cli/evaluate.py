@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
             print(text)
             write_evaluation(Path(args.output), text, numbers, result, loaded, args.jsonl)
             command = shlex.join(["cocoer", "evaluate", *(sys.argv[2:] if argv is None else argv)])
-            name = args.name or loaded.path.stem
+            name = (args.name or "").strip() or loaded.path.stem
             write_result(Path(args.output), result_of(numbers, loaded, persons, name, command, args.resamples))
     return 0
 

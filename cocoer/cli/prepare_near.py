@@ -28,7 +28,9 @@ from cocoer.names import SPLITS
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("prepare near", __doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of the images")
-    parser.add_argument("--index", type=Path, required=True, help="folder of the index, with train.jsonl and more")
+    parser.add_argument(
+        "--index", type=Path, required=True, help="folder of the index, or one .jsonl file with its splits"
+    )
     parser.add_argument("--output", type=Path, required=True, help="another folder, for the marked index")
     parser.add_argument(
         "--near",
@@ -61,21 +63,22 @@ def main(argv: list[str] | None = None) -> int:
 
 def _mark(args: argparse.Namespace) -> int:
     """Read, compare, write, tell; returns the exit code."""
-    files = {split: split_path(args.index, split) for split in SPLITS}
-    there = {split: file for split, file in files.items() if file.is_file()}
+    files = dict.fromkeys(split_path(args.index, split) for split in SPLITS)  # one, where --index is a file
+    records = [record for file in files if file.is_file() for record in read_records(file)]
+    there = [split for split in SPLITS if any(record.split == split for record in records)]
     if "train" not in there or len(there) < 2:
         raise IndexFileError(
-            f"{args.index}: wanted train.jsonl and val.jsonl or test.jsonl, to compare them, got {', '.join(there) or 'none'};"
-            " give the folder of an index with these splits"
+            f"{args.index}: wanted persons of train and of val or test, to compare them, got {', '.join(there) or 'none'};"
+            " give an index with these splits"
         )
-    records = [record for file in there.values() for record in read_records(file)]
     marked, leaks = mark_near(
         records, args.root, NearSearch(args.near, clip_look(args.clip, args.cosine), bool(args.drop))
     )
-    options = {"near": args.near, "drop_near": bool(args.drop)}
-    said = sidecar_of(args.index)
+    said = sidecar_of(args.index if args.index.is_dir() else args.index.parent)
+    before = said.get("options")
+    options = (before if isinstance(before, dict) else {}) | {"near": args.near, "drop_near": bool(args.drop)}
     sidecar = {
-        "skipped": [], **said, "cocoer": cocoer.__version__, "options": {**said.get("options", {}), **options},
+        "skipped": [], **said, "cocoer": cocoer.__version__, "options": options,
         "near_duplicates": leaks.report, "data_root": str(args.root),
     }  # fmt: skip
     written = write_index(args.output, marked, sidecar)
