@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cocoer.model.competition import PaperCompetition, compete, exclusion_sequence, full_precision
-from cocoer.model.coordination import coordinate, inverse_norm, safe_norm, unit
+from cocoer.model.coordination import coordinate, coordinated_logits, inverse_norm, safe_norm, unit
 from cocoer.model.level_head import HeadParameters
 from cocoer.model.losses import competition_weights
 from cocoer.model.simplex_qp import require_finite
@@ -132,6 +132,8 @@ def test_norms_at_zero() -> None:
     value = torch.tensor([0.0, 1e-320, 4.0, torch.nan], dtype=torch.float64, requires_grad=True)
     assert safe_norm(value)[[0, 2]].tolist() == [0, 2]
     assert inverse_norm(value)[:3].tolist() == [0, 0, 0.5]
+    least = torch.finfo(torch.float64).tiny  # 2^-1022, the least normal number
+    assert inverse_norm(torch.tensor(least, dtype=torch.float64)).item() == 2.0**511
     assert torch.isnan(safe_norm(value)[3])
     assert torch.isnan(inverse_norm(value)[3])
     for function in (safe_norm, inverse_norm):
@@ -141,6 +143,31 @@ def test_norms_at_zero() -> None:
     (slope,) = torch.autograd.grad(unit(zero).sum(), zero)
     assert (unit(zero) == 0).all()
     assert (slope == 0).all()
+
+
+@pytest.mark.parametrize("biases", [False, True])
+@pytest.mark.parametrize(("step_rule", "step"), [("relative", 0.1), ("raw", 0.5)])
+@pytest.mark.parametrize("update", ["one", "two", "none"])
+def test_what_levels_say_afterwards_is_what_their_moved_prediction_layers_say(
+    update: Any, step_rule: Any, step: float, biases: bool
+) -> None:
+    """Theta + s delta of each person and level, written out; the survivor of update two keeps its layer."""
+    w = world()
+    competition, refined = run(w, biases=biases, update=update, step_rule=step_rule, step=step)
+    found = coordinated_logits(refined, w.heads, competition, update, step_rule, step)
+    if (update, step_rule) == ("one", "relative"):
+        assert torch.equal(run(w, biases=biases)[1], refined)  # what nothing said means
+    delta = delta_of(competition)
+    for person in range(len(w.label)):
+        for level in range(3):
+            theta, bias = w.heads.prediction_weight[level], w.heads.prediction_bias[level]
+            z = refined[person, level]
+            if biases:
+                theta, bias, z = torch.cat([theta, bias[:, None]], 1), bias * 0, torch.cat([z, z.new_ones(1)])
+            stays = update == "none" or (update == "two" and level == competition.exclusion[person, -1])
+            scale = step if step_rule == "raw" else step * theta.norm() / delta[person].norm()
+            moved = theta if stays else theta + scale * delta[person]
+            torch.testing.assert_close(found[person, level], moved @ z + bias)
 
 
 # ---- gradients ------------------------------------------------------------------------------------------------------

@@ -119,8 +119,8 @@ def prediction_step(heads: HeadParameters, competition: PaperCompetition, step_r
         return torch.full_like(competition.losses, step)
     theta_sq_norm = heads.prediction_weight.square().sum((-1, -2))  # [L]
     if competition.biases:
-        theta_sq_norm = theta_sq_norm + heads.prediction_bias.square().sum(-1)
-    return step * safe_norm(theta_sq_norm) * inverse_norm(competition.delta_sq_norm).unsqueeze(-1)
+        theta_sq_norm = theta_sq_norm + heads.prediction_bias.square().sum(1)
+    return step * safe_norm(theta_sq_norm) * inverse_norm(competition.delta_sq_norm).unsqueeze(1)
 
 
 def safe_norm(sq_norm: Tensor) -> Tensor:
