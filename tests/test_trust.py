@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from programs import load_program
 from training_world import make_world, read, train
 
 from cocoer.config import change_config
+from cocoer.data.index import write_index
 from cocoer.data.loaders import build_dataset
 from cocoer.errors import TableError
 from cocoer.evaluation.protocol import settings_id
@@ -63,6 +65,18 @@ def test_a_result_holds_what_repeats_it(world: Path, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000
     with Image.open(tmp_path / "calibration.png") as image:
         assert image.width > 500
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_result_of_drawn_images_says_so_where_only_the_sidecar_knows(
+    world: Path, tmp_path: Path, drawn: bool
+) -> None:
+    """As in an index that `prepare emotic` makes of a drawn tree, whose lines do not say it."""
+    people = build_dataset(read(world).data, "test").records
+    plain = [replace(r, extra={k: v for k, v in r.extra.items() if k != "synthetic"}) for r in people]
+    write_index(tmp_path / "index", plain, {"skipped": [], "synthetic": drawn})
+    assert evaluate(world, tmp_path / "out", "--index", str(tmp_path / "index"))["synthetic"] is drawn
+    assert ("SYNTHETIC" in (tmp_path / "out/evaluation.html").read_text()) is drawn
 
 
 def test_settings_are_the_same_for_seeds_and_places_and_another_for_another_model(world: Path) -> None:
