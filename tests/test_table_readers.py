@@ -394,6 +394,13 @@ def test_bolds_clip_is_its_middle_frame_and_its_body_the_joints_that_are_sure(tm
     (row,) = bold(tmp_path, clip(), joints=joints)
     assert row == Row("val.csv row 1", "frames/clip/00003.png", ("Peace",), row.body, None, "val", "clip")
     assert row.body == pytest.approx((8, 18, 32, 42))  # a tenth of 20 pixels more on each side
+    for video, film in (("film/clip.avi", "film"), ("a/film/clip.avi", "film")):  # the folder that the clip lies in
+        image = tmp_path / "frames" / video.removesuffix(".avi") / "00003.png"
+        image.parent.mkdir(parents=True)
+        image.touch()
+        (tmp_path / "joints" / video).parent.mkdir(parents=True)
+        (other,) = bold(tmp_path, clip(video=video), joints=joints, video=video)
+        assert (other.image, other.group) == (image.relative_to(tmp_path).as_posix(), film)
     frame = cv2.imread(str(tmp_path / row.image))
     assert frame.shape == (48, 64, 3) and abs(float(frame.mean()) - 120) < 4
     (tmp_path / row.image).unlink()
