@@ -42,7 +42,9 @@ class ClassMap:
         """Probabilities [n] -> calibrated ones [n]."""
         p = np.asarray(probabilities, dtype=np.float64)
         if self.kind == "platt":
-            return np.asarray(1.0 / (1.0 + np.exp(-(self.slope * logit(p) + self.shift))), dtype=np.float64)
+            return np.asarray(
+                1.0 / (1.0 + np.exp(-np.clip(self.slope * logit(p) + self.shift, -700.0, 700.0))), dtype=np.float64
+            )
         if self.kind == "isotonic":
             return np.asarray(np.interp(p, self.at, self.value), dtype=np.float64)
         return p

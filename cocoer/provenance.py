@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "safetensors")
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "safetensors")
 
 
 @lru_cache

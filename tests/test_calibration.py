@@ -17,6 +17,7 @@ from training_world import make_world, train
 
 from cocoer.calibration import Calibration, ClassMap, calibration_of, logit
 from cocoer.data.batch import PersonRecord
+from cocoer.data.index import write_index
 from cocoer.datasets import EMOTIC_CLASSES
 from cocoer.errors import CheckpointError, ConfigError, ScoreError
 from cocoer.evaluation import calibration as c
@@ -175,6 +176,28 @@ def test_never_on_test_and_never_on_nothing() -> None:
         c.fit_calibration(np.ones((0, 1)), np.ones((0, 1)), [], ["x"], multi_label=True, split="val")
 
 
+def test_images_that_test_has_too_are_found_by_path_and_by_bytes(tmp_path: Path) -> None:
+    for name, content in (("a", b"one"), ("b", b"two"), ("c", b"three"), ("d", b"two"), ("e", b"six")):
+        (tmp_path / f"{name}.jpg").write_bytes(content)
+    index = tmp_path / "index"
+    write_index(index, [person_of("a.jpg", "test"), person_of("d.jpg", "test"), person_of("gone.jpg", "test")], {})
+    mine = ["a.jpg", "b.jpg", "c.jpg", "e.jpg", "gone.jpg"]
+    assert c.images_of_test(mine, tmp_path, index) == {"a.jpg", "b.jpg", "gone.jpg"}
+    assert c.images_of_test(["c.jpg", "e.jpg"], tmp_path, index) == set()
+    assert c.images_of_test(mine, tmp_path, tmp_path / "no index") == set()
+
+
+def person_of(image: str, split: str) -> PersonRecord:
+    return PersonRecord(
+        image, 8, 8, 0, (1.0, 1.0, 7.0, 7.0), (2.0, 2.0, 4.0, 4.0), "annotated", ("Peace",), None, split
+    )
+
+
+def test_a_steep_line_ends_at_0_and_1_without_a_warning() -> None:
+    steep = ClassMap("platt", slope=1e6, shift=0.0)
+    np.testing.assert_array_equal(steep(np.array([0.0, 0.4, 0.5, 0.6, 1.0])).round(9), [0, 0, 0.5, 1, 1])
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -311,6 +334,19 @@ def test_the_command_writes_a_copy_and_evaluate_tells_both(tmp_path: Path, capsy
     assert json.loads((out / "evaluation.json").read_text())["calibration"]["fitted_on"] == "val"
     with pytest.raises(SystemExit):
         load_program("calibrate").main(["--checkpoint", str(weights), "--output", str(copy), "--split", "test"])
+    index = tmp_path / "renamed"
+    index.mkdir()
+    test = (tmp_path / "index/test.jsonl").read_text()
+    (index / "test.jsonl").write_text(test)
+    (index / "val.jsonl").write_text(test.replace('"split": "test"', '"split": "val"'))
+    fit = ["--checkpoint", str(weights), "--output", str(tmp_path / "no.safetensors"), "--index", str(index), *places]
+    assert load_program("calibrate").main(fit) == 1 and not (tmp_path / "no.safetensors").exists()
+    assert "is in the test split, too" in capsys.readouterr().err
+    with (index / "val.jsonl").open("a") as file:
+        file.write((tmp_path / "index/val.jsonl").read_text())
+    assert load_program("calibrate").main(fit) == 0
+    assert f"left out {len(test.splitlines())} persons whose image is in test" in capsys.readouterr().out
+    assert read_metadata(tmp_path / "no.safetensors")["calibration"]["persons"] == stored["persons"]
 
 
 def test_an_empty_split_is_said_and_nothing_is_fitted() -> None:

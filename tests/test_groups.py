@@ -16,7 +16,7 @@ from cocoer.evaluation import groups as g
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
 from cocoer.names import HEAD_SOURCES
-from cocoer.report.evaluation import few_persons, group_grid
+from cocoer.report.evaluation import few_persons, group_grid, group_text
 
 RNG = np.random.default_rng(5)
 
@@ -246,6 +246,13 @@ def test_nothing_is_said_below_the_least_count_and_something_at_it() -> None:
     found = g.group_numbers(some, names, resamples=20)
     assert set(found["groups"]) == {"a"} and found["too_few"] == {"b": 29} and found["least_persons"] == 30
     assert "differences" not in found and found["groups"]["a"]["images"] == 30
+
+
+def test_a_crowd_in_nine_images_is_no_group_and_in_ten_it_is() -> None:
+    some = facts(190, per_image=10)
+    found = g.group_numbers(some, ["ten"] * 100 + ["nine"] * 90, resamples=20)
+    assert set(found["groups"]) == {"ten"} and found["too_few"] == {"nine": 90} and found["least_images"] == 10
+    assert "fewer than 30 persons or 10 images, nothing is said: nine (90)" in group_text("crowd", found)
 
 
 def test_a_data_set_of_three_persons_has_no_groups_and_says_so() -> None:

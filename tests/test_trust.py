@@ -56,7 +56,7 @@ def test_a_result_holds_what_repeats_it(world: Path, tmp_path: Path) -> None:
     assert result["metric"] == "mAP" and "non-interpolated" in result["definition"]
     assert result["interval"] == {"level": 0.95, "kind": "bootstrap", "resamples": 20, "seed": 0}
     assert result["command"].startswith("cocoer evaluate --checkpoint") and "--groups head_source" in result["command"]
-    assert {"python", "torch", "cocoer"} <= set(result["versions"]) and result["revision"]
+    assert {"python", "torch", "scikit-learn", "cocoer"} <= set(result["versions"]) and result["revision"]
     assert result["numbers"] == json.loads((tmp_path / "evaluation.json").read_text())
     assert set(result["numbers"]["calibration"]) == {"before"} and "head_source" in result["numbers"]["groups"]
     page = (tmp_path / "evaluation.html").read_text()
@@ -221,6 +221,12 @@ def test_the_command_makes_one_page_of_several_results(
     with pytest.raises(SystemExit, match="2"):
         load_program("tables").main([])
     assert "--dataset, or --from" in capsys.readouterr().err
+
+
+def test_a_calibration_measured_where_it_was_fitted_says_so() -> None:
+    found = {"fitted_on": "val", "fitted_persons": 7}
+    assert "so this shows nothing" in trust.calibration_caption(found, "val")
+    assert trust.calibration_caption(found, "test") == "Fitted on 7 persons of val. Percent; intervals over images."
 
 
 def test_figures_show_the_numbers() -> None:

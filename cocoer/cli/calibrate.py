@@ -5,7 +5,8 @@
     cocoer predict --checkpoint outputs/emotic/calibrated.safetensors --set inference.calibrated=true --input IMAGE
 
 Per class nothing, Platt's line or isotonic regression is chosen by log-loss in folds over images; for one label a person it is
-a temperature. Never fitted on test. Exit code 0: done. 1: weights or data cannot be used. 2: usage.
+a temperature. Never fitted on test: persons whose image is in the index's test split, too, are left out.
+Exit code 0: done. 1: weights or data cannot be used. 2: usage.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from cocoer.cli.faults import reports
 from cocoer.cli.options import add_options, command_parser, data_changes
+from cocoer.errors import ScoreError
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,7 +49,7 @@ def calibrate(args: argparse.Namespace) -> str:
     """Evaluate the split, fit, write; returns what to print."""
     from cocoer.config import change_config
     from cocoer.data.loaders import build_dataset, build_loader
-    from cocoer.evaluation.calibration import fit_calibration
+    from cocoer.evaluation.calibration import fit_calibration, images_of_test
     from cocoer.evaluation.evaluate import evaluate
     from cocoer.model.checkpoint import add_to_description, load_weights
     from cocoer.runtime import start_runtime
@@ -62,10 +64,19 @@ def calibrate(args: argparse.Namespace) -> str:
         result = evaluate(
             loaded.model, loader, multi_label=config.multi_label, order=keys, runtime=runtime, progress=True
         )
+    images = [record.image for record in people.records]
+    tested = images_of_test(images, people.root, config.data.index, people.allow_outside)
+    kept = [i for i, image in enumerate(images) if image not in tested]
+    left_out = len(images) - len(kept)
+    if not kept:
+        raise ScoreError(
+            f"calibration: every image of {args.split} ({len(images)} persons) is in the test split, too; what is fitted on test"
+            " cannot be tested: give an index whose splits have different images"
+        )
     found = fit_calibration(
-        result.probabilities["pred"],
-        result.targets,
-        [record.image for record in people.records],
+        result.probabilities["pred"][kept],
+        result.targets[kept],
+        [images[i] for i in kept],
         config.classes,
         multi_label=config.multi_label,
         split=args.split,
@@ -76,4 +87,8 @@ def calibrate(args: argparse.Namespace) -> str:
     else:
         kinds = Counter(by.kind for by in found.classes.values())
         what = ", ".join(f"{kind}: {count} classes" for kind, count in kinds.most_common())
-    return f"{args.output}: calibrated on {found.persons} persons of {found.split} ({what}); switch on: inference.calibrated=true"
+    note = f"; left out {left_out} persons whose image is in test, too" if left_out else ""
+    return (
+        f"{args.output}: calibrated on {found.persons} persons of {found.split} ({what}){note};"
+        " switch on: inference.calibrated=true"
+    )

@@ -8,7 +8,9 @@ split better does not win. For one label a person a temperature competes with no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from sklearn.model_selection import GroupKFold
 
 from cocoer.calibration import Calibration, ClassMap, logit
 from cocoer.data.batch import PersonRecord
+from cocoer.data.decode import image_path
+from cocoer.data.index import read_records, split_path
 from cocoer.errors import ScoreError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
@@ -31,6 +35,7 @@ from cocoer.evaluation.groups import (
     image_draws,
     weighted_calibration_error,
 )
+from cocoer.files import file_sha256
 
 Array = NDArray[np.float64]
 FOLDS = 5
@@ -131,6 +136,30 @@ def fit_calibration(
         return Calibration(split, len(truth), {}, fit_temperature(probabilities, truth))
     maps = {name: fit_class(probabilities[:, j], truth[:, j], images)[0] for j, name in enumerate(classes)}
     return Calibration(split, len(truth), maps)
+
+
+def images_of_test(images: Sequence[str], root: str | Path, index: str | Path, allow_outside: bool = False) -> set[str]:
+    """Those images that the index's test split has as well, by path or with the same bytes; none where it has no such split.
+
+    Files that are not there (a crop cache takes their place) are compared by path alone. Raises IndexFileError for a broken
+    test split.
+    """
+    path = split_path(index, "test")
+    test = {record.image for record in read_records(path) if record.split == "test"} if path.is_file() else set()
+    found = set(images) & test
+    lengths: dict[str, int] = {}
+    for image in {*images, *test}:
+        with suppress(OSError):
+            lengths[image] = image_path(root, image, allow_outside).stat().st_size
+
+    def look(image: str) -> tuple[int, str]:
+        return lengths[image], file_sha256(image_path(root, image, allow_outside))
+
+    of_test = {lengths[image] for image in test & lengths.keys()}
+    alike = [image for image in {*images} - found if lengths.get(image) in of_test]
+    of_alike = {lengths[image] for image in alike}
+    looks = {look(image) for image in test & lengths.keys() if lengths[image] in of_alike}
+    return found | {image for image in alike if look(image) in looks}
 
 
 def before_and_after(

@@ -27,6 +27,9 @@ Array = NDArray[np.float64]
 LEAST_PERSONS = 30
 """Smaller groups are not reported, because their intervals would be too wide."""
 
+LEAST_IMAGES = 10
+"""Groups of fewer images are not reported: images are what is drawn, and of a few of them an interval is too narrow."""
+
 MOST_GROUPS = 6
 """A column of numbers with more values than this is cut into three groups of equal size."""
 
@@ -201,12 +204,15 @@ def group_numbers(
     groups: each person's group, [n]. Draws are shared by all groups, so a difference is taken draw by draw; a difference of
     mAP is over the classes that have a positive person in both groups, for a mean over other classes is another number.
     Returns {"groups": name -> {persons, images, chance, classes, measure -> interval}, "reference": name, "differences": name ->
-    {classes, measure -> interval}, "too_few": name -> persons, "least_persons": count}. chance: mAP of the class frequencies, or
+    {classes, measure -> interval}, "too_few": name -> persons, "least_persons": count,
+    "least_images": count}. chance: mAP of the class frequencies, or
     the share of the largest class. classes: of mAP, those with a positive person in the group, or in both.
     """
     names = np.array(groups)
     sizes = {str(name): int(count) for name, count in zip(*np.unique(names, return_counts=True), strict=True)}
-    told = sorted((name for name, count in sizes.items() if count >= least), key=lambda name: (-sizes[name], name))
+    images = {name: len(set(facts.images[names == name].tolist())) for name in sizes}
+    large = [name for name, count in sizes.items() if count >= least and images[name] >= LEAST_IMAGES]
+    told = sorted(large, key=lambda name: (-sizes[name], name))
     draws = image_draws(facts.images, resamples, seed)
     masks = {name: (names == name).astype(np.float64) for name in told}
     found = {name: _numbers(facts, masks[name], draws) for name in told}
@@ -214,15 +220,16 @@ def group_numbers(
         "groups": {
             name: {
                 "persons": sizes[name],
-                "images": len(set(facts.images[names == name].tolist())),
+                "images": images[name],
                 "chance": chance(facts.targets[names == name], facts.multi_label),
             }
             | ({"classes": int((masks[name] @ facts.targets > 0).sum())} if facts.multi_label else {})
             | _intervals(found[name])
             for name in told
         },
-        "too_few": {name: count for name, count in sizes.items() if count < least},
+        "too_few": {name: count for name, count in sizes.items() if name not in told},
         "least_persons": least,
+        "least_images": LEAST_IMAGES,
     }
     if len(told) > 1:
         report["reference"] = told[0]

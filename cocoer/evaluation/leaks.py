@@ -17,7 +17,7 @@ from cocoer.data.prepare.leaks import NEAR_TRAIN, NEAR_TRAIN_BY, WAYS
 from cocoer.errors import ScoreError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
-from cocoer.evaluation.groups import LEAST_PERSONS, facts_of, image_draws, weighted_headline
+from cocoer.evaluation.groups import LEAST_IMAGES, LEAST_PERSONS, facts_of, image_draws, weighted_headline
 
 
 def with_and_without(
@@ -27,7 +27,8 @@ def with_and_without(
 
     Returns {"metric", "all": {persons, images, headline}, "without": way -> {left_out, left_out_images, persons, images,
     headline, difference}}; ways: `hash` and `clip`, where it found one, and `any`. difference: without minus all, where mAP is
-    over the classes that have a positive person in both. Fewer than `LEAST_PERSONS` persons left: counts only.
+    over the classes that have a positive person in both. Fewer than `LEAST_PERSONS` persons or `LEAST_IMAGES` images left:
+    counts only.
     Raises ScoreError for a split that is marked in part or not as `prepare near` does, and as `groups.facts_of` does.
     """
     if not any(NEAR_TRAIN in record.extra for record in records):
@@ -56,7 +57,7 @@ def with_and_without(
             "left_out": int(marked.sum()), "left_out_images": len(set(facts.images[marked].tolist())),
             "persons": int(rest.sum()), "images": len(set(facts.images[rest].tolist())),
         }  # fmt: skip
-        if row["persons"] >= LEAST_PERSONS:
+        if row["persons"] >= LEAST_PERSONS and row["images"] >= LEAST_IMAGES:
             kept = rest.astype(np.float64)
             row["headline"] = _interval(weighted_headline(facts, kept[None]), weighted_headline(facts, draws * kept))
             there = kept @ facts.targets > 0

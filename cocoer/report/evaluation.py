@@ -77,11 +77,14 @@ Grid = tuple[tuple[str, ...], ...]
 """Rows of texts, the first one being the header."""
 
 
+SAME_PERSONS = "; fitted on the split that it is measured on, so this shows nothing"
+
+
 def calibration_text(found: Mapping[str, Any], split: str) -> str:
     """Calibration error and log-loss, raw, and calibrated where the weights carry a calibration."""
     title = "calibration: the weights carry none (`cocoer calibrate` fits one on val)"
     if "fitted_on" in found:
-        note = "; fitted on the same persons, so this shows nothing" if found["fitted_on"] == split else ""
+        note = SAME_PERSONS if found["fitted_on"] == split else ""
         title = f"calibration, fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}"
     return f"{title}\n{grid_text(calibration_grid(found))}"
 
@@ -96,7 +99,7 @@ def group_text(column: str, found: Mapping[str, Any]) -> str:
     """One column's groups, largest first, and each one's difference to the largest."""
     lines = [grid_text(group_grid(column, found))] if found["groups"] else []
     if found["too_few"]:
-        lines.append(f"{column}, fewer than {found['least_persons']} persons, nothing is said: {few_persons(found)}")
+        lines.append(f"{column}, fewer than {least_words(found)}, nothing is said: {few_persons(found)}")
     lines.append(f"intervals over images; {GROUP_WORDS}")
     return "\n".join(lines)
 
@@ -116,6 +119,12 @@ def grid_text(grid: Grid) -> str:
 
 
 _FEW_SHOWN = 10
+
+
+def least_words(found: Mapping[str, Any]) -> str:
+    """The size below which nothing is said of a group; older results have no least number of images."""
+    images = f" or {found['least_images']} images" if "least_images" in found else ""
+    return f"{found['least_persons']} persons{images}"
 
 
 def few_persons(found: Mapping[str, Any]) -> str:

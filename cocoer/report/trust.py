@@ -14,11 +14,13 @@ from cocoer.outputs import ResultTable
 from cocoer.report.evaluation import (
     ANY_LEVEL,
     GROUP_WORDS,
+    SAME_PERSONS,
     Grid,
     calibration_grid,
     damaged_level_grid,
     few_persons,
     group_grid,
+    least_words,
     near_caption,
     near_grid,
     robustness_grid,
@@ -43,7 +45,7 @@ def trust_tables(result: Result, key: str = "") -> tuple[list[ResultTable], dict
         title, caption = f"{name}: by {column}", group_caption(found)
         tables.append(_table(f"{key}groups-{column}", title, caption, group_grid(column, found)))
     if found := numbers.get("calibration"):
-        title, caption = f"{name}: calibration", calibration_caption(found)
+        title, caption = f"{name}: calibration", calibration_caption(found, numbers["split"])
         tables.append(_table(f"{key}calibration", title, caption, calibration_grid(found)))
         figures[f"{key}calibration"] = with_note(reliability_figure(found), note, above=True)
     if found := numbers.get("near_duplicates"):
@@ -121,15 +123,17 @@ def group_caption(found: Mapping[str, Any]) -> str:
     """The meaning of one column's numbers, and the groups that are too small to report."""
     text = f"Percent; intervals over images. {GROUP_WORDS[0].upper()}{GROUP_WORDS[1:]}."
     if found["too_few"]:
-        text += f" Fewer than {found['least_persons']} persons, so nothing is said: {few_persons(found)}."
+        text += f" Fewer than {least_words(found)}, so nothing is said: {few_persons(found)}."
     return text
 
 
-def calibration_caption(found: Mapping[str, Any]) -> str:
+def calibration_caption(found: Mapping[str, Any], split: str) -> str:
     """The origin of the calibration."""
     if "fitted_on" not in found:
         return "The weights carry no calibration; `cocoer calibrate` fits one on val. Percent; intervals over images."
-    return f"Fitted on {found['fitted_persons']} persons of {found['fitted_on']}. Percent; intervals over images."
+    note = SAME_PERSONS if found["fitted_on"] == split else ""
+    fitted = f"Fitted on {found['fitted_persons']} persons of {found['fitted_on']}{note}"
+    return f"{fitted}. Percent; intervals over images."
 
 
 def reliability_figure(found: Mapping[str, Any]) -> Figure:
