@@ -122,6 +122,17 @@ def test_maps_are_those_of_the_first_block() -> None:
             assert torch.equal(found, wanted)
 
 
+def test_a_box_of_one_cell_reads_between_the_first_two_columns_and_rows() -> None:
+    """Its points are at a quarter and three quarters of the way: 12.5 and 17.5 between 10 and 20, 1.5 and 2.5 between 1 and 3."""
+    positions = RegionPositions(2, 2)  # a cell has 32 pixels
+    with torch.no_grad():
+        positions.column.copy_(torch.tensor([[10.0], [20.0]]))
+        positions.row.copy_(torch.tensor([[1.0], [3.0]]))
+    found = positions.region(torch.tensor([[0.0, 0.0, 32.9, 32.9]]))  # whole pixels count
+    assert found.tolist() == [[[12.5, 1.5], [17.5, 1.5], [12.5, 2.5], [17.5, 2.5]]]
+    assert positions.context().tolist() == [[[10.0, 1.0], [20.0, 1.0], [10.0, 3.0], [20.0, 3.0]]]
+
+
 def test_positions_start_small_beside_normed_tokens() -> None:
     torch.manual_seed(0)
     for module in (NoCrossLevel(200, 60), PaperCrossLevel(blocks(), 200, 60)):

@@ -5,6 +5,7 @@ Letters: B persons, L=3 levels in `names.LEVELS` order, g map side, N tokens, c 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
@@ -35,7 +36,7 @@ class PatchTokens(nn.Module):
     def __init__(self, channels: int, grid: int, patch: int, size: int) -> None:
         super().__init__()
         self.grid, self.patch = grid, patch
-        self.num_tokens = (-(-grid // patch)) ** 2
+        self.num_tokens = math.ceil(grid / patch) ** 2
         self.project = nn.Linear(channels * patch * patch, size)
 
     def forward(self, features: Tensor) -> Tensor:
