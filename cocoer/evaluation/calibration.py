@@ -42,13 +42,23 @@ FOLDS = 5
 LEAST_POSITIVES = 10
 """Classes with fewer positive (or negative) persons keep their probabilities: two numbers cannot be fitted to so few."""
 
+LEAST_ISOTONIC = 1000
+"""Persons that isotonic regression needs: it has as many numbers as steps, and scikit-learn advises against it below this."""
+
 _EDGE = 1e-6
 Fit = Callable[[Array, Array], ClassMap]
 
 
 def platt(probabilities: Array, targets: Array) -> ClassMap:
-    """Platt's line for one class, [n] each; the slope is kept at 0 or above."""
-    model = LogisticRegression(C=np.inf, max_iter=1000).fit(logit(probabilities)[:, None], targets)
+    """Platt's line for one class, [n] each; the slope is kept at 0 or above.
+
+    Fitted to Platt's smoothed targets, (positives + 1) / (positives + 2) and 1 / (negatives + 2), as scikit-learn's own: with 0
+    and 1 the line of a class whose persons can be separated has no end, and its mistakes on other persons cost without bound.
+    """
+    positives, count = targets.sum(), len(targets)
+    aim = np.where(targets > 0, (positives + 1) / (positives + 2), 1 / (count - positives + 2))
+    twice, both = np.tile(logit(probabilities), 2)[:, None], np.repeat([1.0, 0.0], count)
+    model = LogisticRegression(C=np.inf, max_iter=1000).fit(twice, both, sample_weight=np.r_[aim, 1 - aim])
     slope, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
     if slope < 0:  # an answer worse than chance: only its share of positives can be told
         slope, shift = 0.0, float(logit(np.array([targets.mean()]))[0])
@@ -79,16 +89,17 @@ def fit_class(probabilities: Array, targets: Array, images: Sequence[str]) -> tu
     positives = int(targets.sum())
     if min(positives, len(targets) - positives) < LEAST_POSITIVES or len(set(images)) < FOLDS:
         return ClassMap(), {}
-    held: dict[str, list[Array]] = {name: [] for name in FITS}
+    fits = {name: fit for name, fit in FITS.items() if name != "isotonic" or len(targets) >= LEAST_ISOTONIC}
+    held: dict[str, list[Array]] = {name: [] for name in fits}
     truth: list[Array] = []
     for rest, fold in GroupKFold(FOLDS).split(probabilities, targets, images):
         truth.append(targets[fold])
         one_sided = targets[rest].min() == targets[rest].max()
-        for name, fit in FITS.items():
+        for name, fit in fits.items():
             found = ClassMap() if one_sided else fit(probabilities[rest], targets[rest])
             held[name].append(found(probabilities[fold]))
     losses = {name: log_loss(np.concatenate(parts), np.concatenate(truth)) for name, parts in held.items()}
-    best = min(FITS, key=lambda name: losses[name])
+    best = min(fits, key=lambda name: losses[name])
     return FITS[best](probabilities, targets), losses
 
 
