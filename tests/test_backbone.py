@@ -14,6 +14,7 @@ from tiny_models import shake_norms, tiny_config
 from torch import Tensor, nn
 
 from cocoer.config import BackboneConfig
+from cocoer.model import backbone as backbone_module
 from cocoer.model.backbone import build_backbone
 from cocoer.model.build import build_model, load_torchvision
 
@@ -100,7 +101,7 @@ def test_each_level_starts_from_the_named_file(tmp_path: Path) -> None:
         build_model(tiny_config(changes[0], f"model.backbone.weights={tmp_path / 'no.pth'}", changes[2]))
 
 
-def test_a_network_of_timm_says_its_channels_and_grid_by_trying() -> None:
+def test_a_network_of_timm_says_its_channels_and_grid_by_trying(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = build_backbone("timm", timm="test_resnet").train()
     for side in (224, 100):
         cells = backbone.grid(side)
@@ -110,6 +111,10 @@ def test_a_network_of_timm_says_its_channels_and_grid_by_trying() -> None:
     assert backbone.channels == 96 and backbone.last_block is backbone.layers.network.layer4
     with pytest.raises(ValueError, match=r"test_vit gives features \[1, 197, 64\], no map"):
         build_backbone("timm", timm="test_vit")
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone_module, "_map_shape", lambda *_: (1, 96, 7, 6))
+        with pytest.raises(ValueError, match=r"test_resnet gives features \[1, 96, 7, 6\], no map"):
+            build_backbone("timm", timm="test_resnet")
     with pytest.raises(ValueError, match="has no network 'test_resne'; did you mean 'test_resnet'"):
         build_backbone("timm", timm="test_resne")
     with pytest.raises(ValueError, match="has no network ''"):

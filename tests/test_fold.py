@@ -90,6 +90,26 @@ def test_only_what_is_safe_is_folded() -> None:
     torch.testing.assert_close(network(images), before, rtol=1e-5, atol=1e-5)
 
 
+class SharedNorm(nn.Module):
+    """One norm behind two convolutions: in neither is it theirs alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.a(x)) + self.norm(self.b(x))
+
+
+def test_a_norm_that_two_convolutions_share_stays() -> None:
+    torch.manual_seed(0)
+    network = SharedNorm().eval()
+    shake_norms(network)
+    images = torch.randn(2, 3, 4, 4)
+    before = network(images)
+    assert fold_batch_norms(network) == 0 and torch.equal(network(images), before)
+
+
 def test_folding_and_training_exclude_each_other() -> None:
     model = tiny_model()
     with pytest.raises(ValueError, match="call eval"):
