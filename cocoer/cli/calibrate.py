@@ -4,8 +4,8 @@
     cocoer evaluate --checkpoint outputs/emotic/calibrated.safetensors --split test      # tells before and after
     cocoer predict --checkpoint outputs/emotic/calibrated.safetensors --set inference.calibrated=true --input IMAGE
 
-Per class nothing, Platt's line or isotonic regression is chosen by log-loss in folds over images; for one label a person it is
-a temperature. Never fitted on test: persons whose image is in the index's test split, too, are left out.
+Per class nothing, Platt's line or (from 1,000 persons on) isotonic regression is chosen by log-loss in folds over images; for one
+label a person it is a temperature. Never fitted on test: persons whose image is in the index's test split, too, are left out.
 Exit code 0: done. 1: weights or data cannot be used. 2: usage.
 """
 

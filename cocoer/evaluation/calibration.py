@@ -1,6 +1,7 @@
 """Fitting a `calibration.Calibration` on the validation split, and measuring it before and after.
 
-For each class, nothing, Platt's line (scikit-learn's logistic regression on the logit) and isotonic regression compete by
+For each class, nothing, Platt's line (scikit-learn's logistic regression on the logit) and isotonic regression (given
+`LEAST_ISOTONIC` persons) compete by
 log-loss in five folds over images; the one with the smallest loss is fitted on the whole split. So a form that only fits the
 split better does not win. For one label a person a temperature competes with nothing.
 """
