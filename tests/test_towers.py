@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -13,9 +14,9 @@ from PIL import Image
 from cocoer.config import change_config
 from cocoer.data.transforms import IMAGENET_STD
 from cocoer.errors import CheckpointError
-from cocoer.model import zero_shot
+from cocoer.model import clip_tower, zero_shot
 from cocoer.model.agreement import agree
-from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD
+from cocoer.model.clip_tower import CLIP_MEAN, CLIP_STD, TEMPLATES
 from cocoer.model.image_embedding import image_embedder
 from cocoer.model.tensor_file import write_tensors
 from cocoer.model.zero_shot import (
@@ -153,3 +154,19 @@ def test_weights_with_a_note_of_their_own_add_it(tmp_path: Path) -> None:
     assert zero_shot._own_scale(Tower("RN50", str(file))) == pytest.approx(np.exp(3.0))
     assert zero_shot._own_scale(Tower("RN50", str(tmp_path / "clip.pt"))) == 100  # it states none
     assert zero_shot._own_scale(Tower("RN50", str(tmp_path / "none.pt"))) == zero_shot._own_scale(Tower("RN50")) == 100
+
+
+def test_an_ensembles_embedding_is_the_direction_of_the_mean_and_one_prompts_is_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = torch.nn.functional.normalize(
+        torch.randn(len(TEMPLATES), 2, 4, generator=torch.Generator().manual_seed(0)), dim=2
+    )
+    left = iter(made)
+    monkeypatch.setattr(clip_tower, "encode_prompts", lambda *_: next(left))
+    clip: Any = None
+    found = clip_tower.text_embeddings(clip, "x", ("Anger", "Fear"), "ensemble")
+    mean = made.mean(0)
+    torch.testing.assert_close(found, mean / mean.norm(dim=1, keepdim=True))
+    left = iter(2 * made)
+    assert torch.equal(clip_tower.text_embeddings(clip, "x", ("Anger", "Fear"), "a {emotion}"), 2 * made[0])
