@@ -91,7 +91,7 @@ def calibration_text(found: Mapping[str, Any], split: str) -> str:
 
 GROUP_WORDS = (
     "chance: what the same answer for everybody scores; a difference is to the largest group, of mAP over the classes that both"
-    " groups have"
+    " groups have; of twenty intervals of no difference, one leaves out 0 by chance"
 )
 
 
