@@ -56,7 +56,7 @@ class GraphedModel:
         self._forward = forward
         self._device = device
         self._size_of = size_of
-        self._record = CudaGraphs() if record is None else record
+        self._record = CudaGraphs(device) if record is None else record
         self._recordings: dict[int, _Recording] = {}
         self._one_at_a_time = Lock()  # threads share the recordings' inputs and outputs
 
@@ -86,25 +86,31 @@ class GraphedModel:
 
 
 class CudaGraphs:
-    """Records work on the current GPU as CUDA graphs. They share one pool of memory: only one runs at a time."""
+    """Records work on one GPU as CUDA graphs. They share one pool of memory: only one runs at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pool: Any = None
 
     def __call__(self, work: Work) -> tuple[ModelOutput, Callable[[], object]]:
         """As `Record`, after some passes on a stream of their own. Other threads may use the GPU meanwhile."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UP):
-                work()
-        torch.cuda.current_stream().wait_stream(stream)
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            output = work()
-        return output, graph.replay
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    work()
+            torch.cuda.current_stream().wait_stream(stream)
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                output = work()
+        return output, lambda: self._replay(graph)
+
+    def _replay(self, graph: torch.cuda.CUDAGraph) -> None:
+        with torch.cuda.device(self._device):
+            graph.replay()
 
 
 _INPUTS = ("head", "body", "context", "head_xyxy", "body_xyxy")
