@@ -78,7 +78,9 @@ def test_a_csv_of_tandon_becomes_an_index_with_estimated_heads(root: Path, tmp_p
     places = [row["where"] for row in sidecar["skipped"]]
     assert places == [f"train.csv row {n}" for n in (4, 5, 6, 7, 8, 9)]
     for row, text in zip(
-        sidecar["skipped"], ("no category", "'Joy'", "four numbers", "literal", "no such file", "1..10"), strict=True
+        sidecar["skipped"],
+        ("no category", "'Joy'", "BBox: wanted four numbers, got", "literal", "no such file", "1..10"),
+        strict=True,
     ):
         assert text in row["reason"]
 

@@ -639,18 +639,18 @@ def test_shares_are_of_a_split_and_rounded_to_four_digits() -> None:
 
 def test_the_report_counts_each_split_for_itself(tmp_path: Path) -> None:
     rows = [
-        image("a.jpg", [person(), person((50, 10, 10, 70))]),
+        image("a.jpg", [person(), person(), person((50, 10, 10, 70))]),
         image("b.jpg", [person(vad=[])], "framesdb/images"),
         image("c.jpg", []),
     ]
     sidecar = build_rows(tmp_path, rows).sidecar
     assert sidecar["counts"]["train"] == {
-        "images": 2, "persons": 2, "skipped": 1, "persons_by_source": {"framesdb": 1, "mscoco": 1}, "images_listed": 3,
+        "images": 2, "persons": 3, "skipped": 1, "persons_by_source": {"framesdb": 1, "mscoco": 2}, "images_listed": 3,
     }  # fmt: skip
     assert sidecar["counts"]["val"]["skipped"] == 0 and sidecar["counts"]["val"]["persons_by_source"] == {"mscoco": 1}
     counts = {name: found["train"]["here"] for name, found in sidecar["against_published"]["counts"].items()}
     assert counts == {
-        "images in the annotations": 3, "persons in the annotations": 3, "persons with valid VAD and box": 1,
+        "images in the annotations": 3, "persons in the annotations": 4, "persons with valid VAD and box": 2,
     }  # fmt: skip
     assert sidecar["without_vad"] == {"train": 1} and sidecar["clipped_boxes"] == {}
 

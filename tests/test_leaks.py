@@ -110,11 +110,13 @@ def test_clip_finds_what_the_hash_does_not_and_each_pair_says_who_found_it(tmp_p
 
 def test_twenty_pairs_are_listed_the_most_similar_first(tmp_path: Path) -> None:
     for i in range(24):
-        Image.new("RGB", (8, 8), (200, i, 0)).save(tmp_path / f"{i:02d}.png")
+        Image.new("RGB", (8, 8), (200, i * i * 2 // 5, 0)).save(
+            tmp_path / f"{i:02d}.png"
+        )  # ever further from the one before
     persons = {f"{i:02d}.png": {"train" if i % 2 else "test": 1} for i in range(24)}
     report = find_leaks(persons, tmp_path, 0, ClipLook("colour", colour, 0.9)).report
     cosines = [pair["cosine"] for pair in report["nearest_by_clip"]]
-    assert len(cosines) == 20 and cosines == sorted(cosines, reverse=True)
+    assert len(cosines) == 20 and cosines == sorted(cosines, reverse=True) and cosines[0] > cosines[-1]
     assert cosines == [round(c, 4) for c in cosines]
     assert report["pairs"]["train/test"]["train_images"] == 12
 

@@ -19,7 +19,7 @@ from cocoer.model.competition import PaperCompetition, compete
 from cocoer.model.coordination import coordinate, unit
 from cocoer.model.level_head import HeadParameters, LevelHead
 from cocoer.model.losses import competition_weights
-from cocoer.model.mappings import NetworkStep, ResNetMapping, TransformerMapping
+from cocoer.model.mappings import NetworkStep, ResNetMapping, TransformerMapping, _patches
 
 TOKENS, CHANNELS, FEATURES, CLASSES = 9, 8, 6, 5
 
@@ -201,3 +201,14 @@ def test_a_mapping_that_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match="got 9 and 7"):
         ResNetMapping(9, 7, 4)
     assert replace(Levels("vit", 0).run()[0]).exclusion.shape == (0, 3)
+
+
+@pytest.mark.parametrize(("padding", "groups"), [("same", 1), (1, 2), ("same", 2)])
+def test_a_convolution_whose_rows_are_not_known_is_refused(padding: int | str, groups: int) -> None:
+    layer = nn.Conv2d(4, 4, 3, padding=padding, groups=groups)
+    with pytest.raises(NotImplementedError, match="one group and padding in numbers"):
+        _patches(torch.zeros(1, 4, 5, 5), layer.weight, None, 1, padding, 1, groups)
+    plain = nn.Conv2d(4, 6, 3, padding=1, bias=False)
+    image = torch.randn(2, 4, 5, 5)
+    rows = _patches(image, plain.weight, None, 1, 1, 1, 1)  # [B, pixels, in * area]
+    assert torch.allclose(rows @ plain.weight.flatten(1).T, plain(image).flatten(2).transpose(1, 2), atol=1e-5)
