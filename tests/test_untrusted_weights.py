@@ -108,6 +108,15 @@ def test_a_clip_archive_gives_the_tensors_that_torch_reads(tmp_path: Path) -> No
         assert got[name].dtype == tensor.dtype and torch.equal(got[name], tensor), name
 
 
+def test_plain_tensors_are_known_by_their_content_whatever_the_name(tmp_path: Path) -> None:
+    wanted = {"w": torch.arange(6.0)}
+    save_file(wanted, tmp_path / "tower.bin")
+    assert torch.equal(read_foreign_weights(tmp_path / "tower.bin", "x")["w"], wanted["w"])
+    torch.save(wanted, tmp_path / "pickle.safetensors")  # a name that promises plain tensors is held to it
+    with pytest.raises(CheckpointError, match=r"pickle\.safetensors"):
+        read_foreign_weights(tmp_path / "pickle.safetensors", "x")
+
+
 def forged_archive(path: Path, description: bytes, members: dict[str, bytes] | None = None) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {"constants.pkl": b"", "data.pkl": description, **(members or {})}.items():

@@ -201,6 +201,20 @@ def test_pseudo_labels() -> None:
     assert pseudo_label(logits.bfloat16(), False, 0.3).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ("error", "said"), [(AssertionError("odd width"), "odd width"), (AssertionError(), "AssertionError")]
+)
+def test_why_a_tower_cannot_be_built_is_said_also_where_open_clip_is_silent(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("open_clip.create_model", refuse)
+    with pytest.raises(ValueError, match=f"RN50 cannot be built: {said}$"):
+        build_clip("RN50", quick_gelu=True, with_text=False)
+
+
 def test_unknown_towers_are_named() -> None:
     with pytest.raises(ValueError, match="open_clip does not have 'RN51', did you mean 'RN50'"):
         build_clip("RN51", quick_gelu=True, with_text=False)

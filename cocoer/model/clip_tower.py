@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cocoer.errors import ConfigError
+from cocoer.errors import ConfigError, one_line
 from cocoer.model.tower_config import read_tower
 from cocoer.names import nearest, spoken
 
@@ -93,7 +93,7 @@ def build_clip(tower: str, quick_gelu: bool, with_text: bool) -> nn.Module:
             **overrides,
         )
     except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, AttributeError) as err:
-        raise ConfigError(f"model.vocabulary.tower: {tower} cannot be built: {err or type(err).__name__}") from None
+        raise ConfigError(f"model.vocabulary.tower: {tower} cannot be built: {one_line(err)}") from None
     finally:
         root.setLevel(level)
 
