@@ -18,8 +18,9 @@ from cocoer.model.attention import AttentionBlock
 from cocoer.model.competition import PaperCompetition, compete
 from cocoer.model.coordination import coordinate, unit
 from cocoer.model.level_head import HeadParameters, LevelHead
+from cocoer.model.level_model import ModelOutput
 from cocoer.model.losses import competition_weights
-from cocoer.model.mappings import NetworkStep, ResNetMapping, TransformerMapping, _patches
+from cocoer.model.mappings import NetworkStep, ResNetMapping, TransformerMapping, _group_norm, _patches
 
 TOKENS, CHANNELS, FEATURES, CLASSES = 9, 8, 6, 5
 
@@ -212,3 +213,18 @@ def test_a_convolution_whose_rows_are_not_known_is_refused(padding: int | str, g
     image = torch.randn(2, 4, 5, 5)
     rows = _patches(image, plain.weight, None, 1, 1, 1, 1)  # [B, pixels, in * area]
     assert torch.allclose(rows @ plain.weight.flatten(1).T, plain(image).flatten(2).transpose(1, 2), atol=1e-5)
+
+
+def test_group_norms_have_32_groups_as_published_where_the_channels_allow() -> None:
+    """Wu and He, Group Normalization, section 3: 32 groups by default."""
+    assert [_group_norm(channels).num_groups for channels in (2048, 1024, 64, 48, 6)] == [32, 32, 32, 16, 2]
+
+
+def test_one_answer_stands_for_every_level() -> None:
+    logits, features = torch.randn(2, 5), torch.randn(2, 7)
+    output = ModelOutput.of_one(logits, features)
+    assert output.level_logits.shape == (2, 3, 5) and output.level_features.shape == (2, 3, 7)
+    for level in range(3):
+        assert torch.equal(output.level_logits[:, level], logits)
+        assert torch.equal(output.refined[:, level], features)
+    assert output.competition is None and output.pseudo_label is None and torch.equal(output.fused_features, features)
