@@ -9,7 +9,6 @@ different images, of all pairs. The demonstration's CLIP knows the demo world al
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,44 +19,20 @@ from PIL import Image, ImageOps
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cocoer.data.prepare.near_duplicates import COSINE, NEAR, perceptual_hash
+from cocoer.data.synthetic.copies import compressed, cut, lit
 from cocoer.data.synthetic.emotions import WorldOptions
 from cocoer.data.synthetic.world import draw_image
 from cocoer.model.image_embedding import image_embedder
 from cocoer.model.zero_shot import Tower
 
-
-def cropped(share: float) -> Callable[[Image.Image], Image.Image]:
-    """Cut this share off each axis, half at either end."""
-    return lambda x: x.crop(
-        (
-            round(x.width * share / 2),
-            round(x.height * share / 2),
-            round(x.width * (1 - share / 2)),
-            round(x.height * (1 - share / 2)),
-        )
-    )
-
-
-def lit(factor: float) -> Callable[[Image.Image], Image.Image]:
-    """All colours times a factor."""
-    return lambda x: x.point(lambda v: min(255, round(v * factor)))
-
-
-def jpeg(image: Image.Image, quality: int = 20) -> Image.Image:
-    """Compressed anew."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
-
-
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "JPEG, quality 20": jpeg,
+    "JPEG, quality 20": compressed,
     "half the size": lambda x: x.resize((x.width // 2, x.height // 2)),
     "brightness x 1.3": lit(1.3),
     "brightness x 0.6": lit(0.6),
-    "5 % of each axis cut off": cropped(0.05),
-    "10 % of each axis cut off": cropped(0.1),
-    "20 % of each axis cut off": cropped(0.2),
+    "5 % of each axis cut off": cut(0.05),
+    "10 % of each axis cut off": cut(0.1),
+    "20 % of each axis cut off": cut(0.2),
     "mirror image": ImageOps.mirror,
 }
 

@@ -61,6 +61,14 @@ def test_backbones_fold_where_the_norm_follows_a_convolution(name: str, left: in
     assert any(module is backbone.last_block for module in backbone.modules())  # saliency still finds it
 
 
+def shaken(kind: type[nn.Module]) -> nn.Module:
+    """A network with seeded weights whose norms have statistics as after some training, in eval mode."""
+    torch.manual_seed(0)
+    network = kind().eval()
+    shake_norms(network)
+    return network
+
+
 class Oddities(nn.Module):
     """A convolution that feeds two layers, one that is called twice, a norm before its convolution."""
 
@@ -80,9 +88,7 @@ class Oddities(nn.Module):
 
 
 def test_only_what_is_safe_is_folded() -> None:
-    torch.manual_seed(0)
-    network = Oddities().eval()
-    shake_norms(network)
+    network = shaken(Oddities)
     images = torch.randn(2, 4, 5, 5)
     before = network(images)
     assert fold_batch_norms(network) == 1
@@ -102,9 +108,7 @@ class SharedNorm(nn.Module):
 
 
 def test_a_norm_that_two_convolutions_share_stays() -> None:
-    torch.manual_seed(0)
-    network = SharedNorm().eval()
-    shake_norms(network)
+    network = shaken(SharedNorm)
     images = torch.randn(2, 3, 4, 4)
     before = network(images)
     assert fold_batch_norms(network) == 0 and torch.equal(network(images), before)

@@ -31,7 +31,7 @@ from cocoer.benchmark.training import measure_train
 from cocoer.benchmark.variants import description_of, person_batch
 from cocoer.config import Config, change_config, save_config
 from cocoer.errors import ExportError, NonFiniteLoss
-from cocoer.export.onnx_export import export_model
+from cocoer.export.onnx_export import GATE_TOLERANCE, export_model
 from cocoer.export.onnx_file import OnnxFile
 from cocoer.inference.recognizer import Recognizer
 from cocoer.model.level_model import ModelOutput
@@ -46,8 +46,6 @@ PLAIN = ("inference.fold=false", "inference.channels_last=false", "inference.pre
 GOLDENS = ("release_golden_a.npz", "release_golden_b.npz")
 FP32, TF32, BF16 = 1e-4, 5e-3, 5e-2
 """Largest difference of a probability from the CPU's: rounding of float32, and of 10 and 7 bits of mantissa through 50 layers."""
-GATE = 0.05
-"""The same for one person's answer after the coordination, where rounding can open or close a ReLU's gate (`onnx_export`)."""
 CURVE = {"fp32": (1e-3, 0.05), "bf16": (0.03, 0.10)}
 """Largest relative difference of the loss in the first `EARLY` steps of a training, and in all: rounding grows."""
 EARLY = 5
@@ -172,7 +170,7 @@ def compared(title: str, got: ModelOutput, wanted: ModelOutput, tolerance: float
     before = torch.stack([_gaps(a, b).max() for a, b in pairs]).max()  # NaN stays NaN
     fused = _gaps(got.logits, wanted.logits).flatten(1).max(-1).values  # [B]
     gap, largest = float(torch.maximum(before, fused.median())), float(fused.max())
-    said, ok = f"probabilities differ by {gap:.1e}", gap <= tolerance and largest <= max(GATE, tolerance)
+    said, ok = f"probabilities differ by {gap:.1e}", gap <= tolerance and largest <= max(GATE_TOLERANCE, tolerance)
     if largest > gap:
         said += f" (one person's by {largest:.1e})"
     if got.competition is not None and wanted.competition is not None:

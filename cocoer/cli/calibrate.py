@@ -15,10 +15,14 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cocoer.cli.faults import reports
 from cocoer.cli.options import add_options, command_parser, data_changes
 from cocoer.errors import ScoreError
+
+if TYPE_CHECKING:
+    from cocoer.data.loaders import PersonDataset
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,7 +53,7 @@ def calibrate(args: argparse.Namespace) -> str:
     """Evaluate the split, fit, write; returns what to print."""
     from cocoer.config import change_config
     from cocoer.data.loaders import build_dataset, build_loader
-    from cocoer.evaluation.calibration import fit_calibration, images_of_test
+    from cocoer.evaluation.calibration import fit_calibration
     from cocoer.evaluation.evaluate import evaluate
     from cocoer.model.checkpoint import add_to_description, load_weights
     from cocoer.runtime import start_runtime
@@ -59,24 +63,16 @@ def calibrate(args: argparse.Namespace) -> str:
         loaded = load_weights(args.checkpoint, runtime.device, lambda stored: change_config(stored, changes))
         config = loaded.config
         people = build_dataset(config.data, args.split)
+        kept = _kept(people, args.split, config.data.index)
         loader = build_loader(config.data, args.split, args.batch_size, dataset=people)
         keys = [record.key for record in people.records]
         result = evaluate(
             loaded.model, loader, multi_label=config.multi_label, order=keys, runtime=runtime, progress=True
         )
-    images = [record.image for record in people.records]
-    tested = images_of_test(images, people.root, config.data.index, people.allow_outside)
-    kept = [i for i, image in enumerate(images) if image not in tested]
-    left_out = len(images) - len(kept)
-    if not kept:
-        raise ScoreError(
-            f"calibration: every image of {args.split} ({len(images)} persons) is in the test split, too; what is fitted on test"
-            " cannot be tested: give an index whose splits have different images"
-        )
     found = fit_calibration(
         result.probabilities["pred"][kept],
         result.targets[kept],
-        [images[i] for i in kept],
+        [people.records[i].image for i in kept],
         config.classes,
         multi_label=config.multi_label,
         split=args.split,
@@ -87,8 +83,24 @@ def calibrate(args: argparse.Namespace) -> str:
     else:
         kinds = Counter(by.kind for by in found.classes.values())
         what = ", ".join(f"{kind}: {count} classes" for kind, count in kinds.most_common())
+    left_out = len(people.records) - len(kept)
     note = f"; left out {left_out} persons whose image is in test, too" if left_out else ""
     return (
         f"{args.output}: calibrated on {found.persons} persons of {found.split} ({what}){note};"
         " switch on: inference.calibrated=true"
     )
+
+
+def _kept(people: PersonDataset, split: str, index: str) -> list[int]:
+    """The persons, by their place, whose image is not in the test split, too. Raises ScoreError where nobody is left."""
+    from cocoer.evaluation.calibration import images_of_test
+
+    images = [record.image for record in people.records]
+    tested = images_of_test(images, people.root, index, people.allow_outside)
+    kept = [i for i, image in enumerate(images) if image not in tested]
+    if not kept:
+        raise ScoreError(
+            f"calibration: every image of {split} ({len(images)} persons) is in the test split, too; what is fitted on test"
+            " cannot be tested: give an index whose splits have different images"
+        )
+    return kept

@@ -248,14 +248,23 @@ def _numbers(facts: Facts, mask: Array, draws: Array) -> dict[str, tuple[float, 
     return {what: (float(number(mask[None])[0]), number(draws * mask)) for what, number in measures(facts).items()}
 
 
-def _difference(facts: Facts, mask: Array, reference: Array, draws: Array) -> dict[str, Any]:
-    """Numbers of a mask minus those of the reference, on the classes that both have."""
+def on_shared_classes(facts: Facts, mask: Array, reference: Array) -> tuple[Facts, int]:
+    """What a difference of two sets of persons, [n] each, is taken on: the classes with a positive person in both; and how many.
+
+    One label a person, or no such class: everything as it is.
+    """
     both = (mask @ facts.targets > 0) & (reference @ facts.targets > 0)
     if facts.multi_label and both.any():
         facts = replace(facts, scores=facts.scores[:, both], targets=facts.targets[:, both])
+    return facts, int(both.sum())
+
+
+def _difference(facts: Facts, mask: Array, reference: Array, draws: Array) -> dict[str, Any]:
+    """Numbers of a mask minus those of the reference, on the classes that both have."""
+    facts, both = on_shared_classes(facts, mask, reference)
     mine, theirs = _numbers(facts, mask, draws), _numbers(facts, reference, draws)
     gaps = {what: (mine[what][0] - theirs[what][0], mine[what][1] - theirs[what][1]) for what in mine}
-    return {"classes": int(both.sum())} | _intervals(gaps)
+    return {"classes": both} | _intervals(gaps)
 
 
 def _intervals(numbers: Mapping[str, tuple[float, Array]]) -> dict[str, dict[str, float]]:

@@ -7,7 +7,6 @@ taken draw by draw; its interval is over images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,14 @@ from cocoer.data.prepare.leaks import NEAR_TRAIN, NEAR_TRAIN_BY, WAYS
 from cocoer.errors import ScoreError
 from cocoer.evaluation import metrics as m
 from cocoer.evaluation.evaluate import Evaluation
-from cocoer.evaluation.groups import LEAST_IMAGES, LEAST_PERSONS, facts_of, image_draws, weighted_headline
+from cocoer.evaluation.groups import (
+    LEAST_IMAGES,
+    LEAST_PERSONS,
+    facts_of,
+    image_draws,
+    on_shared_classes,
+    weighted_headline,
+)
 
 
 def with_and_without(
@@ -60,10 +66,7 @@ def with_and_without(
         if row["persons"] >= LEAST_PERSONS and row["images"] >= LEAST_IMAGES:
             kept = rest.astype(np.float64)
             row["headline"] = _interval(weighted_headline(facts, kept[None]), weighted_headline(facts, draws * kept))
-            there = kept @ facts.targets > 0
-            same = facts
-            if multi_label and there.any():
-                same = replace(facts, scores=facts.scores[:, there], targets=facts.targets[:, there])
+            same, _ = on_shared_classes(facts, kept, everybody)
             before, after = (
                 (weighted_headline(same, w[None])[0], weighted_headline(same, draws * w)) for w in (everybody, kept)
             )

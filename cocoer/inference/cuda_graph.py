@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cocoer.data.batch import Batch
+from cocoer.export.onnx_file import INPUTS
 from cocoer.model.level_model import ModelOutput
 
 Result = TypeVar("Result")
@@ -76,7 +77,7 @@ class GraphedModel:
             inputs = _first(_repeated(whole, size), size)  # tensors of its own
             output, replay = self._record(lambda: self._forward(inputs))
             found = self._recordings[size] = _Recording(inputs, output, replay)
-        for name in _INPUTS:
+        for name in INPUTS:
             given, kept = getattr(batch, name), getattr(found.inputs, name)
             kept[:persons].copy_(given, non_blocking=True)
             if size > persons:
@@ -113,13 +114,10 @@ class CudaGraphs:
             graph.replay()
 
 
-_INPUTS = ("head", "body", "context", "head_xyxy", "body_xyxy")
-
-
 def _repeated(batch: Batch, size: int) -> Batch:
     """The batch with its last person again until there are `size`."""
     numbers = torch.arange(size, device=batch.head.device).clamp(max=len(batch) - 1)
-    return replace(batch, **{name: getattr(batch, name)[numbers] for name in _INPUTS})
+    return replace(batch, **{name: getattr(batch, name)[numbers] for name in INPUTS})
 
 
 def _first(value: Result, persons: int) -> Result:

@@ -49,7 +49,7 @@ class Agreement:
     @property
     def distance(self) -> Tensor:
         """Length of the direction in which the levels would be updated, [B]: agreement alone has none, so 0."""
-        return torch.zeros_like(self.losses).sum(1)
+        return torch.zeros_like(self.losses[:, 0])
 
     def penalty(self, kind: Literal["mean", "sum"]) -> None:
         """None: agreement has no direction that a training loss could add."""
